@@ -1,0 +1,60 @@
+"""Message: what is published and what is delivered.
+
+Layer 3. The bytes live in ``wire.Content``, which decodes properties and
+delivery info only when they are asked for; this class adds what needs a
+channel: settling a delivery.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import exceptions
+from .wire import Content
+from .wire.spec import PROPERTIES
+
+__all__ = ('Message',)
+
+
+class Message(Content):
+    """A message.
+
+    body: bytes or str. A str is sent encoded by the content_encoding property,
+    UTF-8 where there is none. children: ignored, kept for py-amqp's signature.
+    channel: the channel it came from, or None. properties: content_type,
+    content_encoding, application_headers (a dict), delivery_mode (2: persistent),
+    priority, correlation_id, reply_to, expiration, message_id, timestamp, type,
+    user_id, app_id, cluster_id; None means absent.
+    """
+
+    CLASS_ID = 60
+    PROPERTIES = list(PROPERTIES)
+
+    def __init__(self, body: Any = '', children: Any = None, channel: Any = None, **properties: Any) -> None:
+        super().__init__(body, properties)
+        self.channel = channel
+
+    def __repr__(self) -> str:
+        where = f' tag {self.delivery_tag}' if self.delivery_tag else ''
+        return f'<{type(self).__name__}{where}, {self.size} bytes>'
+
+    def ack(self, multiple: bool = False) -> None:
+        """Acknowledge this delivery, and with *multiple* all earlier ones of its channel.
+
+        Does not switch greenlets. Raises RecoverableConnectionError when the
+        channel or connection it came over is gone, or it came over none.
+        """
+        self._settle().basic_ack(self.delivery_tag, multiple)
+
+    def nack(self, multiple: bool = False, requeue: bool = True) -> None:
+        """Refuse this delivery; the broker queues it again, or drops or dead-letters it. Errors as ``ack``."""
+        self._settle().basic_nack(self.delivery_tag, multiple, requeue)
+
+    def reject(self, requeue: bool = False) -> None:
+        """Refuse this one delivery with basic.reject. Errors as ``ack``."""
+        self._settle().basic_reject(self.delivery_tag, requeue)
+
+    def _settle(self) -> Any:
+        if self.channel is None or self.delivery_tag is None:
+            raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
+        return self.channel

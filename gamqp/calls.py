@@ -1,0 +1,91 @@
+"""Call and reply: the part that a connection (channel 0) and a channel have in common.
+
+Layer 3. Register, then send: the expected reply stands in the FIFO before a
+byte goes out. A caller that is killed or runs out of time leaves its entry
+there, so a late reply is dropped in order; where the broker did something that
+the vanished caller can no longer know of (a message was fetched, a consumer
+started), ``undo`` takes it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from . import green
+from .state.replies import Expected, Replies
+from .wire import METHODS, encode_method
+
+__all__ = ('Caller',)
+
+Sig = tuple[int, int]
+
+
+class Caller:
+    """Sends methods on one channel number and waits for their replies."""
+
+    channel_id: int | None
+    _replies: Replies
+
+    def _root(self) -> Any:
+        """The connection."""
+        raise NotImplementedError
+
+    def _check(self, sig: Sig) -> None:
+        """Raise the reason why nothing can be sent now, if there is one."""
+        raise NotImplementedError
+
+    def _send(self, sig: Sig, args: tuple[Any, ...] = ()) -> None:
+        """Send a method that has no reply, or whose reply was waived. Does not switch."""
+        self._check(sig)
+        root = self._root()
+        root.link.writer.send(encode_method(self.channel_id, sig, args, root.frame_max))
+
+    def _call(
+        self,
+        sig: Sig,
+        args: tuple[Any, ...] = (),
+        arrived: Callable[[Any], Any] | None = None,
+        undo: Callable[[Any], Any] | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+    ) -> Any:
+        """Send a method and wait for its reply. Returns the reply's arguments (or message).
+
+        arrived: called with the reply by the reader, before anyone wakes; must
+        not switch. undo: called with a reply that nobody is there to take.
+        timeout: seconds, None for the connection's rpc_timeout. wait: False to
+        go on without the reply; then an error of the broker comes out of a later
+        call or of drain_events. Raises TimeoutError, or why channel or connection ended.
+        """
+        self._check(sig)
+        root = self._root()
+        frames = encode_method(self.channel_id, sig, args, root.frame_max)
+        expected = Expected(METHODS[sig].replies, green.Slot(root.green) if wait else None, arrived, undo)
+        self._replies.expect(expected)
+        root.link.writer.send(frames)
+        return self._await(expected, sig, timeout) if wait else None
+
+    def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, undo: Callable[[Any], Any] | None = None) -> Any:
+        """``_call``, or ``_send`` where the caller set the method's nowait bit."""
+        return self._send(sig, args) if nowait else self._call(sig, args, undo=undo)
+
+    def _await(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
+        root = self._root()
+        if timeout is None:
+            timeout = root.rpc_timeout
+        slot = expected.slot
+        root.wait_begins()
+        try:
+            if not slot.wait(timeout):
+                raise TimeoutError(f'{METHODS[sig].name}: no reply within {timeout} s')
+        except BaseException:
+            expected.abandon()
+            raise
+        finally:
+            root.wait_ends()
+        return slot.result()
+
+    def on_reply(self, sig: Sig, reply: Any) -> None:
+        """The reader has a reply. Raises UnexpectedFrame when it fits nothing that was asked."""
+        self._replies.match(sig).arrive(reply)

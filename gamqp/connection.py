@@ -1,0 +1,356 @@
+"""Connection: one AMQP connection that any number of greenlets may use at the same time.
+
+Layer 3. This file is the public face: arguments, connect, close, channels,
+drain_events. What the reader hands over is sorted in ``inbound``; the opening
+conversation is in ``handshake``; everything that dies with the socket is in
+``io.link``. What must not enter: sockets, frames.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import exceptions, green, handshake, sasl
+from .about import __version__
+from .basic_message import Message
+from .channel import Channel
+from .inbound import Inbound
+from .io.link import Link
+from .state import lifecycle, uri
+from .state.budget import Budget
+from .state.ids import ChannelIds
+from .state.lifecycle import Reason
+from .transport import TCPTransport
+from .wire import Decoder, encode_method
+from .wire.spec import Connection as Spec
+
+__all__ = ('Connection', 'connect')
+
+# Seconds. The broker itself gives up on a handshake after 10.
+CONNECT_TIMEOUT = 10.0
+RPC_TIMEOUT = 30.0
+CONFIRM_TIMEOUT = 30.0
+# A peer that does not answer a close is not worth waiting for longer.
+CLOSE_TIMEOUT = 10.0
+
+FRAME_MAX = 131072  # RabbitMQ's own default, and its advice is to leave it
+CHANNEL_MAX = 2047  # likewise
+MAX_INBOUND_BODY = 512 * 1024 * 1024  # no RabbitMQ can be told to send more
+
+# Undelivered messages above which we stop reading: bytes, because memory is
+# what runs out, and a count, because a small message costs about 1 kB of objects.
+MAX_UNDELIVERED_BYTES = 32 * 1024 * 1024
+MAX_UNDELIVERED_MESSAGES = 20_000
+
+
+class Connection(Inbound):
+    """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
+
+    The arguments of py-amqp, by position in its order:
+
+    host: 'name', 'name:port', '[::1]:port'. userid, password. login_method:
+    PLAIN, AMQPLAIN, EXTERNAL, or any name together with login_response (bytes).
+    authentication: a sasl.SASL or several, instead of those. virtual_host.
+    locale. client_properties: shown by the broker's management. connect_timeout:
+    total seconds for connecting and the handshake, None for 10. channel_max,
+    frame_max: limits, the smaller of ours and the broker's counts, None for 2047
+    and 131072. heartbeat: seconds; None takes the broker's, 0 is off. on_open:
+    called with the connection when it is open. on_blocked(reason), on_unblocked():
+    called in a greenlet of their own. confirm_publish: basic_publish waits for
+    its confirm. on_tune_ok: called without arguments during the handshake.
+    read_timeout: accepted, and not needed: every wait has its own deadline.
+    write_timeout: seconds without the broker taking a byte of what is queued
+    after which the connection is lost, None for no such limit. socket_settings:
+    TCP options by number.
+
+    And by keyword only: name: shown by the broker's management. rpc_timeout,
+    confirm_timeout: seconds a reply, a confirm may take (30). max_inbound_body:
+    largest message accepted, in bytes. max_undelivered_bytes,
+    max_undelivered_messages: how much may wait here for drain_events before
+    reading stops. Other keywords are ignored, because kombu passes its own.
+    """
+
+    Channel: type[Channel] = Channel
+
+    connection_errors: tuple[type[BaseException], ...] = (exceptions.ConnectionError, OSError)
+    channel_errors: tuple[type[BaseException], ...] = (exceptions.ChannelError,)
+    recoverable_connection_errors: tuple[type[BaseException], ...] = (
+        exceptions.RecoverableConnectionError,
+        exceptions.MessageNacked,
+        OSError,
+    )
+    recoverable_channel_errors: tuple[type[BaseException], ...] = (exceptions.RecoverableChannelError,)
+
+    library_properties: dict[str, Any] = {'product': 'gamqp', 'product_version': __version__}
+    negotiate_capabilities: dict[str, bool] = {
+        'authentication_failure_close': True,
+        'basic.nack': True,
+        'connection.blocked': True,
+        'consumer_cancel_notify': True,
+        'exchange_exchange_bindings': True,
+        'publisher_confirms': True,
+    }
+
+    def __init__(
+        self,
+        host: str = 'localhost:5672',
+        userid: str | None = 'guest',
+        password: str | None = 'guest',
+        login_method: str | None = None,
+        login_response: bytes | None = None,
+        authentication: Any = (),
+        virtual_host: str = '/',
+        locale: str = 'en_US',
+        client_properties: Mapping[str, Any] | None = None,
+        ssl: Any = False,
+        connect_timeout: float | None = None,
+        channel_max: int | None = None,
+        frame_max: int | None = None,
+        heartbeat: float | None = None,
+        on_open: Callable[[Any], Any] | None = None,
+        on_blocked: Callable[[str], Any] | None = None,
+        on_unblocked: Callable[[], Any] | None = None,
+        confirm_publish: bool = False,
+        on_tune_ok: Callable[[], Any] | None = None,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
+        socket_settings: Mapping[int, int | None] | None = None,
+        frame_handler: Any = None,
+        frame_writer: Any = None,
+        *,
+        name: str | None = None,
+        rpc_timeout: float = RPC_TIMEOUT,
+        confirm_timeout: float = CONFIRM_TIMEOUT,
+        max_inbound_body: int = MAX_INBOUND_BODY,
+        max_undelivered_bytes: int = MAX_UNDELIVERED_BYTES,
+        max_undelivered_messages: int = MAX_UNDELIVERED_MESSAGES,
+        **ignored: Any,
+    ) -> None:
+        if ssl:
+            raise exceptions.AMQPNotImplementedError('TLS is not supported yet')
+        super().__init__(Budget(max_undelivered_messages, max_undelivered_bytes))
+        self.host = host
+        self.virtual_host = virtual_host
+        self.authentication = choose_authentication(userid, password, login_method, login_response, authentication)
+        self.locale = locale
+        self.client_properties = dict(client_properties or {})
+        self.ssl = ssl
+        self.connect_timeout = connect_timeout
+        self.client_channel_max = CHANNEL_MAX if channel_max is None else channel_max
+        self.client_frame_max = FRAME_MAX if frame_max is None else frame_max
+        self.client_heartbeat = heartbeat
+        self.on_open = on_open
+        self.on_blocked = on_blocked
+        self.on_unblocked = on_unblocked
+        self.on_tune_ok = on_tune_ok
+        self.confirm_publish = confirm_publish
+        self.read_timeout = read_timeout
+        self.write_timeout = write_timeout
+        self.socket_settings = socket_settings
+        self.name = name
+        self.rpc_timeout = rpc_timeout
+        self.confirm_timeout = confirm_timeout
+        self.max_inbound_body = max_inbound_body
+
+        # Told by the broker when we connect.
+        self.version_major = self.version_minor = 0
+        self.server_properties: dict[str, Any] = {}
+        self.mechanisms: list[bytes] = []
+        self.locales: list[str] = []
+        self.channel_max = self.client_channel_max
+        self.frame_max = self.client_frame_max
+        self.server_heartbeat: int | None = None
+        self.heartbeat: int | None = None
+        self.channel_ids = ChannelIds(self.channel_max)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.host} vhost {self.virtual_host!r} {self._life.state}>'
+
+    def __enter__(self) -> Connection:
+        self.connect()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        link = getattr(self, 'link', None)
+        if link is not None and link.reason is None:
+            warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2, source=self)
+            link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
+
+    # -- opening and closing --------------------------------------------------------
+
+    def connect(self, callback: Callable[[], Any] | None = None) -> Any:
+        """Connect and log in; does nothing when connected. Switches greenlets.
+
+        All addresses of the host are tried within connect_timeout. callback: called
+        when done, its result is returned. Raises OSError (no such host, refused,
+        TimeoutError), AccessRefused (credentials), NotAllowed (virtual host) and
+        other ConnectionErrors. After an error nothing is left open.
+        """
+        if not self.connected:
+            if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
+                raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
+            self._open()
+            if self.on_open is not None:
+                self.on_open(self)
+        return callback() if callback is not None else None
+
+    def _open(self) -> None:
+        deadline = green.Deadline(self.connect_timeout or CONNECT_TIMEOUT)
+        attempt = self.begin(green.backend())
+        transport = TCPTransport(self.host, self.socket_settings, self.green)
+        try:
+            transport.connect(deadline)
+            self.check_opening(attempt)
+            decoder = Decoder(Message, FRAME_MAX, self.max_inbound_body)
+            self.link = Link(self.green, transport, decoder, self, self.write_timeout)
+            self.link.start_reading()
+            handshake.run(self, deadline)
+            self.check_opening(attempt)
+            self._life.move('opened')
+        except BaseException as exc:
+            transport.close()
+            self.give_up(attempt, exc)
+            raise
+
+    def close(
+        self, reply_code: int = 0, reply_text: str = '', method_sig: tuple[int, int] = (0, 0), argsig: Any = None
+    ) -> None:
+        """Say goodbye to the broker and close the socket. Closing twice does nothing.
+
+        Everything handed over before is sent first. Waits for the broker's consent
+        at most 10 s; whatever happens, the socket and the greenlets are gone
+        afterwards, and every greenlet that waited for something gets
+        RecoverableConnectionError. Switches greenlets.
+        """
+        state = self._life.state
+        if state == lifecycle.CLOSING:
+            return
+        reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
+        if state == lifecycle.OPENING:
+            self.end(reason)
+        if state != lifecycle.OPEN:
+            return
+        args = (reply_code, reply_text, *method_sig)
+        encode_method(0, Spec.Close, args)  # refuse bad arguments before anything changes
+        self._life.move('close')
+        try:
+            self._call(Spec.Close, args, timeout=CLOSE_TIMEOUT)
+        except (TimeoutError, exceptions.AMQPError):
+            pass  # the peer is gone, or silent: that is closed too
+        finally:
+            self.end(reason)
+
+    def collect(self) -> None:
+        """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
+        self.end(Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True))
+
+    @property
+    def connected(self) -> bool:
+        return self._life.state == lifecycle.OPEN
+
+    @property
+    def is_closing(self) -> bool:
+        return self._life.state == lifecycle.CLOSING
+
+    @property
+    def sock(self) -> Any:
+        """The operating system's socket, or None. Reading or writing it corrupts the connection."""
+        return None if self.transport is None else self.transport.sock
+
+    @property
+    def transport(self) -> Any:
+        return None if self.link is None else self.link.transport
+
+    @property
+    def server_capabilities(self) -> dict[str, Any]:
+        return self.server_properties.get('capabilities') or {}
+
+    # -- use ------------------------------------------------------------------------
+
+    def channel(self, channel_id: int | None = None, callback: Callable[[Any], Any] | None = None) -> Any:
+        """Open a channel, or return the one with this number if it is open. Switches greenlets.
+
+        callback: called with the channel when it is open. Raises ResourceError when
+        all channel_max numbers are in use, TimeoutError, or why the connection ended.
+        """
+        self.check_open()
+        if channel_id in self.channels:
+            return self.channels[channel_id]
+        channel = self.Channel(self, channel_id, on_open=callback)
+        channel.open()
+        return channel
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        """Wait for one event and run its callback here: a delivery, a return, a confirm, a cancel.
+
+        timeout: total seconds, None for ever, 0 for only what is there already.
+        Any call is legal inside a callback. Several greenlets may drain at the
+        same time; each event goes to one of them. Raises socket.timeout
+        (TimeoutError) when nothing came, a ChannelError that belongs to no other
+        caller, ConsumerCancelled, and why the connection ended. Switches greenlets.
+        """
+        if self.long_without_breath():
+            self.breathe()
+        if not self._events:
+            self.wait_for_event(timeout)
+        self.run_event()
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat frame now. Not needed: the connection does so by itself. Does not switch."""
+        self.check_open()
+        self.link.beat()
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Wait until the operating system has taken everything sent so far. Switches greenlets.
+
+        timeout: seconds, None for as long as the connection lives. Raises
+        TimeoutError, and why the connection ended.
+        """
+        self.check_open()
+        if not self.link.writer.wait_until_empty(timeout):
+            raise TimeoutError(f'flush: {self.link.writer.queued} bytes are still queued after {timeout} s')
+        self.check_open()
+
+    def set_limits(self, channel_max: int, frame_max: int) -> None:
+        """What tune has settled. For the handshake."""
+        self.channel_max = channel_max
+        self.frame_max = frame_max
+        self.channel_ids = ChannelIds(channel_max)
+        self.link.decoder.frame_max = frame_max
+
+
+def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) -> Connection:
+    """An open Connection to an AMQP URI. Switches greenlets.
+
+    arguments: those of Connection; they go before the URI's. Raises ValueError
+    for a URI that cannot be understood, and what ``Connection.connect`` raises.
+    """
+    connection = Connection(**{**uri.parse(url), **arguments})
+    connection.connect()
+    return connection
+
+
+def choose_authentication(
+    userid: str | None, password: str | None, method: str | None, response: bytes | None, given: Any
+) -> tuple[Any, ...]:
+    """The mechanisms to offer, best first."""
+    if given:
+        return (given,) if isinstance(given, sasl.SASL) else tuple(given)
+    if method is None:
+        # EXTERNAL only on demand: over plain TCP a broker may offer it and then refuse.
+        return (sasl.PLAIN(userid, password), sasl.AMQPLAIN(userid, password))
+    if method == 'EXTERNAL':
+        return (sasl.EXTERNAL(),)
+    if response is not None:
+        return (sasl.RAW(method.encode() if isinstance(method, str) else method, response),)
+    if method in ('PLAIN', 'AMQPLAIN'):
+        if userid is None or password is None:
+            raise ValueError(f'login_method {method} needs userid and password')
+        return (sasl.PLAIN(userid, password) if method == 'PLAIN' else sasl.AMQPLAIN(userid, password),)
+    raise ValueError(f'unknown login_method {method!r} without a login_response')
+

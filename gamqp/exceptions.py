@@ -1,0 +1,382 @@
+"""Every exception that gamqp raises, and the reply codes of AMQP 0-9-1.
+
+Layer 0: plain data, imports nothing of gamqp. The hierarchy and its names are
+py-amqp's, because programs and kombu decide by class whether to reconnect.
+What must not enter: I/O, state, or any decision when to raise.
+
+    AMQPError
+     +- ConnectionError              the connection is gone
+     |   +- RecoverableConnectionError      connect again and go on
+     |   |   +- Blocked, ConsumerCancelled, ConnectionForced, ResourceError
+     |   +- IrrecoverableConnectionError    connecting again alone will not help
+     |       +- InvalidPath, FrameError, FrameSyntaxError, InvalidCommand,
+     |          ChannelNotOpen, UnexpectedFrame, NotAllowed,
+     |          AMQPNotImplementedError, InternalError
+     +- ChannelError                 the channel was closed, the connection is fine
+         +- RecoverableChannelError         ContentTooLarge, NoConsumers, ResourceLocked
+         +- IrrecoverableChannelError       AccessRefused, NotFound, PreconditionFailed
+    MessageNacked                    the broker refused one message, nothing is closed
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = (
+    'AMQPDeprecationWarning',
+    'AMQPError',
+    'AMQPNotImplementedError',
+    'AccessRefused',
+    'Blocked',
+    'ChannelError',
+    'ChannelNotOpen',
+    'ConnectionError',
+    'ConnectionForced',
+    'ConsumerCancelled',
+    'ContentTooLarge',
+    'EncodeError',
+    'FrameError',
+    'FrameSyntaxError',
+    'InboundBodyTooLarge',
+    'InternalError',
+    'InvalidCommand',
+    'InvalidPath',
+    'IrrecoverableChannelError',
+    'IrrecoverableConnectionError',
+    'MessageNacked',
+    'NoConsumers',
+    'NotAllowed',
+    'NotFound',
+    'PreconditionFailed',
+    'RecoverableChannelError',
+    'RecoverableConnectionError',
+    'ResourceError',
+    'ResourceLocked',
+    'UnexpectedFrame',
+    'error_for_code',
+)
+
+
+class AMQPDeprecationWarning(UserWarning):
+    """Something that still works, but should not be used in new code."""
+
+
+class MessageNacked(Exception):
+    """The broker answered a publish with ``basic.nack``: it did not take the message."""
+
+
+class AMQPError(Exception):
+    """Base of all errors of the protocol.
+
+    reply_text: what happened, the broker's own words where it was the broker.
+    method_sig: (class id, method id) of the method that failed, or None.
+    method_name: the same as text, e.g. ``Queue.declare``; filled in from method_sig.
+    reply_code: AMQP reply code, by default the one of the class (0: none).
+    """
+
+    code = 0
+
+    def __init__(
+        self,
+        reply_text: str | None = None,
+        method_sig: tuple[int, int] | None = None,
+        method_name: str | None = None,
+        reply_code: int | None = None,
+    ) -> None:
+        self.message = reply_text
+        self.reply_code = reply_code or self.code
+        self.reply_text = reply_text
+        self.method_sig = method_sig
+        self.method_name = method_name or METHOD_NAME_MAP.get(method_sig, '')
+        Exception.__init__(self, self.reply_code, reply_text, method_sig, self.method_name)
+
+    def __reduce__(self) -> Any:
+        # args stand in another order than the constructor's parameters.
+        rebuilt = (self.reply_text, self.method_sig, self.method_name, self.reply_code)
+        return type(self), rebuilt, self.__dict__
+
+    def __str__(self) -> str:
+        text = self.reply_text or f'<{type(self).__name__}: unknown error>'
+        if self.method:
+            return f'{self.method}: ({self.reply_code}) {text}'
+        return text
+
+    @property
+    def method(self) -> Any:
+        """Name of the method that failed, its number where the name is unknown, or None."""
+        return self.method_name or self.method_sig
+
+
+class ConnectionError(AMQPError):
+    """The connection is closed, or could not be opened."""
+
+
+class ChannelError(AMQPError):
+    """The broker closed the channel; the connection lives on."""
+
+
+class RecoverableChannelError(ChannelError):
+    """A channel error that may go away by trying again."""
+
+
+class IrrecoverableChannelError(ChannelError):
+    """A channel error that comes back when the same thing is tried again."""
+
+
+class RecoverableConnectionError(ConnectionError):
+    """The connection was lost or refused for a passing reason: connect again."""
+
+
+class IrrecoverableConnectionError(ConnectionError):
+    """The connection ended for a reason that connecting again does not remove."""
+
+
+class Blocked(RecoverableConnectionError):
+    """The broker takes no messages at present (``connection.blocked``)."""
+
+
+class ConsumerCancelled(RecoverableConnectionError):
+    """The broker cancelled a consumer, e.g. because its queue was deleted."""
+
+
+class ContentTooLarge(RecoverableChannelError):
+    """311: the broker refused a message for its size."""
+
+    code = 311
+
+
+class NoConsumers(RecoverableChannelError):
+    """313: an immediate message found no consumer."""
+
+    code = 313
+
+
+class ConnectionForced(RecoverableConnectionError):
+    """320: an operator, or the heartbeat watch, ended the connection."""
+
+    code = 320
+
+
+class InvalidPath(IrrecoverableConnectionError):
+    """402: there is no such virtual host."""
+
+    code = 402
+
+
+class AccessRefused(IrrecoverableChannelError):
+    """403: wrong credentials, or no permission."""
+
+    code = 403
+
+
+class NotFound(IrrecoverableChannelError):
+    """404: there is no such queue or exchange."""
+
+    code = 404
+
+
+class ResourceLocked(RecoverableChannelError):
+    """405: the queue is exclusive to another connection."""
+
+    code = 405
+
+
+class PreconditionFailed(IrrecoverableChannelError):
+    """406: e.g. declared again with other arguments, or an unknown delivery tag."""
+
+    code = 406
+
+
+class FrameError(IrrecoverableConnectionError):
+    """501: bytes arrived that are no AMQP frame."""
+
+    code = 501
+
+
+class FrameSyntaxError(IrrecoverableConnectionError):
+    """502: a frame held values that do not decode."""
+
+    code = 502
+
+
+class InboundBodyTooLarge(FrameError):
+    """The peer announced a message body above ``max_inbound_body``."""
+
+
+class EncodeError(FrameSyntaxError, ValueError):
+    """An argument of ours cannot be sent; nothing of it was, and the connection is unharmed."""
+
+
+class InvalidCommand(IrrecoverableConnectionError):
+    """503: a method that does not exist, or not here."""
+
+    code = 503
+
+
+class ChannelNotOpen(IrrecoverableConnectionError):
+    """504: something was done on a channel that is not open."""
+
+    code = 504
+
+
+class UnexpectedFrame(IrrecoverableConnectionError):
+    """505: a frame that does not fit the ones before it."""
+
+    code = 505
+
+
+class ResourceError(RecoverableConnectionError):
+    """506: out of something, e.g. of channel numbers."""
+
+    code = 506
+
+
+class NotAllowed(IrrecoverableConnectionError):
+    """530: e.g. no access to the virtual host."""
+
+    code = 530
+
+
+class AMQPNotImplementedError(IrrecoverableConnectionError):
+    """540: the peer does not do that."""
+
+    code = 540
+
+
+class InternalError(IrrecoverableConnectionError):
+    """541: the broker failed, or refuses a feature."""
+
+    code = 541
+
+
+ERROR_MAP: dict[int, type[AMQPError]] = {
+    error.code: error
+    for error in (
+        ContentTooLarge,
+        NoConsumers,
+        ConnectionForced,
+        InvalidPath,
+        AccessRefused,
+        NotFound,
+        ResourceLocked,
+        PreconditionFailed,
+        FrameError,
+        FrameSyntaxError,
+        InvalidCommand,
+        ChannelNotOpen,
+        UnexpectedFrame,
+        ResourceError,
+        NotAllowed,
+        AMQPNotImplementedError,
+        InternalError,
+    )
+}
+
+
+def error_for_code(
+    code: int, text: str, method: tuple[int, int] | None, default: type[AMQPError]
+) -> AMQPError:
+    """The error object for a reply code; of class *default* where the code is unknown.
+
+    method is (class id, method id) of what failed. Raises nothing.
+    """
+    return ERROR_MAP.get(code, default)(text, method, reply_code=code)
+
+
+# Method numbers as py-amqp prints them in error texts; the table of the wire
+# layer cannot be imported here, a test holds the two to each other.
+METHOD_NAME_MAP: dict[Any, str] = {
+    (class_id, method_id): f'{class_name}.{name}'
+    for class_name, class_id, methods in (
+        (
+            'Connection',
+            10,
+            {
+                10: 'start',
+                11: 'start_ok',
+                20: 'secure',
+                21: 'secure_ok',
+                30: 'tune',
+                31: 'tune_ok',
+                40: 'open',
+                41: 'open_ok',
+                50: 'close',
+                51: 'close_ok',
+                60: 'blocked',
+                61: 'unblocked',
+                70: 'update_secret',
+                71: 'update_secret_ok',
+            },
+        ),
+        ('Channel', 20, {10: 'open', 11: 'open_ok', 20: 'flow', 21: 'flow_ok', 40: 'close', 41: 'close_ok'}),
+        ('Access', 30, {10: 'request', 11: 'request_ok'}),
+        (
+            'Exchange',
+            40,
+            {
+                10: 'declare',
+                11: 'declare_ok',
+                20: 'delete',
+                21: 'delete_ok',
+                30: 'bind',
+                31: 'bind_ok',
+                40: 'unbind',
+                51: 'unbind_ok',
+            },
+        ),
+        (
+            'Queue',
+            50,
+            {
+                10: 'declare',
+                11: 'declare_ok',
+                20: 'bind',
+                21: 'bind_ok',
+                30: 'purge',
+                31: 'purge_ok',
+                40: 'delete',
+                41: 'delete_ok',
+                50: 'unbind',
+                51: 'unbind_ok',
+            },
+        ),
+        (
+            'Basic',
+            60,
+            {
+                10: 'qos',
+                11: 'qos_ok',
+                20: 'consume',
+                21: 'consume_ok',
+                30: 'cancel',
+                31: 'cancel_ok',
+                40: 'publish',
+                50: 'return',
+                60: 'deliver',
+                70: 'get',
+                71: 'get_ok',
+                72: 'get_empty',
+                80: 'ack',
+                90: 'reject',
+                100: 'recover_async',
+                110: 'recover',
+                111: 'recover_ok',
+                120: 'nack',
+            },
+        ),
+        ('Confirm', 85, {10: 'select', 11: 'select_ok'}),
+        (
+            'Tx',
+            90,
+            {
+                10: 'select',
+                11: 'select_ok',
+                20: 'commit',
+                21: 'commit_ok',
+                30: 'rollback',
+                31: 'rollback_ok',
+            },
+        ),
+    )
+    for method_id, name in methods.items()
+}

@@ -1,0 +1,136 @@
+"""eventlet behind the verbs of ``gamqp.green``: the same behaviour as ``_gevent``.
+
+Sockets are the operating system's own, non-blocking, and every wait is a
+listener of the hub, so it makes no difference what eventlet has patched.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import eventlet
+import eventlet.green.socket
+import eventlet.hubs
+import eventlet.patcher
+from eventlet.hubs import get_hub as hub
+
+from .slots import Slot
+
+__all__ = (
+    'NAME',
+    'Readiness',
+    'call_later',
+    'getaddrinfo',
+    'hub',
+    'kill',
+    'run_soon',
+    'sleep',
+    'socket_class',
+    'spawn',
+    'switch_out',
+)
+
+NAME = 'eventlet'
+_SELF = sys.modules[__name__]  # what a Slot takes for its backend
+
+spawn = eventlet.spawn
+sleep = eventlet.sleep
+
+
+def kill(greenlet: Any) -> None:
+    hub().schedule_call_global(0, _throw, greenlet)
+
+
+def _throw(greenlet: Any) -> None:
+    if not greenlet.dead:  # thrown into a dead one, GreenletExit would come out in the hub
+        greenlet.throw()
+
+
+def run_soon(fn: Callable[..., Any], *args: Any) -> None:
+    hub().schedule_call_global(0, fn, *args)
+
+
+def call_later(seconds: float, fn: Callable[[], Any]) -> Any:
+    return hub().schedule_call_global(seconds, fn)
+
+
+def switch_out() -> None:
+    hub().switch()
+
+
+def getaddrinfo(host: str, port: int) -> list[Any]:
+    return eventlet.green.socket.getaddrinfo(host, port, 0, eventlet.green.socket.SOCK_STREAM)
+
+
+def socket_class() -> Any:
+    return eventlet.patcher.original('socket').socket
+
+
+class Readiness:
+    """Waits for one file descriptor: its reader in a greenlet, its writer by a callback.
+
+    After ``close`` a waiting reader wakes with False and the callback is never called.
+    """
+
+    __slots__ = ('_closed', '_fd', '_slot', '_waiting', '_writer')
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._slot: Slot | None = None
+        self._waiting: Any = None
+        self._writer: Any = None
+        self._closed = False
+
+    def wait_readable(self, timeout: float | None = None) -> bool:
+        """Whether there is something to read; False after *timeout* seconds or ``close``. Switches."""
+        return self._wait(hub().READ, timeout)
+
+    def wait_writable(self, timeout: float | None = None) -> bool:
+        """The same for room to write; only used while nothing is watched, i.e. to connect."""
+        return self._wait(hub().WRITE, timeout)
+
+    def _wait(self, kind: str, timeout: float | None) -> bool:
+        if self._closed:
+            return False
+        slot = self._slot = Slot(_SELF)
+        self._waiting = self._listen(kind, lambda fd: slot.fire(True))
+        try:
+            return slot.wait(timeout) and slot.result()
+        finally:
+            self._slot = None
+            self._forget_waiting()
+
+    def _forget_waiting(self) -> None:
+        if self._waiting is not None:
+            hub().remove(self._waiting)
+            self._waiting = None
+
+    def _listen(self, kind: str, fn: Callable[[int], Any]) -> Any:
+        return hub().add(kind, self._fd, fn, _ignore, _ignore)
+
+    def watch_writable(self, fn: Callable[[], Any]) -> None:
+        """Call fn in the hub whenever there is room to write, until ``unwatch_writable``."""
+        if not self._closed and self._writer is None:
+            self._writer = self._listen(hub().WRITE, lambda fd: fn())
+
+    def unwatch_writable(self) -> None:
+        if self._writer is not None:
+            hub().remove(self._writer)
+            self._writer = None
+
+    def close(self) -> None:
+        """Stop everything; must come before the descriptor itself is closed. Does not switch."""
+        if self._closed:
+            return
+        self._closed = True
+        # Now, not when the waiter wakes: by then the descriptor may be somebody else's.
+        self._forget_waiting()
+        self.unwatch_writable()
+        if self._slot is not None:
+            self._slot.succeed(False)
+
+
+def _ignore(*exc_info: object) -> None:
+    """eventlet calls it when it finds the descriptor closed; we close it only after the listeners are gone."""

@@ -1,0 +1,129 @@
+"""gevent behind the verbs of ``gamqp.green``. Works patched early, late or not at all.
+
+Nothing here depends on monkey-patching: sockets are the operating system's own,
+non-blocking, and every wait is a watcher of the hub's loop.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+import gevent.monkey
+import gevent.socket
+from gevent import get_hub as hub
+
+from .slots import Slot
+
+__all__ = (
+    'NAME',
+    'Readiness',
+    'call_later',
+    'getaddrinfo',
+    'hub',
+    'kill',
+    'run_soon',
+    'sleep',
+    'socket_class',
+    'spawn',
+    'switch_out',
+)
+
+NAME = 'gevent'
+_SELF = sys.modules[__name__]  # what a Slot takes for its backend
+
+spawn = gevent.spawn
+sleep = gevent.sleep
+
+
+def kill(greenlet: Any) -> None:
+    greenlet.kill(block=False)
+
+
+def run_soon(fn: Callable[..., Any], *args: Any) -> None:
+    hub().loop.run_callback(fn, *args)
+
+
+def switch_out() -> None:
+    hub().switch()
+
+
+class _Timer:
+    __slots__ = ('_timer',)
+
+    def __init__(self, seconds: float, fn: Callable[[], Any]) -> None:
+        self._timer = hub().loop.timer(seconds)
+        # update: the loop's own idea of "now" may be old after a long callback,
+        # and the timer would fire early by that much.
+        self._timer.start(fn, update=True)
+
+    def cancel(self) -> None:
+        self._timer.close()
+
+
+call_later = _Timer
+
+
+def getaddrinfo(host: str, port: int) -> list[Any]:
+    return gevent.socket.getaddrinfo(host, port, 0, gevent.socket.SOCK_STREAM)
+
+
+def socket_class() -> Any:
+    return gevent.monkey.get_original('socket', 'socket')
+
+
+class Readiness:
+    """Waits for one file descriptor: its reader in a greenlet, its writer by a callback.
+
+    After ``close`` a waiting reader wakes with False and the callback is never called.
+    """
+
+    __slots__ = ('_closed', '_read', '_slot', '_write')
+
+    def __init__(self, fd: int) -> None:
+        loop = hub().loop
+        self._read = loop.io(fd, 1)
+        self._write = loop.io(fd, 2)
+        self._slot: Slot | None = None
+        self._closed = False
+
+    def wait_readable(self, timeout: float | None = None) -> bool:
+        """Whether there is something to read; False after *timeout* seconds or ``close``. Switches."""
+        return self._wait(self._read, timeout)
+
+    def wait_writable(self, timeout: float | None = None) -> bool:
+        """The same for room to write; only used while nothing is watched, i.e. to connect."""
+        return self._wait(self._write, timeout)
+
+    def _wait(self, watcher: Any, timeout: float | None) -> bool:
+        if self._closed:
+            return False
+        slot = self._slot = Slot(_SELF)
+        watcher.start(slot.fire, True)
+        try:
+            return slot.wait(timeout) and slot.result()
+        finally:
+            self._slot = None
+            if not self._closed:
+                watcher.stop()
+
+    def watch_writable(self, fn: Callable[[], Any]) -> None:
+        """Call fn in the hub whenever there is room to write, until ``unwatch_writable``."""
+        if not self._closed:
+            self._write.start(fn)
+
+    def unwatch_writable(self) -> None:
+        if not self._closed:
+            self._write.stop()
+
+    def close(self) -> None:
+        """Stop everything; must come before the descriptor itself is closed. Does not switch."""
+        if self._closed:
+            return
+        self._closed = True
+        self._read.close()
+        self._write.close()
+        if self._slot is not None:
+            self._slot.succeed(False)

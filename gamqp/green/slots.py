@@ -1,0 +1,198 @@
+"""Waiting: one result for one greenlet (Slot), many for one condition (Gate), Lock, Deadline.
+
+Built once on three verbs of a backend (switch_out, run_soon, call_later), so
+that gevent and eventlet wait in the same way. Only ``wait`` and ``acquire``
+switch greenlets; setting a result never does, so the reader can do it in the
+middle of a batch. A greenlet that is killed or timed out while it waits leaves
+nothing behind: a wake-up that is already under way finds nobody and does nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from types import ModuleType
+from typing import Any
+
+import greenlet
+
+__all__ = ('Deadline', 'Gate', 'Lock', 'Slot')
+
+
+class Deadline:
+    """A total limit for several waits: made once, asked for what is left.
+
+    seconds: None for no limit. ``left()`` gives seconds, 0.0 when it has passed.
+    """
+
+    __slots__ = ('at', 'seconds')
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        self.at = None if seconds is None else time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        if self.at is None:
+            return None
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.at is not None and time.monotonic() >= self.at
+
+
+class Slot:
+    """The place where one greenlet waits for one result.
+
+    ``succeed(value)`` or ``fail(make_error)`` settles it, once; later calls are
+    ignored. ``make_error()`` must build a new exception each time it is called,
+    so that no traceback is shared between those who raise it.
+    """
+
+    __slots__ = ('_expired', '_green', '_make_error', '_value', '_waiter', 'done')
+
+    def __init__(self, green: ModuleType) -> None:
+        self._green = green
+        self._waiter: Any = None
+        self._value: Any = None
+        self._make_error: Any = None
+        self._expired = False
+        self.done = False
+
+    def succeed(self, value: Any = None) -> None:
+        if not self.done:
+            self.done = True
+            self._value = value
+            if self._waiter is not None:
+                self._green.run_soon(self._wake)
+
+    def fail(self, make_error: Any) -> None:
+        if not self.done:
+            self.done = True
+            self._make_error = make_error
+            if self._waiter is not None:
+                self._green.run_soon(self._wake)
+
+    def fire(self, value: Any = None) -> None:
+        """``succeed`` for a callback of the hub: switches to the waiter at once instead of at the next pass."""
+        if not self.done:
+            self.done = True
+            self._value = value
+            self._wake()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a greenlet is waiting here right now."""
+        return self._waiter is not None
+
+    def result(self) -> Any:
+        """The settled value; raises the settled error."""
+        if self._make_error is not None:
+            raise self._make_error()
+        return self._value
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until settled, at most *timeout* seconds (None: for ever). Returns whether it is.
+
+        Switches greenlets. Raises nothing of its own; whatever is thrown into
+        this greenlet meanwhile (GreenletExit, gevent.Timeout) passes through.
+        """
+        if self.done or timeout is not None and timeout <= 0:
+            return self.done
+        if self._waiter is not None:
+            raise RuntimeError('two greenlets wait on one slot')
+        self._expired = False
+        self._waiter = greenlet.getcurrent()
+        timer = None
+        try:
+            if timeout is not None:
+                timer = self._green.call_later(timeout, self._expire)
+            # A loop, because foreign code may switch to this greenlet for its own reasons.
+            while not self.done and not self._expired:
+                self._green.switch_out()
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+        return self.done
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            self._waiter.switch()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._wake()
+
+
+class Gate:
+    """Many greenlets wait, in order, for something that others announce.
+
+    Says nothing about what the condition is: whoever wakes up looks again.
+    """
+
+    __slots__ = ('_green', '_waiters')
+
+    def __init__(self, green: ModuleType) -> None:
+        self._green = green
+        self._waiters: deque[Slot] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiters)
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for ``wake`` or ``wake_all``, at most *timeout* seconds. Returns whether woken.
+
+        A greenlet that was chosen by ``wake`` and interrupted before it ran
+        passes the wake-up on to the next one. Switches greenlets.
+        """
+        slot = Slot(self._green)
+        self._waiters.append(slot)
+        try:
+            return slot.wait(timeout)
+        except BaseException:
+            if slot.done:
+                self.wake()
+            raise
+        finally:
+            if not slot.done:
+                self._waiters.remove(slot)
+
+    def wake(self, count: int = 1) -> None:
+        """Wake the *count* greenlets that have waited longest. Does not switch."""
+        while count > 0 and self._waiters:
+            self._waiters.popleft().succeed()
+            count -= 1
+
+    def wake_all(self) -> None:
+        self.wake(len(self._waiters))
+
+
+class Lock:
+    """Mutual exclusion between greenlets of one hub, first come first served."""
+
+    __slots__ = ('_gate', '_held')
+
+    def __init__(self, green: ModuleType) -> None:
+        self._gate = Gate(green)
+        self._held = False
+
+    def acquire(self, timeout: float | None = None) -> bool:
+        """Take the lock, waiting at most *timeout* seconds. Returns whether taken. Switches greenlets."""
+        deadline = Deadline(timeout)
+        while self._held:
+            if not self._gate.wait(deadline.left()) and self._held:
+                return False
+        self._held = True
+        return True
+
+    def release(self) -> None:
+        self._held = False
+        self._gate.wake()
+
+    def __enter__(self) -> Lock:
+        self.acquire()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.release()

@@ -1,0 +1,138 @@
+"""The opening conversation: start, secure, tune, open.
+
+Layer 3. It runs in the greenlet that called connect(), each wait under what is
+left of one total deadline; the reader feeds it as it feeds any other caller. It
+changes the connection only by what both sides have agreed on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+from . import exceptions, green
+from .state import negotiate
+from .state.replies import Expected
+from .wire import PROTOCOL_HEADER, encode_method
+from .wire.spec import Connection as Spec
+
+__all__ = ('run',)
+
+# Before tune a broker accepts no larger frame (RabbitMQ 4.1; 4096 before), and a
+# larger start-ok, e.g. with a long token, would be answered by a bare close.
+START_OK_MAX = 8192
+
+
+def run(connection: Any, deadline: green.Deadline) -> None:
+    """Shake hands over ``connection.link``. Switches greenlets.
+
+    Raises AccessRefused (credentials), NotAllowed (virtual host), ConnectionError
+    (no common mechanism), TimeoutError, or whatever ended the link.
+    """
+    _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
+    mechanism, response = _on_start(connection, *reply)
+    args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
+    sig, reply = _exchange(
+        connection, deadline, encode_method(0, Spec.StartOk, args, START_OK_MAX), Spec.Tune, Spec.Secure
+    )
+    while sig == Spec.Secure:
+        answer = _answer(mechanism, reply[0])
+        sig, reply = _exchange(
+            connection, deadline, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure
+        )
+    tuned = _on_tune(connection, *reply)
+    frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
+    connection.link.start_heartbeat(connection.heartbeat)
+    if connection.on_tune_ok is not None:
+        connection.on_tune_ok()
+    _exchange(connection, deadline, frames, Spec.OpenOk)
+
+
+def _exchange(connection: Any, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
+    """Send, then wait for one of *sigs*. Returns which it was and its arguments."""
+    slot = green.Slot(connection.green)
+    for sig in sigs:
+        assert sig in _FROM_SERVER
+    expected = Expected(sigs, slot)
+    connection.expect(expected)
+    connection.link.writer.send(frames)
+    if not slot.wait(deadline.left()):
+        names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in sigs)
+        raise TimeoutError(f'{connection.host}: no {names} from the broker within {deadline.seconds} s')
+    return expected.sig, slot.result()
+
+
+_FROM_SERVER = (Spec.Start, Spec.Secure, Spec.Tune, Spec.OpenOk)
+
+
+def _on_start(
+    connection: Any, major: int, minor: int, properties: dict[str, Any], mechanisms: Any, locales: Any
+) -> tuple[Any, Any]:
+    """Note who the server is. Returns the mechanism to log in by, and its first response."""
+    connection.version_major, connection.version_minor = major, minor
+    connection.server_properties = properties
+    offered = _as_bytes(mechanisms).split()
+    connection.mechanisms = offered
+    connection.locales = _as_bytes(locales).decode('utf-8', 'replace').split(' ')
+    for authentication in connection.authentication:
+        if authentication.mechanism in offered:
+            response = authentication.start(connection)
+            if response is not NotImplemented:
+                return authentication, response
+    ours = b', '.join(a.mechanism for a in connection.authentication if a.mechanism)
+    raise exceptions.ConnectionError(
+        f'no way to log in that both sides know: we can {ours.decode() or "nothing"}, '
+        f'{connection.host} offers {b", ".join(offered).decode("utf-8", "replace")}',
+        Spec.Start,
+    )
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _answer(mechanism: Any, challenge: Any) -> Any:
+    step = getattr(mechanism, 'challenge', None)
+    if step is None:
+        raise exceptions.AMQPNotImplementedError(
+            f'the broker asks again, which {type(mechanism).__name__} has no answer to', Spec.Secure
+        )
+    return step(challenge)
+
+
+def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
+    """Settle the three numbers of tune; returns them for tune-ok."""
+    connection.server_heartbeat = heartbeat
+    connection.heartbeat = negotiate.heartbeat(connection.client_heartbeat, heartbeat)
+    connection.set_limits(
+        negotiate.channel_max(connection.client_channel_max, channel_max),
+        negotiate.frame_max(connection.client_frame_max, frame_max),
+    )
+    return connection.channel_max, connection.frame_max, connection.heartbeat
+
+
+def client_properties(connection: Any) -> dict[str, Any]:
+    """What we tell of ourselves: the library, the user's own properties on top, capabilities, the name."""
+    properties = {
+        **connection.library_properties,
+        'platform': f'Python {platform.python_version()}, {connection.green.NAME}',
+        **connection.client_properties,
+    }
+    offered = connection.server_properties.get('capabilities')
+    offered = offered if isinstance(offered, dict) else {}
+    capabilities = dict(properties.get('capabilities') or {})
+    for name, wanted in connection.negotiate_capabilities.items():
+        if offered.get(name):
+            capabilities.setdefault(name, wanted)
+    if capabilities:
+        properties['capabilities'] = capabilities
+    properties.setdefault('connection_name', connection.name or default_name())
+    return properties
+
+
+def default_name() -> str:
+    """host:pid:program, to tell connections apart in the broker's management."""
+    program = os.path.basename(sys.argv[0] or '') if sys.argv else ''
+    return f'{platform.node()}:{os.getpid()}:{program or "python"}'

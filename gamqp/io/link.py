@@ -1,0 +1,150 @@
+"""One socket's life: transport, decoder, writer, reader and heartbeat, bound together.
+
+A connection has one link at a time; everything that dies with the socket is in
+it. ``reason`` is None while it lives and the first cause of its end afterwards.
+What must not enter: channels and methods; the owner gets decoded events.
+
+Order of teardown, written here and nowhere else: note the reason, close the
+writer, close the socket, wake reader and heartbeat, tell the owner.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+import weakref
+from types import ModuleType
+from typing import Any
+
+from .. import exceptions, green
+from ..state.lifecycle import Reason
+from ..state.pulse import Pulse
+from ..transport import TCPTransport
+from . import heartbeat, reader
+from .writer import Writer
+
+__all__ = ('Link',)
+
+# Seconds the interpreter may take at its end to send what is still queued.
+EXIT_PATIENCE = 5.0
+
+
+class Link:
+    """Owner of one connected transport.
+
+    owner: has ``on_events(list)``, ``on_protocol_error(error)``,
+    ``on_link_end(reason)`` and ``must_pause()``; none may switch greenlets. Held weakly.
+    """
+
+    def __init__(
+        self, backend: ModuleType, transport: TCPTransport, decoder: Any, owner: Any, stall: float | None = None
+    ) -> None:
+        self.green = backend
+        self.transport = transport
+        self.decoder = decoder
+        self.owner = weakref.ref(owner)
+        self.pulse = Pulse(0, time.monotonic())
+        self.writer = Writer(backend, transport, self.pulse, self.lose, stall)
+        self.reason: Reason | None = None
+        self.listening = True  # False while the reader does not read on purpose
+        self._resume: Any = None
+        self._beat: Any = None
+        self._reader: Any = None
+        self._heartbeat: Any = None
+
+    # -- starting --------------------------------------------------------------
+
+    def start_reading(self) -> None:
+        self._reader = self.green.spawn(reader.run, self)
+        _alive.add(self)
+
+    def start_heartbeat(self, interval: float) -> None:
+        """interval: seconds, 0 for none. May be called once, after tune."""
+        now = time.monotonic()
+        self.pulse.interval = interval
+        self.pulse.heard_at = self.pulse.sent_at = now
+        if interval and self.reason is None:
+            self._heartbeat = self.green.spawn(heartbeat.run, self)
+
+    # -- ending ----------------------------------------------------------------
+
+    def lose(self, error: BaseException) -> None:
+        """End because something failed. An error of the system becomes a recoverable connection error."""
+        if self.reason is not None:
+            return
+        if not isinstance(error, exceptions.AMQPError):
+            lost = exceptions.RecoverableConnectionError(f'connection lost: {str(error) or type(error).__name__}')
+            lost.__cause__ = error
+            error = lost
+        self.end(Reason(error))
+
+    def end(self, reason: Reason) -> None:
+        """End. The first reason wins, later calls do nothing. Never raises, does not switch."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        if not self.writer.closed:
+            self.writer.flush()  # a last close or close-ok, if the kernel takes it
+        self.writer.close()
+        self.transport.close()
+        for slot in (self._resume, self._beat):
+            if slot is not None:
+                slot.succeed()
+        _alive.discard(self)
+        owner = self.owner()
+        if owner is not None:
+            owner.on_link_end(self, reason)
+
+    # -- for the reader ----------------------------------------------------------
+
+    def must_pause(self) -> bool:
+        owner = self.owner()
+        return owner is not None and owner.must_pause()
+
+    def pause(self) -> None:
+        """Stop reading until ``resume``; the peer's silence proves nothing meanwhile. Switches."""
+        self.listening = False
+        self._resume = green.Slot(self.green)
+        try:
+            self._resume.wait()
+        finally:
+            self._resume = None
+            self.listening = True
+            self.pulse.heard_at = time.monotonic()
+
+    def resume(self) -> None:
+        if self._resume is not None:
+            self._resume.succeed()
+
+    # -- for the heartbeat ---------------------------------------------------------
+
+    def beat(self) -> None:
+        heartbeat.beat(self)
+
+    def heartbeat_wait(self, seconds: float) -> None:
+        """Sleep, less when the link ends. Switches."""
+        self._beat = green.Slot(self.green)
+        try:
+            if self.reason is None:
+                self._beat.wait(seconds)
+        finally:
+            self._beat = None
+
+
+_alive: weakref.WeakSet[Link] = weakref.WeakSet()
+
+# A forked child must not send what its parent has queued.
+os.register_at_fork(after_in_child=_alive.clear)
+
+
+@atexit.register
+def _send_leftovers() -> None:
+    """Give the kernel what programs queued just before they ended without closing."""
+    for link in list(_alive):
+        leftover = link.writer.leftover()
+        if leftover and link.reason is None:
+            try:
+                link.transport.send_blocking(leftover, EXIT_PATIENCE)
+            except OSError:
+                pass  # the peer is gone; there is nobody left to tell

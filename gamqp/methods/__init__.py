@@ -1,0 +1,14 @@
+"""The operations of a channel, one file per AMQP class, as mixins of ``gamqp.channel.Channel``.
+
+Layer 3. Each method checks, encodes, sends and waits through ``calls.Caller``;
+none keeps state of its own. Names, parameters and defaults are py-amqp's.
+Unless said otherwise a method may switch greenlets while it waits for its reply
+and raises
+
+* EncodeError when an argument cannot be sent (nothing was),
+* a ChannelError (NotFound, PreconditionFailed, AccessRefused …) with the
+  broker's code and text when the broker refuses; it has then closed and we have
+  reopened the channel, without its consumers and its confirm mode,
+* a ConnectionError when the connection is lost or closed,
+* TimeoutError when no reply came within the connection's rpc_timeout.
+"""

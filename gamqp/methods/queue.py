@@ -1,0 +1,82 @@
+"""Class queue: declare, bind, unbind, purge, delete. Errors and switching: see ``gamqp.methods``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..calls import Caller
+from ..protocol import queue_declare_ok_t
+from ..wire.spec import Queue
+
+__all__ = ('QueueMethods',)
+
+Arguments = dict[str, Any] | None
+
+
+class QueueMethods(Caller):
+    """Mixin of Channel."""
+
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> queue_declare_ok_t | None:
+        """Create a queue unless it exists; with *passive* only check that it does.
+
+        queue: '' lets the broker choose a name. Returns (queue, message_count,
+        consumer_count), or None with *nowait*. RabbitMQ 4.3 refuses queues that
+        are neither durable nor exclusive, and closes the connection (541).
+        """
+        args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
+        reply = self._request(Queue.Declare, args, nowait)
+        return None if nowait else queue_declare_ok_t(*reply)
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str = '',
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Route messages from an exchange to a queue ('': the one declared last on this channel)."""
+        self._request(Queue.Bind, (0, queue, exchange, routing_key, nowait, arguments), nowait)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Undo queue_bind; the arguments must be the same. *nowait* has no meaning on the wire here."""
+        self._call(Queue.Unbind, (0, queue, exchange, routing_key, arguments))
+
+    def queue_purge(self, queue: str = '', nowait: bool = False, argsig: Any = None) -> int | None:
+        """Drop all ready messages of a queue. Returns how many, or None with *nowait*."""
+        reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
+        return None if nowait else reply[0]
+
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        nowait: bool = False,
+        argsig: Any = None,
+    ) -> int | None:
+        """Delete a queue. Returns how many messages went with it, or None with *nowait*.
+
+        if_unused, if_empty: refuse (PreconditionFailed) when it has consumers, or messages.
+        """
+        reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
+        return None if nowait else reply[0]

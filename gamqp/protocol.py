@@ -1,0 +1,25 @@
+"""The named tuples that operations return. py-amqp's names."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+__all__ = ('basic_return_t', 'queue_declare_ok_t')
+
+
+class queue_declare_ok_t(NamedTuple):
+    """What queue_declare returns."""
+
+    queue: str
+    message_count: int
+    consumer_count: int
+
+
+class basic_return_t(NamedTuple):
+    """One returned message."""
+
+    reply_code: int
+    reply_text: str
+    exchange: str
+    routing_key: str
+    message: Any

@@ -1,0 +1,63 @@
+"""Channel numbers: which are free, in constant time.
+
+State, no I/O. A number that is given back goes to the end of the line: the
+longer it rests, the smaller the chance that a late frame of its old channel
+meets a new one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from .. import exceptions
+
+__all__ = ('ChannelIds',)
+
+
+class ChannelIds:
+    """Numbers 1 to *limit* (the negotiated channel_max)."""
+
+    __slots__ = ('_fresh', '_limit', '_rested', '_taken')
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._fresh = 1  # no number from here on has ever been taken by take()
+        self._rested: deque[int] = deque()
+        self._taken: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self._taken)
+
+    def take(self) -> int:
+        """A free number. Raises ResourceError with the counts when there is none."""
+        while self._fresh <= self._limit:
+            channel_id = self._fresh
+            self._fresh += 1
+            if channel_id not in self._taken:
+                self._taken.add(channel_id)
+                return channel_id
+        while self._rested:
+            channel_id = self._rested.popleft()
+            if channel_id not in self._taken:
+                self._taken.add(channel_id)
+                return channel_id
+        raise exceptions.ResourceError(
+            f'no free channel: {len(self._taken)} are open and channel_max is {self._limit}. '
+            'Close channels that are done with, share them, or use a second connection.',
+            (20, 10),
+        )
+
+    def claim(self, channel_id: int) -> None:
+        """Take this very number. Raises ConnectionError when it is taken or out of range."""
+        if not 1 <= channel_id <= self._limit:
+            raise exceptions.ConnectionError(f'channel {channel_id!r} is not between 1 and {self._limit}')
+        if channel_id in self._taken:
+            raise exceptions.ConnectionError(f'channel {channel_id} is open already')
+        self._taken.add(channel_id)
+
+    def release(self, channel_id: int) -> None:
+        """Give a number back; one that was not taken is ignored."""
+        if channel_id in self._taken:
+            self._taken.remove(channel_id)
+            if channel_id < self._fresh:
+                self._rested.append(channel_id)

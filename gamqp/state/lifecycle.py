@@ -1,0 +1,91 @@
+"""The life of a connection or a channel: its states, and why it ended.
+
+State, no I/O. The table below is the only place where a transition is allowed;
+an event without a row is a fault of ours and says so. The reason of an end is
+kept as a recipe (``Reason``), because every raise needs an exception object of
+its own: a shared one would collect the tracebacks of all who raised it.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import NoReturn
+
+from .. import exceptions
+
+__all__ = ('CLOSED', 'CLOSING', 'NEW', 'OPEN', 'OPENING', 'Lifecycle', 'Reason')
+
+NEW = 'new'
+OPENING = 'opening'
+OPEN = 'open'
+CLOSING = 'closing'  # we asked for the end and wait for the peer's consent
+CLOSED = 'closed'
+
+# state -> event -> next state
+TRANSITIONS: dict[str, dict[str, str]] = {
+    NEW: {'open': OPENING, 'end': CLOSED},
+    OPENING: {'opened': OPEN, 'close': CLOSING, 'end': CLOSED},
+    OPEN: {'close': CLOSING, 'reopen': OPENING, 'end': CLOSED},
+    CLOSING: {'end': CLOSED},
+    CLOSED: {'open': OPENING},
+}
+
+
+class Reason:
+    """Why something ended, able to build the exception that tells it, as often as needed.
+
+    clean: it ended because we wanted it to.
+    """
+
+    __slots__ = ('_error', 'clean')
+
+    def __init__(self, error: BaseException, clean: bool = False) -> None:
+        self._error = error
+        self.clean = clean
+
+    def __str__(self) -> str:
+        return str(self._error)
+
+    def make_error(self) -> BaseException:
+        """A fresh exception of the same class, text and cause, without a traceback."""
+        error = copy.copy(self._error)
+        error.__cause__ = self._error.__cause__
+        error.__suppress_context__ = self._error.__suppress_context__
+        return error.with_traceback(None)
+
+    def throw(self) -> NoReturn:
+        raise self.make_error()
+
+
+class Lifecycle:
+    """One state, moved by events; the first reason given wins."""
+
+    __slots__ = ('reason', 'state')
+
+    def __init__(self) -> None:
+        self.state = NEW
+        self.reason: Reason | None = None
+
+    def move(self, event: str) -> None:
+        """Follow the table. Raises RuntimeError where it has no row."""
+        try:
+            self.state = TRANSITIONS[self.state][event]
+        except KeyError:
+            raise RuntimeError(f'lifecycle: no event {event!r} in state {self.state!r}') from None
+        if event == 'open':
+            self.reason = None
+
+    def end(self, reason: Reason) -> bool:
+        """Go to CLOSED. Returns False, and changes nothing, when it was there already."""
+        if self.state == CLOSED:
+            return False
+        self.reason = reason
+        self.move('end')
+        return True
+
+    def error_maker(self, otherwise: str) -> Callable[[], BaseException]:
+        """What makes the error for a call that comes too late, or too early (*otherwise* is its text)."""
+        if self.reason is not None:
+            return self.reason.make_error
+        return lambda: exceptions.RecoverableConnectionError(otherwise)

@@ -1,0 +1,99 @@
+"""The replies a channel still owes us, in order.
+
+State, no I/O. A broker answers the synchronous methods of one channel in the
+order in which they were sent, so the first expected reply is always the one
+that comes next. A caller that gave up leaves its entry here: the late reply is
+then recognised and dropped instead of reaching the next caller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import exceptions
+
+__all__ = ('Expected', 'Replies')
+
+Sig = tuple[int, int]
+Hook = Callable[[Any], Any] | None
+
+
+class Expected:
+    """One reply to come.
+
+    sigs: the methods that may answer. slot: who waits (``succeed``/``fail``), or
+    None when nobody does. arrived: called with the reply, whether or not
+    anybody still waits; this is where state follows what the broker has done.
+    undo: called with a reply whose caller is gone.
+    """
+
+    __slots__ = ('_reply', 'abandoned', 'arrived', 'sig', 'sigs', 'slot', 'undo')
+
+    def __init__(self, sigs: tuple[Sig, ...], slot: Any = None, arrived: Hook = None, undo: Hook = None) -> None:
+        self.sigs = sigs
+        self.sig: Sig | None = None  # the one that came
+        self.slot = slot
+        self.arrived = arrived
+        self.undo = undo
+        self.abandoned = False  # the caller was killed or timed out
+        self._reply: tuple[Any, ...] = ()  # empty, or the reply alone
+
+    def arrive(self, reply: Any) -> None:
+        """The reply has come."""
+        self._reply = (reply,)
+        if self.arrived is not None:
+            self.arrived(reply)
+        if self.abandoned:
+            self._take_back()
+        elif self.slot is not None:
+            self.slot.succeed(reply)
+
+    def abandon(self) -> None:
+        """The caller is gone. It may have been killed when its reply had come but it had not yet run."""
+        self.abandoned = True
+        self._take_back()
+
+    def _take_back(self) -> None:
+        reply, self._reply = self._reply, ()
+        if reply and self.undo is not None:
+            self.undo(reply[0])
+
+
+class Replies:
+    """FIFO of Expected."""
+
+    __slots__ = ('_queue',)
+
+    def __init__(self) -> None:
+        # A list, short as it is: an empty deque takes 600 bytes, times every channel.
+        self._queue: list[Expected] = []
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def expect(self, expected: Expected) -> None:
+        """Must happen before the method is sent."""
+        self._queue.append(expected)
+
+    def match(self, sig: Sig) -> Expected:
+        """The expectation that *sig* answers. Raises UnexpectedFrame when it answers none or another."""
+        if not self._queue:
+            raise exceptions.UnexpectedFrame('the peer sent a reply that nobody asked for', sig)
+        head = self._queue[0]
+        if sig not in head.sigs:
+            wanted = ' or '.join(exceptions.METHOD_NAME_MAP.get(s, str(s)) for s in head.sigs)
+            raise exceptions.UnexpectedFrame(f'the peer sent this while {wanted} was due', sig)
+        head.sig = sig
+        del self._queue[0]
+        return head
+
+    def fail_all(self, make_error: Callable[[], BaseException]) -> int:
+        """The channel or connection is gone: every waiter gets the error. Returns how many had not given up."""
+        failed = 0
+        while self._queue:
+            expected = self._queue.pop(0)
+            if expected.slot is not None and not expected.abandoned:
+                expected.slot.fail(make_error)
+                failed += 1
+        return failed

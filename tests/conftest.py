@@ -1,0 +1,142 @@
+"""What every test gets: a hard time limit, a leak check, a header that says what is under test."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import greens
+import pytest
+
+import gamqp
+from gamqp import wire
+from gamqp.green import backend
+
+# Seconds after which a test is stuck, and its process is ended with all stacks.
+LIMIT = 60
+
+
+def pytest_report_header() -> list[str]:
+    build = 'compiled' if wire.COMPILED else 'pure'
+    brokers = [f'RabbitMQ {entry["version"]}' for entry in _entries()] or ['no broker']
+    return [
+        f'gamqp {gamqp.__version__}, wire {build} ({os.path.dirname(wire.__file__)}), '
+        f'{backend().NAME}, {", ".join(brokers)}, Python {platform.python_version()}'
+    ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line('markers', 'limit(seconds): another hard time limit than 60 seconds')
+    config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+    marker = item.get_closest_marker('limit')
+    seconds = marker.args[0] if marker else LIMIT
+    # A thread of the C library: it works when the hub, and even the interpreter lock, is held.
+    faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__)
+    try:
+        return (yield)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a greenlet or a socket behind."""
+    if request.node.get_closest_marker('leaky'):
+        yield
+        return
+    census = greens.Census()
+    yield
+    leaked = census.leaked()
+    if leaked:
+        pytest.fail(f'left alive:\n{leaked}', pytrace=False)
+
+
+# -- brokers ---------------------------------------------------------------------
+
+
+def _entries() -> list[dict[str, Any]]:
+    """The nodes that tests/run has started, as it tells of them."""
+    entries: list[dict[str, Any]] = json.loads(os.environ.get('GAMQP_TEST_NODES') or '[]')
+    return entries
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that takes ``rabbit`` runs once per broker."""
+    if 'rabbit' in metafunc.fixturenames:
+        entries = _entries()
+        labels = [entry['label'] for entry in entries] or ['none']
+        metafunc.parametrize('rabbit', range(len(labels)), ids=labels, indirect=True, scope='session')
+
+
+class Rabbit:
+    """One real broker, with a virtual host of this test process."""
+
+    def __init__(self, entry: dict[str, Any]) -> None:
+        from node import Node
+
+        self.node = Node.attach(entry)
+        self.label: str = entry['label']
+        self.version: str = entry['version'] or ''
+        self.managed = entry.get('management') is not None
+        self.vhost = '/'
+        if self.managed:
+            self.vhost = f'gamqp.{os.getpid()}'
+            self.node.add_vhost(self.vhost)
+        self.url: str = self.node.url(self.vhost)
+
+    @property
+    def major(self) -> int:
+        return int(self.version.split('.')[0] or 0)
+
+    def connect(self, **arguments: Any) -> gamqp.Connection:
+        return gamqp.connect(self.url, **arguments)
+
+    def close(self) -> None:
+        if self.managed:
+            self.node.delete_vhost(self.vhost)
+
+
+@pytest.fixture(scope='session')
+def _rabbits() -> Iterator[dict[int, Rabbit]]:
+    rabbits: dict[int, Rabbit] = {}
+    yield rabbits
+    for rabbit in rabbits.values():
+        rabbit.close()
+
+
+@pytest.fixture(scope='session')
+def rabbit(request: pytest.FixtureRequest, _rabbits: dict[int, Rabbit]) -> Rabbit:
+    entries = _entries()
+    if not entries:
+        pytest.skip('no RabbitMQ: run ./tests/run, which starts one')
+    if request.param not in _rabbits:
+        _rabbits[request.param] = Rabbit(entries[request.param])
+    return _rabbits[request.param]
+
+
+@pytest.fixture
+def connection(rabbit: Rabbit) -> Iterator[gamqp.Connection]:
+    """An open connection to the broker under test, closed afterwards."""
+    connection = rabbit.connect()
+    yield connection
+    connection.close()
+
+
+@pytest.fixture
+def channel(connection: gamqp.Connection) -> gamqp.Channel:
+    return connection.channel()
+
+
+@pytest.fixture
+def queue(channel: gamqp.Channel) -> str:
+    """An empty exclusive queue of the ``channel`` fixture's connection."""
+    return channel.queue_declare(exclusive=True).queue
