@@ -27,6 +27,9 @@ class Message(Content):
     user_id, app_id, cluster_id; None means absent.
     """
 
+    # Of the channel, when this was delivered; set on the object only when it is not 0.
+    incarnation = 0
+
     CLASS_ID = 60
     PROPERTIES = list(PROPERTIES)
 
@@ -41,20 +44,28 @@ class Message(Content):
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge this delivery, and with *multiple* all earlier ones of its channel.
 
+        Does nothing when the channel was closed by an error and reopened since:
+        the broker has requeued the message, and its tag means another one now.
         Does not switch greenlets. Raises RecoverableConnectionError when the
         channel or connection it came over is gone, or it came over none.
         """
-        self._settle().basic_ack(self.delivery_tag, multiple)
+        if not self._is_stale():
+            self.channel.basic_ack(self.delivery_tag, multiple)
 
     def nack(self, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse this delivery; the broker queues it again, or drops or dead-letters it. Errors as ``ack``."""
-        self._settle().basic_nack(self.delivery_tag, multiple, requeue)
+        if not self._is_stale():
+            self.channel.basic_nack(self.delivery_tag, multiple, requeue)
 
     def reject(self, requeue: bool = False) -> None:
         """Refuse this one delivery with basic.reject. Errors as ``ack``."""
-        self._settle().basic_reject(self.delivery_tag, requeue)
+        if not self._is_stale():
+            self.channel.basic_reject(self.delivery_tag, requeue)
 
-    def _settle(self) -> Any:
+    def _is_stale(self) -> bool:
         if self.channel is None or self.delivery_tag is None:
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
-        return self.channel
+        if self.channel.incarnation == self.incarnation:
+            return False
+        self.channel.stale_settlements += 1
+        return True

@@ -24,7 +24,7 @@ Sig = tuple[int, int]
 class Caller:
     """Sends methods on one channel number and waits for their replies."""
 
-    channel_id: int | None
+    channel_id: int
     _replies: Replies
 
     def _root(self) -> Any:
@@ -60,11 +60,22 @@ class Caller:
         """
         self._check(sig)
         root = self._root()
-        frames = encode_method(self.channel_id, sig, args, root.frame_max)
         expected = Expected(METHODS[sig].replies, green.Slot(root.green) if wait else None, arrived, undo)
-        self._replies.expect(expected)
-        root.link.writer.send(frames)
+        self._ask(sig, args, expected)
         return self._await(expected, sig, timeout) if wait else None
+
+    def _ask(self, sig: Sig, args: tuple[Any, ...], expected: Expected) -> None:
+        """Register and send, unchecked and without a switch: also for the reader's own questions."""
+        root = self._root()
+        frames = encode_method(self.channel_id, sig, args, root.frame_max)
+        try:
+            self._replies.expect(expected)
+            root.link.writer.send(frames)
+        except BaseException as exc:
+            # Only a signal handler can raise here, and then nobody knows whether
+            # question and expectation still go together.
+            root.link.lose(exc)
+            raise
 
     def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, undo: Callable[[Any], Any] | None = None) -> Any:
         """``_call``, or ``_send`` where the caller set the method's nowait bit."""

@@ -54,9 +54,11 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         else:
             channel_id = connection.channel_ids.take()
         self.connection = connection
-        self.channel_id: Any = channel_id
+        self.channel_id = channel_id
         self.auto_decode = auto_decode
         self.on_open = on_open
+        self.incarnation = 0  # how often it was reopened: delivery tags begin anew each time
+        self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.active = True  # False while the broker asks us by channel.flow not to publish
         self.events: defaultdict[str, Any] = defaultdict(_Handlers)
         self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
@@ -209,6 +211,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
     def on_content(self, message: Any) -> None:
         """A complete deliver, return or get-ok."""
         message.channel = self
+        if self.incarnation:
+            message.incarnation = self.incarnation
         message.auto_decode = self.auto_decode
         consumer = self._consumers.get(message.consumer_tag)
         if consumer is not None and not consumer.discard:
@@ -231,8 +235,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         sig = (class_id, method_id)
         reason = Reason(exceptions.error_for_code(code, text, sig, exceptions.ChannelError))
         if self._life.state == lifecycle.CLOSING:
-            # Both sides closed at once; our own close is answered by this.
-            self._end(self._closed_reason())
+            # Both sides closed at once. Our own close is still answered, and until then the number is not free.
+            self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
             return
         logger.warning('channel %s was closed by the broker and is reopened: %s', self.channel_id, reason)
         self._usable = False
@@ -244,8 +248,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         self._reopen()
 
     def _reopen(self) -> None:
-        self._replies.expect(Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
-        self._writer.send(encode_method(self.channel_id, ChannelSpec.Open, ('',)))
+        self.incarnation += 1
+        self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
 
     def _on_flow(self, active: bool) -> None:
         self.active = active
@@ -258,7 +262,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         if consumer is None:
             return
         if consumer.on_cancel is not None:
-            self._notices.add_error(lambda: consumer.on_cancel(consumer_tag))
+            self._notices.add_error(functools.partial(consumer.on_cancel, consumer_tag))
         else:
             self._notices.add_error(Reason(exceptions.ConsumerCancelled(consumer_tag, Basic.Cancel)).throw)
         self._flag()
@@ -276,9 +280,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
     def _on_return(self, message: Any) -> None:
         info = message.delivery_info
         error = Reason(
-            exceptions.error_for_code(
-                info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError
-            )
+            exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)
         )
         if not self._notify('basic_return', error.make_error(), info['exchange'], info['routing_key'], message):
             self._notices.add_error(error.throw)

@@ -353,4 +353,3 @@ def choose_authentication(
             raise ValueError(f'login_method {method} needs userid and password')
         return (sasl.PLAIN(userid, password) if method == 'PLAIN' else sasl.AMQPLAIN(userid, password),)
     raise ValueError(f'unknown login_method {method!r} without a login_response')
-

@@ -97,7 +97,7 @@ class AMQPError(Exception):
 
     def __str__(self) -> str:
         text = self.reply_text or f'<{type(self).__name__}: unknown error>'
-        if self.method:
+        if self.method and self.method != (0, 0):  # 0, 0: of no method in particular
             return f'{self.method}: ({self.reply_code}) {text}'
         return text
 
@@ -273,9 +273,7 @@ ERROR_MAP: dict[int, type[AMQPError]] = {
 }
 
 
-def error_for_code(
-    code: int, text: str, method: tuple[int, int] | None, default: type[AMQPError]
-) -> AMQPError:
+def error_for_code(code: int, text: str, method: tuple[int, int] | None, default: type[AMQPError]) -> AMQPError:
     """The error object for a reply code; of class *default* where the code is unknown.
 
     method is (class id, method id) of what failed. Raises nothing.

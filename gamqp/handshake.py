@@ -39,9 +39,7 @@ def run(connection: Any, deadline: green.Deadline) -> None:
     )
     while sig == Spec.Secure:
         answer = _answer(mechanism, reply[0])
-        sig, reply = _exchange(
-            connection, deadline, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure
-        )
+        sig, reply = _exchange(connection, deadline, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
     tuned = _on_tune(connection, *reply)
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
     connection.link.start_heartbeat(connection.heartbeat)

@@ -21,6 +21,7 @@ from .io.link import Link
 from .state import lifecycle
 from .state.budget import Budget
 from .state.consumers import Consumer
+from .state.ids import ChannelIds
 from .state.lifecycle import Lifecycle, Reason
 from .state.replies import Expected, Replies
 from .wire import encode_method, encode_reject
@@ -44,6 +45,11 @@ POLL = 0.01
 class Inbound(Caller):
     """The receiving half of a connection, and channel 0."""
 
+    channel_ids: ChannelIds
+    rpc_timeout: float
+    on_blocked: Callable[[str], Any] | None
+    on_unblocked: Callable[[], Any] | None
+
     def __init__(self, budget: Budget) -> None:
         self.green: Any = None
         self.link: Any = None
@@ -53,7 +59,7 @@ class Inbound(Caller):
         self._life = Lifecycle()
         self._replies = Replies()
         self._budget = budget
-        self._events: deque[tuple[Consumer | None, Any]] = deque()
+        self._events: deque[tuple[Consumer | None, Any]] = deque()  # (None, call) is a notice
         self._drainers: Any = None
         self._unblocked: Any = None
         self._waits = 0  # greenlets that wait for a reply or a confirm
@@ -185,9 +191,6 @@ class Inbound(Caller):
         if self.on_unblocked is not None:
             self.green.spawn(self.on_unblocked)
 
-    on_blocked: Callable[[str], Any] | None = None
-    on_unblocked: Callable[[], Any] | None = None
-
     @property
     def is_blocked(self) -> bool:
         """Whether the broker takes no messages at present (a resource alarm)."""
@@ -221,9 +224,8 @@ class Inbound(Caller):
         """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
         self.check_open()
         if timeout is not None and timeout <= 0:
-            if not self._events:
-                timeout = POLL if self.transport.has_input else 0
-                self.green.sleep(0)
+            timeout = POLL if self.link.transport.has_input else 0
+            self.green.sleep(0)
         deadline = green.Deadline(timeout)
         while not self._events:
             self.check_open()
@@ -241,6 +243,7 @@ class Inbound(Caller):
         budget.give_back(item.size)
         if not self.link.listening and budget.relaxed:
             self.link.resume()
+        assert consumer.callback is not None  # one without is not queued
         consumer.callback(item)
 
     def forget_deliveries(self, channel: Any) -> None:
@@ -273,11 +276,12 @@ class Inbound(Caller):
 
     def forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""
-        if self.channels.get(channel.channel_id) is channel:
-            del self.channels[channel.channel_id]
-            self.channel_ids.release(channel.channel_id)
-            if self.link is not None and self.link.reason is None:
-                self.link.decoder.forget(channel.channel_id)
+        number = channel.channel_id
+        if self.channels.get(number) is channel:
+            del self.channels[number]
+            self.channel_ids.release(number)
+            if self.link.reason is None:
+                self.link.decoder.forget(number)
 
     # -- publishing ----------------------------------------------------------------------
 

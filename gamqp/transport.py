@@ -162,10 +162,16 @@ class TCPTransport:
         count: int = self.sock.send(data)
         return count
 
-    def send_blocking(self, data: Any, seconds: float) -> None:
-        """Send all of it, blocking the whole process if need be: for the end of the interpreter only."""
+    def farewell(self, data: Any, seconds: float) -> None:
+        """Send all of it and wait for the peer to close, blocking the whole process: for the end of the interpreter.
+
+        Reading to the end matters: a socket closed with unread input resets the
+        connection, and what the peer has not yet read of ours would be lost.
+        """
         self.sock.settimeout(seconds)
         self.sock.sendall(data)
+        while self.sock.recv(65536):
+            pass
 
     @property
     def has_input(self) -> bool:

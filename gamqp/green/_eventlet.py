@@ -61,7 +61,8 @@ def switch_out() -> None:
 
 
 def getaddrinfo(host: str, port: int) -> list[Any]:
-    return eventlet.green.socket.getaddrinfo(host, port, 0, eventlet.green.socket.SOCK_STREAM)
+    addresses: list[Any] = eventlet.green.socket.getaddrinfo(host, port, 0, eventlet.green.socket.SOCK_STREAM)
+    return addresses
 
 
 def socket_class() -> Any:

@@ -67,7 +67,8 @@ call_later = _Timer
 
 
 def getaddrinfo(host: str, port: int) -> list[Any]:
-    return gevent.socket.getaddrinfo(host, port, 0, gevent.socket.SOCK_STREAM)
+    addresses: list[Any] = gevent.socket.getaddrinfo(host, port, 0, gevent.socket.SOCK_STREAM)
+    return addresses
 
 
 def socket_class() -> Any:

@@ -97,7 +97,7 @@ class Slot:
         Switches greenlets. Raises nothing of its own; whatever is thrown into
         this greenlet meanwhile (GreenletExit, gevent.Timeout) passes through.
         """
-        if self.done or timeout is not None and timeout <= 0:
+        if self.done or (timeout is not None and timeout <= 0):
             return self.done
         if self._waiter is not None:
             raise RuntimeError('two greenlets wait on one slot')

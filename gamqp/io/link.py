@@ -21,13 +21,15 @@ from .. import exceptions, green
 from ..state.lifecycle import Reason
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
+from ..wire import encode_method
+from ..wire.spec import Connection as Spec
 from . import heartbeat, reader
 from .writer import Writer
 
 __all__ = ('Link',)
 
-# Seconds the interpreter may take at its end to send what is still queued.
-EXIT_PATIENCE = 5.0
+# Seconds of silence of a peer for which the interpreter waits at its end.
+EXIT_PATIENCE = 2.0
 
 
 class Link:
@@ -139,12 +141,12 @@ os.register_at_fork(after_in_child=_alive.clear)
 
 
 @atexit.register
-def _send_leftovers() -> None:
-    """Give the kernel what programs queued just before they ended without closing."""
+def _say_goodbye() -> None:
+    """Send what programs queued just before they ended without closing, and close for them."""
+    goodbye = encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0))
     for link in list(_alive):
-        leftover = link.writer.leftover()
-        if leftover and link.reason is None:
+        if link.reason is None:
             try:
-                link.transport.send_blocking(leftover, EXIT_PATIENCE)
+                link.transport.farewell(link.writer.leftover() + goodbye, EXIT_PATIENCE)
             except OSError:
                 pass  # the peer is gone; there is nobody left to tell

@@ -12,6 +12,7 @@ from typing import Any
 from .. import exceptions
 from ..calls import Caller
 from ..state.consumers import Consumer, Consumers
+from ..state.replies import Expected
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
 
@@ -24,6 +25,12 @@ class ConsumeMethods(Caller):
     """Mixin of Channel."""
 
     _consumers: Consumers
+    _usable: bool
+    _writer: Any
+
+    @property
+    def is_open(self) -> bool:
+        raise NotImplementedError
 
     def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool, argsig: Any = None) -> None:
         """Limit the unacked deliveries of each consumer to come, or with *a_global* of the whole channel.
@@ -86,8 +93,8 @@ class ConsumeMethods(Caller):
     def _give_up_consumer(self, consumer: Consumer) -> None:
         """consume-ok has come, its caller has gone: cancel what nobody knows of."""
         consumer.discard = True
-        if self._consumers.get(consumer.tag) is consumer:
-            self._call(Basic.Cancel, (consumer.tag, False), arrived=self._on_cancel_ok, wait=False)
+        if self._consumers.get(consumer.tag) is consumer and self.is_open:
+            self._ask(Basic.Cancel, (consumer.tag, False), Expected((Basic.CancelOk,), None, self._on_cancel_ok))
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
         """Stop a consumer; no callback of it runs any more after this.

@@ -13,6 +13,7 @@ from typing import Any
 from .. import exceptions, green
 from ..calls import Caller
 from ..state.confirms import Confirms
+from ..state.notices import Notices
 from ..wire import Content, encode_publish
 from ..wire.spec import Basic, Confirm
 
@@ -23,6 +24,9 @@ class PublishMethods(Caller):
     """Mixin of Channel."""
 
     _confirms: Confirms | None
+    _notices: Notices
+    _usable: bool
+    _writer: Any
 
     def basic_publish(
         self,
@@ -130,13 +134,21 @@ class PublishMethods(Caller):
         if slot is not None and self._confirms is None:
             # Pipelined: the broker handles confirm.select before the publish behind it.
             self.confirm_select_unawaited()
-        if self._confirms is not None:
-            self._confirms.publish(slot)
-        self._writer.send(frames)
+        try:
+            if self._confirms is not None:
+                self._confirms.publish(slot)
+            self._writer.send(frames)
+        except BaseException as exc:
+            # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
+            root.link.lose(exc)
+            raise
         if deadline is not None:
             root.wait_until_sent(deadline)
         elif root.breath_due(len(frames)):
             root.breathe()
+
+    def run_handlers(self) -> None:
+        raise NotImplementedError
 
     def confirm_select_unawaited(self) -> None:
         self._confirms = Confirms()

@@ -88,11 +88,16 @@ class Replies:
         del self._queue[0]
         return head
 
-    def fail_all(self, make_error: Callable[[], BaseException]) -> int:
-        """The channel or connection is gone: every waiter gets the error. Returns how many had not given up."""
+    def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> int:
+        """The channel or connection is gone: every waiter gets the error. Returns how many had not given up.
+
+        but: an expectation of this reply stays, for it will still come.
+        """
         failed = 0
-        while self._queue:
-            expected = self._queue.pop(0)
+        lost, self._queue = self._queue, [one for one in self._queue if but in one.sigs]
+        for expected in lost:
+            if but in expected.sigs:
+                continue
             if expected.slot is not None and not expected.abandoned:
                 expected.slot.fail(make_error)
                 failed += 1
