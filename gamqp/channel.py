@@ -9,7 +9,6 @@ never runs user code.
 from __future__ import annotations
 
 import functools
-import logging
 from collections import defaultdict
 from collections.abc import Callable
 from typing import Any
@@ -30,8 +29,6 @@ from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Channel',)
-
-logger = logging.getLogger('gamqp.channel')
 
 
 class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxMethods):
@@ -93,6 +90,11 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         return self._life.state == lifecycle.CLOSING
 
     @property
+    def was_opened(self) -> bool:
+        """Open, or being reopened after an error; not while a first open is under way or an end."""
+        return self.is_open or (self._life.state == lifecycle.OPENING and self.incarnation > 0)
+
+    @property
     def callbacks(self) -> dict[str, Any]:
         """Consumer tag -> callback, of the consumers of this channel."""
         return {tag: consumer.callback for tag, consumer in self._consumers.items()}
@@ -108,8 +110,10 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         Raises the connection's error, or TimeoutError. A caller that is killed
         meanwhile leaves no channel behind.
         """
-        if self._life.state == lifecycle.OPEN:
-            return
+        if self._life.state in (lifecycle.OPENING, lifecycle.OPEN):
+            return  # what is sent while it is being reopened stands behind channel.open
+        if self._life.state != lifecycle.NEW:
+            raise self._life.error_maker(f'channel {self.channel_id} is {self._life.state}')()  # its number is gone
         self._life.move('open')
         self._call(ChannelSpec.Open, ('',), arrived=self._on_open_ok, undo=self._give_up)
         if self.on_open is not None:
@@ -238,7 +242,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
             # Both sides closed at once. Our own close is still answered, and until then the number is not free.
             self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
             return
-        logger.warning('channel %s was closed by the broker and is reopened: %s', self.channel_id, reason)
+        self._connection.report('channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason))
         self._usable = False
         if not self._drop(reason):
             self._unraised = reason

@@ -279,8 +279,9 @@ class Connection(Inbound):
         all channel_max numbers are in use, TimeoutError, or why the connection ended.
         """
         self.check_open()
-        if channel_id in self.channels:
-            return self.channels[channel_id]
+        known = self.channels.get(channel_id)
+        if known is not None and known.was_opened:
+            return known
         channel = self.Channel(self, channel_id, on_open=callback)
         channel.open()
         return channel

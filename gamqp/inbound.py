@@ -161,6 +161,11 @@ class Inbound(Caller):
         self.link.writer.send(encode_method(0, Spec.Close, args))
         self.link.lose(error)
 
+    def report(self, text: str, *args: Any) -> None:
+        """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
+        if logger.isEnabledFor(logging.WARNING):
+            self.green.spawn(logger.warning, text, *args)
+
     def must_pause(self) -> bool:
         return self._budget.spent and not self._waits
 
@@ -181,7 +186,7 @@ class Inbound(Caller):
 
     def _on_blocked(self, reason: str) -> None:
         self.blocked_reason = reason
-        logger.warning('%r: the broker takes no messages: %s', self, reason)
+        self.report('%s: the broker takes no messages: %s', repr(self), reason)
         if self.on_blocked is not None:
             self.green.spawn(self.on_blocked, reason)
 

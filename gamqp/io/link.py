@@ -11,6 +11,7 @@ writer, close the socket, wake reader and heartbeat, tell the owner.
 from __future__ import annotations
 
 import atexit
+import functools
 import os
 import time
 import weakref
@@ -31,6 +32,9 @@ __all__ = ('Link',)
 # Seconds of silence of a peer for which the interpreter waits at its end.
 EXIT_PATIENCE = 2.0
 
+# Seconds the reader gets for what the peer sent before it stopped taking.
+LAST_WORDS = 1.0
+
 
 class Link:
     """Owner of one connected transport.
@@ -47,11 +51,12 @@ class Link:
         self.decoder = decoder
         self.owner = weakref.ref(owner)
         self.pulse = Pulse(0, time.monotonic())
-        self.writer = Writer(backend, transport, self.pulse, self.lose, stall)
+        self.writer = Writer(backend, transport, self.pulse, self.lose_writing, stall)
         self.reason: Reason | None = None
         self.listening = True  # False while the reader does not read on purpose
         self._resume: Any = None
         self._beat: Any = None
+        self._last_words: Any = None
         self._reader: Any = None
         self._heartbeat: Any = None
 
@@ -81,6 +86,13 @@ class Link:
             error = lost
         self.end(Reason(error))
 
+    def lose_writing(self, error: BaseException) -> None:
+        """A send failed. What the peer said before it hung up tells more than our error, so read that first."""
+        if self.listening and self.transport.has_input and not isinstance(error, TimeoutError):
+            self._last_words = self.green.call_later(LAST_WORDS, functools.partial(self.lose, error))
+        else:
+            self.lose(error)
+
     def end(self, reason: Reason) -> None:
         """End. The first reason wins, later calls do nothing. Never raises, does not switch."""
         if self.reason is not None:
@@ -93,6 +105,8 @@ class Link:
         for slot in (self._resume, self._beat):
             if slot is not None:
                 slot.succeed()
+        if self._last_words is not None:
+            self._last_words.cancel()
         _alive.discard(self)
         owner = self.owner()
         if owner is not None:

@@ -26,6 +26,10 @@ __all__ = ('HIGH_WATER', 'Writer')
 # this much, so more brings nothing and makes the hub wait longer.
 BATCH = 64 * 1024
 
+# Bytes sent in one go before the hub gets its turn; at memory speed this is
+# well below a millisecond.
+TURN = 1024 * 1024
+
 # Bytes waiting here above which publishers wait. A multiple of what a kernel
 # buffers per socket, so that the socket never runs dry while they wake up.
 HIGH_WATER = 4 * 1024 * 1024
@@ -146,20 +150,19 @@ class Writer:
             self._push()
 
     def _push(self) -> None:
+        turn = TURN
         try:
-            while self._queued:
+            while self._queued and turn > 0:
                 head = self._head = self._head or self._gather()
                 taken = self._transport.send(head)
                 self._queued -= taken
-                if taken < len(head):
-                    self._head = head[taken:]
-                    self._progress()
-                    self._watch()
-                    break
-                self._head = None
+                turn -= taken
+                self._head = head[taken:] if taken < len(head) else None
+                self._progress()
+            if self._queued:
+                self._watch()
             else:
                 self._unwatch()
-            self.pulse.sent_at = time.monotonic()
         except BlockingIOError:
             self._watch()
         except OSError as exc:
@@ -207,6 +210,7 @@ class Writer:
             self._cancel_stall()
 
     def _progress(self) -> None:
+        self.pulse.sent_at = time.monotonic()
         if self._stall_timer is not None:
             self._cancel_stall()
             self._stall_timer = self._green.call_later(self._stall, self._stalled)

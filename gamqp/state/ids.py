@@ -52,7 +52,7 @@ class ChannelIds:
         if not 1 <= channel_id <= self._limit:
             raise exceptions.ConnectionError(f'channel {channel_id!r} is not between 1 and {self._limit}')
         if channel_id in self._taken:
-            raise exceptions.ConnectionError(f'channel {channel_id} is open already')
+            raise exceptions.ConnectionError(f'channel {channel_id} is in use already')
         self._taken.add(channel_id)
 
     def release(self, channel_id: int) -> None:
