@@ -1,0 +1,140 @@
+"""Orders to a running node: rabbitmqctl, and the management HTTP API.
+
+Job: the half of `Node` (node.py) that works just as well in a process that did not start the node.
+
+Ban: starts and ends nothing. Blocking calls, standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+from urllib.parse import quote
+
+BIN = '/usr/lib/rabbitmq/bin/'
+
+
+class NodeError(RuntimeError):
+    """A node did not start, or refused an order; the text holds what it said."""
+
+
+class Admin:
+    """What can be asked of a node, given the few facts below."""
+
+    label: str
+    version: str | None = None
+    nodename: str
+    pid: int | None = None
+    port = 0
+    epmd_port = 0
+    home = ''
+    chroot = ''
+    management: str | None = None
+
+    def url(self, vhost: str = '/', user: str = 'guest', password: str = 'guest') -> str:
+        return f'amqp://{user}:{password}@127.0.0.1:{self.port}/{quote(vhost, safe="")}'
+
+    def ctl(self, *args: str, timeout: float = 60) -> str:
+        """`rabbitmqctl ARGS…` for this node: its output. Costs a second or two; `api` is much faster."""
+        argv = ['env', '--chdir=/', '-i', *(f'{k}={v}' for k, v in self.environment().items())]
+        argv += [f'{BIN}rabbitmqctl', '-n', self.nodename, '--quiet', *args]
+        pid = self.server_pid()
+        if self.chroot:
+            argv = ['nsenter', f'--target={pid}', '--mount', '--root', *argv]
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout)
+        output = done.stdout.decode(errors='replace')
+        if done.returncode != 0:
+            text = output + done.stderr.decode(errors='replace')
+            raise NodeError(f'rabbitmqctl {" ".join(args)}: status {done.returncode}\n{text}')
+        return output
+
+    def eval(self, expression: str) -> str:
+        """An Erlang expression, evaluated in the node."""
+        return self.ctl('eval', expression).strip()
+
+    def set_memory_watermark(self, fraction: float) -> None:
+        """0 blocks every publishing connection (connection.blocked), 0.4 is the normal value."""
+        self.ctl('set_vm_memory_high_watermark', f'{fraction:g}')
+
+    def api(self, path: str, method: str = 'GET', body: Any = None, **headers: str) -> Any:
+        """A request to the management HTTP API: `api('queues/%2F')` is the decoded JSON, None if empty."""
+        if self.management is None:
+            raise NodeError(f'{self!r} has no management API')
+        data = None if body is None and method == 'GET' else json.dumps(body or {}).encode()
+        request = urllib.request.Request(f'{self.management}/api/{path.lstrip("/")}', data, method=method)
+        request.add_header('Authorization', 'Basic Z3Vlc3Q6Z3Vlc3Q=')  # guest:guest
+        request.add_header('Content-Type', 'application/json')
+        for name, value in headers.items():
+            request.add_header(name.replace('_', '-'), value)
+        # No proxies: the machine's settings may name one even for this address.
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(request, timeout=30) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            with error:
+                said = error.read().decode(errors='replace')
+            raise NodeError(f'{method} {path}: {error.code} {error.reason} {said}') from error
+        return json.loads(text) if text else None
+
+    def add_vhost(self, name: str) -> str:
+        """Make a virtual host that guest may use; its URL."""
+        self.api(f'vhosts/{quote(name, safe="")}', 'PUT')
+        everything = {'configure': '.*', 'write': '.*', 'read': '.*'}
+        self.api(f'permissions/{quote(name, safe="")}/guest', 'PUT', everything)
+        return self.url(name)
+
+    def delete_vhost(self, name: str) -> None:
+        self.api(f'vhosts/{quote(name, safe="")}', 'DELETE')
+
+    def connections(self, vhost: str | None = None) -> list[dict[str, Any]]:
+        listed: list[dict[str, Any]] = self.api(
+            f'vhosts/{quote(vhost, safe="")}/connections' if vhost else 'connections'
+        )
+        return listed
+
+    def close_connections(
+        self, vhost: str | None = None, *, reason: str = 'closed by a test', expect: int = 1, timeout: float = 10
+    ) -> int:
+        """Close the connections (of a vhost) from the broker's side; how many.
+
+        The broker lists a connection a moment after it opened: waits until at least `expect` are listed.
+        """
+        deadline = time.monotonic() + timeout
+        while len(listed := self.connections(vhost)) < expect:
+            if time.monotonic() > deadline:
+                raise NodeError(f'{len(listed)} connections of {vhost or "any vhost"}, expected {expect}')
+            time.sleep(0.05)
+        for connection in listed:
+            with contextlib.suppress(NodeError):  # one that closed meanwhile is as good
+                self.api(f'connections/{quote(connection["name"])}', 'DELETE', X_Reason=reason)
+        return len(listed)
+
+    def environment(self) -> dict[str, str]:
+        """For the node and for its rabbitmqctl. A name server (epmd) per node, so that it can go with it."""
+        return {
+            'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
+            'LANG': 'C.UTF-8',
+            'HOME': self.home,
+            'ERL_EPMD_PORT': str(self.epmd_port),
+            'ERL_EPMD_ADDRESS': '127.0.0.1',
+            'ERL_CRASH_DUMP_BYTES': '0',
+            'RABBITMQ_NODENAME': self.nodename,
+            'RABBITMQ_CONF_ENV_FILE': '/dev/null',
+            # rabbitmqctl after the node's end would start an epmd that nobody ends.
+            'RABBITMQ_CTL_ERL_ARGS': '-start_epmd false',
+            # One each; the default range has room for eleven at a time.
+            'RABBITMQ_CTL_DIST_PORT_MIN': '35672',
+            'RABBITMQ_CTL_DIST_PORT_MAX': '36671',
+        }
+
+    def server_pid(self) -> int:
+        """The process to send signals to."""
+        if self.pid is None:
+            raise NodeError(f'{self!r}: not running, or not ours')
+        return self.pid
