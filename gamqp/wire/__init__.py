@@ -1,0 +1,94 @@
+"""Layer 0: AMQP 0-9-1 as bytes and values, both directions, without I/O.
+
+    spec        the protocol as data
+    read        bytes -> values             write       values -> bytes
+    properties  of a message, both ways     methods     arguments and method frames, both ways
+    content     one message, decoded lazily
+    frames      stream of bytes -> events   publish     messages -> frames
+
+Imports go down that list only; everything here imports nothing else of gamqp but its exceptions.
+No socket, clock, log, thread or greenlet is known, so no call can switch greenlets.
+
+This is the only compiled part. Each compiled module is an ordinary ``.py`` with a ``.pxd`` beside
+it that adds types and nothing else; both builds give the same values and the same errors, and the
+same tests run over both. ``COMPILED`` tells which build is loaded. ``GAMQP_PURE_PYTHON=1`` in the
+environment uses the sources although extensions are there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, FileFinder, ModuleSpec, SourceFileLoader
+from typing import Any
+
+#: The modules that are compiled; setup.py builds exactly these.
+COMPILED_MODULES = ('read', 'write', 'properties', 'methods', 'content', 'publish', 'frames')
+
+
+class _SourceOnly:
+    """Finds the modules of this package as sources, whatever extensions lie beside them."""
+
+    _finder = FileFinder(os.path.dirname(__file__), (SourceFileLoader, SOURCE_SUFFIXES))
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        return cls._finder.find_spec(name) if name.startswith(__name__ + '.') else None
+
+
+def _all_built() -> bool:
+    """Whether every module has its extension: they use each other's types and only work together."""
+    here = os.path.dirname(__file__)
+    return all(
+        any(os.path.exists(os.path.join(here, name + suffix)) for suffix in EXTENSION_SUFFIXES)
+        for name in COMPILED_MODULES
+    )
+
+
+if os.environ.get('GAMQP_PURE_PYTHON', '0') not in ('', '0') or not _all_built():
+    sys.meta_path.insert(0, _SourceOnly)
+
+from . import spec  # noqa: E402
+from .content import Content  # noqa: E402
+from .frames import COMPILED, MAX_BODY, Decoder  # noqa: E402
+from .methods import (  # noqa: E402
+    decode_args,
+    dumps,
+    encode_ack,
+    encode_method,
+    encode_nack,
+    encode_reject,
+    loads,
+)
+from .properties import decode_properties, write_properties  # noqa: E402
+from .publish import HEARTBEAT, PROTOCOL_HEADER, encode_content, encode_publish  # noqa: E402
+from .read import MAX_DEPTH, Reader  # noqa: E402
+from .spec import METHODS, PROPERTIES  # noqa: E402
+from .write import Writer  # noqa: E402
+
+__all__ = (
+    'COMPILED',
+    'COMPILED_MODULES',
+    'HEARTBEAT',
+    'MAX_BODY',
+    'MAX_DEPTH',
+    'METHODS',
+    'PROPERTIES',
+    'PROTOCOL_HEADER',
+    'Content',
+    'Decoder',
+    'Reader',
+    'Writer',
+    'decode_args',
+    'decode_properties',
+    'dumps',
+    'encode_ack',
+    'encode_content',
+    'encode_method',
+    'encode_nack',
+    'encode_publish',
+    'encode_reject',
+    'loads',
+    'spec',
+    'write_properties',
+)

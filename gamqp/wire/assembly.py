@@ -1,0 +1,149 @@
+"""Contents of which a part is still to come: what has arrived, per channel.
+
+Here stand the rules about the order of method, header and body frames; each breach is an
+exception of its own text. Not compiled: a message that arrives whole, as nearly all do, never
+comes here. What must not enter: cutting of frames, decoding.
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+
+from .. import exceptions
+from . import spec
+from .content import Content
+
+__all__ = ('Assembly', 'Half')
+
+# class, weight (unused), body size; the property flags follow
+_FIXED = Struct('>HHQ')
+_FLAGS_SIZE = 2
+_BASIC = 60
+# Chunks of a body below this size are put together as they come: a peer that sends its body byte
+# by byte would otherwise cost forty times the memory.
+_SMALL = 1024
+
+
+class Half:
+    """One content on its way."""
+
+    __slots__ = ('_chunks', 'content', 'header', 'remaining', 'size')
+
+    def __init__(self, content: Content) -> None:
+        self.content = content
+        #: The property section.
+        self.header = b''
+        self.size = 0
+        #: Bytes of the body to come; -1 while the header is awaited.
+        self.remaining = -1
+        self._chunks: list[bytes | bytearray] = []
+
+    def add(self, chunk: bytes) -> None:
+        """Take in the payload of one body frame."""
+        self.remaining -= len(chunk)
+        last = self._chunks[-1] if self._chunks else None
+        if len(chunk) >= _SMALL:
+            self._chunks.append(chunk)
+        elif isinstance(last, bytearray):
+            last += chunk
+        else:
+            self._chunks.append(bytearray(chunk))
+
+    def body(self) -> bytes:
+        """All of the body, joined once."""
+        return b''.join(self._chunks)
+
+
+class Assembly:
+    """The contents on their way, at most one per channel."""
+
+    __slots__ = ('halves',)
+
+    def __init__(self) -> None:
+        #: By channel; always this one dict.
+        self.halves: dict[int, Half] = {}
+
+    def __len__(self) -> int:
+        return len(self.halves)
+
+    def __repr__(self) -> str:
+        return f'<Assembly of {len(self.halves)} contents>'
+
+    def begin(self, channel_id: int, content: Content) -> None:
+        """A method with content has arrived; its header is not here yet."""
+        self.halves[channel_id] = Half(content)
+
+    def forget(self, channel_id: int) -> None:
+        """Drop what has arrived for a channel."""
+        self.halves.pop(channel_id, None)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self.halves.clear()
+
+    def expect_method(self, channel_id: int) -> None:
+        """Raise unless a method may come now."""
+        half = self.halves.get(channel_id)
+        if half is not None:
+            awaited = 'its header' if half.remaining < 0 else f'{half.remaining} more bytes of its body'
+            raise exceptions.UnexpectedFrame(
+                f'method frame on channel {channel_id} amid a {_name(half)}: {awaited} must come first'
+            )
+
+    def expect_header(self, channel_id: int) -> Half:
+        """The content that a header belongs to."""
+        half = self.halves.get(channel_id)
+        if half is None:
+            raise exceptions.UnexpectedFrame(f'content header on channel {channel_id} without a method before it')
+        if half.remaining >= 0:
+            raise exceptions.UnexpectedFrame(
+                f'second content header on channel {channel_id}; {half.remaining} bytes of body are awaited'
+            )
+        return half
+
+    def expect_body(self, channel_id: int, size: int) -> Half:
+        """The content that a body frame of *size* bytes belongs to."""
+        half = self.halves.get(channel_id)
+        if half is None or half.remaining < 0:
+            missing = 'method' if half is None else 'header'
+            raise exceptions.UnexpectedFrame(f'body frame on channel {channel_id} without a {missing} before it')
+        if size > half.remaining:
+            raise exceptions.UnexpectedFrame(
+                f'body frame of {size} bytes on channel {channel_id}, only {half.remaining} of the body are left'
+            )
+        return half
+
+    def header(self, channel_id: int, payload: bytes, max_body: int) -> Half | None:
+        """Take in a header frame; returns the content if that completes it."""
+        half = self.expect_header(channel_id)
+        if len(payload) < _FIXED.size + _FLAGS_SIZE:
+            raise exceptions.FrameSyntaxError(f'content header on channel {channel_id} has only {len(payload)} bytes')
+        class_id, _, size = _FIXED.unpack_from(payload)
+        if class_id != _BASIC:
+            raise exceptions.UnexpectedFrame(
+                f'content header of class {class_id} on channel {channel_id} after {_name(half)}'
+            )
+        if size > max_body:
+            raise exceptions.InboundBodyTooLarge(
+                f'{_name(half)} on channel {channel_id} announces a body of {size} bytes, accepted are {max_body}'
+            )
+        half.header = payload[_FIXED.size :]
+        half.size = half.remaining = size
+        return self._if_complete(channel_id, half)
+
+    def body(self, channel_id: int, payload: bytes) -> Half | None:
+        """Take in a body frame; returns the content if that completes it."""
+        half = self.expect_body(channel_id, len(payload))
+        half.add(payload)
+        return self._if_complete(channel_id, half)
+
+    def _if_complete(self, channel_id: int, half: Half) -> Half | None:
+        if half.remaining:
+            return None
+        del self.halves[channel_id]
+        return half
+
+
+def _name(half: Half) -> str:
+    method = half.content.method
+    return spec.METHODS[method].name if method else 'content'

@@ -1,0 +1,81 @@
+"""The bytes that were received and are not yet part of an event.
+
+One bytearray for the life of a connection, so that receiving allocates nothing. It grows when it
+is nearly full of one frame, never because a frame announces its size, and shrinks again. Not
+compiled: it works once per receive, not per message. What must not enter: what the bytes mean.
+"""
+
+from __future__ import annotations
+
+__all__ = ('Buffer',)
+
+# Twice RabbitMQ's frame_max, so that a whole frame always fits behind a partial one.
+_CAPACITY = 256 * 1024
+# Least free space offered: large enough that a busy socket is emptied in few calls.
+_MIN_ROOM = 64 * 1024
+
+
+class Buffer:
+    """Bytes held, and free space behind them."""
+
+    __slots__ = ('_bytes', '_end', '_start', '_view')
+
+    def __init__(self) -> None:
+        self.clear()
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __repr__(self) -> str:
+        return f'<Buffer {len(self)} of {len(self._bytes)} bytes>'
+
+    def clear(self) -> None:
+        """Forget everything, as if new."""
+        self._start = 0  # bytes held are [start:end]
+        self._end = 0
+        self._allocate(_CAPACITY)
+
+    def room(self) -> memoryview:
+        """The free space, at least 64 KiB; valid until the next call of anything else."""
+        return self._view[self._end :]
+
+    def commit(self, n: int) -> None:
+        """Hold *n* more bytes, which were put into ``room()``."""
+        if n < 0 or n > len(self._bytes) - self._end:
+            raise ValueError(f'commit of {n} bytes into a room of {len(self._bytes) - self._end}')
+        self._end += n
+
+    def copy(self) -> bytes:
+        """All that is held."""
+        return bytes(self._view[self._start : self._end])
+
+    def consume(self, n: int) -> None:
+        """Drop the first *n* bytes held, and see to it that there is room again."""
+        self._start += n
+        held = self._end - self._start
+        capacity = len(self._bytes)
+        if held == 0 and capacity == _CAPACITY:
+            self._start = self._end = 0
+            return
+        wanted = capacity
+        if held <= _CAPACITY // 2:
+            wanted = _CAPACITY
+        elif capacity - held < _MIN_ROOM:
+            wanted = capacity * 2
+        if wanted != capacity or capacity - self._end < _MIN_ROOM:
+            self._move(wanted)
+
+    def _move(self, capacity: int) -> None:
+        """Bring what is held to the front of a buffer of *capacity* bytes."""
+        held = len(self)
+        source = self._view[self._start : self._end]
+        if capacity != len(self._bytes):
+            self._allocate(capacity)
+        self._view[:held] = source
+        self._start = 0
+        self._end = held
+
+    def _allocate(self, capacity: int) -> None:
+        # Replaced and never resized: somebody may still hold a view of the old one.
+        self._bytes = bytearray(capacity)
+        self._view = memoryview(self._bytes)

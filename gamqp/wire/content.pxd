@@ -1,0 +1,27 @@
+# Types for content.py; no behaviour.
+import cython
+
+from .methods cimport decode_args
+from .properties cimport decode_properties
+
+cdef bint TYPE_CHECKING
+
+
+cdef class Content:
+    cdef public object channel
+    cdef public object channel_id
+    cdef public object method
+    cdef public object delivery_tag
+    cdef public object consumer_tag
+    cdef public bint redelivered
+    cdef public bint auto_decode
+    cdef public object size
+    cdef bytes _args
+    cdef bytes _header
+    cdef object _body
+    cdef object _properties
+    cdef object _delivery_info
+
+    cdef bint _is_encoded(self) except -1
+    cdef object _decode_body(self)
+    cdef object _decode_info(self)

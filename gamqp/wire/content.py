@@ -1,0 +1,178 @@
+# cython: language_level=3, annotation_typing=False
+"""One message: the bytes that arrived, decoded when somebody asks.
+
+Most consumers look at the body and a header or two, so a Content keeps method arguments and
+properties as they came and decodes each on its first access. What must not enter: anything that
+acts (acknowledging, channels); ``channel`` is a slot for the layers above and opaque here.
+No access switches greenlets.
+
+Users' message class derives from Content, compiled or not. Such a class calls
+``super().__init__`` when it is made locally; the decoder makes instances without ``__init__``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import spec
+from .methods import decode_args
+from .properties import CONTENT_ENCODING_FLAG, decode_properties
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from ._plain import cython
+
+__all__ = ('COMPILED', 'Content')
+
+COMPILED: bool = cython.compiled
+
+# For each method with content: where its arguments go in delivery_info. basic.publish begins
+# with a reserved number that nobody wants to see.
+_INFO: dict[spec.Sig, tuple[str, ...]] = {
+    sig: tuple(name for name, _ in method.args) for sig, method in spec.METHODS.items() if method.content
+}
+_RESERVED = 'ticket'
+
+
+class Content:
+    """A message with its body, properties and the method that brought it.
+
+    Attributes, all writable: ``channel`` (for the layers above, None here), ``channel_id``,
+    ``method`` (sig, None when made locally), ``delivery_tag``, ``consumer_tag`` (None where the
+    method has none), ``redelivered``, ``auto_decode``, ``size`` (of the body as it arrived, in bytes).
+    """
+
+    __slots__ = (
+        '_args',
+        '_body',
+        '_delivery_info',
+        '_header',
+        '_properties',
+        'auto_decode',
+        'channel',
+        'channel_id',
+        'consumer_tag',
+        'delivery_tag',
+        'method',
+        'redelivered',
+        'size',
+    )
+
+    def __init__(self, body: Any = b'', properties: dict[str, Any] | None = None) -> None:
+        self.channel: Any = None
+        self.channel_id = 0
+        self.method: spec.Sig | None = None
+        self.delivery_tag: int | None = None
+        self.consumer_tag: str | bytes | None = None
+        self.redelivered = False
+        self.auto_decode = False
+        self.size = len(body)
+        self._args = b''
+        self._header = b''
+        self._body = body
+        self._properties: dict[str, Any] | None = {} if properties is None else properties
+        self._delivery_info: dict[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        method = 'local' if self.method is None else spec.METHODS[self.method].name
+        tag = '' if self.delivery_tag is None else f' tag={self.delivery_tag}'
+        return f'<{type(self).__name__} {method} channel={self.channel_id}{tag} size={self.size}>'
+
+    def __reduce__(self) -> Any:
+        # Without it the compiled class could not be pickled and the other one could. The channel
+        # is left behind: it belongs to a connection of this process.
+        fields = {name: getattr(self, name) for name in _PICKLED}
+        return _restore, (type(self), fields, getattr(self, '__dict__', None))
+
+    @property
+    def body(self) -> Any:
+        """What was sent, as bytes.
+
+        With ``auto_decode`` and a content_encoding property, decoded to str at first access;
+        bytes after all if that fails.
+        """
+        if self.auto_decode and self._is_encoded():
+            self._decode_body()
+        return self._body
+
+    @body.setter
+    def body(self, value: Any) -> None:
+        self._body = value
+        self.auto_decode = False  # what the user puts in, he gets back
+
+    def _is_encoded(self) -> bool:
+        """Whether a content_encoding is there; does not decode the properties to find out."""
+        if not isinstance(self._body, bytes):
+            return False
+        if self._properties is None:
+            return self._header[0] & (CONTENT_ENCODING_FLAG >> 8) != 0
+        return 'content_encoding' in self._properties
+
+    def _decode_body(self) -> None:
+        try:
+            self._body = self._body.decode(self.properties['content_encoding'])
+        except Exception:
+            # Unknown or wrong encoding, or one that is no text encoding (gzip): by contract it
+            # stays bytes, and need not be tried again.
+            self.auto_decode = False
+
+    @property
+    def properties(self) -> dict[str, Any]:
+        """Properties that are present, by py-amqp's names. FrameSyntaxError if they are malformed."""
+        if self._properties is None:
+            self._properties = decode_properties(self._header, 0)
+        return self._properties
+
+    @properties.setter
+    def properties(self, value: dict[str, Any]) -> None:
+        self._properties = value
+
+    @property
+    def headers(self) -> dict[str, Any]:
+        """The application_headers property, {} when there is none."""
+        headers: dict[str, Any] | None = self.properties.get('application_headers')
+        return {} if headers is None else headers
+
+    @property
+    def delivery_info(self) -> dict[str, Any]:
+        """Arguments of the method that brought the message; {} when it was made locally."""
+        if self._delivery_info is None:
+            self._delivery_info = self._decode_info()
+        return self._delivery_info
+
+    @delivery_info.setter
+    def delivery_info(self, value: dict[str, Any]) -> None:
+        self._delivery_info = value
+
+    def _decode_info(self) -> dict[str, Any]:
+        if self.method is None:
+            return {}
+        info = dict(zip(_INFO[self.method], decode_args(self.method, self._args, 0), strict=True))
+        info.pop(_RESERVED, None)
+        return info
+
+
+_PICKLED = (
+    'channel_id',
+    'method',
+    'delivery_tag',
+    'consumer_tag',
+    'redelivered',
+    'body',
+    'auto_decode',
+    'size',
+    'properties',
+    'delivery_info',
+)
+
+
+def _restore(cls: type[Content], fields: dict[str, Any], extra: dict[str, Any] | None) -> Content:
+    """The other half of ``Content.__reduce__``."""
+    content = cls.__new__(cls)
+    Content.__init__(content)
+    for name, value in fields.items():
+        setattr(content, name, value)
+    if extra:
+        content.__dict__.update(extra)
+    return content

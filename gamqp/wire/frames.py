@@ -1,0 +1,405 @@
+# cython: language_level=3, annotation_typing=False
+"""A stream of bytes into methods and messages: the Decoder.
+
+Bytes go into the decoder's own buffer (``room``, ``commit``) or are copied in (``feed``), events
+come out. Channels interleave freely, content is put together per channel. The first violation of
+the protocol ends the decoder: ``error`` holds the exception, what came before it is delivered.
+What must not enter: sockets, the state of channels, decoding of what nobody asked for. No call
+switches greenlets.
+
+Memory follows what has arrived, never what was announced.
+
+Where the protocol leaves the reply code open: methods of class connection on another channel
+than 0, and all others on channel 0, are 503 (as the specification wants for the former).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import TYPE_CHECKING, Any
+
+from .. import exceptions
+from . import spec
+from .assembly import Assembly
+from .buffer import Buffer
+from .content import Content
+from .methods import decode_args
+
+if TYPE_CHECKING:
+    import cython
+else:
+    from ._plain import cython
+
+__all__ = ('COMPILED', 'MAX_BODY', 'Decoder')
+
+COMPILED: bool = cython.compiled
+
+#: Hard limit of a body unless told otherwise: RabbitMQ's own since 3.8 (4.x: 16 MiB).
+MAX_BODY = 512 * 1024 * 1024
+
+# Limit of method and header frames when no frame_max is agreed on; bodies have their own.
+_MAX_CONTROL = 16 * 1024 * 1024
+
+_METHOD = spec.FRAME_METHOD
+_HEADER = spec.FRAME_HEADER
+_BODY = spec.FRAME_BODY
+_HEARTBEAT = spec.FRAME_HEARTBEAT
+_END = spec.FRAME_END
+_HEAD_SIZE = 7  # type, channel, size
+_OVERHEAD = spec.FRAME_OVERHEAD
+_FIXED = 12  # class, weight and body size, before the property flags
+_BASIC = 60
+_CONNECTION = 10
+_DELIVER = (60 << 16) | 60
+_GET_OK = (60 << 16) | 71
+_ACK = (60 << 16) | 80
+
+# The compiler would take annotations of these types for C types that contradict the .pxd.
+_int = int
+_Octets = bytes
+
+_HEAD = Struct('>BHI')
+_U32 = Struct('>I')
+_TAG_BITS = Struct('>QB')
+# A frame's head and what is fixed in a content header: type, channel, size, class, weight, body size.
+_HEADER_FRAME = Struct('>BHIHHQ')
+
+# class id << 16 | method id -> (sig, whether content follows)
+_BY_KEY: dict[int, tuple[spec.Sig, bool]] = {
+    (sig[0] << 16) | sig[1]: (sig, method.content) for sig, method in spec.METHODS.items()
+}
+
+
+class Decoder:
+    """Cuts a peer's bytes into events; both directions of the protocol.
+
+    An event is an instance of *content_class* for a method with content, else a tuple
+    (channel_id, sig, args). Heartbeats are only counted, in ``heartbeats``.
+
+    frame_max: largest frame accepted, counting its 8 bytes around the payload; 0 is no limit.
+    max_body: largest body accepted. Both may be set at any time. ``error`` is None until the
+    peer breaks the protocol; then it says how, and the decoder takes nothing more.
+    """
+
+    __slots__ = (
+        '_assembly',
+        '_buffer',
+        '_content_class',
+        '_halves',
+        '_need',
+        'error',
+        'frame_max',
+        'heartbeats',
+        'max_body',
+    )
+
+    def __init__(self, content_class: type[Content] = Content, frame_max: _int = 0, max_body: _int = MAX_BODY) -> None:
+        self.frame_max = frame_max
+        self.max_body = max_body
+        self.heartbeats = 0
+        self.error: exceptions.AMQPError | None = None
+        self._content_class = content_class
+        self._assembly = Assembly()
+        self._halves = self._assembly.halves  # looked at for every method, hence at hand
+        self._buffer = Buffer()
+        self._need = 1  # so many bytes must be held before another look is worth it
+
+    def __repr__(self) -> str:
+        state = 'failed' if self.error is not None else f'{len(self._buffer)} bytes held'
+        return f'<{type(self).__name__} {state}, {len(self._assembly)} contents incomplete>'
+
+    @property
+    def pending(self) -> bool:
+        """Whether a frame or a content is incomplete, so that an end of the stream cuts it off."""
+        return len(self._buffer) > 0 or len(self._assembly) > 0
+
+    def room(self) -> memoryview:
+        """Free space to receive into, at least 64 KiB; valid until the next commit."""
+        return self._buffer.room()
+
+    def commit(self, n: _int) -> list[Any]:
+        """Take in *n* bytes that were put into ``room()``; returns the events they complete."""
+        events: list[Any] = []
+        self._buffer.commit(n)
+        if self.error is not None:
+            self._buffer.clear()
+        elif len(self._buffer) < self._need:
+            self._buffer.consume(0)
+        else:
+            # Cut from a copy: slices of bytes are cheaper than of a bytearray, and it is one copy
+            # for hundreds of messages.
+            data = self._buffer.copy()
+            try:
+                self._buffer.consume(self._cut(data, events))
+            except exceptions.AMQPError as exc:
+                self._fail(exc)
+            except BaseException as exc:
+                # Interrupted in the middle (a signal, no memory): where it stood is not known any more.
+                self._fail(exceptions.FrameError(f'decoding was interrupted by {type(exc).__name__}'))
+                raise
+        return events
+
+    def feed(self, data: Any) -> list[Any]:
+        """Copy *data* in, of any size; returns the events it completes."""
+        source = memoryview(data).cast('B')
+        events: list[Any] = []
+        while len(source) and self.error is None:
+            room = self.room()
+            n = min(len(room), len(source))
+            room[:n] = source[:n]
+            events += self.commit(n)
+            source = source[n:]
+        return events
+
+    def forget(self, channel_id: _int) -> None:
+        """Drop the incomplete content of a channel that was closed."""
+        self._assembly.forget(channel_id)
+
+    def _fail(self, exc: exceptions.AMQPError) -> None:
+        """End for good; keep the reason and nothing else."""
+        # The traceback would tie this object, through its frames, to itself.
+        self.error = exc.with_traceback(None)
+        self._assembly.clear()
+        self._buffer.clear()
+
+    # Frames.
+
+    def _cut(self, data: bytes, events: list[Any]) -> int:
+        """Turn every whole frame of *data* into events; returns how many bytes that took."""
+        p = data
+        end = len(data)
+        usual = self.frame_max - _OVERHEAD if self.frame_max else _MAX_CONTROL
+        pos = 0
+        while end - pos >= _HEAD_SIZE:
+            if cython.compiled:
+                kind = p[pos]
+                channel_id = (p[pos + 1] << 8) | p[pos + 2]
+                size = _be32(p, pos + 3)
+            else:
+                kind, channel_id, size = _HEAD.unpack_from(data, pos)
+            after = pos + size + _OVERHEAD
+            if after > end:
+                self._need = self._judge(kind, channel_id, size, p[pos : min(pos + 8, end)])
+                return pos
+            if size > usual or p[after - 1] != _END:
+                self._judge(kind, channel_id, size, p[pos : pos + 8])
+                if p[after - 1] != _END:
+                    raise _wrong_end(kind, channel_id, size, p[after - 1])
+            if kind == _METHOD:
+                pos = self._on_method(data, pos, after, channel_id, events)
+            else:
+                self._on_rare(kind, channel_id, size, p[pos:after], events)
+                pos = after
+        self._need = _HEAD_SIZE
+        return pos
+
+    def _on_rare(self, kind: _int, channel_id: _int, size: _int, frame: bytes, events: list[Any]) -> None:
+        """Whatever is no method and does not follow one at once."""
+        if kind == _BODY:
+            self._finish(self._assembly.body(channel_id, frame[_HEAD_SIZE:-1]), events)
+        elif kind == _HEADER:
+            self._finish(self._assembly.header(channel_id, frame[_HEAD_SIZE:-1], self.max_body), events)
+        else:
+            self._judge(kind, channel_id, size, frame[:8])  # raises unless it is a heartbeat
+            self.heartbeats += 1
+
+    def _judge(self, kind: _int, channel_id: _int, size: _int, head: bytes) -> int:
+        """Refuse a frame by its first bytes, before its payload has arrived; else how many bytes it has."""
+        if kind == _METHOD:
+            self._assembly.expect_method(channel_id)
+        elif kind == _HEADER:
+            self._assembly.expect_header(channel_id)
+        elif kind == _BODY:
+            self._assembly.expect_body(channel_id, size)
+        elif kind == _HEARTBEAT:
+            if channel_id != 0 or size != 0:
+                raise exceptions.FrameError(f'heartbeat on channel {channel_id} with {size} bytes of payload')
+        elif head[:4] == b'AMQP':
+            if len(head) < 8:
+                return 8
+            raise exceptions.FrameError(_refusal(head))
+        else:
+            raise exceptions.FrameError(f'unknown frame type {kind}; the bytes are {head[:7]!r} …')
+        total = size + _OVERHEAD
+        if self.frame_max and total > self.frame_max:
+            raise exceptions.FrameError(
+                f'frame of type {kind} on channel {channel_id} has {total} bytes, agreed on are {self.frame_max}'
+            )
+        if kind != _BODY and total > _MAX_CONTROL + _OVERHEAD:
+            raise exceptions.FrameError(
+                f'frame of type {kind} on channel {channel_id} has {total} bytes, accepted are {_MAX_CONTROL}'
+            )
+        return total
+
+    # Methods.
+
+    def _on_method(self, data: bytes, pos: _int, after: _int, channel_id: _int, events: list[Any]) -> int:
+        """One method frame, and the rest of its content if that is at hand; returns where to go on."""
+        p = data
+        if self._halves:
+            self._assembly.expect_method(channel_id)
+        at = pos + _HEAD_SIZE
+        if after - pos < _OVERHEAD + 4:
+            raise exceptions.FrameSyntaxError(f'method frame on channel {channel_id} is too short to name a method')
+        key = _be32(p, at)
+        row = _BY_KEY.get(key)
+        if row is None or (channel_id == 0) != (key >> 16 == _CONNECTION):
+            raise _wrong_method(key, channel_id)
+        sig, content_follows = row
+        args = p[at + 4 : after - 1]
+        if not content_follows:
+            events.append((channel_id, sig, _decode(sig, key, args)))
+            return after
+        content = self._begin(sig, key, args, channel_id)
+        stop = self._complete(content, data, after, channel_id)
+        if stop < 0:
+            self._assembly.begin(channel_id, content)
+            return after
+        events.append(content)
+        return stop
+
+    # Content.
+
+    def _begin(self, sig: Any, key: _int, args: bytes, channel_id: _int) -> Content:
+        """The object for a content whose method has arrived; header and body are filled in later."""
+        cls = self._content_class
+        content = cls.__new__(cls)
+        content.channel = None
+        content.channel_id = channel_id
+        content.method = sig
+        content.auto_decode = False
+        content._args = args
+        content._properties = None
+        content._delivery_info = None
+        content.consumer_tag = None
+        at = 0
+        if key == _DELIVER:
+            at = args[0] + 1 if args else 0
+            if len(args) >= at + 9:
+                content.consumer_tag = _text(args, at)
+        elif key != _GET_OK:
+            content.delivery_tag = None
+            content.redelivered = False
+            return content
+        if len(args) < at + 9:
+            decode_args(sig, args, 0)  # too short: this raises, and knows how to say it
+        if cython.compiled:
+            content.delivery_tag = _be64(args, at)
+            content.redelivered = args[at + 8] & 1 != 0
+        else:
+            content.delivery_tag, bits = _TAG_BITS.unpack_from(args, at)
+            content.redelivered = bits & 1 != 0
+        return content
+
+    def _complete(self, content: Content, data: bytes, pos: _int, channel_id: _int) -> int:
+        """The usual case: header and whole body follow at once. Returns where they end.
+
+        -1 where anything is missing or unusual; the frames are then taken one by one, and faults
+        are found there. Three frames for the price of one and a half.
+        """
+        p = data
+        end = len(data)
+        if end - pos < _HEAD_SIZE + _FIXED + 3:
+            return -1
+        if cython.compiled:
+            kind = p[pos]
+            channel = (p[pos + 1] << 8) | p[pos + 2]
+            size = _be32(p, pos + 3)
+            class_id = (p[pos + 7] << 8) | p[pos + 8]
+            if _be32(p, pos + 11) != 0:  # a body of 4 GiB and more is unusual enough
+                return -1
+            total = _be32(p, pos + 15)
+        else:
+            kind, channel, size, class_id, _, total = _HEADER_FRAME.unpack_from(data, pos)
+        body = pos + size + _OVERHEAD
+        if kind != _HEADER or channel != channel_id or class_id != _BASIC or size < _FIXED + 2:
+            return -1
+        if body > end or p[body - 1] != _END or total > end or total > self.max_body:
+            return -1
+        if self.frame_max and (size > self.frame_max - _OVERHEAD or total > self.frame_max - _OVERHEAD):
+            return -1
+        stop = body
+        if total:
+            stop = body + total + _OVERHEAD
+            if stop > end or p[stop - 1] != _END:
+                return -1
+            if cython.compiled:
+                kind = p[body]
+                channel = (p[body + 1] << 8) | p[body + 2]
+                size = _be32(p, body + 3)
+            else:
+                kind, channel, size = _HEAD.unpack_from(data, body)
+            if kind != _BODY or channel != channel_id or size != total:
+                return -1
+            content._body = p[body + _HEAD_SIZE : stop - 1]
+        else:
+            content._body = b''
+        content._header = p[pos + _HEAD_SIZE + _FIXED : body - 1]
+        content.size = total
+        return stop
+
+    def _finish(self, half: Any, events: list[Any]) -> None:
+        """A content that came in pieces is complete, or None is given."""
+        if half is None:
+            return
+        content: Content = half.content
+        content._header = half.header
+        content._body = half.body()
+        content.size = half.size
+        events.append(content)
+
+
+def _decode(sig: Any, key: _int, args: bytes) -> Any:
+    """Arguments of a method without content; acks, which come by the thousand, without a Reader."""
+    if key == _ACK and len(args) == 9:
+        if cython.compiled:
+            return _be64(args, 0), args[8] & 1 != 0
+        tag, bits = _TAG_BITS.unpack(args)
+        return tag, bits & 1 != 0
+    return decode_args(sig, args, 0)
+
+
+def _be32(p: _Octets, at: _int) -> int:
+    """Big-endian number of 32 bits; the caller has checked the bounds."""
+    if cython.compiled:
+        top = p[at]
+        return (top << 24) | (p[at + 1] << 16) | (p[at + 2] << 8) | p[at + 3]
+    number: int = _U32.unpack_from(p, at)[0]
+    return number
+
+
+def _be64(p: _Octets, at: _int) -> int:
+    """Big-endian number of 64 bits; the caller has checked the bounds."""
+    high = _be32(p, at)
+    return (high << 32) | _be32(p, at + 4)
+
+
+def _text(args: bytes, stop: _int) -> str | bytes:
+    """The short string at the front of *args*, which ends at *stop*."""
+    p = args
+    try:
+        return p[1:stop].decode('utf-8')
+    except UnicodeDecodeError:
+        return args[1:stop]
+
+
+def _wrong_end(kind: int, channel_id: int, size: int, end: int) -> exceptions.AMQPError:
+    return exceptions.FrameError(
+        f'frame of type {kind} on channel {channel_id} with {size} bytes ends in {end:#04x}, not in 0xce'
+    )
+
+
+def _wrong_method(key: int, channel_id: int) -> exceptions.AMQPError:
+    """Why a method may not come, at all or on this channel."""
+    sig = (key >> 16, key & 0xFFFF)
+    method = spec.METHODS.get(sig)
+    if method is None:
+        return exceptions.InvalidCommand(f'unknown method {sig} on channel {channel_id}', sig)
+    where = 'channel 0 is for class connection only' if channel_id == 0 else 'it belongs on channel 0'
+    return exceptions.InvalidCommand(f'{method.name} on channel {channel_id}: {where}', sig)
+
+
+def _refusal(head: bytes) -> str:
+    """A broker that does not speak our version answers with the one it does, and closes."""
+    version = '-'.join(str(part) for part in head[5:8])
+    return f'the peer refuses AMQP 0-9-1; it offers version {version} (protocol id {head[4]})'

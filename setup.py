@@ -1,0 +1,49 @@
+"""The optional extensions; everything else about the package stands in setup.cfg.
+
+``GAMQP_CYTHON`` at build time: ``auto`` (default) compiles when Cython and a C compiler are there
+and installs the pure build otherwise, ``1`` makes any failure fatal (wheels, CI), ``0`` never compiles.
+"""
+
+import os
+
+from setuptools import Extension, setup
+
+# Must agree with gamqp.wire.COMPILED_MODULES, which cannot be imported here; a test compares them.
+COMPILED_MODULES = ('read', 'write', 'properties', 'methods', 'content', 'publish', 'frames')
+
+
+def extensions(choice: str) -> list[Extension]:
+    """The extension modules to build for a value of GAMQP_CYTHON."""
+    if choice not in ('auto', '1', '0'):
+        raise SystemExit(f'GAMQP_CYTHON must be auto, 1 or 0, not {choice!r}')
+    if choice == '0':
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        if choice == '1':
+            raise
+        return []
+    modules = [
+        Extension(
+            f'gamqp.wire.{name}',
+            [f'gamqp/wire/{name}.py'],
+            optional=choice == 'auto',
+            # Greenlets switch inside C calls; Cython's cached pointer to the thread state would
+            # then point to the exception state of another greenlet.
+            define_macros=[('CYTHON_FAST_THREAD_STATE', '0')],
+        )
+        for name in COMPILED_MODULES
+    ]
+    try:
+        # The C files go to a folder of the build, not beside the sources.
+        return list(cythonize(modules, build_dir='build/cython', quiet=True))
+    except Exception as exc:
+        # 'optional' forgives only the C compiler; a Cython that cannot cope must not stop an install.
+        if choice == '1':
+            raise
+        print(f'gamqp: compiling is not possible here, installing the pure build ({exc})')
+        return []
+
+
+setup(ext_modules=extensions(os.environ.get('GAMQP_CYTHON', 'auto')))

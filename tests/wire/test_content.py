@@ -1,0 +1,219 @@
+"""A message: what it tells, and when it decodes."""
+
+from __future__ import annotations
+
+import copy
+import gc
+import pickle
+import weakref
+from typing import Any
+
+import pytest
+from golden import load
+
+from gamqp import exceptions
+from gamqp import wire as loaded
+
+DELIVER = (60, 60)
+
+
+class Message(loaded.Content):
+    """What the layers above do: a plain Python subclass with attributes of its own."""
+
+    def __init__(self, body: Any = b'', **properties: Any) -> None:
+        super().__init__(body, properties)
+        self.note = 'local'
+
+
+def deliver(wire: Any, properties: Any = None, body: bytes = b'body', cls: Any = None) -> Any:
+    data = wire.encode_content(5, DELIVER, ('tag', 9, True, 'ex', 'key'), properties, body, 0)
+    (content,) = wire.Decoder(cls or wire.Content).feed(data)
+    return content
+
+
+def test_a_delivery(wire: Any) -> None:
+    content = deliver(wire, {'priority': 3, 'application_headers': {'k': 1}})
+    assert type(content) is wire.Content
+    assert (content.channel, content.channel_id, content.method) == (None, 5, DELIVER)
+    assert (content.delivery_tag, content.consumer_tag, content.redelivered) == (9, 'tag', True)
+    assert (content.body, content.size, content.auto_decode) == (b'body', 4, False)
+    assert content.properties == {'priority': 3, 'application_headers': {'k': 1}}
+    assert content.headers == {'k': 1}
+    assert content.delivery_info == {
+        'consumer_tag': 'tag',
+        'delivery_tag': 9,
+        'redelivered': True,
+        'exchange': 'ex',
+        'routing_key': 'key',
+    }
+
+
+@pytest.mark.parametrize(
+    ('sig', 'args', 'info', 'tag'),
+    [
+        (
+            (60, 71),
+            (2**63, False, 'e', 'k', 7),
+            {'delivery_tag': 2**63, 'redelivered': False, 'exchange': 'e', 'routing_key': 'k', 'message_count': 7},
+            2**63,
+        ),
+        (
+            (60, 50),
+            (312, 'NO_ROUTE', 'e', 'k'),
+            {'reply_code': 312, 'reply_text': 'NO_ROUTE', 'exchange': 'e', 'routing_key': 'k'},
+            None,
+        ),
+        (
+            (60, 40),
+            (0, 'e', 'k', True, False),
+            {'exchange': 'e', 'routing_key': 'k', 'mandatory': True, 'immediate': False},
+            None,
+        ),
+    ],
+)
+def test_the_other_methods(wire: Any, sig: Any, args: Any, info: Any, tag: Any) -> None:
+    (content,) = wire.Decoder().feed(wire.encode_content(1, sig, args, {}, b'x', 0))
+    assert content.method == sig
+    assert content.delivery_info == info
+    assert (content.delivery_tag, content.consumer_tag, content.redelivered) == (tag, None, False)
+    assert content.properties == {}
+    assert content.headers == {}
+
+
+def test_decoded_once_and_kept(wire: Any) -> None:
+    content = deliver(wire, {'application_headers': {'k': 1}})
+    assert content.properties is content.properties
+    assert content.headers is content.headers
+    assert content.delivery_info is content.delivery_info
+
+
+def test_everything_can_be_set(wire: Any) -> None:
+    content = deliver(wire)
+    for name in (
+        'channel',
+        'channel_id',
+        'method',
+        'delivery_tag',
+        'consumer_tag',
+        'body',
+        'properties',
+        'delivery_info',
+        'size',
+    ):
+        value = {'new': name}
+        setattr(content, name, value)
+        assert getattr(content, name) == value
+    content.redelivered = content.auto_decode = True
+    assert content.redelivered is True
+
+
+def test_local(wire: Any) -> None:
+    content = wire.Content(b'abc', {'priority': 1})
+    assert (content.body, content.size, content.properties) == (b'abc', 3, {'priority': 1})
+    assert (content.method, content.delivery_tag, content.consumer_tag) == (None, None, None)
+    assert content.delivery_info == {}
+    content.delivery_info['mine'] = 1
+    assert content.delivery_info == {'mine': 1}
+    empty = wire.Content()
+    assert (empty.body, empty.size, empty.properties, empty.headers) == (b'', 0, {}, {})
+
+
+def test_subclasses(source: Any) -> None:
+    builds = [(source, type('Message', (source.Content,), {'__doc__': 'a subclass'})), (loaded, Message)]
+    for wire, cls in builds:
+        message = deliver(wire, {'priority': 3}, cls=cls)
+        assert type(message) is cls
+        assert message.properties == {'priority': 3}
+        message.anything = 5
+        assert message.anything == 5
+        assert not hasattr(message, 'note'), 'the decoder does not call __init__'
+    local = Message('text', priority=3)
+    assert (local.body, local.note, local.properties) == ('text', 'local', {'priority': 3})
+
+
+@pytest.mark.parametrize(
+    ('encoding', 'body', 'expected'),
+    [
+        ('utf-8', b'gr\xc3\xbc', 'grü'),
+        ('latin-1', b'gr\xfc', 'grü'),
+        ('utf-8', b'\xff', b'\xff'),
+        ('gzip', b'abc', b'abc'),
+        ('no such', b'abc', b'abc'),
+        ('hex', b'6162', b'6162'),
+        ('', b'abc', b'abc'),
+        (None, b'abc', b'abc'),
+    ],
+)
+def test_auto_decode(wire: Any, encoding: Any, body: bytes, expected: Any) -> None:
+    for content_type in (None, 'text/plain'):
+        content = deliver(wire, {'content_encoding': encoding, 'content_type': content_type}, body)
+        assert content.body == body
+        content.auto_decode = True
+        assert content.body == expected
+        assert content.body == expected
+        assert content.size == len(body)
+
+
+def test_auto_decode_of_local_messages_and_of_what_was_set(wire: Any) -> None:
+    content = wire.Content(b'abc', {'content_encoding': 'utf-8'})
+    content.auto_decode = True
+    assert content.body == 'abc'
+    content.body = b'abc'
+    assert content.body == b'abc'
+
+
+def test_malformed_properties_are_found_at_access(wire: Any) -> None:
+    data = bytearray(deliver_bytes(wire, {'content_encoding': 'utf-8', 'message_id': 'abc'}))
+    at = data.index(b'\x05utf-8')
+    data[at] = 0xFF
+    (content,) = wire.Decoder().feed(data)
+    assert content.body == b'body'
+    for _ in range(2):
+        for name in ('properties', 'headers'):
+            with pytest.raises(exceptions.FrameSyntaxError):
+                getattr(content, name)
+    content.auto_decode = True
+    assert content.body == b'body'
+
+
+def deliver_bytes(wire: Any, properties: Any) -> bytes:
+    return bytes(wire.encode_content(5, DELIVER, ('tag', 9, True, 'ex', 'key'), properties, b'body', 0))
+
+
+def test_malformed_delivery_info_is_found_at_access(wire: Any) -> None:
+    data = bytearray(deliver_bytes(wire, {}))
+    data[data.index(b'\x02ex')] = 0xFF
+    (content,) = wire.Decoder().feed(data)
+    assert content.delivery_tag == 9
+    with pytest.raises(exceptions.FrameSyntaxError, match='malformed basic'):
+        content.delivery_info  # noqa: B018
+
+
+def test_repr(wire: Any) -> None:
+    assert repr(deliver(wire)) == '<Content basic.deliver channel=5 tag=9 size=4>'
+    assert repr(wire.Content(b'ab')) == '<Content local channel=0 size=2>'
+
+
+@pytest.mark.parametrize('through', [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))])
+def test_copies(through: Any) -> None:
+    message = deliver(loaded, {'priority': 3, 'content_encoding': 'utf-8'}, cls=Message)
+    message.note = 'mine'
+    message.auto_decode = True
+    twin = through(message)
+    assert type(twin) is Message
+    assert twin.note == 'mine'
+    assert (twin.body, twin.size, twin.properties) == ('body', 4, message.properties)
+    assert twin.delivery_info == message.delivery_info
+    assert (twin.delivery_tag, twin.consumer_tag, twin.method) == (9, 'tag', DELIVER)
+
+
+def test_no_message_is_kept_alive(wire: Any) -> None:
+    cls = type('Message', (wire.Content,), {})
+    decoder = wire.Decoder(cls)
+    (content,) = decoder.feed(load('deliver-task'))
+    content.properties, content.delivery_info  # noqa: B018
+    content.self = content
+    gone = weakref.ref(content)
+    del content
+    gc.collect()
+    assert gone() is None
