@@ -2,7 +2,7 @@
 
 Layer 0: plain data, imports nothing of gamqp. The hierarchy and its names are
 py-amqp's, because programs and kombu decide by class whether to reconnect.
-What must not enter: I/O, state, or any decision when to raise.
+What must not enter: I/O, state, or any decision when to raise. ::
 
     AMQPError
      +- ConnectionError              the connection is gone
@@ -75,6 +75,8 @@ class AMQPError(Exception):
     """
 
     code = 0
+    #: What to do about it, where we know more than the broker says; None mostly.
+    hint: str | None = None
 
     def __init__(
         self,
@@ -97,6 +99,8 @@ class AMQPError(Exception):
 
     def __str__(self) -> str:
         text = self.reply_text or f'<{type(self).__name__}: unknown error>'
+        if self.hint:
+            text = f'{text} ({self.hint})'
         if self.method and self.method != (0, 0):  # 0, 0: of no method in particular
             return f'{self.method}: ({self.reply_code}) {text}'
         return text

@@ -1,0 +1,16 @@
+"""Sphinx: the documentation of gamqp. Build it with ``sphinx-build -W docs build/docs``."""
+
+import gamqp
+
+project = 'gamqp'
+author = 'the gamqp authors'
+copyright = '2026, the gamqp authors'
+release = version = gamqp.__version__
+
+extensions = ['sphinx.ext.autodoc']
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'none'
+exclude_patterns = ['build']
+html_theme = 'alabaster'
+html_theme_options = {'description': 'AMQP 0-9-1 for greenlets', 'fixed_sidebar': True}
+nitpicky = False
