@@ -25,7 +25,7 @@ class Consuming:
         self.connection = gamqp.connect(URL, name='quickstart consumers')
         self.seen = {}  # message id -> how often it came
         channel = self.connection.channel()
-        channel.exchange_declare(EXCHANGE, 'direct', auto_delete=True)
+        channel.exchange_declare(EXCHANGE, 'direct', auto_delete=False)
         self.queues = [channel.queue_declare(exclusive=True).queue for _ in range(QUEUES)]
         for number, queue in enumerate(self.queues):
             channel.queue_bind(queue, EXCHANGE, routing_key=str(number))
@@ -93,6 +93,7 @@ def main():
         progress.join(timeout=1)
         progress.kill()
     consumers, ready = consuming.ask_broker()
+    consuming.connection.channel().exchange_delete(EXCHANGE)
     consuming.connection.close()
 
     latencies.sort()

@@ -15,10 +15,12 @@ The layers, upper ones import lower ones only (a test enforces it):
 
 from __future__ import annotations
 
-from .about import VERSION, __version__
+from . import sasl, serialization, spec, utils  # noqa: F401  reachable as gamqp.spec …, as py-amqp's are
+from .about import VERSION, __version__, version_info, version_info_t
 from .basic_message import Message
 from .channel import Channel
 from .connection import Connection, connect
+from .drop_in import install_as_amqp
 from .exceptions import (
     AccessRefused,
     AMQPError,
@@ -49,6 +51,7 @@ from .exceptions import (
     UnexpectedFrame,
     error_for_code,
 )
+from .promises import promise
 
 __all__ = (
     'VERSION',
@@ -85,4 +88,16 @@ __all__ = (
     '__version__',
     'connect',
     'error_for_code',
+    'install_as_amqp',
+    'promise',
+    'version_info',
+    'version_info_t',
 )
+
+
+def __getattr__(name: str) -> object:
+    if name == 'namedtuple':  # py-amqp leaves it lying about
+        from collections import namedtuple
+
+        return namedtuple
+    raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

@@ -7,7 +7,7 @@ channel: settling a delivery.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from . import exceptions
 from .wire import Content
@@ -23,15 +23,15 @@ class Message(Content):
     UTF-8 where there is none. children: ignored, kept for py-amqp's signature.
     channel: the channel it came from, or None. properties: content_type,
     content_encoding, application_headers (a dict), delivery_mode (2: persistent),
-    priority, correlation_id, reply_to, expiration, message_id, timestamp, type,
-    user_id, app_id, cluster_id; None means absent.
+    priority, correlation_id, reply_to, expiration, message_id, timestamp (seconds, or
+    a datetime; it arrives as seconds), type, user_id, app_id, cluster_id; None means absent.
     """
 
     # Of the channel, when this was delivered; set on the object only when it is not 0.
     incarnation = 0
 
     CLASS_ID = 60
-    PROPERTIES = list(PROPERTIES)
+    PROPERTIES: ClassVar[list[tuple[str, str]]] = list(PROPERTIES)
 
     def __init__(self, body: Any = '', children: Any = None, channel: Any = None, **properties: Any) -> None:
         super().__init__(body, properties)

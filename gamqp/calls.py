@@ -49,6 +49,7 @@ class Caller:
         undo: Callable[[Any], Any] | None = None,
         timeout: float | None = None,
         wait: bool = True,
+        tag: str | None = None,
     ) -> Any:
         """Send a method and wait for its reply. Returns the reply's arguments (or message).
 
@@ -56,11 +57,12 @@ class Caller:
         not switch. undo: called with a reply that nobody is there to take.
         timeout: seconds, None for the connection's rpc_timeout. wait: False to
         go on without the reply; then an error of the broker comes out of a later
-        call or of drain_events. Raises TimeoutError, or why channel or connection ended.
+        call or of drain_events. tag: the consumer's, for consume and cancel, whose
+        replies may come late. Raises TimeoutError, or why channel or connection ended.
         """
         self._check(sig)
         root = self._root()
-        expected = Expected(METHODS[sig].replies, green.Slot(root.green) if wait else None, arrived, undo)
+        expected = Expected(METHODS[sig].replies, green.Slot(root.green) if wait else None, arrived, undo, tag)
         self._ask(sig, args, expected)
         return self._await(expected, sig, timeout) if wait else None
 
@@ -77,9 +79,9 @@ class Caller:
             root.link.lose(exc)
             raise
 
-    def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, undo: Callable[[Any], Any] | None = None) -> Any:
+    def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, **how: Any) -> Any:
         """``_call``, or ``_send`` where the caller set the method's nowait bit."""
-        return self._send(sig, args) if nowait else self._call(sig, args, undo=undo)
+        return self._send(sig, args) if nowait else self._call(sig, args, **how)
 
     def _await(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
         root = self._root()
@@ -88,7 +90,7 @@ class Caller:
         slot = expected.slot
         root.wait_begins()
         try:
-            if not slot.wait(timeout):
+            if not root.wait_for(slot, timeout):
                 raise TimeoutError(f'{METHODS[sig].name}: no reply within {timeout} s')
         except BaseException:
             expected.abandon()
@@ -99,4 +101,4 @@ class Caller:
 
     def on_reply(self, sig: Sig, reply: Any) -> None:
         """The reader has a reply. Raises UnexpectedFrame when it fits nothing that was asked."""
-        self._replies.match(sig).arrive(reply)
+        self._replies.match(sig, reply).arrive(reply)

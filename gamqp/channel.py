@@ -11,24 +11,26 @@ from __future__ import annotations
 import functools
 from collections import defaultdict
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 from . import exceptions
 from .methods.consume import ConsumeMethods
-from .methods.exchange import ExchangeMethods
+from .methods.exchange import ExchangeMethods, VDeprecationWarning
 from .methods.publish import PublishMethods
 from .methods.queue import QueueMethods
 from .methods.tx import TxMethods
+from .protocol import basic_return_t
 from .state import lifecycle
-from .state.consumers import Consumers
+from .state.consumers import Consumers, NoAckTags
+from .state.hints import add_hint
 from .state.lifecycle import Lifecycle, Reason
-from .state.notices import Notices
+from .state.notices import Notices, Returned
 from .state.replies import Expected, Replies
 from .wire import encode_method, encode_reject
 from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
-__all__ = ('Channel',)
+__all__ = ('Channel', 'VDeprecationWarning')
 
 
 class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxMethods):
@@ -46,6 +48,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         auto_decode: bool = True,
         on_open: Callable[[Any], Any] | None = None,
     ) -> None:
+        connection.check_open()
         if channel_id:
             connection.channel_ids.claim(channel_id)
         else:
@@ -68,6 +71,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         self._unraised: Reason | None = None
         self._notices = Notices()
         self._noticing = False
+        self._returned: Returned | None = None  # made when needed: most channels never do
+        self._owes_close_ok = False  # the broker closed while we did
         connection.channels[channel_id] = self
 
     def __repr__(self) -> str:
@@ -100,9 +105,28 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         return {tag: consumer.callback for tag, consumer in self._consumers.items()}
 
     @property
-    def no_ack_consumers(self) -> set[str]:
-        """Tags of the consumers whose messages need no ack."""
-        return {tag for tag, consumer in self._consumers.items() if consumer.no_ack}
+    def cancel_callbacks(self) -> dict[str, Any]:
+        """Consumer tag -> on_cancel, of the consumers that have one."""
+        return {tag: one.on_cancel for tag, one in self._consumers.items() if one.on_cancel is not None}
+
+    @property
+    def no_ack_consumers(self) -> NoAckTags:
+        """Tags of the consumers whose messages need no ack, as a read-only set.
+
+        ``in`` also knows those that were cancelled a short while ago, because
+        messages of theirs may still be handed out.
+        """
+        return NoAckTags(self._consumers)
+
+    @property
+    def returned_messages(self) -> Returned:
+        """Messages that came back and that no ``basic_return`` handler took, as basic_return_t; the latest 100.
+
+        ``get()`` takes the oldest and raises queue.Empty when there is none; it never waits.
+        """
+        if self._returned is None:
+            self._returned = Returned()
+        return self._returned
 
     def open(self) -> None:
         """Open the channel; ``Connection.channel`` has done so. Switches greenlets.
@@ -152,6 +176,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait)
 
     def _on_close_ok(self, reply: Any) -> None:
+        if self._owes_close_ok:
+            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         self._end(self._closed_reason())
 
     def _closed_reason(self) -> Reason:
@@ -235,13 +261,15 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
 
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         """The broker closed the channel: say so to whom it concerns, and open it again."""
-        self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         sig = (class_id, method_id)
-        reason = Reason(exceptions.error_for_code(code, text, sig, exceptions.ChannelError))
+        reason = Reason(add_hint(exceptions.error_for_code(code, text, sig, exceptions.ChannelError)))
         if self._life.state == lifecycle.CLOSING:
-            # Both sides closed at once. Our own close is still answered, and until then the number is not free.
+            # Both sides closed at once. RabbitMQ answers our own close late, or never, when
+            # it gets our close-ok first: so that one has to wait until the answer is here.
+            self._owes_close_ok = True
             self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
             return
+        self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         self._connection.report('channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason))
         self._usable = False
         if not self._drop(reason):
@@ -250,6 +278,12 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         if self._life.state == lifecycle.OPEN:
             self._life.move('reopen')
         self._reopen()
+
+    def _on_closed(self) -> None:
+        """close-ok, the last word on this channel: what is expected in front of it will not come."""
+        if self._replies.due(ChannelSpec.CloseOk):
+            self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk)
+        self.on_reply(ChannelSpec.CloseOk, ())
 
     def _reopen(self) -> None:
         self.incarnation += 1
@@ -260,7 +294,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
-        consumer = self._consumers.pop(consumer_tag, None)
+        consumer = self._consumers.leave(consumer_tag)
         if not nowait:
             self._writer.send(encode_method(self.channel_id, Basic.CancelOk, (consumer_tag,)))
         if consumer is None:
@@ -287,6 +321,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
             exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)
         )
         if not self._notify('basic_return', error.make_error(), info['exchange'], info['routing_key'], message):
+            self.returned_messages.put(basic_return_t(**info, message=message))
             self._notices.add_error(error.throw)
             self._flag()
 
@@ -308,19 +343,25 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
             self._notices.flagged = True
             self._connection.on_notice(self._attend)
 
-    def _attend(self) -> None:
-        """drain_events has come. One error at a time: the others wait for its next call."""
+    def _attend(self) -> bool:
+        """drain_events has come. One error at a time: the others wait for its next call.
+
+        Returns whether there was anything to do.
+        """
         notices = self._notices
         notices.flagged = False
+        did = bool(notices.calls) and not self._noticing
         try:
             self.run_handlers()
             if self._unraised is not None:
                 self._check(ChannelSpec.Close)
             if notices.errors:
+                did = True
                 notices.errors.pop(0)()
         finally:
             if notices:
                 self._flag()
+        return did
 
     def run_handlers(self) -> None:
         """Call the event handlers that are due, never one inside another. Whatever they raise comes out."""
@@ -338,8 +379,9 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
         self._call(ChannelSpec.Flow, (active,))
 
-    _HANDLERS: dict[tuple[int, int], Callable[..., None]] = {
+    _HANDLERS: ClassVar[dict[tuple[int, int], Callable[..., None]]] = {
         ChannelSpec.Close: _on_close,
+        ChannelSpec.CloseOk: _on_closed,
         ChannelSpec.Flow: _on_flow,
         Basic.Cancel: _on_cancel,
         Basic.Ack: _on_ack,

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from . import exceptions, green, handshake, sasl
 from .about import __version__
 from .basic_message import Message
 from .channel import Channel
-from .inbound import Inbound
+from .inbound import BLOCKED_POLICIES
+from .io import goodbye
 from .io.link import Link
+from .liveness import Liveness
 from .state import lifecycle, uri
 from .state.budget import Budget
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
-from .transport import TCPTransport
+from .transport import Transport, check_options
 from .wire import Decoder, encode_method
 from .wire.spec import Connection as Spec
 
@@ -45,14 +47,18 @@ MAX_UNDELIVERED_BYTES = 32 * 1024 * 1024
 MAX_UNDELIVERED_MESSAGES = 20_000
 
 
-class Connection(Inbound):
+class Connection(Liveness):
     """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
 
     The arguments of py-amqp, by position in its order:
 
-    host: 'name', 'name:port', '[::1]:port'. userid, password. login_method:
-    PLAIN, AMQPLAIN, EXTERNAL, or any name together with login_response (bytes).
-    authentication: a sasl.SASL or several, instead of those. virtual_host.
+    host: 'name', 'name:port', '[::1]:port'; 5672 where no port is named, 5671 with
+    ssl. userid, password: None for none; a callable password is asked at each
+    connect. login_method: PLAIN, AMQPLAIN, EXTERNAL, GSSAPI, several of them in a
+    tuple (best first), or any name together with login_response (bytes).
+    authentication: a sasl.SASL or several, instead of those. virtual_host. ssl:
+    True for TLS that verifies the broker's certificate and host name, an
+    ssl.SSLContext, or a dict of options, see ``transport.context.make_context``.
     locale. client_properties: shown by the broker's management. connect_timeout:
     total seconds for connecting and the handshake, None for 10. channel_max,
     frame_max: limits, the smaller of ours and the broker's counts, None for 2047
@@ -60,13 +66,17 @@ class Connection(Inbound):
     called with the connection when it is open. on_blocked(reason), on_unblocked():
     called in a greenlet of their own. confirm_publish: basic_publish waits for
     its confirm. on_tune_ok: called without arguments during the handshake.
-    read_timeout: accepted, and not needed: every wait has its own deadline.
+    read_timeout: seconds without a byte from the broker, while a call waits for
+    its reply or confirm, after which the connection is lost; None for no such limit.
     write_timeout: seconds without the broker taking a byte of what is queued
     after which the connection is lost, None for no such limit. socket_settings:
     TCP options by number.
 
     And by keyword only: name: shown by the broker's management. rpc_timeout,
-    confirm_timeout: seconds a reply, a confirm may take (30). max_inbound_body:
+    confirm_timeout: seconds a reply, a confirm may take (30). blocked_policy: what
+    a publish does while the broker takes none: 'wait' blocked_timeout seconds
+    (None: rpc_timeout) and then raise Blocked, 'raise' Blocked at once, or 'pass':
+    send it, and let the broker leave it unread. max_inbound_body:
     largest message accepted, in bytes. max_undelivered_bytes,
     max_undelivered_messages: how much may wait here for drain_events before
     reading stops. Other keywords are ignored, because kombu passes its own.
@@ -83,8 +93,8 @@ class Connection(Inbound):
     )
     recoverable_channel_errors: tuple[type[BaseException], ...] = (exceptions.RecoverableChannelError,)
 
-    library_properties: dict[str, Any] = {'product': 'gamqp', 'product_version': __version__}
-    negotiate_capabilities: dict[str, bool] = {
+    library_properties: ClassVar[dict[str, Any]] = {'product': 'gamqp', 'product_version': __version__}
+    negotiate_capabilities: ClassVar[dict[str, bool]] = {
         'authentication_failure_close': True,
         'basic.nack': True,
         'connection.blocked': True,
@@ -97,8 +107,8 @@ class Connection(Inbound):
         self,
         host: str = 'localhost:5672',
         userid: str | None = 'guest',
-        password: str | None = 'guest',
-        login_method: str | None = None,
+        password: sasl.Password = 'guest',
+        login_method: str | tuple[str, ...] | None = None,
         login_response: bytes | None = None,
         authentication: Any = (),
         virtual_host: str = '/',
@@ -123,17 +133,23 @@ class Connection(Inbound):
         name: str | None = None,
         rpc_timeout: float = RPC_TIMEOUT,
         confirm_timeout: float = CONFIRM_TIMEOUT,
+        blocked_policy: str = 'wait',
+        blocked_timeout: float | None = None,
         max_inbound_body: int = MAX_INBOUND_BODY,
         max_undelivered_bytes: int = MAX_UNDELIVERED_BYTES,
         max_undelivered_messages: int = MAX_UNDELIVERED_MESSAGES,
         **ignored: Any,
     ) -> None:
+        if blocked_policy not in BLOCKED_POLICIES:
+            raise ValueError(f'blocked_policy: one of {", ".join(BLOCKED_POLICIES)}, not {blocked_policy!r}')
         if ssl:
-            raise exceptions.AMQPNotImplementedError('TLS is not supported yet')
+            check_options(ssl)
         super().__init__(Budget(max_undelivered_messages, max_undelivered_bytes))
         self.host = host
         self.virtual_host = virtual_host
-        self.authentication = choose_authentication(userid, password, login_method, login_response, authentication)
+        self.authentication = choose_authentication(
+            userid, password, login_method, login_response, authentication, bool(ssl)
+        )
         self.locale = locale
         self.client_properties = dict(client_properties or {})
         self.ssl = ssl
@@ -152,6 +168,8 @@ class Connection(Inbound):
         self.name = name
         self.rpc_timeout = rpc_timeout
         self.confirm_timeout = confirm_timeout
+        self.blocked_policy = blocked_policy
+        self.blocked_timeout = blocked_timeout
         self.max_inbound_body = max_inbound_body
 
         # Told by the broker when we connect.
@@ -178,8 +196,9 @@ class Connection(Inbound):
     def __del__(self) -> None:
         link = getattr(self, 'link', None)
         if link is not None and link.reason is None:
-            warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2, source=self)
-            link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
+            # Without source=self, which would bring this object back to life.
+            warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
+            goodbye.abandon(link)
 
     # -- opening and closing --------------------------------------------------------
 
@@ -202,7 +221,7 @@ class Connection(Inbound):
     def _open(self) -> None:
         deadline = green.Deadline(self.connect_timeout or CONNECT_TIMEOUT)
         attempt = self.begin(green.backend())
-        transport = TCPTransport(self.host, self.socket_settings, self.green)
+        transport = self._make_transport()
         try:
             transport.connect(deadline)
             self.check_opening(attempt)
@@ -217,15 +236,26 @@ class Connection(Inbound):
             self.give_up(attempt, exc)
             raise
 
+    def _make_transport(self) -> Any:
+        return Transport(
+            self.host,
+            self.connect_timeout,
+            self.ssl,
+            read_timeout=self.read_timeout,
+            write_timeout=self.write_timeout,
+            socket_settings=self.socket_settings,
+            backend=self.green,
+        )
+
     def close(
         self, reply_code: int = 0, reply_text: str = '', method_sig: tuple[int, int] = (0, 0), argsig: Any = None
     ) -> None:
         """Say goodbye to the broker and close the socket. Closing twice does nothing.
 
         Everything handed over before is sent first. Waits for the broker's consent
-        at most 10 s; whatever happens, the socket and the greenlets are gone
-        afterwards, and every greenlet that waited for something gets
-        RecoverableConnectionError. Switches greenlets.
+        at most 10 s, or rpc_timeout if that is less; whatever happens, the socket
+        and the greenlets are gone afterwards, and every greenlet that waited for
+        something gets RecoverableConnectionError. Switches greenlets.
         """
         state = self._life.state
         if state == lifecycle.CLOSING:
@@ -239,7 +269,7 @@ class Connection(Inbound):
         encode_method(0, Spec.Close, args)  # refuse bad arguments before anything changes
         self._life.move('close')
         try:
-            self._call(Spec.Close, args, timeout=CLOSE_TIMEOUT)
+            self._call(Spec.Close, args, timeout=min(CLOSE_TIMEOUT, self.rpc_timeout))
         except (TimeoutError, exceptions.AMQPError):
             pass  # the peer is gone, or silent: that is closed too
         finally:
@@ -279,7 +309,7 @@ class Connection(Inbound):
         all channel_max numbers are in use, TimeoutError, or why the connection ended.
         """
         self.check_open()
-        known = self.channels.get(channel_id)
+        known = self.channels.get(channel_id or 0)
         if known is not None and known.was_opened:
             return known
         channel = self.Channel(self, channel_id, on_open=callback)
@@ -297,14 +327,25 @@ class Connection(Inbound):
         """
         if self.long_without_breath():
             self.breathe()
-        if not self._events:
-            self.wait_for_event(timeout)
-        self.run_event()
+        if self._events and self.run_event():
+            return
+        deadline = green.Deadline(timeout)
+        while True:
+            if not self._events:
+                self.wait_for_event(deadline.left())
+            if self.run_event():
+                return
 
-    def send_heartbeat(self) -> None:
-        """Send a heartbeat frame now. Not needed: the connection does so by itself. Does not switch."""
-        self.check_open()
-        self.link.beat()
+    def update_secret(self, new_secret: str | bytes, reason: str = '') -> None:
+        """Give the broker a new secret for this connection, e.g. a renewed OAuth 2 token. Switches greenlets.
+
+        new_secret: what would be the password now. reason: for the broker's log.
+        It counts for this connection only: for the next ones give a callable as
+        *password*. Raises NotAllowed when the broker refuses, and has then closed
+        the connection. https://www.rabbitmq.com/docs/oauth2
+        """
+        secret = new_secret.encode() if isinstance(new_secret, str) else new_secret
+        self._call(Spec.UpdateSecret, (secret, reason))
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the operating system has taken everything sent so far. Switches greenlets.
@@ -331,26 +372,38 @@ def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) ->
     arguments: those of Connection; they go before the URI's. Raises ValueError
     for a URI that cannot be understood, and what ``Connection.connect`` raises.
     """
-    connection = Connection(**{**uri.parse(url), **arguments})
+    parsed = uri.parse(url)
+    if parsed.get('ssl') and not arguments.get('ssl', True):
+        raise ValueError('amqps:// and an ssl argument that turns TLS off contradict each other')
+    connection = Connection(**{**parsed, **arguments})
     connection.connect()
     return connection
 
 
 def choose_authentication(
-    userid: str | None, password: str | None, method: str | None, response: bytes | None, given: Any
+    userid: str | None, password: sasl.Password, method: Any, response: bytes | None, given: Any, secure: bool = False
 ) -> tuple[Any, ...]:
     """The mechanisms to offer, best first."""
     if given:
         return (given,) if isinstance(given, sasl.SASL) else tuple(given)
     if method is None:
-        # EXTERNAL only on demand: over plain TCP a broker may offer it and then refuse.
-        return (sasl.PLAIN(userid, password), sasl.AMQPLAIN(userid, password))
+        usual = (sasl.GSSAPI(userid, fail_soft=True), sasl.PLAIN(userid, password), sasl.AMQPLAIN(userid, password))
+        # EXTERNAL last, and only with TLS: over plain TCP a broker may offer it and then refuse.
+        return (*usual, sasl.EXTERNAL()) if secure else usual
+    if isinstance(method, (tuple, list)):
+        return tuple(_mechanism(userid, password, one, response) for one in method)
+    return (_mechanism(userid, password, method, response),)
+
+
+def _mechanism(userid: str | None, password: sasl.Password, method: Any, response: bytes | None) -> sasl.SASL:
     if method == 'EXTERNAL':
-        return (sasl.EXTERNAL(),)
+        return sasl.EXTERNAL()
+    if method == 'GSSAPI':
+        return sasl.GSSAPI(userid)
     if response is not None:
-        return (sasl.RAW(method.encode() if isinstance(method, str) else method, response),)
+        return sasl.RAW(method.encode() if isinstance(method, str) else method, response)
     if method in ('PLAIN', 'AMQPLAIN'):
         if userid is None or password is None:
             raise ValueError(f'login_method {method} needs userid and password')
-        return (sasl.PLAIN(userid, password) if method == 'PLAIN' else sasl.AMQPLAIN(userid, password),)
+        return sasl.PLAIN(userid, password) if method == 'PLAIN' else sasl.AMQPLAIN(userid, password)
     raise ValueError(f'unknown login_method {method!r} without a login_response')

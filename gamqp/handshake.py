@@ -38,7 +38,7 @@ def run(connection: Any, deadline: green.Deadline) -> None:
         connection, deadline, encode_method(0, Spec.StartOk, args, START_OK_MAX), Spec.Tune, Spec.Secure
     )
     while sig == Spec.Secure:
-        answer = _answer(mechanism, reply[0])
+        answer = _answer(connection, mechanism, reply[0])
         sig, reply = _exchange(connection, deadline, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
     tuned = _on_tune(connection, *reply)
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
@@ -91,13 +91,13 @@ def _as_bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _answer(mechanism: Any, challenge: Any) -> Any:
+def _answer(connection: Any, mechanism: Any, challenge: Any) -> Any:
     step = getattr(mechanism, 'challenge', None)
     if step is None:
         raise exceptions.AMQPNotImplementedError(
             f'the broker asks again, which {type(mechanism).__name__} has no answer to', Spec.Secure
         )
-    return step(challenge)
+    return step(connection, challenge)
 
 
 def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:

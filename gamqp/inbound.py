@@ -21,6 +21,7 @@ from .io.link import Link
 from .state import lifecycle
 from .state.budget import Budget
 from .state.consumers import Consumer
+from .state.hints import add_hint
 from .state.ids import ChannelIds
 from .state.lifecycle import Lifecycle, Reason
 from .state.replies import Expected, Replies
@@ -28,7 +29,7 @@ from .wire import encode_method, encode_reject
 from .wire.spec import Channel as ChannelSpec
 from .wire.spec import Connection as Spec
 
-__all__ = ('Inbound',)
+__all__ = ('BLOCKED_POLICIES', 'Inbound')
 
 logger = logging.getLogger('gamqp.connection')
 
@@ -37,6 +38,9 @@ logger = logging.getLogger('gamqp.connection')
 BREATH = 0.01
 EVENTS_PER_LOOK = 32
 BYTES_PER_LOOK = 64 * 1024
+
+# What a publish does while the broker takes no messages.
+BLOCKED_POLICIES = ('wait', 'raise', 'pass')
 
 # Seconds that drain_events(timeout=0) waits for input that is known to be there.
 POLL = 0.01
@@ -47,6 +51,8 @@ class Inbound(Caller):
 
     channel_ids: ChannelIds
     rpc_timeout: float
+    blocked_policy: str
+    blocked_timeout: float | None
     on_blocked: Callable[[str], Any] | None
     on_unblocked: Callable[[], Any] | None
 
@@ -149,14 +155,14 @@ class Inbound(Caller):
         self._budget.take(message.size)
         self._events.append((consumer, message))
 
-    def on_notice(self, notice: Callable[[], Any]) -> None:
-        """Have drain_events call *notice*."""
+    def on_notice(self, notice: Callable[[], bool]) -> None:
+        """Have drain_events call *notice*, which returns whether it did anything."""
         self._events.append((None, notice))
         self._drainers.wake()
 
     def on_protocol_error(self, error: Any) -> None:
         """The peer broke the protocol: tell it which rule, and end."""
-        text = str(error.reply_text)[:120]
+        text = str(error.reply_text).encode()[:200].decode(errors='ignore')  # a short string has 255 bytes
         args = (error.reply_code or 501, text, *(error.method_sig or (0, 0)))
         self.link.writer.send(encode_method(0, Spec.Close, args))
         self.link.lose(error)
@@ -182,7 +188,7 @@ class Inbound(Caller):
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         self.link.writer.send(encode_method(0, Spec.CloseOk, ()))
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
-        self.link.lose(error)
+        self.link.lose(add_hint(error))
 
     def _on_blocked(self, reason: str) -> None:
         self.blocked_reason = reason
@@ -220,8 +226,9 @@ class Inbound(Caller):
             channel.on_connection_end(reason)
         self.channels.clear()
         self.blocked_reason = None
-        self._unblocked.wake_all()
-        self._drainers.wake_all()
+        for gate in (self._unblocked, self._drainers):
+            if gate is not None:  # else nobody has ever tried to connect
+                gate.wake_all()
 
     # -- drain_events ----------------------------------------------------------------------
 
@@ -238,18 +245,21 @@ class Inbound(Caller):
                 self.check_open()
                 raise TimeoutError('timed out')
 
-    def run_event(self) -> None:
-        """Take the oldest event and run its callback in this greenlet."""
+    def run_event(self) -> bool:
+        """Take the oldest event and run its callback in this greenlet.
+
+        Returns False if there was nothing left to do: another call came first.
+        """
         consumer, item = self._events.popleft()
         if consumer is None:
-            item()
-            return
+            return bool(item())
         budget = self._budget
         budget.give_back(item.size)
         if not self.link.listening and budget.relaxed:
             self.link.resume()
         assert consumer.callback is not None  # one without is not queued
         consumer.callback(item)
+        return True
 
     def forget_deliveries(self, channel: Any) -> None:
         """The broker takes them back: drop what is undelivered of this channel."""
@@ -292,18 +302,27 @@ class Inbound(Caller):
 
     @property
     def must_wait_to_publish(self) -> bool:
-        return self.blocked_reason is not None or self.link.writer.full
+        return self._holds_publishes or self.link.writer.full
+
+    @property
+    def _holds_publishes(self) -> bool:
+        return self.blocked_reason is not None and self.blocked_policy != 'pass'
 
     def wait_to_publish(self, deadline: green.Deadline | None) -> None:
         """Wait until the broker takes messages and the send queue has room. Switches.
 
-        deadline: None for rpc_timeout. Raises Blocked while the broker refuses
-        messages, TimeoutError when it is only slow; nothing was sent.
+        deadline: None for blocked_timeout while the broker refuses messages, else
+        rpc_timeout. Raises Blocked when it still refuses them, TimeoutError when it
+        is only slow; nothing was sent.
         """
+        unblocking = deadline or green.Deadline(
+            self.rpc_timeout if self.blocked_timeout is None else self.blocked_timeout
+        )
         deadline = deadline or green.Deadline(self.rpc_timeout)
         while self.must_wait_to_publish and self.link.reason is None:
-            if self.blocked_reason is not None:
-                if not self._unblocked.wait(deadline.left()) and self.blocked_reason is not None:
+            if self._holds_publishes:
+                refused = self.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
+                if refused and self._holds_publishes:
                     raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
             elif not self.link.writer.wait_for_room(deadline.left()):
                 raise TimeoutError(f'basic.publish: the send queue was full for {deadline.seconds} s')

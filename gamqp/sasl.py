@@ -1,18 +1,25 @@
 """SASL mechanisms: what connection.start-ok carries to say who we are.
 
-Layer 1: pure functions of credentials, no I/O. Names and shapes are py-amqp's.
-A mechanism has ``mechanism`` (its name as bytes, None: cannot be used) and
-``start(connection)`` (the first response as bytes, or NotImplemented to be
-passed over). Secrets stay out of every repr.
+Layer 1: functions of credentials, no I/O of their own. Names and shapes are
+py-amqp's. A mechanism has ``mechanism`` (its name as bytes) and
+``start(connection)`` (the first response as bytes, or NotImplemented to be passed
+over). One that answers further questions of the broker has
+``challenge(connection, question)``, too. Mechanisms may be shared by connections
+and used again at each connect. Secrets stay out of every repr and error.
 """
 
 from __future__ import annotations
 
+import importlib
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 from .wire import dumps
 
-__all__ = ('AMQPLAIN', 'EXTERNAL', 'PLAIN', 'RAW', 'SASL')
+__all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL')
+
+Password = str | Callable[[], str] | None
 
 
 class SASL:
@@ -21,39 +28,63 @@ class SASL:
     mechanism: bytes | None = None
 
     def start(self, connection: Any) -> Any:
-        """The first response, as bytes; NotImplemented if this mechanism cannot be used here."""
+        """The first response, as bytes; NotImplemented if this mechanism cannot be used here.
+
+        Called in the greenlet that connects, when the broker has said what it offers; may switch.
+        """
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} mechanism {(self.mechanism or b"").decode()}>'
+        return f'<{type(self).__name__} mechanism {(self.mechanism or b"").decode("ascii", "replace")}>'
 
 
-class PLAIN(SASL):
-    """User name and password in clear text (RFC 4616)."""
+class _UserPassword(SASL):
+    """What the two mechanisms with a password have in common.
+
+    password: a str, or a callable without arguments that gives one; it is asked
+    at each connect, so that a token may be a fresh one. It may switch greenlets,
+    but the broker waits only a few seconds, and the connect deadline goes on.
+    """
+
+    username: str | None = None
+    password: Password = None
+
+    def __init__(self, username: str | None, password: Password) -> None:
+        self.username, self.password = username, password
+
+    def start(self, connection: Any) -> Any:
+        if self.username is None or self.password is None:
+            return NotImplemented
+        password = self.password() if callable(self.password) else self.password
+        if not isinstance(password, str):
+            raise TypeError(f'{type(self).__name__}: the password must be a str, not {type(password).__name__}')
+        try:
+            return self._response(self.username.encode(), password.encode())
+        except UnicodeEncodeError:  # which holds what could not be encoded
+            raise ValueError(f'{type(self).__name__}: user name or password cannot be encoded as UTF-8') from None
+
+    def _response(self, username: bytes, password: bytes) -> bytes:
+        raise NotImplementedError
+
+
+class PLAIN(_UserPassword):
+    """User name and password in clear text (RFC 4616). password: a str, or a callable asked at each connect."""
 
     mechanism = b'PLAIN'
 
-    def __init__(self, username: str | None, password: str | None) -> None:
-        self.username, self.password = username, password
-
-    def start(self, connection: Any) -> Any:
-        if self.username is None or self.password is None:
-            return NotImplemented
-        return b'\0' + self.username.encode() + b'\0' + self.password.encode()
+    def _response(self, username: bytes, password: bytes) -> bytes:
+        if b'\0' in username or b'\0' in password:
+            raise ValueError('PLAIN: user name and password cannot hold a NUL, which separates them')
+        return b'\0' + username + b'\0' + password
 
 
-class AMQPLAIN(SASL):
-    """The same as an AMQP table; older brokers prefer it."""
+class AMQPLAIN(_UserPassword):
+    """The same as an AMQP table; older brokers prefer it. password: a str, or a callable asked at each connect."""
 
     mechanism = b'AMQPLAIN'
 
-    def __init__(self, username: str | None, password: str | None) -> None:
-        self.username, self.password = username, password
-
-    def start(self, connection: Any) -> Any:
-        if self.username is None or self.password is None:
-            return NotImplemented
-        table = dumps('F', [{'LOGIN': self.username, 'PASSWORD': self.password}])
+    def _response(self, username: bytes, password: bytes) -> bytes:
+        table: bytes = dumps('F', [{'LOGIN': username.decode(), 'PASSWORD': password.decode()}])
         return table[4:]  # without the length: the response is the bare content of the table
 
 
@@ -69,6 +100,8 @@ class EXTERNAL(SASL):
 class RAW(SASL):
     """A mechanism and its response given by the caller."""
 
+    response: bytes = b''
+
     def __init__(self, mechanism: bytes, response: bytes) -> None:
         if not isinstance(mechanism, bytes) or not isinstance(response, bytes):
             raise TypeError('RAW: mechanism and response must be bytes')
@@ -76,3 +109,88 @@ class RAW(SASL):
 
     def start(self, connection: Any) -> Any:
         return self.response
+
+
+# RFC 4752, 3.3: a security layer is TLS's business, so we choose none (bit 1), and a buffer of 0 bytes.
+_NO_LAYER = b'\1\0\0\0'
+
+
+class GSSAPI(SASL):
+    """Kerberos, by the package ``gssapi`` (RFC 4752).
+
+    client_name: who we are, None for the default credentials. service: of the
+    broker, with its host name: amqp@host. rdns: take the host name from the
+    address it has, by the name service. fail_soft: pass the mechanism over, when
+    the package or the credentials are missing, instead of failing. The constructor
+    raises NotImplementedError without the package, unless fail_soft is set.
+    """
+
+    mechanism: bytes | None = b'GSSAPI'
+    client_name: bytes | None = None
+    service: bytes = b'amqp'
+    rdns: bool = False
+    fail_soft: bool = False
+
+    def __init__(
+        self,
+        client_name: str | bytes | None = None,
+        service: str | bytes = b'amqp',
+        rdns: bool = False,
+        fail_soft: bool = False,
+    ) -> None:
+        self.client_name = client_name.encode('ascii') if isinstance(client_name, str) else client_name
+        self.service = service.encode('ascii') if isinstance(service, str) else service
+        self.rdns, self.fail_soft = rdns, fail_soft
+        # Of connections that are logging in.
+        self._contexts: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
+        if _gssapi() is None:
+            if not fail_soft:
+                raise NotImplementedError('SASL GSSAPI needs the package gssapi: pip install gssapi')
+            self.mechanism = None
+
+    def get_hostname(self, connection: Any) -> bytes:
+        """The broker's host name, as its service principal has it. Switches greenlets if rdns is set."""
+        name = connection.transport.host
+        if self.rdns:
+            name = connection.green.gethostbyaddr(connection.transport.sock.getpeername()[0])[0]
+        return str(name).encode('ascii')
+
+    def start(self, connection: Any) -> Any:
+        gssapi = _gssapi()
+        if gssapi is None:
+            return NotImplemented
+        try:
+            credentials = gssapi.Credentials(name=gssapi.Name(self.client_name)) if self.client_name else None
+            target = b'@'.join((self.service, self.get_hostname(connection)))
+            name = gssapi.Name(target, gssapi.NameType.hostbased_service)
+            context = gssapi.SecurityContext(name=name, creds=credentials, usage='initiate')
+            # In a thread: it may have to ask the Kerberos server first.
+            token = connection.green.in_thread(context.step, None)
+        except gssapi.raw.misc.GSSError:
+            if self.fail_soft:
+                return NotImplemented
+            raise
+        self._contexts[connection] = context
+        return token or b''
+
+    def challenge(self, connection: Any, question: Any) -> bytes:
+        """Step by step until the context stands; then the broker offers security layers, and we choose none."""
+        context = self._contexts[connection]
+        question = question.encode() if isinstance(question, str) else bytes(question)
+        if not context.complete:
+            return connection.green.in_thread(context.step, question) or b''
+        del self._contexts[connection]
+        offered = context.unwrap(question).message
+        if len(offered) != 4 or not offered[0] & 1:
+            raise ValueError('GSSAPI: the broker insists on a security layer, which is what TLS is for')
+        answer: bytes = context.wrap(_NO_LAYER, False).message
+        return answer
+
+
+def _gssapi() -> Any:
+    """The package, or None; an old one of the same name, without ``raw``, is not it."""
+    try:
+        importlib.import_module('gssapi.raw.misc')
+        return importlib.import_module('gssapi')
+    except ImportError:
+        return None

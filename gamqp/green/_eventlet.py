@@ -14,6 +14,7 @@ import eventlet
 import eventlet.green.socket
 import eventlet.hubs
 import eventlet.patcher
+import eventlet.tpool
 from eventlet.hubs import get_hub as hub
 
 from .slots import Slot
@@ -23,7 +24,9 @@ __all__ = (
     'Readiness',
     'call_later',
     'getaddrinfo',
+    'gethostbyaddr',
     'hub',
+    'in_thread',
     'kill',
     'run_soon',
     'sleep',
@@ -63,6 +66,15 @@ def switch_out() -> None:
 def getaddrinfo(host: str, port: int) -> list[Any]:
     addresses: list[Any] = eventlet.green.socket.getaddrinfo(host, port, 0, eventlet.green.socket.SOCK_STREAM)
     return addresses
+
+
+def gethostbyaddr(address: str) -> Any:
+    return eventlet.green.socket.gethostbyaddr(address)
+
+
+def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call fn in a thread of the operating system; only the calling greenlet waits for its result."""
+    return eventlet.tpool.execute(fn, *args)
 
 
 def socket_class() -> Any:

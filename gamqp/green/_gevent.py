@@ -22,7 +22,9 @@ __all__ = (
     'Readiness',
     'call_later',
     'getaddrinfo',
+    'gethostbyaddr',
     'hub',
+    'in_thread',
     'kill',
     'run_soon',
     'sleep',
@@ -69,6 +71,15 @@ call_later = _Timer
 def getaddrinfo(host: str, port: int) -> list[Any]:
     addresses: list[Any] = gevent.socket.getaddrinfo(host, port, 0, gevent.socket.SOCK_STREAM)
     return addresses
+
+
+def gethostbyaddr(address: str) -> Any:
+    return gevent.socket.gethostbyaddr(address)
+
+
+def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
+    """Call fn in a thread of the operating system; only the calling greenlet waits for its result."""
+    return hub().threadpool.apply(fn, args)
 
 
 def socket_class() -> Any:

@@ -13,27 +13,44 @@ from typing import Any
 
 from .. import exceptions
 from ..wire import HEARTBEAT
+from . import goodbye
 
-__all__ = ('run',)
+__all__ = ('beat', 'check', 'is_dead', 'run')
 
 
 def run(link: Any) -> None:
-    """Body of the greenlet; ends when the link does."""
+    """Body of the greenlet; ends when the link does, and ends the link when it is killed."""
     pulse = link.pulse
-    while link.reason is None:
-        now = time.monotonic()
-        if link.listening and pulse.peer_is_dead(now) and not link.transport.has_input:
-            silence = pulse.silence(now)
-            link.lose(
-                exceptions.ConnectionForced(
-                    f'too many heartbeats missed: nothing heard from the broker for {silence:.1f} s '
-                    f'(heartbeat interval {pulse.interval} s)'
-                )
+    try:
+        while link.reason is None:
+            if link.owner() is None:
+                goodbye.abandon(link)  # where its end went unnoticed, in another thread
+            check(link)
+            now = time.monotonic()
+            if link.reason is None and pulse.must_send(now):
+                beat(link)
+            link.heartbeat_wait(pulse.next_look(now, link.listening))
+    except BaseException as exc:
+        # Without it the broker would give us up, and we might never notice that it is gone.
+        link.lose(exc)
+        raise
+
+
+def is_dead(link: Any) -> bool:
+    """Whether the peer has been silent for too long, though we read and there is nothing left to read."""
+    return link.listening and link.pulse.peer_is_dead(time.monotonic()) and not link.transport.has_input
+
+
+def check(link: Any) -> None:
+    """End the link if the peer is dead."""
+    if is_dead(link):
+        silence = link.pulse.silence(time.monotonic())
+        link.lose(
+            exceptions.ConnectionForced(
+                f'too many heartbeats missed: nothing heard from the broker for {silence:.1f} s '
+                f'(heartbeat interval {link.pulse.interval} s)'
             )
-            return
-        if pulse.must_send(now):
-            beat(link)
-        link.heartbeat_wait(pulse.next_look(now, link.listening))
+        )
 
 
 def beat(link: Any) -> None:

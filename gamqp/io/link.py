@@ -10,11 +10,10 @@ writer, close the socket, wake reader and heartbeat, tell the owner.
 
 from __future__ import annotations
 
-import atexit
 import functools
-import os
 import time
 import weakref
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
@@ -22,15 +21,10 @@ from .. import exceptions, green
 from ..state.lifecycle import Reason
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
-from ..wire import encode_method
-from ..wire.spec import Connection as Spec
-from . import heartbeat, reader
+from . import goodbye, heartbeat, reader
 from .writer import Writer
 
 __all__ = ('Link',)
-
-# Seconds of silence of a peer for which the interpreter waits at its end.
-EXIT_PATIENCE = 2.0
 
 # Seconds the reader gets for what the peer sent before it stopped taking.
 LAST_WORDS = 1.0
@@ -47,12 +41,15 @@ class Link:
         self, backend: ModuleType, transport: TCPTransport, decoder: Any, owner: Any, stall: float | None = None
     ) -> None:
         self.green = backend
+        self.hub = backend.hub()
         self.transport = transport
         self.decoder = decoder
         self.owner = weakref.ref(owner)
         self.pulse = Pulse(0, time.monotonic())
         self.writer = Writer(backend, transport, self.pulse, self.lose_writing, stall)
         self.reason: Reason | None = None
+        self.heard = False  # whether the peer has ever said anything
+        self.abandoned = False  # the owner was collected, and close is said in the background
         self.listening = True  # False while the reader does not read on purpose
         self._resume: Any = None
         self._beat: Any = None
@@ -64,7 +61,7 @@ class Link:
 
     def start_reading(self) -> None:
         self._reader = self.green.spawn(reader.run, self)
-        _alive.add(self)
+        goodbye.alive.add(self)
 
     def start_heartbeat(self, interval: float) -> None:
         """interval: seconds, 0 for none. May be called once, after tune."""
@@ -89,7 +86,7 @@ class Link:
     def lose_writing(self, error: BaseException) -> None:
         """A send failed. What the peer said before it hung up tells more than our error, so read that first."""
         if self.listening and self.transport.has_input and not isinstance(error, TimeoutError):
-            self._last_words = self.green.call_later(LAST_WORDS, functools.partial(self.lose, error))
+            self.end_after(LAST_WORDS, functools.partial(self.lose, error))
         else:
             self.lose(error)
 
@@ -107,7 +104,20 @@ class Link:
                 slot.succeed()
         if self._last_words is not None:
             self._last_words.cancel()
-        _alive.discard(self)
+        goodbye.alive.discard(self)
+        owner = self.owner()
+        if owner is not None:
+            owner.on_link_end(self, reason)
+
+    def end_after(self, seconds: float, call: Callable[[], None]) -> None:
+        """Call *call*, which ends the link, unless it has ended by then."""
+        if self._last_words is None:
+            self._last_words = self.green.call_later(seconds, call)
+
+    def disown(self, reason: Reason) -> None:
+        """In a forked child: socket and hub are its parent's, so touch neither."""
+        self.reason = reason
+        self.writer.disown()
         owner = self.owner()
         if owner is not None:
             owner.on_link_end(self, reason)
@@ -146,21 +156,3 @@ class Link:
                 self._beat.wait(seconds)
         finally:
             self._beat = None
-
-
-_alive: weakref.WeakSet[Link] = weakref.WeakSet()
-
-# A forked child must not send what its parent has queued.
-os.register_at_fork(after_in_child=_alive.clear)
-
-
-@atexit.register
-def _say_goodbye() -> None:
-    """Send what programs queued just before they ended without closing, and close for them."""
-    goodbye = encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0))
-    for link in list(_alive):
-        if link.reason is None:
-            try:
-                link.transport.farewell(link.writer.leftover() + goodbye, EXIT_PATIENCE)
-            except OSError:
-                pass  # the peer is gone; there is nobody left to tell

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from .. import exceptions
+from . import goodbye
 
 __all__ = ('run',)
 
@@ -24,7 +25,8 @@ def run(link: Any) -> None:
         while link.reason is None:
             if link.must_pause():
                 link.pause()
-            elif link.transport.wait_readable() and link.reason is None:
+            elif link.transport.wait_readable() and link.reason is None and not link.must_pause():
+                # Asked again: the reply for whose sake it went on has come meanwhile.
                 _read_batch(link)
     except OSError as exc:
         link.lose(exc)
@@ -44,13 +46,18 @@ def _read_batch(link: Any) -> None:
         return
     if not count:
         where = ' in the middle of a frame' if decoder.pending else ''
+        if not link.heard:
+            where = ' without a word: no broker there, or one that expects TLS'
         link.lose(exceptions.RecoverableConnectionError(f'the broker closed the socket{where}'))
         return
+    link.heard = True
     link.pulse.heard_at = time.monotonic()
     events = decoder.commit(count)
     owner = link.owner()
     if owner is None:
-        link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
+        goodbye.abandon(link)
+        if goodbye.is_agreed(events) or decoder.error is not None:
+            link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
         return
     try:
         owner.on_events(events)

@@ -123,15 +123,24 @@ class Writer:
         """Wait until the kernel has taken everything, at most *timeout* seconds. Switches."""
         deadline = green.Deadline(timeout)
         self.flush()
-        while self._queued and not self.closed:
-            if not self._room.wait(deadline.left()) and self._queued and not self.closed:
+        while self.pending and not self.closed:
+            if not self._room.wait(deadline.left()) and self.pending and not self.closed:
                 return False
         return True
 
+    @property
+    def pending(self) -> bool:
+        """Whether the kernel has not got everything: some is queued here, or encrypted and not sent."""
+        return self._queued > 0 or self._transport.unsent
+
     def close(self) -> None:
         """Drop what is queued and wake all who wait. Does not switch, never raises."""
-        self.closed = True
         self._unwatch()
+        self.disown()
+
+    def disown(self) -> None:
+        """``close`` without touching the socket, which is another process's."""
+        self.closed = True
         self._queue.clear()
         self._head = None
         self._queued = 0
@@ -152,14 +161,14 @@ class Writer:
     def _push(self) -> None:
         turn = TURN
         try:
-            while self._queued and turn > 0:
+            while (self._queued or self._transport.unsent) and turn > 0:
                 head = self._head = self._head or self._gather()
                 taken = self._transport.send(head)
                 self._queued -= taken
                 turn -= taken
                 self._head = head[taken:] if taken < len(head) else None
                 self._progress()
-            if self._queued:
+            if self._queued or self._transport.unsent:
                 self._watch()
             else:
                 self._unwatch()
@@ -178,6 +187,8 @@ class Writer:
     def _gather(self) -> memoryview:
         """The next batch: one large set alone, or as many small ones as fit."""
         queue = self._queue
+        if not queue:
+            return memoryview(b'')  # only the transport holds something: a send of nothing moves it
         first = queue.popleft()
         if not queue or len(first) >= BATCH:
             return memoryview(first)

@@ -37,6 +37,11 @@ class ConsumeMethods(Caller):
 
         prefetch_count: messages, 0 for no limit. prefetch_size: must be 0; RabbitMQ
         has no limit in bytes, so AMQPNotImplementedError is raised for another.
+        A consumer keeps the limit that held when it began: to give it another, call
+        this, start a second consumer on the queue and cancel the first. Say False
+        for *a_global*: RabbitMQ 3 ends the connection when a quorum queue or stream
+        is then consumed from (AMQPNotImplementedError), and RabbitMQ 4.3 takes it
+        for a limit per consumer.
         https://www.rabbitmq.com/docs/consumer-prefetch
         """
         if prefetch_size:
@@ -80,6 +85,7 @@ class ConsumeMethods(Caller):
                 (0, queue, tag, no_local, no_ack, exclusive, nowait, arguments),
                 nowait,
                 undo=lambda reply: self._give_up_consumer(consumer),
+                tag=tag,
             )
         except exceptions.EncodeError:
             del self._consumers[tag]
@@ -94,7 +100,8 @@ class ConsumeMethods(Caller):
         """consume-ok has come, its caller has gone: cancel what nobody knows of."""
         consumer.discard = True
         if self._consumers.get(consumer.tag) is consumer and self.is_open:
-            self._ask(Basic.Cancel, (consumer.tag, False), Expected((Basic.CancelOk,), None, self._on_cancel_ok))
+            expected = Expected((Basic.CancelOk,), None, self._on_cancel_ok, tag=consumer.tag)
+            self._ask(Basic.Cancel, (consumer.tag, False), expected)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
         """Stop a consumer; no callback of it runs any more after this.
@@ -109,10 +116,10 @@ class ConsumeMethods(Caller):
             consumer.discard = True
             self._root().withdraw(consumer)
         # The wire's nowait is never used: cancel-ok tells when the last delivery has passed.
-        self._call(Basic.Cancel, (consumer_tag, False), arrived=self._on_cancel_ok, wait=not nowait)
+        self._call(Basic.Cancel, (consumer_tag, False), self._on_cancel_ok, wait=not nowait, tag=consumer_tag)
 
     def _on_cancel_ok(self, reply: Any) -> None:
-        self._consumers.pop(reply[0], None)
+        self._consumers.leave(reply[0])
 
     def basic_get(self, queue: str = '', no_ack: bool = False, argsig: Any = None) -> Any:
         """Fetch one message. Returns a Message, or None when the queue is empty.

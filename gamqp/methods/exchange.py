@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from ..calls import Caller
 from ..wire.spec import Exchange
 
-__all__ = ('ExchangeMethods',)
+__all__ = ('ExchangeMethods', 'VDeprecationWarning')
 
 Arguments = dict[str, Any] | None
+
+_AUTO_DELETE = 'exchange_declare: auto_delete is deprecated and on by default; pass auto_delete=False'
+
+
+class VDeprecationWarning(DeprecationWarning):
+    """Something of the protocol that new code should not use."""
 
 
 class ExchangeMethods(Caller):
@@ -28,9 +35,13 @@ class ExchangeMethods(Caller):
     ) -> None:
         """Create an exchange unless it exists; with *passive* only check that it does.
 
-        type: direct, fanout, topic, headers, or a plugin's. nowait: do not wait
-        for the reply; an error then comes out of a later call or drain_events.
+        type: direct, fanout, topic, headers, or a plugin's. auto_delete: delete it
+        with its last binding; deprecated, with a VDeprecationWarning, and yet
+        py-amqp's default: say False. nowait: do not wait for the reply; an error
+        then comes out of a later call or drain_events.
         """
+        if auto_delete and not passive:
+            warnings.warn(_AUTO_DELETE, VDeprecationWarning, stacklevel=2)
         args = (0, exchange, type, passive, durable, auto_delete, False, nowait, arguments)
         self._request(Exchange.Declare, args, nowait)
 

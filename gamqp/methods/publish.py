@@ -84,7 +84,7 @@ class PublishMethods(Caller):
         wait = confirm_timeout or timeout or root.confirm_timeout
         root.wait_begins()
         try:
-            confirmed = slot.wait(wait)
+            confirmed = root.wait_for(slot, wait)
         finally:
             root.wait_ends()
         if self._notices.calls:

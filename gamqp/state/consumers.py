@@ -7,10 +7,14 @@ can arrive for it: when cancel-ok has come, or when the broker cancelled it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Set
 from typing import Any
 
-__all__ = ('Consumer', 'Consumers')
+__all__ = ('Consumer', 'Consumers', 'NoAckTags')
+
+# Tags of cancelled no_ack consumers that are remembered: more than one program cancels
+# while deliveries of theirs are still waiting here.
+REMEMBERED = 100
 
 
 class Consumer:
@@ -40,11 +44,12 @@ class Consumer:
 class Consumers(dict[str, Consumer]):
     """Tag -> Consumer, with a source of fresh tags."""
 
-    __slots__ = ('_made',)
+    __slots__ = ('_left', '_made')
 
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
+        self._left: dict[str, None] | None = None  # tags of no_ack consumers that have gone, oldest first
 
     def fresh_tag(self, channel_id: int) -> str:
         """A tag no consumer of this connection has: tags made here carry the channel's number."""
@@ -53,3 +58,49 @@ class Consumers(dict[str, Consumer]):
             tag = f'gamqp.{channel_id}.{self._made}'
             if tag not in self:
                 return tag
+
+    def leave(self, tag: str) -> Consumer | None:
+        """A consumer has ended; returns it. Messages that arrived before may still be handed out."""
+        consumer = self.pop(tag, None)
+        if consumer is not None and consumer.no_ack:
+            left = self._left = self._left or {}
+            left[tag] = None
+            if len(left) > REMEMBERED:
+                del left[next(iter(left))]
+        return consumer
+
+    def needs_no_ack(self, tag: Any) -> bool:
+        """Whether messages with this tag are settled already, also when their consumer has left."""
+        consumer = self.get(tag)
+        if consumer is not None:
+            return consumer.no_ack
+        return self._left is not None and tag in self._left
+
+    def clear(self) -> None:
+        super().clear()
+        self._left = None
+
+
+class NoAckTags(Set[str]):
+    """The tags of no_ack consumers, looked up where they are: kombu asks for each ack."""
+
+    __slots__ = ('_consumers',)
+
+    def __init__(self, consumers: Consumers) -> None:
+        self._consumers = consumers
+
+    @classmethod
+    def _from_iterable(cls, tags: Any) -> Any:
+        return frozenset(tags)
+
+    def __contains__(self, tag: object) -> bool:
+        return self._consumers.needs_no_ack(tag)
+
+    def __iter__(self) -> Iterator[str]:
+        return (tag for tag, consumer in self._consumers.items() if consumer.no_ack)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __repr__(self) -> str:
+        return repr(set(self))

@@ -1,9 +1,11 @@
 """The replies a channel still owes us, in order.
 
 State, no I/O. A broker answers the synchronous methods of one channel in the
-order in which they were sent, so the first expected reply is always the one
-that comes next. A caller that gave up leaves its entry here: the late reply is
-then recognised and dropped instead of reaching the next caller.
+order in which they were sent, so the first expected reply is the one that comes
+next; but RabbitMQ lets consume-ok and cancel-ok, which come from the queue, be
+overtaken by later replies, so these are told by their consumer tag. A caller
+that gave up leaves its entry here: the late reply is then recognised and
+dropped instead of reaching the next caller.
 """
 
 from __future__ import annotations
@@ -25,13 +27,22 @@ class Expected:
     sigs: the methods that may answer. slot: who waits (``succeed``/``fail``), or
     None when nobody does. arrived: called with the reply, whether or not
     anybody still waits; this is where state follows what the broker has done.
-    undo: called with a reply whose caller is gone.
+    undo: called with a reply whose caller is gone. tag: the consumer tag that the
+    reply begins with, for a reply that others may overtake; None for one in order.
     """
 
-    __slots__ = ('_reply', 'abandoned', 'arrived', 'sig', 'sigs', 'slot', 'undo')
+    __slots__ = ('_reply', 'abandoned', 'arrived', 'sig', 'sigs', 'slot', 'tag', 'undo')
 
-    def __init__(self, sigs: tuple[Sig, ...], slot: Any = None, arrived: Hook = None, undo: Hook = None) -> None:
+    def __init__(
+        self,
+        sigs: tuple[Sig, ...],
+        slot: Any = None,
+        arrived: Hook = None,
+        undo: Hook = None,
+        tag: str | None = None,
+    ) -> None:
         self.sigs = sigs
+        self.tag = tag
         self.sig: Sig | None = None  # the one that came
         self.slot = slot
         self.arrived = arrived
@@ -76,17 +87,23 @@ class Replies:
         """Must happen before the method is sent."""
         self._queue.append(expected)
 
-    def match(self, sig: Sig) -> Expected:
-        """The expectation that *sig* answers. Raises UnexpectedFrame when it answers none or another."""
+    def due(self, sig: Sig) -> bool:
+        """Whether *sig* would answer any expectation."""
+        return any(sig in expected.sigs for expected in self._queue)
+
+    def match(self, sig: Sig, reply: Any = ()) -> Expected:
+        """The expectation that *reply* answers. Raises UnexpectedFrame when it answers none or another."""
         if not self._queue:
             raise exceptions.UnexpectedFrame('the peer sent a reply that nobody asked for', sig)
-        head = self._queue[0]
-        if sig not in head.sigs:
-            wanted = ' or '.join(exceptions.METHOD_NAME_MAP.get(s, str(s)) for s in head.sigs)
-            raise exceptions.UnexpectedFrame(f'the peer sent this while {wanted} was due', sig)
-        head.sig = sig
-        del self._queue[0]
-        return head
+        for place, expected in enumerate(self._queue):
+            if sig in expected.sigs and (expected.tag is None or expected.tag == reply[0]):
+                expected.sig = sig
+                del self._queue[place]
+                return expected
+            if expected.tag is None:
+                break
+        wanted = ' or '.join(exceptions.METHOD_NAME_MAP.get(s, str(s)) for s in expected.sigs)
+        raise exceptions.UnexpectedFrame(f'the peer sent this while {wanted} was due', sig)
 
     def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> int:
         """The channel or connection is gone: every waiter gets the error. Returns how many had not given up.

@@ -3,76 +3,167 @@
 Pure functions. https://www.rabbitmq.com/docs/uri-spec and its page on query
 parameters. Strict: what is not understood is an error, since a misspelt
 ``heartbeat`` that is silently ignored costs a night. An error never quotes the
-URI: it may hold a password.
+URI nor a value in it: it may hold a password, and where one with unescaped
+characters is cut is anybody's guess.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 __all__ = ('parse',)
+
+_SECURE = {'amqp': False, 'amqps': True}
+
+# ssl.CERT_NONE: this layer knows no ssl.
+_CERT_NONE = 0
+
+_NOT_IN_A_URI = re.compile(r'[\x00-\x20\x7f]')
+_BAD_ESCAPE = re.compile(r'%(?![0-9A-Fa-f]{2})')
+_NOT_IN_A_HOST = re.compile(r'[\x00-\x20\x7f/?#@:\[\]\\]')
 
 
 def parse(uri: str) -> dict[str, Any]:
     """Arguments for Connection. Raises ValueError saying which part is wrong.
 
     No path means the virtual host '/', an empty path ('amqp://host/') the
-    virtual host ''; '%2f' is a slash. Keys: heartbeat (seconds),
-    connection_timeout (milliseconds), channel_max, frame_max, auth_mechanism, name.
+    virtual host ''; '%2f' is a slash, and '+' is a plus everywhere. amqps:// is
+    TLS, with certificate and host name verified. Keys: heartbeat (seconds),
+    connection_timeout (milliseconds), channel_max, frame_max, auth_mechanism (may
+    be repeated, best first), name; and for amqps:// cacertfile, certfile, keyfile,
+    password (of the key), verify (verify_peer, verify_none),
+    server_name_indication (the name that the certificate must carry; 'disable'
+    neither sends a name nor checks one).
     """
-    parts = urlsplit(uri)
-    if parts.scheme == 'amqps':
-        raise ValueError('amqps:// is not supported yet')
-    if parts.scheme != 'amqp':
-        raise ValueError(f"an AMQP URI begins with 'amqp://', not {parts.scheme!r}")
-    if parts.fragment:
-        raise ValueError('an AMQP URI has no #fragment')
-    try:
-        port = parts.port
-    except ValueError:
-        raise ValueError('the port of the AMQP URI is not a number below 65536') from None
+    parts, port = _split(uri)
+    secure = _SECURE[parts.scheme]
     arguments: dict[str, Any] = {
         'host': _host(parts.hostname or 'localhost', port),
-        'virtual_host': '/' if parts.path == '' else unquote(parts.path[1:]),
+        'virtual_host': '/' if parts.path == '' else _decode('virtual host', parts.path[1:]),
     }
     if '/' in parts.path[1:]:
         raise ValueError("the path of an AMQP URI is one virtual host: write a slash in its name as '%2f'")
     if parts.username is not None:
-        arguments['userid'] = unquote(parts.username)
+        arguments['userid'] = _decode('user name', parts.username)
     if parts.password is not None:
-        arguments['password'] = unquote(parts.password)
-    for key, value in parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)):
-        if key not in _QUERY:
-            raise ValueError(f'the AMQP URI has an unknown parameter {key!r}; known are {", ".join(sorted(_QUERY))}')
-        name, convert = _QUERY[key]
-        arguments[name] = convert(key, value)
+        arguments['password'] = _decode('password', parts.password)
+    tls: dict[str, Any] = {}
+    for key, value in _pairs(parts.query):
+        if key in _TLS:
+            if not secure:
+                raise ValueError(f'the parameter {key} of the AMQP URI is for amqps:// only')
+            tls.update(_TLS[key](key, value))
+        else:
+            name, convert = _QUERY[key]
+            arguments[name] = convert(key, value, arguments.get(name))
+    if secure:
+        if 'certfile' not in tls and tls.keys() & {'keyfile', 'password'}:
+            raise ValueError('the AMQP URI has a keyfile or password, but no certfile it belongs to')
+        arguments['ssl'] = tls or True
     return arguments
 
 
+def _split(uri: str) -> tuple[Any, int | None]:
+    if _NOT_IN_A_URI.search(uri):
+        # urlsplit would drop some of them without a word.
+        raise ValueError('an AMQP URI holds no spaces and control characters: escape them (%20)')
+    try:
+        parts = urlsplit(uri)
+    except ValueError:  # its text may quote user name and password
+        raise ValueError('the host of the AMQP URI cannot be understood; is a [, ] or @ to be escaped?') from None
+    if parts.scheme not in _SECURE or not uri[len(parts.scheme) :].startswith('://'):
+        raise ValueError("an AMQP URI begins with 'amqp://' or 'amqps://'")
+    if parts.fragment or uri.endswith('#'):
+        raise ValueError("an AMQP URI has no #fragment: write a '#' in it as '%23'")
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    if port == 0:
+        raise ValueError('the port of the AMQP URI is not a number between 1 and 65535')
+    return parts, port
+
+
+def _pairs(query: str) -> list[tuple[str, str]]:
+    """The parameters; a key is quoted in an error only where it cannot be a part of a password."""
+    pairs = []
+    seen = set()
+    for item in query.split('&') if query else ():
+        key, equals, value = item.partition('=')
+        if not equals:
+            raise ValueError("what follows the '?' of an AMQP URI must be key=value pairs joined by '&'")
+        if key not in _QUERY and key not in _TLS:
+            name = 'an unknown parameter' if '@' in query else f'an unknown parameter {key!r}'
+            known = ', '.join(sorted({*_QUERY, *_TLS}))
+            raise ValueError(f'the AMQP URI has {name}; known are {known}')
+        if key in seen and key not in _REPEATABLE:
+            raise ValueError(f'the AMQP URI has the parameter {key} twice')
+        seen.add(key)
+        pairs.append((key, _decode(f'parameter {key}', value)))
+    return pairs
+
+
+def _decode(what: str, text: str) -> str:
+    if _BAD_ESCAPE.search(text):
+        raise ValueError(f"the {what} of the AMQP URI has a '%' without two hexadecimal digits: write it as '%25'")
+    try:
+        return unquote(text, errors='strict')
+    except UnicodeDecodeError:  # which holds the text
+        raise ValueError(f'the {what} of the AMQP URI is not UTF-8 when its %-escapes are decoded') from None
+
+
 def _host(name: str, port: int | None) -> str:
-    name = f'[{name}]' if ':' in name else unquote(name)
+    if ':' in name:
+        name = f'[{_decode("host", name)}]'
+    else:
+        name = _decode('host', name)
+        if _NOT_IN_A_HOST.search(name):
+            raise ValueError('the host of the AMQP URI holds characters that no host name has')
     return name if port is None else f'{name}:{port}'
 
 
-def _number(key: str, value: str) -> int:
+def _number(key: str, value: str, before: Any = None) -> int:
     if not (value.isascii() and value.isdigit()):
-        raise ValueError(f'the parameter {key} of the AMQP URI must be a whole number, not {value!r}')
+        raise ValueError(f'the parameter {key} of the AMQP URI must be a whole number')
     return int(value)
 
 
-def _milliseconds(key: str, value: str) -> float:
+def _milliseconds(key: str, value: str, before: Any) -> float:
     return _number(key, value) / 1000
 
 
-def _text(key: str, value: str) -> str:
+def _text(key: str, value: str, before: Any = None) -> str:
+    if not value:
+        raise ValueError(f'the parameter {key} of the AMQP URI is empty')
     return value
 
 
-def _mechanism(key: str, value: str) -> str:
-    return value.upper()
+def _mechanism(key: str, value: str, before: Any) -> Any:
+    name = _text(key, value).upper()
+    if before is None:
+        return name
+    return (*before, name) if isinstance(before, tuple) else (before, name)
 
 
+def _as(name: str) -> Any:
+    return lambda key, value: {name: _text(key, value)}
+
+
+def _verify(key: str, value: str) -> dict[str, Any]:
+    if value not in ('verify_peer', 'verify_none'):
+        raise ValueError('the parameter verify of the AMQP URI must be verify_peer or verify_none')
+    return {} if value == 'verify_peer' else {'cert_reqs': _CERT_NONE}
+
+
+def _server_name(key: str, value: str) -> dict[str, Any]:
+    if value == 'disable':
+        return {'server_hostname': '', 'check_hostname': False}
+    return {'server_hostname': _text(key, value)}
+
+
+_REPEATABLE = frozenset(('auth_mechanism',))
 _QUERY: dict[str, tuple[str, Any]] = {
     'heartbeat': ('heartbeat', _number),
     'connection_timeout': ('connect_timeout', _milliseconds),
@@ -80,4 +171,12 @@ _QUERY: dict[str, tuple[str, Any]] = {
     'frame_max': ('frame_max', _number),
     'auth_mechanism': ('login_method', _mechanism),
     'name': ('name', _text),
+}
+_TLS: dict[str, Any] = {
+    'cacertfile': _as('ca_certs'),
+    'certfile': _as('certfile'),
+    'keyfile': _as('keyfile'),
+    'password': _as('password'),
+    'verify': _verify,
+    'server_name_indication': _server_name,
 }

@@ -218,6 +218,8 @@ class Decoder:
             if len(head) < 8:
                 return 8
             raise exceptions.FrameError(_refusal(head))
+        elif kind == 0x15 and channel_id >> 8 == 3:  # an alert record, what a TLS server answers to us
+            raise exceptions.FrameError('the peer speaks TLS: use TLS here, or its port without')
         else:
             raise exceptions.FrameError(f'unknown frame type {kind}; the bytes are {head[:7]!r} …')
         total = size + _OVERHEAD

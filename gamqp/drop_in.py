@@ -1,0 +1,58 @@
+"""gamqp under the name ``amqp``: for programs and libraries that import py-amqp.
+
+Layer 3. Only names are moved: the modules are gamqp's own, so a class is the same
+object whichever name it was imported by. What must not enter: changes to the
+behaviour of anything.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+__all__ = ('install_as_amqp',)
+
+_PACKAGE = __package__ or 'gamqp'
+
+# py-amqp's modules that users import. What is left out is how it is built inside:
+# abstract_channel, method_framing, platform.
+_MODULES = (
+    'basic_message',
+    'channel',
+    'connection',
+    'exceptions',
+    'protocol',
+    'sasl',
+    'serialization',
+    'spec',
+    'transport',
+    'utils',
+)
+
+
+def install_as_amqp() -> None:
+    """Make ``import amqp`` mean gamqp, for this process; doing it again does nothing.
+
+    Call it before anything imports amqp, which kombu does as soon as it is
+    imported. Raises RuntimeError, and changes nothing, when py-amqp is imported
+    already: those who have it would go on with its classes.
+    """
+    package = sys.modules[_PACKAGE]
+    there = sys.modules.get('amqp', package)
+    others = [name for name in sys.modules if name.startswith('amqp.') and not _is_ours(name)]
+    if there is not package or others:
+        place = getattr(there if there is not package else sys.modules[others[0]], '__file__', None) or 'no file'
+        raise RuntimeError(
+            f'install_as_amqp() came too late: amqp is imported already ({place}). '
+            'Call it first in the program, before kombu, celery or anything else that imports amqp.'
+        )
+    for name in _MODULES:
+        importlib.import_module(f'{_PACKAGE}.{name}')
+    # All that is loaded, so that no module can be loaded a second time under the other name.
+    for name, module in list(sys.modules.items()):
+        if name == _PACKAGE or name.startswith(f'{_PACKAGE}.'):
+            sys.modules['amqp' + name[len(_PACKAGE) :]] = module
+
+
+def _is_ours(name: str) -> bool:
+    return sys.modules[name] is sys.modules.get(_PACKAGE + name[len('amqp') :])

@@ -1,0 +1,93 @@
+"""Is the peer still there? Heartbeats as the program sees them, and the read timeout.
+
+Layer 3, a base class of Connection. The heartbeat greenlet (``io.heartbeat``)
+works without any of this; what is here looks at the same pulse. What must not
+enter: rules of its own, they are in ``state.pulse``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from . import green
+from .inbound import Inbound
+from .io import heartbeat
+
+__all__ = ('Liveness',)
+
+# Seconds between two looks at a reader that has input and has not come to it yet.
+LOOK = 0.01
+
+
+class Liveness(Inbound):
+    """What a connection knows of its peer's life."""
+
+    heartbeat: int | None
+    read_timeout: float | None
+
+    def is_alive(self) -> bool:
+        """Whether the connection can be expected to work. Does not switch, does not ask the broker.
+
+        True only if it is open, the broker was heard within two heartbeat
+        intervals (where there are heartbeats), and the socket has neither failed
+        nor been closed by the peer.
+        """
+        return self._usable_link() and not heartbeat.is_dead(self.link) and self.link.transport.is_sound
+
+    def _usable_link(self) -> bool:
+        return self.link is not None and self.link.reason is None and bool(self.connected)
+
+    @property
+    def connected(self) -> bool:
+        raise NotImplementedError
+
+    def heartbeat_tick(self, rate: float = 2) -> None:
+        """Send a heartbeat if nothing was sent for interval / rate seconds. Does not switch.
+
+        Not needed: the connection beats by itself; a program that calls it
+        regularly, as py-amqp asked of it, does no harm. Raises ConnectionForced
+        when nothing was heard for two intervals, and why the connection ended.
+        """
+        self.check_open()
+        if not self.heartbeat:
+            return
+        heartbeat.check(self.link)
+        self.check_open()
+        interval = self.heartbeat / (rate if rate > 0 else 2)
+        if time.monotonic() - self.link.pulse.sent_at >= interval:
+            self.link.beat()
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat frame now. Not needed: the connection does so by itself. Does not switch."""
+        self.check_open()
+        self.link.beat()
+
+    @property
+    def last_heartbeat_sent(self) -> float:
+        """When something, heartbeat or not, was sent last: seconds of time.monotonic(), 0 before connecting."""
+        return 0 if self.link is None else self.link.pulse.sent_at
+
+    @property
+    def last_heartbeat_received(self) -> float:
+        """When something, heartbeat or not, was received last: seconds of time.monotonic(), 0 before connecting."""
+        return 0 if self.link is None else self.link.pulse.heard_at
+
+    def wait_for(self, slot: Any, timeout: float | None) -> bool:
+        """``slot.wait(timeout)`` for a reply or a confirm, under the read timeout. Switches.
+
+        When somebody waits and nothing at all was received for read_timeout
+        seconds, the connection is lost; then the slot has the reason.
+        """
+        if self.read_timeout is None:
+            return bool(slot.wait(timeout))
+        deadline = green.Deadline(timeout)
+        link, begun = self.link, time.monotonic()
+        while not slot.done and not deadline.passed:
+            patience = max(begun, link.pulse.heard_at) + self.read_timeout - time.monotonic()
+            if patience <= 0 and link.listening and not link.transport.has_input:
+                link.lose(TimeoutError(f'read timeout: nothing heard from the broker for {self.read_timeout} s'))
+                break
+            left = deadline.left()
+            slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))
+        return bool(slot.done)

@@ -1,0 +1,57 @@
+"""AMQP values as bytes and back, under py-amqp's names.
+
+Layer 3, a re-export: the work is done in ``gamqp.wire``. Both directions raise
+FrameSyntaxError (EncodeError on the way out) where py-amqp has a bare struct.error.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .wire import Content, Writer, decode_properties, dumps, loads, write_properties
+from .wire.spec import PROPERTIES
+
+__all__ = ('GenericContent', 'decode_properties_basic', 'dumps', 'loads')
+
+# Class, weight and body size stand before the properties in a content header.
+_BEFORE_PROPERTIES = 12
+
+
+def decode_properties_basic(buf: Any, offset: int) -> tuple[dict[str, Any], int]:
+    """Decode the property flags at *offset* and the properties behind them.
+
+    Returns the properties and the offset behind the last. Raises FrameSyntaxError.
+    """
+    properties = decode_properties(bytes(buf), offset)
+    # Every property has one encoding, so what was read is as long as what would be written.
+    writer = Writer()
+    write_properties(writer, properties)
+    return properties, offset + len(writer.getvalue())
+
+
+class GenericContent(Content):
+    """A content that is put together by hand from a header and bodies. Messages are ``gamqp.Message``."""
+
+    CLASS_ID: int | None = None
+    PROPERTIES: Any = tuple(PROPERTIES)
+
+    def __init__(self, frame_method: Any = None, frame_args: Any = None, **props: Any) -> None:
+        super().__init__(b'', props)
+        self.frame_method = frame_method
+        self.frame_args = frame_args
+        self.body_size = 0
+        self.body_received = 0
+        self.ready = False
+
+    def inbound_header(self, buf: Any, offset: int = 0) -> int:
+        """Take the payload of a header frame. Returns the offset behind it. Raises FrameSyntaxError."""
+        (self.body_size,), _ = loads('L', buf, offset + 4)
+        self.properties, behind = decode_properties_basic(buf, offset + _BEFORE_PROPERTIES)
+        self.ready = not self.body_size
+        return behind
+
+    def inbound_body(self, buf: Any) -> None:
+        """Take the payload of a body frame; ``ready`` is true when it was the last."""
+        self.body = self.body + bytes(buf)
+        self.body_received = len(self.body)
+        self.ready = self.body_received >= self.body_size

@@ -1,0 +1,27 @@
+"""Bytes to and from a broker: ``tcp`` and, on top of it, ``tls``.
+
+Layer 2, and with ``gamqp.green`` the only place that knows sockets. A transport
+never waits inside ``recv_into`` and ``send``: they do what is possible now or
+raise BlockingIOError, and waiting is a separate verb. So no timeout is ever set
+on the shared socket, and deadlines belong to those who wait.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .context import check_options
+from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
+from .tls import SSLTransport
+
+__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'SSLTransport', 'TCPTransport', 'Transport', 'check_options', 'to_host_port')
+
+
+def Transport(host: str, connect_timeout: float | None = None, ssl: Any = False, **arguments: Any) -> TCPTransport:
+    """A transport for *host*, not yet connected: with TLS where *ssl* is true (what it may be: see ``context``).
+
+    Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
+    """
+    if ssl:
+        return SSLTransport(host, connect_timeout, ssl, **arguments)
+    return TCPTransport(host, connect_timeout, **arguments)

@@ -1,0 +1,233 @@
+"""A TCP connection to the first address of a host that answers.
+
+Layer 2. Its verbs are those of every transport, see ``gamqp.transport``. What
+must not enter: TLS, AMQP.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Callable, Mapping
+from types import ModuleType
+from typing import Any
+
+from .. import green
+
+__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
+
+AMQP_PORT = 5672
+AMQPS_PORT = 5671
+
+# What we set on every socket, unless the user's socket_settings say otherwise.
+# TCP_USER_TIMEOUT stays the system's: a broker that pauses reading is not dead,
+# the heartbeat decides that.
+SOCKET_SETTINGS: dict[int, int] = {socket.TCP_NODELAY: 1}
+
+# What a connect that does not block answers while it is under way.
+_CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
+
+
+def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
+    """'name', 'name:port', '::1' or '[::1]:port' -> (host, port). Raises ValueError for a bad port."""
+    if host.startswith('['):
+        name, _, rest = host[1:].partition(']')
+        port = rest[1:] if rest.startswith(':') else rest
+    elif host.count(':') == 1:
+        name, _, port = host.partition(':')
+    else:  # no port, or a bare IPv6 address
+        name, port = host, ''
+    if port and not (port.isdigit() and 0 < int(port) < 65536):
+        raise ValueError(f'{host!r} does not end in a port number between 1 and 65535')
+    return name, int(port) if port else default
+
+
+class TCPTransport:
+    """One TCP connection. Made unconnected; after ``close`` it stays closed.
+
+    host: as ``to_host_port`` takes it. connect_timeout: total seconds for
+    ``connect()``, None for no limit. socket_settings: TCP-level options by number
+    (``{socket.TCP_USER_TIMEOUT: 30000}``), None to leave one alone. backend: of
+    ``gamqp.green``. The others are py-amqp's and change nothing here, because no
+    timeout is ever set on the socket.
+    """
+
+    default_port = AMQP_PORT
+
+    def __init__(
+        self,
+        host: str,
+        connect_timeout: float | None = None,
+        read_timeout: float | None = None,
+        write_timeout: float | None = None,
+        socket_settings: Mapping[int, int | None] | None = None,
+        raise_on_initial_eintr: bool = True,
+        backend: ModuleType | None = None,
+        **ignored: Any,
+    ) -> None:
+        self.host, self.port = to_host_port(host, self.default_port)
+        self.connect_timeout = connect_timeout
+        self.read_timeout = read_timeout
+        self.write_timeout = write_timeout
+        self.raise_on_initial_eintr = raise_on_initial_eintr
+        self.sock: Any = None
+        self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
+        self._green = backend or green.backend()
+        self._ready: Any = None
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.host}:{self.port} {"open" if self.sock else "closed"}>'
+
+    # -- opening and closing ------------------------------------------------
+
+    def connect(self, deadline: green.Deadline | None = None) -> None:
+        """Connect to the first address of the host that answers. Switches greenlets.
+
+        deadline: None for one of connect_timeout.
+        Each address gets an equal share of the time that is left, so that a dead
+        one cannot use up the time of the others. Raises the OSError of the last
+        attempt (ConnectionRefusedError, TimeoutError, socket.gaierror …).
+        """
+        deadline = deadline or green.Deadline(self.connect_timeout)
+        addresses = self._resolve(deadline)
+        error: OSError = OSError(f'{self.host}: the name has no address')
+        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+            left = deadline.left()
+            share = None if left is None else left / (len(addresses) - number)
+            try:
+                self._connect(family, kind, protocol, address, share)
+                return
+            except OSError as exc:
+                error = exc
+        raise error
+
+    def adopt(self, sock: Any) -> None:
+        """Use a socket that is connected already."""
+        sock.setblocking(False)
+        self._ready = self._green.Readiness(sock.fileno())
+        self.sock = sock
+
+    def close(self) -> None:
+        """Close the socket; who waits for it wakes up. Never raises, does not switch."""
+        sock, self.sock = self.sock, None
+        if sock is not None:
+            self._ready.close()
+            sock.close()
+
+    @property
+    def connected(self) -> bool:
+        return self.sock is not None
+
+    def _resolve(self, deadline: green.Deadline) -> list[Any]:
+        try:  # an address needs no resolver
+            return socket.getaddrinfo(
+                self.host, self.port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+            )
+        except socket.gaierror:
+            pass
+        slot = green.Slot(self._green)
+        self._green.spawn(_resolve_into, slot, self._green, self.host, self.port)
+        if not slot.wait(deadline.left()):
+            raise TimeoutError(f'{self.host}: no answer from the name service within {deadline.seconds} s')
+        addresses: list[Any] = slot.result()
+        return addresses
+
+    def _connect(self, family: int, kind: int, protocol: int, address: Any, timeout: float | None) -> None:
+        sock = self._green.socket_class()(family, kind, protocol)
+        ready = None
+        try:
+            sock.setblocking(False)
+            self._apply_settings(sock)
+            code = sock.connect_ex(address)
+            if code in _CONNECTING:
+                ready = self._green.Readiness(sock.fileno())
+                if not ready.wait_writable(timeout):
+                    raise TimeoutError(errno.ETIMEDOUT, f'no connection to {address[0]} port {address[1]} in time')
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if code:
+                raise OSError(code, f'{os.strerror(code)}: {address[0]} port {address[1]}')
+        except BaseException:
+            if ready is not None:
+                ready.close()
+            sock.close()
+            raise
+        self.sock, self._ready = sock, ready
+
+    def _apply_settings(self, sock: Any) -> None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in self._settings.items():
+            if value is not None:
+                sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+    # -- bytes ---------------------------------------------------------------
+
+    def recv_into(self, view: memoryview) -> int:
+        """Read what is there. Returns how many bytes, 0 at the end of the stream.
+
+        Raises BlockingIOError when there is nothing now, OSError when the socket is broken or closed.
+        """
+        if self.sock is None:
+            raise OSError(errno.EBADF, 'the socket is closed')
+        count: int = self.sock.recv_into(view)
+        return count
+
+    def send(self, data: Any) -> int:
+        """Hand bytes to the kernel. Returns how many it took. Raises as ``recv_into`` does."""
+        if self.sock is None:
+            raise OSError(errno.EBADF, 'the socket is closed')
+        count: int = self.sock.send(data)
+        return count
+
+    def block(self, seconds: float) -> None:
+        """Have ``recv_into`` and ``send`` block the whole process, so long at most: for the end of the interpreter."""
+        self.sock.settimeout(seconds)
+
+    @property
+    def unsent(self) -> bool:
+        """Whether something that ``send`` took is still on this side of the kernel."""
+        return False
+
+    @property
+    def has_input(self) -> bool:
+        """Whether bytes, or the end of the stream, wait to be read; without reading them."""
+        try:
+            self.sock.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except (OSError, AttributeError):
+            return True  # broken or closed: a read will tell
+        return True
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the socket is open at both ends, as far as this one can know without sending."""
+        try:
+            return bool(self.sock.recv(1, socket.MSG_PEEK))
+        except BlockingIOError:
+            return True
+        except (OSError, AttributeError):
+            return False
+
+    # -- waiting -------------------------------------------------------------
+
+    def wait_readable(self) -> bool:
+        """Wait for input; False when the transport was closed meanwhile. Switches greenlets."""
+        return self.sock is not None and bool(self._ready.wait_readable())
+
+    def watch_writable(self, fn: Callable[[], Any]) -> None:
+        """Call fn from the hub as long as there is room to send."""
+        if self.sock is not None:
+            self._ready.watch_writable(fn)
+
+    def unwatch_writable(self) -> None:
+        if self.sock is not None:
+            self._ready.unwatch_writable()
+
+
+def _resolve_into(slot: green.Slot, backend: ModuleType, host: str, port: int) -> None:
+    try:
+        slot.succeed(backend.getaddrinfo(host, port))
+    except OSError as exc:
+        text, error_type, args = str(exc), type(exc), exc.args
+        slot.fail(lambda: error_type(*args[:1], f'{host}: {text}'))

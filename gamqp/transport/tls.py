@@ -1,0 +1,267 @@
+"""TLS over a TCP transport, without ever waiting inside OpenSSL.
+
+Layer 2. The TLS engine works on two memory buffers (``ssl.MemoryBIO``) instead of
+the socket: encrypting and decrypting are pure computation that cannot switch
+greenlets, so reader and writer share one session without meeting, and neither
+gevent.ssl, eventlet.green.ssl nor the order of monkey-patching matters. What must
+not enter: AMQP.
+"""
+
+from __future__ import annotations
+
+import errno
+import ssl
+from collections.abc import Callable
+from ssl import MemoryBIO
+from typing import Any
+
+from .. import green
+from .context import check_options, make_context
+from .tcp import AMQPS_PORT, TCPTransport
+from .tls_errors import explain, explain_loss
+
+__all__ = ('SSLTransport',)
+
+# Ciphertext is received into a buffer of this size: several TLS records a call.
+RECEIVE = 128 * 1024
+
+# Plaintext encrypted at once: four full records, about what one send takes.
+CHUNK = 64 * 1024
+
+
+class SSLTransport(TCPTransport):
+    """One TLS connection, with the verbs of TCPTransport.
+
+    ssl: as ``make_context`` takes it, None for True. The others are TCPTransport's.
+    """
+
+    default_port = AMQPS_PORT
+
+    def __init__(self, host: str, connect_timeout: float | None = None, ssl: Any = None, **arguments: Any) -> None:
+        super().__init__(host, connect_timeout, **arguments)
+        self.sslopts = True if ssl is None else ssl
+        check_options(self.sslopts)
+        self._tls: Any = None
+        self._incoming = MemoryBIO()
+        self._outgoing = MemoryBIO()
+        self._ciphertext = memoryview(b'')  # encrypted, and not yet taken by the kernel
+        self._received = memoryview(bytearray(RECEIVE))
+        self._first = b''  # what the peer's stream begins with, as long as we shake hands
+        self._failure: BaseException | None = None  # comes after what is still to be read
+        self._watcher: Callable[[], Any] | None = None
+        self._starved = False  # the engine cannot write until it has read
+
+    # -- opening and closing ---------------------------------------------------
+
+    def connect(self, deadline: green.Deadline | None = None) -> None:
+        """Connect and shake hands, both within *deadline*. Switches greenlets.
+
+        Raises what TCPTransport.connect raises, and ssl.SSLError (an OSError):
+        SSLCertVerificationError says what is wrong with the certificate.
+        """
+        deadline = deadline or green.Deadline(self.connect_timeout)
+        context, name = make_context(self.sslopts, self.host)
+        super().connect(deadline)
+        try:
+            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+            self._shake_hands(deadline)
+        except BaseException:
+            self.close()
+            raise
+
+    def _shake_hands(self, deadline: green.Deadline) -> None:
+        try:
+            while not self._try_handshake():
+                self._send_handshake(deadline)
+                self._receive_handshake(deadline)
+            self._send_handshake(deadline)
+        except ssl.SSLError as exc:
+            raise explain(self._where, exc, self._first) from exc
+        except (ConnectionResetError, BrokenPipeError) as exc:
+            raise type(exc)(exc.errno, f'{self._where} hung up during the TLS handshake') from exc
+
+    def _try_handshake(self) -> bool:
+        try:
+            self._engine().do_handshake()
+        except ssl.SSLWantReadError:
+            return False
+        return True
+
+    def _send_handshake(self, deadline: green.Deadline) -> None:
+        while self.unsent:
+            try:
+                self._push()
+            except BlockingIOError:
+                if not self._ready.wait_writable(deadline.left()):
+                    raise self._late(deadline) from None
+
+    def _receive_handshake(self, deadline: green.Deadline) -> None:
+        while True:
+            try:
+                count = self._receive()
+            except BlockingIOError:
+                if not self._ready.wait_readable(deadline.left()):
+                    raise self._late(deadline) from None
+            else:
+                self._first = self._first or bytes(self._received[: min(count, 8)])
+                return
+
+    def _late(self, deadline: green.Deadline) -> OSError:
+        if self.sock is None:
+            return OSError(errno.EBADF, 'the socket was closed during the TLS handshake')
+        return TimeoutError(errno.ETIMEDOUT, f'{self._where}: no TLS handshake within {deadline.seconds} s')
+
+    def close(self) -> None:
+        """Say close_notify if the kernel takes it now, wait for no answer, and close. Never raises."""
+        tls, self._tls = self._tls, None
+        if self.sock is not None and tls is not None:
+            try:
+                tls.unwrap()
+            except (OSError, ValueError):
+                pass  # wants the peer's close_notify, or the handshake was never done
+            try:
+                self._push()
+            except OSError:
+                pass
+        self._ciphertext = memoryview(b'')
+        self._watcher = None
+        super().close()
+
+    # -- bytes --------------------------------------------------------------------
+
+    def recv_into(self, view: memoryview) -> int:
+        """Decrypt what is there, as TCPTransport.recv_into. A stream cut without close_notify ends like any other."""
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+        total = 0
+        try:
+            while total < len(view):
+                try:
+                    count = self._engine().read(len(view) - total, view[total:])
+                except ssl.SSLWantReadError:
+                    if total:
+                        break
+                    self._receive()
+                    continue
+                if not count:
+                    break
+                total += count
+        except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+            pass
+        except ssl.SSLError as exc:
+            error = explain_loss(self._where, exc)
+            if not total:
+                raise error from exc
+            self._failure = error  # the peer's last words first
+        finally:
+            self._after_reading()
+        return total
+
+    def _after_reading(self) -> None:
+        """Reading may have made the engine write, e.g. its part of a key update, or given it what a write waits for."""
+        if self._outgoing.pending and self.sock is not None:
+            try:
+                self._push()
+            except OSError:
+                pass  # it goes before whatever is sent next, and who sends that will hear of errors
+        if self._starved:
+            self._starved = False
+            if self._watcher is not None:
+                super().watch_writable(self._watcher)
+
+    def send(self, data: Any) -> int:
+        """Encrypt and send a part of *data*, as TCPTransport.send; with no data, send what is still encrypted here.
+
+        What is taken may still be here (``unsent``), but never more than one chunk:
+        as long as it is, nothing further is encrypted, and 0 says that it has moved.
+        """
+        if not self._push():
+            return 0
+        taken = 0
+        try:
+            while taken < min(len(data), CHUNK):  # the engine takes one record at a time
+                taken += self._engine().write(data[taken:CHUNK])
+        except ssl.SSLWantReadError:
+            # The peer renegotiates (TLS 1.2; Erlang does it after so many messages).
+            if not taken:
+                self._push()
+                self._starve()
+                raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
+        try:
+            self._push()
+        except BlockingIOError:
+            pass  # taken over all the same: it is encrypted, and counts as unsent
+        return taken
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._ciphertext or self._outgoing.pending)
+
+    @property
+    def has_input(self) -> bool:
+        return self._holds_input or super().has_input
+
+    @property
+    def _holds_input(self) -> bool:
+        """Whether there is something to read on this side of the kernel; it may be no plaintext."""
+        if self._tls is None:
+            return False
+        return self._failure is not None or bool(self._tls.pending() or self._incoming.pending)
+
+    # -- waiting -------------------------------------------------------------------
+
+    def wait_readable(self) -> bool:
+        return self._holds_input or super().wait_readable()
+
+    def watch_writable(self, fn: Callable[[], Any]) -> None:
+        self._watcher = fn
+        if not self._starved:
+            super().watch_writable(fn)
+
+    def unwatch_writable(self) -> None:
+        self._watcher = None
+        super().unwatch_writable()
+
+    def _starve(self) -> None:
+        """Do not watch for room, of which there is plenty, until there was input."""
+        if not self.unsent:
+            self._starved = True
+            super().unwatch_writable()
+
+    # -- engine and kernel -----------------------------------------------------------
+
+    @property
+    def _where(self) -> str:
+        return f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
+
+    def _engine(self) -> Any:
+        if self._tls is None:
+            raise OSError(errno.EBADF, 'the socket is closed')
+        return self._tls
+
+    def _receive(self) -> int:
+        """Move ciphertext from the kernel to the engine. Raises BlockingIOError when there is none."""
+        count = super().recv_into(self._received)
+        if count:
+            self._incoming.write(self._received[:count])
+        else:
+            self._incoming.write_eof()
+        return count
+
+    def _push(self) -> bool:
+        """Move ciphertext to the kernel. Returns whether all has gone; raises BlockingIOError when nothing went."""
+        moved = False
+        while True:
+            if not self._ciphertext:
+                self._ciphertext = memoryview(self._outgoing.read())
+                if not self._ciphertext:
+                    return True
+            try:
+                count = super().send(self._ciphertext)
+            except BlockingIOError:
+                if moved:
+                    return False
+                raise
+            moved = True
+            self._ciphertext = self._ciphertext[count:]

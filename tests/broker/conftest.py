@@ -1,0 +1,28 @@
+"""Fixtures of the scripted ring: a peer, a connection to it, a channel on that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from script import ScriptedBroker
+
+import gamqp
+
+
+@pytest.fixture
+def peer() -> Iterator[ScriptedBroker]:
+    with ScriptedBroker() as peer:
+        yield peer
+
+
+@pytest.fixture
+def client(peer: ScriptedBroker) -> gamqp.Connection:
+    """A connection that the peer has let in; it dies with the peer."""
+    return peer.open()
+
+
+@pytest.fixture
+def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
+    """Channel 1 of ``client``."""
+    return peer.open_channel(client)

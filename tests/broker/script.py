@@ -1,0 +1,262 @@
+"""A broker that does what a test tells it, step by step, at the other end of a real TCP connection.
+
+The test is the broker: it says what it expects and what it sends, while the client's calls run in
+Tasks. It is built on gamqp.wire, which knows both directions. Every step has a deadlock guard, so a
+client that does not do what it should is an AssertionError that tells what was awaited and what
+came instead. A peer that is not asked to do anything does not read either. What must not enter:
+behaviour of its own; a broker that answers by itself is the real one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+from typing import Any
+
+import greens
+from spoken import described, frames
+
+import gamqp
+from gamqp import green
+from gamqp.wire import PROTOCOL_HEADER, Content, Decoder
+
+__all__ = ('CAPABILITIES', 'PATIENCE', 'ScriptedBroker', 'frames')
+
+# Seconds a step may take before it counts as stuck; only a failing test ever waits so long.
+PATIENCE = 3.0
+
+CAPABILITIES = {
+    'authentication_failure_close': True,
+    'basic.nack': True,
+    'connection.blocked': True,
+    'consumer_cancel_notify': True,
+    'exchange_exchange_bindings': True,
+    'publisher_confirms': True,
+}
+PROPERTIES = {'product': 'Script', 'version': '1', 'capabilities': CAPABILITIES}
+
+_CHUNK = 256 * 1024
+
+
+class ScriptedBroker:
+    """``with ScriptedBroker() as peer:`` listens; ``open()`` makes an open Connection to it."""
+
+    def __init__(self, address: str = '127.0.0.1', buffer: int | None = None) -> None:
+        family = socket.AF_INET6 if ':' in address else socket.AF_INET
+        self._listener = greens.backend.socket_class()(family, socket.SOCK_STREAM)
+        self._listener.setblocking(False)
+        if buffer is not None:  # of the kernel, and inherited by what is accepted
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+            self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, buffer)
+        self._listener.bind((address, 0))
+        self._listener.listen(5)
+        self.port: int = self._listener.getsockname()[1]
+        self.host = f'[{address}]:{self.port}' if ':' in address else f'{address}:{self.port}'
+        self._sock: Any = None
+        self._ready: Any = None
+        self._clients: list[gamqp.Connection] = []
+        self._reset()
+
+    def __enter__(self) -> ScriptedBroker:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.hang_up()
+        self._listener.close()
+        for connection in self._clients:
+            connection.collect()  # those that live: an end that failed half-way is left for the leak check
+        self._clients.clear()
+
+    def _reset(self) -> None:
+        self.decoder = Decoder(Content, 0)
+        self._events: list[Any] = []
+        self._ended = False
+        self._seen_beats = 0
+        self.start_ok: Any = None
+        self.tune_ok: Any = None
+        self.opening: Any = None
+
+    # -- one connection ------------------------------------------------------------
+
+    def client(self, **arguments: Any) -> gamqp.Connection:
+        """A Connection that is not connected yet; the peer keeps it until its own end."""
+        connection = gamqp.Connection(**{'host': self.host, **arguments})
+        self._clients.append(connection)
+        return connection
+
+    def open(self, tune: tuple[int, int, int] = (2047, 131072, 60), **arguments: Any) -> gamqp.Connection:
+        """An open Connection to this peer."""
+        connection = self.client(**arguments)
+        opening = greens.spawn(connection.connect)
+        self.handshake(tune=tune)
+        opening.get()
+        return connection
+
+    def open_channel(self, connection: gamqp.Connection, number: int = 1) -> gamqp.Channel:
+        opening = greens.spawn(connection.channel, number)
+        self.expect('channel.open', number)
+        self.send('channel.open-ok', number)
+        return opening.get()
+
+    def accept(self, patience: float = PATIENCE) -> None:
+        """Take the next connection and read its protocol header."""
+        self._reset()
+        deadline = green.Deadline(patience)
+        ready = greens.backend.Readiness(self._listener.fileno())
+        try:
+            assert ready.wait_readable(deadline.left()), 'the client did not connect'
+        finally:
+            ready.close()
+        self._sock, _ = self._listener.accept()
+        self._sock.setblocking(False)
+        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces are sent as pieces
+        self._ready = greens.backend.Readiness(self._sock.fileno())
+        header = b''
+        while len(header) < len(PROTOCOL_HEADER):
+            chunk = self._recv(len(PROTOCOL_HEADER) - len(header), 'the protocol header', deadline)
+            assert chunk, f'the client hung up after {header!r}'
+            header += chunk
+        assert header == PROTOCOL_HEADER
+
+    def handshake(
+        self,
+        until: str = '',
+        mechanisms: bytes = b'PLAIN AMQPLAIN',
+        properties: Any = None,
+        tune: tuple[int, int, int] = (2047, 131072, 60),
+        patience: float = PATIENCE,
+    ) -> None:
+        """Play the opening; *until* ('start', 'tune', 'open-ok') stops before that is sent.
+
+        patience: seconds until the client has to have come, for one that is a process of its own.
+        """
+        self.accept(patience)
+        if until == 'start':
+            return
+        properties = PROPERTIES if properties is None else properties
+        self.send(
+            'connection.start', version_minor=9, server_properties=properties, mechanisms=mechanisms, locales=b'en_US'
+        )
+        self.start_ok = self.expect('connection.start-ok')
+        if until == 'tune':
+            return
+        self.send('connection.tune', channel_max=tune[0], frame_max=tune[1], heartbeat=tune[2])
+        self.tune_ok = self.expect('connection.tune-ok')
+        self.opening = self.expect('connection.open')
+        if until == 'open-ok':
+            return
+        self.send('connection.open-ok')
+
+    def agree_to_close(self) -> Any:
+        """The client says goodbye; returns what it said."""
+        said = self.expect('connection.close')
+        self.send('connection.close-ok')
+        self.expect_end()
+        return said
+
+    # -- receiving ------------------------------------------------------------------
+
+    def expect(self, name: str, channel: int | None = None) -> Any:
+        """The next method from the client must be this one. Returns its arguments, ``channel``, and content."""
+        event = self.next(f'{name} on channel {channel}')
+        assert event is not None, f'the client hung up, {name} was awaited'
+        assert event.name == name and channel in (None, event.channel), f'{name} on channel {channel} awaited: {event}'
+        return event
+
+    def next(self, what: str = 'anything') -> Any:
+        """The next method, or None at the end of the stream."""
+        deadline = green.Deadline(PATIENCE)
+        while not self._events and not self._ended:
+            self._read(what, deadline)
+        return described(self._events.pop(0)) if self._events else None
+
+    def expect_nothing_before_beat(self) -> None:
+        """The next thing from the client must be a heartbeat: ``connection.send_heartbeat()`` as a full stop."""
+        deadline = green.Deadline(PATIENCE)
+        while self.decoder.heartbeats == self._seen_beats:
+            self._read('a heartbeat', deadline)
+        self._seen_beats = self.decoder.heartbeats
+        assert not self._events, f'nothing but a heartbeat awaited: {[described(event) for event in self._events]}'
+
+    def read_some(self, size: int) -> None:
+        """Take *size* bytes from the stream, or what there is, and forget them."""
+        with contextlib.suppress(BlockingIOError):
+            while size > 0:
+                size -= len(self._sock.recv(min(size, _CHUNK)))
+
+    def take_what_came(self) -> list[Any]:
+        """All methods that are there already, waiting for none."""
+        while not self._ended:
+            try:
+                data = self._sock.recv(_CHUNK)
+            except BlockingIOError:
+                break
+            self._ended = not data
+            self._events += self.decoder.feed(data)
+        events, self._events = self._events, []
+        return [described(event) for event in events]
+
+    def expect_end(self) -> None:
+        """The client must hang up, and say nothing before."""
+        event = self.next('the end')
+        assert event is None, f'the end awaited: {event}'
+
+    def _read(self, what: str, deadline: green.Deadline) -> None:
+        try:
+            data = self._recv(_CHUNK, what, deadline)
+        except ConnectionResetError:
+            data = b''
+        if not data:
+            self._ended = True
+        self._events += self.decoder.feed(data)
+        assert self.decoder.error is None, f'the client broke the protocol: {self.decoder.error}'
+        if self._ended:
+            assert not self.decoder.pending, 'the client hung up in the middle of a frame'
+
+    def _recv(self, size: int, what: str, deadline: green.Deadline) -> bytes:
+        while True:
+            try:
+                return self._sock.recv(size)
+            except BlockingIOError:
+                assert self._ready.wait_readable(deadline.left()), f'deadlock: {what} was awaited and nothing came'
+
+    # -- sending --------------------------------------------------------------------
+
+    def send(self, name: str, channel: int | None = None, **args: Any) -> None:
+        """Send one method; see ``frames``."""
+        self.raw(frames(name, channel, **args))
+
+    def raw(self, data: bytes) -> None:
+        """Send these very bytes."""
+        sent = self.pour(data, PATIENCE)
+        assert sent == len(data), f'deadlock: the client took {sent} of {len(data)} bytes'
+
+    def pour(self, data: bytes, patience: float = 0.2) -> int:
+        """Send until the client takes nothing more for *patience* seconds. Returns how many bytes went."""
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[self._sock.send(view) :]
+            except BlockingIOError:
+                if not self._ready.wait_writable(patience):
+                    break
+        return len(data) - len(view)
+
+    # -- ending ---------------------------------------------------------------------
+
+    def cut(self, reset: bool = False) -> None:
+        """End the stream: a FIN after what was sent, or a reset, as a peer that vanished and came back."""
+        if reset:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            self.hang_up()
+        else:
+            self._sock.shutdown(socket.SHUT_WR)
+
+    def hang_up(self) -> None:
+        """Close the socket."""
+        if self._sock is not None:
+            self._ready.close()
+            with contextlib.suppress(OSError):
+                self._sock.close()
+            self._sock = None

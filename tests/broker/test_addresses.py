@@ -1,0 +1,145 @@
+"""Finding a broker: names with several addresses, dead ones among them, and refusals.
+
+The name service is the one thing replaced here: names with the addresses a test needs exist nowhere.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import greens
+import pytest
+from greenlet import GreenletExit
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import green
+
+
+@pytest.fixture
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address that never answers: a listener whose queue of connections is full."""
+    listener = greens.backend.socket_class()()
+    listener.bind(('127.0.0.1', 0))
+    listener.listen(0)
+    fillers = []
+    for _ in range(3):
+        filler = greens.backend.socket_class()()
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+        fillers.append(filler)
+    yield listener.getsockname()
+    for sock in (*fillers, listener):
+        sock.close()
+
+
+@pytest.fixture
+def refusing() -> tuple[str, int]:
+    """An address on which nobody listens."""
+    with greens.backend.socket_class()() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]]]:
+    """A name service: name -> addresses."""
+    known: dict[str, list[tuple[str, int]]] = {}
+
+    def answer(host: str, port: int) -> list[Any]:
+        if host not in known:
+            raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', address) for address in known[host]]
+
+    monkeypatch.setattr(greens.backend, 'getaddrinfo', answer)
+    return known
+
+
+@pytest.mark.parametrize('address', ['127.0.0.1', '::1'])
+def test_localhost_finds_a_listener_on_either_loopback(address: str) -> None:
+    try:
+        peer = ScriptedBroker(address)
+    except OSError:
+        pytest.skip(f'this machine has no {address}')
+    if address not in {entry[4][0] for entry in socket.getaddrinfo('localhost', None)}:
+        with peer:
+            pytest.skip(f'localhost is not {address} here')
+    with peer:
+        connection = peer.client(host=f'localhost:{peer.port}')
+        opening = greens.spawn(connection.connect)
+        peer.handshake()
+        opening.get()
+        assert connection.connected
+
+
+def test_an_address_of_version_six_in_brackets() -> None:
+    try:
+        peer = ScriptedBroker('::1')
+    except OSError:
+        pytest.skip('this machine has no ::1')
+    with peer:
+        assert peer.open().connected
+
+
+def test_the_next_address_is_tried_when_one_refuses(peer: ScriptedBroker, names: Any, refusing: Any) -> None:
+    names['broker.test'] = [refusing, refusing, ('127.0.0.1', peer.port)]
+    opening = greens.spawn(peer.client(host='broker.test').connect)
+    peer.handshake()
+    opening.get()
+
+
+def test_a_dead_first_address_does_not_eat_the_deadline(peer: ScriptedBroker, names: Any, black_hole: Any) -> None:
+    names['broker.test'] = [black_hole, ('127.0.0.1', peer.port)]
+    connection = peer.client(host='broker.test', connect_timeout=1.5)
+    opening = greens.spawn(connection.connect)
+    peer.handshake()
+    opening.get()
+    assert connection.connected
+
+
+def test_the_last_error_is_raised_when_all_refuse(names: Any, refusing: Any) -> None:
+    names['broker.test'] = [refusing, refusing]
+    with pytest.raises(ConnectionRefusedError) as caught:
+        gamqp.Connection('broker.test').connect()
+    assert caught.value.errno == errno.ECONNREFUSED
+    assert f'port {refusing[1]}' in str(caught.value)
+
+
+def test_a_black_hole_is_a_timeout(black_hole: Any) -> None:
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        gamqp.Connection(f'127.0.0.1:{black_hole[1]}', connect_timeout=0.2).connect()
+    assert 0.19 <= time.monotonic() - began < 3
+
+
+def test_killing_a_caller_that_waits_for_a_black_hole_leaves_nothing(black_hole: Any) -> None:
+    connection = gamqp.Connection(f'127.0.0.1:{black_hole[1]}')
+    opening = greens.spawn(connection.connect)
+    greens.sleep(0)
+    greens.sleep(0)
+    opening.kill()
+    with pytest.raises(GreenletExit):
+        opening.get()
+    assert not connection.connected
+
+
+def test_an_unknown_name_is_a_gaierror_that_names_it(names: Any) -> None:
+    with pytest.raises(socket.gaierror, match=r'nowhere\.test'):
+        gamqp.Connection('nowhere.test').connect()
+
+
+def test_a_silent_name_service_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    released = green.Slot(greens.backend)
+
+    def answer(host: str, port: int) -> list[Any]:
+        released.wait(10)
+        raise socket.gaierror(socket.EAI_AGAIN, 'Temporary failure in name resolution')
+
+    monkeypatch.setattr(greens.backend, 'getaddrinfo', answer)
+    with pytest.raises(TimeoutError, match='no answer from the name service'):
+        gamqp.Connection('broker.test', connect_timeout=0.1).connect()
+    released.succeed()

@@ -1,0 +1,185 @@
+"""Whole programs in processes of their own: patched or not, interrupted, forked, ended without closing."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from script import ScriptedBroker
+
+PROGRAMS = Path(__file__).parent / 'programs'
+LIBRARIES = [
+    pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(name), reason=f'no {name} here'))
+    for name in ('gevent', 'eventlet')
+]
+every_library = pytest.mark.parametrize('library', LIBRARIES)
+# Seconds that a program may take; it takes one or two.
+PATIENCE = 30
+
+
+def start(*command: str) -> subprocess.Popen[str]:
+    """Run Python with these arguments, so that it finds what this process finds, and the programs."""
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(PROGRAMS), *filter(None, sys.path)])}
+    return subprocess.Popen(
+        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def program(name: str, *args: str) -> subprocess.Popen[str]:
+    return start(str(PROGRAMS / name), *args)
+
+
+def outcome(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Return code, output and errors of a program; a stuck one is ended and fails the test."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        out, err = process.communicate()
+        pytest.fail(f'the program did not end within {PATIENCE} s:\n{out}\n{err}')
+    return process.returncode, out, err
+
+
+def successful(process: subprocess.Popen[str]) -> str:
+    """What a program printed that must end well."""
+    code, out, err = outcome(process)
+    assert code == 0, err
+    return out
+
+
+@every_library
+@pytest.mark.parametrize('when', ['early', 'late', 'not'])
+def test_a_program_ticks_on_while_it_waits(rabbit: Any, library: str, when: str) -> None:
+    told = json.loads(successful(program('ticking.py', library, when, rabbit.url)))
+    assert told['backend'] == library
+    # Confirms, then 0.3 s without an event; a tick is due every 5 ms, a tenth of that is plenty.
+    for confirms, waiting in zip(told['ticks'][::2], told['ticks'][1::2], strict=False):
+        assert confirms >= 1
+        assert waiting >= 6
+
+
+CHOICES = [
+    ('import gamqp', 'gevent'),
+    ('import gevent.monkey; gevent.monkey.patch_all(); import gamqp', 'gevent'),
+    ('import gamqp; import eventlet', 'gevent'),
+    ('import eventlet; eventlet.monkey_patch(); import gamqp', 'eventlet'),
+    ('import gamqp; import eventlet; eventlet.monkey_patch()', 'eventlet'),
+    ('import eventlet; eventlet.monkey_patch(thread=False); import gamqp', 'eventlet'),
+    ('import gamqp.green; gamqp.green.use("eventlet")', 'eventlet'),
+]
+
+
+@pytest.mark.parametrize(('first', 'chosen'), CHOICES)
+def test_the_library_is_chosen_at_first_use(first: str, chosen: str) -> None:
+    if not importlib.util.find_spec('eventlet') or not importlib.util.find_spec('gevent'):
+        pytest.skip('one of the two libraries is not here')
+    code = f'{first}; from gamqp import green; print(green.backend().NAME)'
+    assert successful(start('-W', 'ignore', '-c', code)).strip() == chosen
+
+
+def test_importing_gamqp_imports_no_greenlet_library() -> None:
+    """Importing one has effects: which, and when, is the program's decision."""
+    code = 'import sys, gamqp; print([name for name in ("gevent", "eventlet") if name in sys.modules])'
+    assert successful(start('-c', code)).strip() == '[]'
+
+
+def test_a_library_that_does_not_exist_is_refused() -> None:
+    from gamqp import green
+
+    before = green.backend()
+    with pytest.raises(ValueError, match="'gevent' or 'eventlet', not 'nonsense'"):
+        green.use('nonsense')
+    assert green.backend() is before
+
+
+# -- the end of a program ---------------------------------------------------------------
+
+
+@pytest.fixture
+def lasting_queue(rabbit: Any) -> Iterator[str]:
+    """The name of a queue that outlives the program which declares it."""
+    name = f'leaving.{uuid.uuid4()}'
+    yield name
+    with rabbit.connect() as connection:
+        connection.channel().queue_delete(name)
+
+
+@every_library
+@pytest.mark.parametrize('how', ['end', 'error'])
+def test_what_was_published_before_the_end_arrives(rabbit: Any, lasting_queue: str, library: str, how: str) -> None:
+    code, _, err = outcome(program('leaving.py', library, 'not', rabbit.url, lasting_queue, '8000', how))
+    assert code == (1 if how == 'error' else 0), err
+    assert count(rabbit, lasting_queue) == 8000
+
+
+@every_library
+def test_a_program_that_ends_says_goodbye_and_hangs_up(library: str) -> None:
+    """RabbitMQ answers a close and waits for the client to hang up; a client that waited as well would end late."""
+    with ScriptedBroker() as peer:
+        process = program('waiting.py', library, peer.host)
+        try:
+            peer.handshake(patience=PATIENCE)
+            assert peer.expect('connection.close').reply_text == 'the program has ended'
+            peer.send('connection.close-ok')
+            began = time.monotonic()
+            peer.expect_end()
+            assert time.monotonic() - began < 1.5
+            peer.hang_up()
+            assert successful(process) == ''
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def count(rabbit: Any, queue: str) -> int:
+    """All messages of a queue, fetched: the count that declare tells may lag behind."""
+    got: list[Any] = []
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        channel.basic_consume(queue, no_ack=True, callback=got.append)
+        with contextlib.suppress(TimeoutError):
+            while True:
+                connection.drain_events(timeout=1)
+    return len(got)
+
+
+@every_library
+def test_a_forked_child_leaves_the_connection_to_its_parent(rabbit: Any, lasting_queue: str, library: str) -> None:
+    out = successful(program('leaving.py', library, 'not', rabbit.url, lasting_queue, '2000', 'fork'))
+    child, parent = out.splitlines()
+    assert 'fork' in child
+    assert int(parent) > 0
+    assert count(rabbit, lasting_queue) == 2000
+
+
+@every_library
+@pytest.mark.parametrize('when', ['early', 'not'])
+def test_an_interrupt_ends_a_waiting_program(rabbit: Any, library: str, when: str) -> None:
+    process = program('interrupted.py', library, when, rabbit.url, 'unhandled')
+    assert process.stdout is not None
+    assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGINT)
+    code, _, err = outcome(process)
+    assert code in (-signal.SIGINT, 130, 1)
+    assert 'KeyboardInterrupt' in err
+
+
+@every_library
+def test_a_program_may_handle_an_interrupt_and_go_on(rabbit: Any, library: str) -> None:
+    process = program('interrupted.py', library, 'not', rabbit.url, 'handled')
+    assert process.stdout is not None
+    assert process.stdout.readline() == 'ready\n'
+    process.send_signal(signal.SIGINT)
+    code, out, err = outcome(process)
+    assert (code, out) == (0, '0\nclosed\n'), err

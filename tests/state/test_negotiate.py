@@ -1,0 +1,52 @@
+"""The rules of tune: whose number wins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from gamqp import exceptions
+from gamqp.state import negotiate
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs', 'agreed'),
+    [(10, 2047, 10), (2047, 10, 10), (0, 5, 5), (5, 0, 5), (0, 0, 65535), (65535, 65535, 65535)],
+)
+def test_channel_max(ours: int, theirs: int, agreed: int) -> None:
+    assert negotiate.channel_max(ours, theirs) == agreed
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs', 'agreed'),
+    [(8192, 131072, 8192), (131072, 8192, 8192), (0, 4096, 4096), (4096, 0, 4096), (0, 0, 0)],
+)
+def test_frame_max(ours: int, theirs: int, agreed: int) -> None:
+    assert negotiate.frame_max(ours, theirs) == agreed
+
+
+@pytest.mark.parametrize(('ours', 'theirs'), [(4095, 0), (131072, 4095), (0, 1)])
+def test_frame_max_below_the_minimum_is_refused(ours: int, theirs: int) -> None:
+    with pytest.raises(exceptions.NotAllowed, match=f'below the minimum of 4096 .ours {ours}, theirs {theirs}'):
+        negotiate.frame_max(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ('ours', 'theirs', 'agreed'),
+    [
+        (None, 60, 60),
+        (None, 0, 0),
+        (0, 60, 0),
+        (10, 60, 10),
+        (60, 10, 10),
+        (10, 0, 10),
+        (0.3, 60, 1),
+        (0.3, 0, 1),
+        (2.6, 60, 3),
+    ],
+)
+def test_heartbeat(ours: Any, theirs: int, agreed: int) -> None:
+    result = negotiate.heartbeat(ours, theirs)
+    assert result == agreed
+    assert isinstance(result, int)

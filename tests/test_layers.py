@@ -1,0 +1,196 @@
+"""The layers of gamqp, held by a walk over every import: a module imports its own layer and lower ones only.
+
+The table below is the law; what the docstring of ``gamqp`` tells people must agree with it. A new
+module needs a row, on purpose: where something belongs is decided before it is written.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import gamqp
+
+ROOT = Path(gamqp.__file__).parent
+
+# layer -> what is in it: a package stands for all its modules
+LAYERS: dict[int, tuple[str, ...]] = {
+    0: ('about', 'exceptions', 'wire'),
+    1: ('sasl', 'state'),
+    2: ('green', 'io', 'transport'),
+    3: (
+        '__init__',
+        'basic_message',
+        'calls',
+        'channel',
+        'connection',
+        'drop_in',
+        'handshake',
+        'inbound',
+        'liveness',
+        'methods',
+        'promises',
+        'protocol',
+        'serialization',
+        'spec',
+        'utils',
+    ),
+    4: (),
+}
+NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'public API', 4: 'integrations'}
+
+# What layers 0 and 1 must not know, so that no call into them can switch greenlets.
+WORLD = {'greenlet', 'logging', 'select', 'selectors', 'signal', 'socket', 'ssl', 'subprocess', 'threading', 'time'}
+# module -> who else may import it
+GREENLETS = {'gevent': ('green',), 'eventlet': ('green',)}
+SOCKETS = {'socket': ('transport', 'green'), 'ssl': ('transport', 'green')}
+NOBODY: dict[str, tuple[str, ...]] = {'asyncio': (), 'amqp': (), 'kombu': (), 'celery': ()}
+LONGEST = 500
+
+FILES = sorted(path for path in ROOT.rglob('*.py') if '__pycache__' not in path.parts)
+every_file = pytest.mark.parametrize('path', FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+
+
+def top(path: Path) -> str:
+    """The name by which a file is in the table."""
+    first = path.relative_to(ROOT).parts[0]
+    return first.removesuffix('.py')
+
+
+def layer_of(name: str) -> int:
+    for layer, names in LAYERS.items():
+        if name in names:
+            return layer
+    raise AssertionError(f'{name} is in no layer: add it to the table of {Path(__file__).name}')
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """(line, dotted name) of every import of a file, wherever it stands; relative ones are made absolute."""
+    package = ['gamqp', *path.relative_to(ROOT).parts[:-1]]
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = base + (node.module.split('.') if node.module else [])
+            found += [(node.lineno, '.'.join([*base, alias.name])) for alias in node.names]
+    return found
+
+
+def own_module(dotted: str) -> Path | None:
+    """The file of gamqp that an import of this name runs; None for others' modules."""
+    parts = dotted.split('.')
+    if parts[0] != 'gamqp':
+        return None
+    for length in range(len(parts), 0, -1):  # the last part may be a name inside a module
+        place = ROOT.joinpath(*parts[1:length])
+        if place.with_suffix('.py').is_file() and length > 1:
+            return place.with_suffix('.py')
+        if (place / '__init__.py').is_file():
+            return place / '__init__.py'
+    raise AssertionError(f'{dotted} is nowhere')
+
+
+@every_file
+def test_imports_its_own_layer_and_lower_ones_only(path: Path) -> None:
+    mine = layer_of(top(path))
+    for line, dotted in imports(path):
+        target = own_module(dotted)
+        if target is not None:
+            theirs = layer_of(top(target))
+            assert theirs <= mine, f'{path.name}:{line} is in layer {mine} and imports {dotted} of layer {theirs}'
+
+
+@every_file
+def test_the_world_stays_out_of_the_lower_layers(path: Path) -> None:
+    forbidden = {**GREENLETS, **SOCKETS, **NOBODY}
+    for line, dotted in imports(path):
+        name = dotted.split('.')[0]
+        if name in forbidden:
+            assert top(path) in forbidden[name], f'{path.name}:{line} must not import {name}'
+        if layer_of(top(path)) < 2:
+            assert name not in WORLD, f'{path.name}:{line}: layers 0 and 1 must not know {name}'
+
+
+@every_file
+def test_a_file_is_short_and_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text(encoding='utf-8')
+    tree = ast.parse(text)
+    assert ast.get_docstring(tree), f'{path} has no docstring'
+    assert len(text.splitlines()) <= LONGEST
+    defines = any(not isinstance(node, (ast.Expr, ast.ImportFrom)) or _is_reexport(node) for node in tree.body)
+    if defines:
+        names = {target.id for node in tree.body for target in _targets(node) if isinstance(target, ast.Name)}
+        assert '__all__' in names, f'{path} has no __all__'
+
+
+@every_file
+def test_a_docstring_that_names_a_layer_names_the_right_one(path: Path) -> None:
+    text = ast.get_docstring(ast.parse(path.read_text(encoding='utf-8'))) or ''
+    for number in re.findall(r'^Layer (\d)\b', text, re.M):
+        assert int(number) == layer_of(top(path))
+
+
+def _targets(node: ast.stmt) -> list[ast.expr]:
+    if isinstance(node, ast.Assign):
+        return node.targets
+    return [node.target] if isinstance(node, ast.AnnAssign) else []
+
+
+def _is_reexport(node: ast.stmt) -> bool:
+    return isinstance(node, ast.ImportFrom) and node.module != '__future__'
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = {
+        path: {target for _, dotted in imports(path) if (target := own_module(dotted)) not in (None, path)}
+        for path in FILES
+    }
+    done: set[Path] = set()
+
+    def visit(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, ' -> '.join(one.stem for one in (*trail[trail.index(path) :], path))
+        if path not in done:
+            for target in graph.get(path, ()):
+                visit(target, (*trail, path))
+            done.add(path)
+
+    for path in FILES:
+        visit(path, ())
+
+
+def test_every_row_of_the_table_exists() -> None:
+    present = {top(path) for path in FILES}
+    for layer, names in LAYERS.items():
+        for name in names:
+            assert name in present, f'layer {layer} names {name}, which is gone'
+
+
+def test_the_docstring_of_the_package_tells_the_same_layers() -> None:
+    rows = re.findall(r'^ {4}(\d)  (\S+(?: \S+)*)  +(.+)$', gamqp.__doc__ or '', re.M)
+    assert {int(number): name for number, name, _ in rows} == NAMES
+    assert [int(number) for number, _, _ in rows] == sorted(LAYERS, reverse=True)
+    for number, _, contents in rows:
+        told = set(re.findall(r'\w+', re.sub(r'\(.*?\)', '', contents)))
+        for name in told & {top(path) for path in FILES}:
+            assert name in LAYERS[int(number)], f'the docstring puts {name} into layer {number}'
+
+
+def test_the_walk_finds_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without this, a mistake in the walk would be silence."""
+    (tmp_path / 'state').mkdir()
+    (tmp_path / 'exceptions.py').write_text('')
+    (tmp_path / 'connection.py').write_text('')
+    bad = tmp_path / 'state' / 'bad.py'
+    for line in ('from .. import connection', 'from ..connection import x', 'import gamqp.connection'):
+        bad.write_text(f'def f():\n    {line}\n')
+        monkeypatch.setitem(globals(), 'ROOT', tmp_path)
+        with pytest.raises(AssertionError, match=r'imports gamqp\.connection'):
+            test_imports_its_own_layer_and_lower_ones_only(bad)
+    bad.write_text('import time\n')
+    with pytest.raises(AssertionError, match='must not know time'):
+        test_the_world_stays_out_of_the_lower_layers(bad)
