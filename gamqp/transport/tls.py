@@ -159,7 +159,7 @@ class SSLTransport(TCPTransport):
         return total
 
     def _after_reading(self) -> None:
-        """Reading may have made the engine write, e.g. its part of a key update, or given it what a write waits for."""
+        """Reading may have made the engine say something (renegotiation), or given it what a write waits for."""
         if self._outgoing.pending and self.sock is not None:
             try:
                 self._push()

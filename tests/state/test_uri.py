@@ -72,6 +72,39 @@ GOOD: list[tuple[str, dict[str, Any]]] = [
     ),
     ('amqps://h', {'host': 'h', 'virtual_host': '/', 'ssl': True}),
     ('amqp://u:a+b@h/c+d', {'userid': 'u', 'password': 'a+b', 'host': 'h', 'virtual_host': 'c+d'}),
+    ('amqp://h?name=a+b%2Bc%26d%3De', {'host': 'h', 'virtual_host': '/', 'name': 'a+b+c&d=e'}),
+    ('amqp://a@b:c@d@h/v@w', {'userid': 'a@b', 'password': 'c@d', 'host': 'h', 'virtual_host': 'v@w'}),
+    ('amqp://u:p%3Fw%23%25@h', {'userid': 'u', 'password': 'p?w#%', 'host': 'h', 'virtual_host': '/'}),
+    ('amqp://u:a:b@h', {'userid': 'u', 'password': 'a:b', 'host': 'h', 'virtual_host': '/'}),
+    ('amqp://:p@h', {'userid': '', 'password': 'p', 'host': 'h', 'virtual_host': '/'}),
+    ('amqp://HOST.Example', {'host': 'host.example', 'virtual_host': '/'}),
+    ('amqp://h:', {'host': 'h', 'virtual_host': '/'}),
+    ('amqp://h?', {'host': 'h', 'virtual_host': '/'}),
+    ('amqp://h/%2f%2F', {'host': 'h', 'virtual_host': '//'}),
+    ('amqp://[fe80::1%25eth0]:1', {'host': '[fe80::1%eth0]:1', 'virtual_host': '/'}),
+    ('amqp://u@[2001:db8::1]/', {'userid': 'u', 'host': '[2001:db8::1]', 'virtual_host': ''}),
+    (
+        'amqp://h?auth_mechanism=external&auth_mechanism=PLAIN&auth_mechanism=amqplain',
+        {'host': 'h', 'virtual_host': '/', 'login_method': ('EXTERNAL', 'PLAIN', 'AMQPLAIN')},
+    ),
+    ('amqp://h?connection_timeout=1', {'host': 'h', 'virtual_host': '/', 'connect_timeout': 0.001}),
+    ('AMQPS://h:1/v', {'host': 'h:1', 'virtual_host': 'v', 'ssl': True}),
+    ('amqps://h?verify=verify_peer', {'host': 'h', 'virtual_host': '/', 'ssl': True}),
+    ('amqps://h?verify=verify_none', {'host': 'h', 'virtual_host': '/', 'ssl': {'cert_reqs': 0}}),
+    (
+        'amqps://h?server_name_indication=other',
+        {'host': 'h', 'virtual_host': '/', 'ssl': {'server_hostname': 'other'}},
+    ),
+    (
+        'amqps://u:p@h?cacertfile=/a%20b/ca+1.pem&certfile=c&keyfile=k&password=p%26w',
+        {
+            'userid': 'u',
+            'password': 'p',
+            'host': 'h',
+            'virtual_host': '/',
+            'ssl': {'ca_certs': '/a b/ca+1.pem', 'certfile': 'c', 'keyfile': 'k', 'password': 'p&w'},
+        },
+    ),
 ]
 
 BAD = [
@@ -97,6 +130,33 @@ BAD = [
     ('amqp://h?heartbeat=', 'heartbeat'),
     ('amqp://h?heartbeat', 'key=value'),
     ('amqp://h?channel_max=٣', 'channel_max'),
+    ('amqp:/h', 'begins with'),
+    ('//h', 'begins with'),
+    ('amqp://h:-1', 'port'),
+    ('amqp://h#', 'fragment'),
+    ('amqp://[::1', 'host'),
+    ('amqp://::1', 'port'),
+    ('amqp://h%2fx', 'host'),
+    ('amqp://h%3a1', 'host'),
+    ('amqp://h%00', 'host'),
+    ('amqp://h/%', "virtual host .* '%'"),
+    ('amqp://h/%f', "virtual host .* '%'"),
+    ('amqp://h/%ff', 'virtual host .* UTF-8'),
+    ('amqp://%ff@h', 'user name .* UTF-8'),
+    ('amqp://u:%@h', "password .* '%'"),
+    ('amqp://h?name=%ff', 'parameter name .* UTF-8'),
+    ('amqp://h x', 'spaces'),
+    ('amqp://h/a\nb', 'control characters'),
+    (' amqp://h', 'spaces'),
+    ('amqp://h?name=', 'name .* empty'),
+    ('amqp://h?auth_mechanism=', 'auth_mechanism .* empty'),
+    ('amqp://h?heartbeat=1&', 'key=value'),
+    ('amqp://h?heartbeat=1;name=x', 'heartbeat'),
+    ('amqp://h?Heartbeat=1', 'Heartbeat'),
+    ('amqp://h?cacertfile=x', 'cacertfile .* amqps:// only'),
+    ('amqps://h?cacertfile=', 'cacertfile .* empty'),
+    ('amqps://h?password=k', 'no certfile'),
+    ('amqps://h?server_name_indication=', 'server_name_indication .* empty'),
 ]
 
 
@@ -125,9 +185,23 @@ def test_is_refused_naming_the_part(uri: str, part: str) -> None:
         'amqp://u:hunter2@[::1',
         'amqp://u:hunter2#@h',
         'amqp://u:123?hunter2@h',
+        'amqps://u:hunter2@h?verify=x',
+        'amqps://h?password=hunter2',
+        'amqps://h?password=hunter2%',
+        'amqps://h?verify=hunter2',
+        'amqp://h?heartbeat=hunter2',
+        'amqp://u:hunter2 @h',
+        'amqp://u:hunter2\u2100@h',
+        'amqp://u:[hunter2@h',
+        'amqp://u:1?hunter2=3@h',
+        'amqp://u:1?x&hunter2@h',
+        'hunter2:hunter2@h',
+        'hunter2://u@h',
     ],
 )
 def test_an_error_does_not_quote_the_password(uri: str) -> None:
     with pytest.raises(ValueError) as caught:
         parse(uri)
     assert 'hunter2' not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__ or caught.value.__context__ is None

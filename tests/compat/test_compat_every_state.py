@@ -1,0 +1,274 @@
+"""Every public method, in every state of connection and channel: a documented error or none, and never a hang.
+
+The peer is silent on purpose, so that what needs a reply runs into its deadline. Arguments are drawn
+with a fixed seed: plausible ones, and now and then one that cannot be sent.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable
+from typing import Any
+
+import greens
+import pytest
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import exceptions
+
+SEED = 20260523
+ROUNDS = 5  # draws of arguments for each method in each state
+HUNG = 5  # seconds for what is over after a tenth of one
+#: Given when the state is reached.
+DEADLINES = ('rpc_timeout', 'confirm_timeout', 'connect_timeout', 'blocked_timeout')
+SHORT = 0.02
+
+#: What the documentation allows: the errors of AMQP, of the system (and of time), and a refused message.
+DOCUMENTED = (exceptions.AMQPError, exceptions.MessageNacked, OSError)
+
+CONNECTION = (
+    'channel', 'close', 'collect', 'connect', 'drain_events', 'flush', 'heartbeat_tick', 'is_alive',
+    'send_heartbeat', 'update_secret', '__enter__', '__repr__',
+)  # fmt: skip
+CONNECTION_FACTS = (
+    'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'last_heartbeat_received', 'last_heartbeat_sent',
+    'server_capabilities', 'server_properties', 'sock', 'transport', 'channel_errors', 'connection_errors',
+    'recoverable_channel_errors', 'recoverable_connection_errors',
+)  # fmt: skip
+CHANNEL = (
+    'basic_ack', 'basic_cancel', 'basic_consume', 'basic_get', 'basic_nack', 'basic_publish', 'basic_publish_confirm',
+    'basic_qos', 'basic_recover', 'basic_recover_async', 'basic_reject', 'close', 'collect', 'confirm_select',
+    'exchange_bind', 'exchange_declare', 'exchange_delete', 'exchange_unbind', 'flow', 'open', 'queue_bind',
+    'queue_declare', 'queue_delete', 'queue_purge', 'queue_unbind', 'tx_commit', 'tx_rollback', 'tx_select',
+    '__enter__', '__repr__',
+)  # fmt: skip
+CHANNEL_FACTS = (
+    'active', 'auto_decode', 'callbacks', 'cancel_callbacks', 'channel_id', 'connection', 'events', 'is_closing',
+    'is_open', 'no_ack_consumers', 'returned_messages',
+)  # fmt: skip
+MESSAGE = ('ack', 'nack', 'reject', '__repr__')
+
+# Values by parameter name, plausible ones first.
+NAMES: tuple[Any, ...] = ('', 'name', 'ключ', 'x' * 255, 'x' * 300, None, 5)
+SWITCH: tuple[Any, ...] = (False, True)
+VALUES: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(('queue', 'exchange', 'routing_key', 'consumer_tag', 'destination', 'source', 'reply_text'), NAMES),
+    **dict.fromkeys(('new_secret', 'reason'), NAMES),
+    'type': ('direct', 'fanout', 'x' * 300),
+    'msg': (
+        gamqp.Message('text'),
+        gamqp.Message(b'bytes', delivery_mode=2),
+        gamqp.Message('x', nonsense=1),
+        None,
+        'str',
+    ),
+    'delivery_tag': (1, 0, 2**64 - 1, 2**64, -1, None),
+    'prefetch_size': (0, 1000),
+    'prefetch_count': (0, 10, 70_000, None),
+    'arguments': (None, {}, {'x-max-length': 10}, {'bad': object()}),
+    'timeout': (0, 0.02),
+    'confirm_timeout': (None, 0.02),
+    'channel_id': (None, 1, 2, 0, 70_000, -1),
+    'reply_code': (0, 200, 70_000),
+    'method_sig': ((0, 0), (60, 40)),
+    'rate': (2, 0, -1, 0.5),
+    'callback': (None, lambda *args: None, gamqp.promise()),
+    'on_cancel': (None, lambda tag: None),
+}
+
+
+def arguments(method: Any, draw: random.Random) -> dict[str, Any]:
+    """A value for each parameter that has to be given, and for some of the others."""
+    chosen = {}
+    for name, parameter in inspect.signature(method).parameters.items():
+        required = parameter.default is parameter.empty
+        if name != 'argsig' and (required or name in ('timeout', 'confirm_timeout') or draw.random() < 0.4):
+            values = VALUES.get(name, SWITCH)
+            # Mostly a plausible one: a call that fails at its arguments tests nothing else.
+            chosen[name] = values[0] if draw.random() < 0.5 else draw.choice(values)
+    return chosen
+
+
+# -- the states ---------------------------------------------------------------------------------
+
+State = Callable[[ScriptedBroker], tuple[gamqp.Connection, Any]]
+
+
+def never_opened(peer: ScriptedBroker) -> Any:
+    return peer.client(), None
+
+
+def opening(peer: ScriptedBroker) -> Any:
+    connection = peer.client()
+    greens.spawn(connection.connect)
+    peer.handshake(until='tune')
+    return connection, None
+
+
+def is_open(peer: ScriptedBroker) -> Any:
+    connection = peer.open(heartbeat=0)
+    return connection, peer.open_channel(connection)
+
+
+def blocked(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    peer.send('connection.blocked', reason='low on memory')
+    greens.wait_until(lambda: connection.is_blocked)
+    return connection, channel
+
+
+def closing(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    greens.spawn(connection.close)
+    greens.wait_until(lambda: connection.is_closing)
+    return connection, channel
+
+
+def closed_by_us(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    task = greens.spawn(connection.close)
+    peer.agree_to_close()
+    task.get()
+    return connection, channel
+
+
+def closed_by_the_peer(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    peer.send('connection.close', reply_code=320, reply_text='going down')
+    greens.wait_until(lambda: not connection.connected)
+    return connection, channel
+
+
+def lost(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    peer.cut(reset=True)
+    greens.wait_until(lambda: not connection.connected)
+    return connection, channel
+
+
+def collected(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    connection.collect()
+    return connection, channel
+
+
+def channel_closing(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    greens.spawn(channel.close)
+    peer.expect('channel.close')
+    return connection, channel
+
+
+def channel_closed_by_us(peer: ScriptedBroker) -> Any:
+    connection, channel = is_open(peer)
+    task = greens.spawn(channel.close)
+    peer.expect('channel.close')
+    peer.send('channel.close-ok')
+    task.get()
+    return connection, channel
+
+
+def channel_closed_by_the_peer(peer: ScriptedBroker) -> Any:
+    """It is being reopened, and its error has not been raised."""
+    connection, channel = is_open(peer)
+    peer.send('channel.close', reply_code=406, reply_text='unknown delivery tag 7', class_id=60, method_id=80)
+    peer.expect('channel.close-ok')
+    return connection, channel
+
+
+def channel_reopened(peer: ScriptedBroker) -> Any:
+    connection, channel = channel_closed_by_the_peer(peer)
+    peer.expect('channel.open')
+    peer.send('channel.open-ok')
+    greens.wait_until(lambda: channel.is_open)
+    return connection, channel
+
+
+STATES: tuple[State, ...] = (
+    never_opened, opening, is_open, blocked, closing, closed_by_us, closed_by_the_peer, lost, collected,
+    channel_closing, channel_closed_by_us, channel_closed_by_the_peer, channel_reopened,
+)  # fmt: skip
+
+
+# -- the test -----------------------------------------------------------------------------------
+
+
+def targets() -> list[tuple[str, str]]:
+    return [
+        *(('connection', name) for name in CONNECTION),
+        *(('channel', name) for name in CHANNEL),
+        *(('message', name) for name in MESSAGE),
+    ]
+
+
+def verdict(call: Callable[[], Any]) -> str:
+    """'' for a result or a documented error within its time; else what happened."""
+    task = greens.spawn(call)
+    try:
+        task.get(HUNG)
+    except DOCUMENTED:
+        return ''
+    except AssertionError as error:
+        task.kill()
+        return f'hung: {error}'
+    except BaseException as error:
+        return f'{type(error).__name__}: {error}'
+    return ''
+
+
+@pytest.mark.filterwarnings('ignore::DeprecationWarning')
+@pytest.mark.filterwarnings('ignore::ResourceWarning')
+@pytest.mark.parametrize('state', STATES, ids=[state.__name__ for state in STATES])
+def test_a_documented_error_or_none(state: State) -> None:
+    draw = random.Random(f'{SEED} {state.__name__}')
+    faults = []
+    for target, name in targets():
+        for _ in range(ROUNDS):
+            with ScriptedBroker() as peer:
+                connection, channel = state(peer)
+                for deadline in DEADLINES:
+                    setattr(connection, deadline, SHORT)
+                message = gamqp.Message('x')
+                message.channel, message.delivery_tag = channel, 1
+                subject = {'connection': connection, 'channel': channel, 'message': message}[target]
+                if subject is None:
+                    break
+                method = getattr(subject, name)
+                given = arguments(method, draw)
+                said = verdict(lambda method=method, given=given: method(**given))
+                if said:
+                    faults.append(f'{target}.{name}({given}): {said}')
+                for fact in CONNECTION_FACTS:
+                    getattr(connection, fact)
+                for fact in CHANNEL_FACTS if channel is not None else ():
+                    getattr(channel, fact)
+                connection.collect()
+    if faults:
+        pytest.fail(f'seed {SEED}:\n' + '\n'.join(faults), pytrace=False)
+
+
+def test_a_channel_can_be_made_on_an_open_connection_only(peer: ScriptedBroker) -> None:
+    connection = peer.client()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='new'):
+        gamqp.Channel(connection)
+    opened = peer.open()
+    opened.collect()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed by this program'):
+        gamqp.Channel(opened)
+
+
+def test_the_list_of_methods_is_complete() -> None:
+    """What is public and in no list is a method that the test above has forgotten, or an inner one."""
+    inner = {
+        # between connection, reader and channels
+        'begin', 'breath_due', 'breathe', 'check_open', 'check_opening', 'confirm_select_unawaited', 'end', 'expect',
+        'forget_channel', 'forget_deliveries', 'give_up', 'long_without_breath', 'must_pause', 'on_close', 'report',
+        'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
+        'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',
+        'must_wait_to_publish', 'Channel', 'library_properties', 'negotiate_capabilities',
+    }  # fmt: skip
+    for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):
+        public = {name for name in dir(cls) if not name.startswith(('_', 'on_'))}
+        assert public - inner - set(known) == set(), cls
