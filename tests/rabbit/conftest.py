@@ -1,0 +1,28 @@
+"""Fixtures of the tests that need a real broker, besides those every test has."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from node import Node
+
+import gamqp
+
+
+@pytest.fixture
+def queue(channel: gamqp.Channel) -> str:
+    """An empty exclusive queue of the ``channel`` fixture's connection; it stays when its last consumer goes."""
+    return channel.queue_declare(exclusive=True, auto_delete=False).queue
+
+
+@pytest.fixture(scope='module')
+def node(rabbit: Any) -> Iterator[Node]:
+    """A broker of the same version that this module has to itself, to stop and to starve."""
+    if rabbit.label == 'external':
+        pytest.skip('the broker is not ours')
+    # What later 4.x refuse, and what no program should use: refused here.
+    config = ['deprecated_features.permit.transient_nonexcl_queues = false'] if rabbit.major >= 4 else []
+    with Node(rabbit.label, config=config) as node:
+        yield node

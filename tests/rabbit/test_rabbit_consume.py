@@ -1,0 +1,388 @@
+"""Consuming from a real broker: deliveries, settling them, prefetch, cancelling, transactions."""
+
+from __future__ import annotations
+
+import greens
+import pytest
+import tools
+
+import gamqp
+from gamqp import exceptions
+
+
+def publish(channel, queue, count):
+    tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+
+
+def bodies(messages):
+    return [int(bytes(message.body)) for message in messages]
+
+
+# -- get -------------------------------------------------------------------------------------------------
+
+
+def test_get_from_an_empty_queue_is_none(channel, queue):
+    assert channel.basic_get(queue) is None
+
+
+def test_get_in_order_then_nothing(channel, queue):
+    publish(channel, queue, 3)
+    assert bodies(tools.get_all(channel, queue)) == [0, 1, 2]
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_what_was_got_and_not_acked_comes_back_when_the_channel_closes(connection, channel):
+    queue = tools.shared_queue(channel)
+    publish(channel, queue, 5)
+    with connection.channel() as other:
+        held = tools.get_all(other, queue, no_ack=False)
+        held[0].ack()
+        tools.wait_ready(channel, queue, 0)
+    tools.wait_ready(channel, queue, 4)
+    assert all(message.redelivered for message in tools.get_all(channel, queue))
+    channel.queue_delete(queue)
+
+
+# -- consume ---------------------------------------------------------------------------------------------
+
+
+def test_callbacks_run_inside_drain_events_in_order(connection, channel, queue):
+    got = []
+    tag = channel.basic_consume(queue, callback=got.append)
+    publish(channel, queue, 100)
+    assert not got
+    assert tag in channel.callbacks
+    tools.drain_until(connection, lambda: len(got) == 100)
+    assert bodies(got) == list(range(100))
+    got[-1].ack(multiple=True)
+    channel.basic_cancel(tag)
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_an_idle_drain_is_a_timeout(connection, channel, queue):
+    channel.basic_consume(queue, callback=lambda message: None)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.05)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0)
+
+
+def test_drain_with_timeout_0_finds_what_has_arrived(connection, channel, queue):
+    got = []
+    channel.basic_consume(queue, callback=got.append, no_ack=True)
+    publish(channel, queue, 1)
+
+    def drained():
+        try:
+            connection.drain_events(timeout=0)
+        except TimeoutError:
+            return False
+        return True
+
+    greens.wait_until(drained)
+    assert len(got) == 1
+
+
+def test_a_consumer_without_callback_takes_and_drops(connection, channel, queue):
+    channel.basic_consume(queue, no_ack=True)
+    publish(channel, queue, 3)
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_two_consumers_of_one_channel_each_get_their_own(connection, channel):
+    queues = [channel.queue_declare(exclusive=True).queue for _ in range(2)]
+    got = {queue: [] for queue in queues}
+    for queue in queues:
+        channel.basic_consume(queue, callback=got[queue].append, no_ack=True)
+        publish(channel, queue, 10)
+    tools.drain_until(connection, lambda: all(len(messages) == 10 for messages in got.values()))
+    for queue in queues:
+        assert {message.delivery_info['routing_key'] for message in got[queue]} == {queue}
+
+
+def test_a_consumer_tag_of_ones_own(connection, channel, queue):
+    assert channel.basic_consume(queue, 'mine', callback=lambda message: None) == 'mine'
+    with pytest.raises(exceptions.NotAllowed, match='mine'):
+        channel.basic_consume(queue, 'mine')
+    channel.basic_cancel('mine')
+    assert channel.basic_consume(queue, 'mine') == 'mine'
+
+
+def test_consume_nowait(connection, channel, queue):
+    got = []
+    tag = channel.basic_consume(queue, nowait=True, callback=got.append, no_ack=True)
+    publish(channel, queue, 1)
+    tools.drain_until(connection, lambda: got)
+    assert got[0].consumer_tag == tag
+    assert tag in channel.no_ack_consumers
+
+
+def test_an_exclusive_consumer_refuses_a_second(connection, channel, queue):
+    channel.basic_consume(queue, exclusive=True)
+    with pytest.raises(exceptions.AccessRefused, match='exclusive'):
+        connection.channel().basic_consume(queue)
+
+
+def test_consumer_arguments_reach_the_broker(connection, channel, queue):
+    """The consumer of higher priority gets everything, though it came second."""
+    got = {0: [], 5: []}
+    for priority in got:
+        channel.basic_consume(queue, callback=got[priority].append, no_ack=True, arguments={'x-priority': priority})
+    publish(channel, queue, 20)
+    tools.drain_until(connection, lambda: sum(map(len, got.values())) == 20)
+    assert len(got[5]) == 20
+
+
+def test_several_greenlets_may_drain_one_connection(connection, channel, queue):
+    got = []
+
+    def callback(message):
+        greens.sleep(0.001)
+        got.append(message)
+
+    channel.basic_consume(queue, callback=callback, no_ack=True)
+    tasks = [greens.spawn(drain, connection, got, 200) for _ in range(4)]
+    publish(channel, queue, 200)
+    for task in tasks:
+        task.get()
+    assert sorted(bodies(got)) == list(range(200))
+
+
+def drain(connection, got, count):
+    while len(got) < count:
+        try:
+            connection.drain_events(timeout=0.1)
+        except TimeoutError:
+            pass
+
+
+# -- prefetch --------------------------------------------------------------------------------------------
+
+
+def test_prefetch_limits_what_is_unacked(connection, channel, queue):
+    got = []
+    channel.basic_qos(0, 3, False)
+    channel.basic_consume(queue, callback=got.append)
+    publish(channel, queue, 10)
+    tools.drain_until(connection, lambda: len(got) == 3)
+    tools.wait_ready(channel, queue, 7)
+    got[0].ack()
+    tools.drain_until(connection, lambda: len(got) == 4)
+    tools.wait_ready(channel, queue, 6)
+
+
+def test_a_limit_in_bytes_is_refused_by_us(connection, channel):
+    with pytest.raises(exceptions.AMQPNotImplementedError, match='prefetch_size'):
+        channel.basic_qos(1000, 3, False)
+    assert channel.is_open
+
+
+def test_a_global_prefetch_on_a_quorum_queue_has_a_clear_error_or_works(rabbit):
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
+        channel.basic_qos(0, 3, True)
+        if rabbit.major < 4:
+            with pytest.raises(exceptions.AMQPNotImplementedError, match='global qos') as caught:
+                channel.basic_consume(queue)
+            assert caught.value.reply_code == 540
+            assert not connection.connected  # this broker ends the whole connection over it
+        else:  # newer ones have dropped the global limit and take it for one per consumer
+            got = []
+            channel.basic_consume(queue, callback=got.append)
+            publish(channel, queue, 10)
+            tools.drain_until(connection, lambda: len(got) == 3)
+            with pytest.raises(TimeoutError):
+                connection.drain_events(timeout=0.1)
+    with rabbit.connect() as connection:
+        connection.channel().queue_delete(queue)
+
+
+# -- settling --------------------------------------------------------------------------------------------
+
+
+def test_acks_in_batches(connection, channel):
+    queue = tools.shared_queue(channel)
+    publish(channel, queue, 100)
+    with connection.channel() as other:
+        held = tools.get_all(other, queue, no_ack=False)
+        held[49].ack(multiple=True)
+        other.basic_ack(held[60].delivery_tag)
+    tools.wait_ready(channel, queue, 49)
+    assert bodies(tools.get_all(channel, queue)) == [*range(50, 60), *range(61, 100)]
+    channel.queue_delete(queue)
+
+
+def test_ack_of_tag_0_settles_everything(connection, channel):
+    queue = tools.shared_queue(channel)
+    publish(channel, queue, 10)
+    with connection.channel() as other:
+        tools.get_all(other, queue, no_ack=False)
+        other.basic_ack(0, multiple=True)
+    tools.wait_ready(channel, queue, 0)
+    channel.queue_delete(queue)
+
+
+@pytest.mark.parametrize('how', ['reject', 'nack'])
+def test_refuse_and_requeue_or_not(channel, queue, how):
+    publish(channel, queue, 2)
+    first, second = tools.get_all(channel, queue, no_ack=False)
+    getattr(first, how)(requeue=True)
+    getattr(second, how)(requeue=False)
+    tools.wait_ready(channel, queue, 1)
+    again = channel.basic_get(queue, no_ack=True)
+    assert (bodies([again]), again.redelivered) == ([0], True)
+
+
+def test_nack_multiple(channel, queue):
+    publish(channel, queue, 5)
+    held = tools.get_all(channel, queue, no_ack=False)
+    held[3].nack(multiple=True, requeue=True)
+    tools.wait_ready(channel, queue, 4)
+    assert bodies(tools.get_all(channel, queue)) == [0, 1, 2, 3]
+
+
+def test_a_refused_message_is_dead_lettered(channel, queue):
+    arguments = {'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': queue}
+    source = channel.queue_declare(exclusive=True, arguments=arguments).queue
+    publish(channel, source, 1)
+    channel.basic_get(source).reject()
+    tools.wait_ready(channel, queue, 1)
+    assert channel.basic_get(queue).headers['x-death'][0]['reason'] == 'rejected'
+
+
+def test_recover_delivers_again(connection, channel, queue):
+    got = []
+    channel.basic_consume(queue, callback=got.append)
+    publish(channel, queue, 3)
+    tools.drain_until(connection, lambda: len(got) == 3)
+    channel.basic_recover(requeue=True)
+    tools.drain_until(connection, lambda: len(got) == 6)
+    assert [message.redelivered for message in got] == [False] * 3 + [True] * 3
+    channel.basic_recover_async(requeue=True)
+    tools.drain_until(connection, lambda: len(got) == 9)
+
+
+def test_recover_without_requeue_is_refused_by_us(connection, channel):
+    with pytest.raises(exceptions.AMQPNotImplementedError):
+        channel.basic_recover()
+    assert connection.connected
+
+
+def test_acks_from_a_hundred_greenlets_then_close_are_all_kept(rabbit, connection, channel):
+    """The close goes out behind the acks, whoever sent them."""
+    queue = tools.shared_queue(channel)
+    publish(channel, queue, 100)
+    other = connection.channel()
+    held = tools.get_all(other, queue, no_ack=False)
+    tasks = [greens.spawn(message.ack) for message in held]
+    for task in tasks:
+        task.get()
+    other.close()
+    tools.wait_ready(channel, queue, 0)
+    channel.queue_delete(queue)
+
+
+# -- cancel ----------------------------------------------------------------------------------------------
+
+
+def test_cancel_gives_back_what_no_callback_has_seen(connection, channel):
+    queue = tools.shared_queue(channel)
+    other = connection.channel()
+    got = []
+    tag = other.basic_consume(queue, callback=got.append)
+    publish(channel, queue, 50)
+    tools.drain_until(connection, lambda: len(got) == 5)
+    other.basic_cancel(tag)
+    assert tag not in other.callbacks
+    # The five that were delivered are still ours; the rest is back, without closing anything.
+    tools.wait_ready(channel, queue, 45)
+    with pytest.raises(TimeoutError):
+        connection.drain_events(timeout=0.05)
+    assert len(got) == 5
+    for message in got:
+        message.ack()
+    other.close()
+    tools.wait_ready(channel, queue, 45)
+    channel.queue_delete(queue)
+
+
+def test_cancel_of_a_no_ack_consumer_hands_out_what_the_broker_has_forgotten(connection, channel, queue):
+    got = []
+    tag = channel.basic_consume(queue, callback=got.append, no_ack=True)
+    publish(channel, queue, 20)
+    tools.wait_ready(channel, queue, 0)
+    channel.basic_cancel(tag)
+    tools.drain_until(connection, lambda: len(got) == 20)
+
+
+def test_cancel_nowait_and_cancel_of_an_unknown_tag(connection, channel, queue):
+    tag = channel.basic_consume(queue, callback=lambda message: None)
+    channel.basic_cancel(tag, nowait=True)
+    channel.basic_cancel('never was')
+    assert channel.queue_declare(queue, passive=True).consumer_count == 0
+
+
+def test_a_consumer_can_cancel_itself(connection, channel, queue):
+    got = []
+
+    def callback(message):
+        got.append(message)
+        message.ack()
+        channel.basic_cancel(message.consumer_tag)
+
+    channel.basic_consume(queue, callback=callback)
+    publish(channel, queue, 10)
+    tools.drain_until(connection, lambda: got)
+    tools.wait_ready(channel, queue, 9)
+    assert len(got) == 1
+
+
+def test_the_death_of_the_queue_is_told_to_on_cancel(connection, channel, queue):
+    cancelled = []
+    tag = channel.basic_consume(queue, callback=lambda message: None, on_cancel=cancelled.append)
+    connection.channel().queue_delete(queue)
+    tools.drain_until(connection, lambda: cancelled)
+    assert cancelled == [tag]
+    assert tag not in channel.callbacks
+    assert channel.queue_declare(exclusive=True).queue
+
+
+def test_the_death_of_the_queue_is_consumer_cancelled_without_on_cancel(connection, channel, queue):
+    tag = channel.basic_consume(queue, callback=lambda message: None)
+    connection.channel().queue_delete(queue)
+    with pytest.raises(exceptions.ConsumerCancelled, match=tag):
+        connection.drain_events(timeout=5)
+    assert channel.queue_declare(exclusive=True).queue
+
+
+# -- transactions, flow ------------------------------------------------------------------------------------
+
+
+def test_transactions(channel, queue):
+    channel.tx_select()
+    channel.basic_publish(gamqp.Message(b'0'), '', queue)
+    assert channel.basic_get(queue) is None
+    channel.tx_rollback()
+    channel.basic_publish(gamqp.Message(b'1'), '', queue)
+    channel.tx_commit()
+    tools.wait_ready(channel, queue, 1)
+    message = channel.basic_get(queue)
+    assert bodies([message]) == [1]
+    message.ack()
+    channel.tx_commit()
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_a_transactional_channel_has_no_confirms(channel):
+    channel.tx_select()
+    with pytest.raises(exceptions.PreconditionFailed, match='tx'):
+        channel.confirm_select()
+
+
+def test_flow_on_is_answered_and_flow_off_refused(rabbit):
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        channel.flow(True)
+        with pytest.raises(exceptions.AMQPNotImplementedError):
+            channel.flow(False)
