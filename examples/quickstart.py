@@ -80,8 +80,10 @@ def show_progress(latencies, seen):
 def main():
     consuming = Consuming()
     with gamqp.connect(URL, name='quickstart publishers') as connection:
-        print(f'{connection.server_properties["product"]} {connection.server_properties["version"]}: '
-              f'{PUBLISHERS} publishers, {CONSUMERS:,} consumers on {QUEUES} queues')
+        print(
+            f'{connection.server_properties["product"]} {connection.server_properties["version"]}: '
+            f'{PUBLISHERS} publishers, {CONSUMERS:,} consumers on {QUEUES} queues'
+        )
         channel = connection.channel()
         latencies = []
         begin = time.perf_counter()
