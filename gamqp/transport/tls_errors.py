@@ -39,7 +39,7 @@ def explain(where: str, error: ssl.SSLError, first: bytes) -> ssl.SSLError:
     if first and not (first[0] in _TLS_RECORDS and first[1:2] in (b'', b'\3')):
         known = 'plain AMQP, so this is not its port for TLS' if first.startswith(b'AMQP') else 'something else'
         return _remade(error, f'{where} does not speak TLS but {known}')
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # which one, depends on OpenSSL's version
         return _remade(error, f'{where} hung up during the TLS handshake{"" if first else " without a word"}')
     if isinstance(error, ssl.SSLCertVerificationError):
         hint = _HINTS.get(error.verify_code)
