@@ -356,6 +356,20 @@ def test_the_death_of_the_queue_is_consumer_cancelled_without_on_cancel(connecti
     assert channel.queue_declare(exclusive=True).queue
 
 
+def test_replies_to_consume_and_cancel_may_be_overtaken(connection, channel, queue):
+    """They come from the queue's process: the broker answers what other greenlets ask behind them first."""
+    for _ in range(30):
+        consuming = greens.spawn(channel.basic_consume, queue)
+        others = [greens.spawn(channel.queue_declare, queue, True) for _ in range(3)]
+        tag = consuming.get()
+        cancelling = greens.spawn(channel.basic_cancel, tag)
+        others += [greens.spawn(channel.queue_declare, queue, True) for _ in range(3)]
+        cancelling.get()
+        for task in others:
+            assert task.get().queue == queue
+        assert not channel.callbacks
+
+
 # -- transactions, flow ------------------------------------------------------------------------------------
 
 
@@ -372,6 +386,29 @@ def test_transactions(channel, queue):
     message.ack()
     channel.tx_commit()
     tools.wait_ready(channel, queue, 0)
+
+
+def test_a_commit_that_is_given_up_closes_its_channel_and_nothing_else(connection, channel):
+    """RabbitMQ ends the whole connection over anything but a close that comes while it commits."""
+    queue = tools.shared_queue(channel)
+    closed = 0
+    for _ in range(10):
+        transacting = connection.channel()
+        transacting.tx_select()
+        transacting.basic_publish(gamqp.Message(b'x', delivery_mode=2), '', queue)  # to disk: takes its time
+        committing = greens.spawn(transacting.tx_commit)
+        greens.sleep(0)
+        committing.kill()
+        while not committing.greenlet.dead:
+            greens.sleep(0)
+        try:
+            transacting.tx_rollback()
+        except connection.recoverable_connection_errors:
+            closed += 1
+        assert channel.queue_declare(queue, passive=True).queue == queue
+    assert connection.connected
+    assert closed > 0  # else the reply was always faster, and nothing was tried
+    channel.queue_delete(queue)
 
 
 def test_a_transactional_channel_has_no_confirms(channel):
