@@ -196,9 +196,9 @@ class Connection(Liveness):
     def __del__(self) -> None:
         link = getattr(self, 'link', None)
         if link is not None and link.reason is None:
-            # Without source=self, which would bring this object back to life.
-            warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
             goodbye.abandon(link)
+            # Last, since it may raise; and without source=self, which would bring this object back to life.
+            warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
 
     # -- opening and closing --------------------------------------------------------
 

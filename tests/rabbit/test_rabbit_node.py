@@ -175,12 +175,12 @@ def test_connecting_to_a_silent_broker_has_a_deadline(node):
 
 
 def test_a_silent_broker_that_comes_back_in_time_is_not_given_up(node):
-    with connect(node, heartbeat=3) as connection:
+    with connect(node, heartbeat=2) as connection:
         channel = connection.channel()
         with node.suspended():
             wait_until_it_stands(node)
             asked = greens.spawn(lambda: channel.queue_declare(exclusive=True).queue)
-            greens.sleep(2)
+            greens.sleep(1)
             assert not asked.done
         assert asked.get().startswith('amq.gen-')
 

@@ -125,3 +125,32 @@ def test_the_end_may_spare_what_will_still_come() -> None:
     assert replies.fail_all(ValueError, but=B) == 2
     assert (len(first.outcome), len(third.outcome), waiter.outcome) == (1, 1, [])
     assert replies.match(B) is kept
+
+
+def test_a_reply_with_a_tag_may_be_overtaken_by_those_behind_it() -> None:
+    replies = Replies()
+    (_, consuming), (_, cancelling), (_, asking) = (
+        ask(replies, A, tag='one'),
+        ask(replies, A, tag='two'),
+        ask(replies, B),
+    )
+    replies.match(B, ('queue', 0, 0)).arrive('asked')
+    replies.match(A, ('two',)).arrive('cancelled')
+    assert (consuming.outcome, cancelling.outcome, asking.outcome) == ([], ['cancelled'], ['asked'])
+    replies.match(A, ('one',)).arrive('consumed')
+    assert consuming.outcome == ['consumed'] and not len(replies)
+
+
+def test_nothing_overtakes_a_reply_without_a_tag() -> None:
+    replies = Replies()
+    ask(replies, B)
+    ask(replies, A, tag='one')
+    with pytest.raises(exceptions.UnexpectedFrame):
+        replies.match(A, ('one',))
+
+
+def test_a_tag_that_nobody_asked_about_is_unexpected() -> None:
+    replies = Replies()
+    ask(replies, A, tag='one')
+    with pytest.raises(exceptions.UnexpectedFrame):
+        replies.match(A, ('other',))
