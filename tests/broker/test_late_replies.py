@@ -280,3 +280,16 @@ def test_a_killed_cancel_still_cancels(peer: ScriptedBroker, client: gamqp.Conne
     peer.send('basic.cancel-ok', consumer_tag='mine')
     greens.wait_until(lambda: 'mine' not in channel.callbacks)
     full_stop(peer, client)
+
+
+def test_a_commit_whose_caller_is_killed_closes_its_channel(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
+    """Whether it took place is unknown; and RabbitMQ takes nothing but a close behind a pending commit."""
+    committing = greens.spawn(channel.tx_commit)
+    peer.expect('tx.commit')
+    give_up(committing)
+    peer.expect('channel.close')
+    peer.send('tx.commit-ok')
+    peer.send('channel.close-ok')
+    with pytest.raises(gamqp.RecoverableConnectionError):
+        channel.tx_select()
+    greens.wait_until(lambda: channel.connection is None)
