@@ -146,6 +146,7 @@ def test_a_reply_that_does_not_come_is_a_timeout_and_later_ones_are_right(rabbit
         with pytest.raises(TimeoutError, match=r'queue\.declare: no reply within 0\.2 s'):
             channel.queue_declare('late', exclusive=True)
         assert time.monotonic() - started < 1
+        connection.rpc_timeout = 30
         proxy.down.resume()
         assert channel.queue_declare('prompt', exclusive=True).queue == 'prompt'
 
