@@ -20,9 +20,10 @@ from .wire.spec import Connection as Spec
 
 __all__ = ('run',)
 
-# Before tune a broker accepts no larger frame (RabbitMQ 4.1; 4096 before), and a
-# larger start-ok, e.g. with a long token, would be answered by a bare close.
+# Before tune RabbitMQ accepts no larger frame, and a larger start-ok, e.g. with
+# a long token, would be answered by a bare close.
 START_OK_MAX = 8192
+START_OK_MAX_BEFORE_4_1 = 4096
 
 
 def run(connection: Any, deadline: green.Deadline) -> None:
@@ -34,9 +35,7 @@ def run(connection: Any, deadline: green.Deadline) -> None:
     _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
     mechanism, response = _on_start(connection, *reply)
     args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
-    sig, reply = _exchange(
-        connection, deadline, encode_method(0, Spec.StartOk, args, START_OK_MAX), Spec.Tune, Spec.Secure
-    )
+    sig, reply = _exchange(connection, deadline, _start_ok(connection, args), Spec.Tune, Spec.Secure)
     while sig == Spec.Secure:
         answer = _answer(connection, mechanism, reply[0])
         sig, reply = _exchange(connection, deadline, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
@@ -91,6 +90,19 @@ def _as_bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
+def _start_ok(connection: Any, args: tuple[Any, ...]) -> Any:
+    version = negotiate.rabbitmq_version(connection.server_properties)
+    limit = START_OK_MAX_BEFORE_4_1 if version and version < (4, 1) else START_OK_MAX
+    frames = encode_method(0, Spec.StartOk, args)
+    if len(frames) > limit:
+        raise exceptions.EncodeError(
+            f'connection.start-ok has {len(frames)} bytes, and the broker takes {limit}: '
+            'the password or token, or client_properties, are too long',
+            Spec.StartOk,
+        )
+    return frames
+
+
 def _answer(connection: Any, mechanism: Any, challenge: Any) -> Any:
     step = getattr(mechanism, 'challenge', None)
     if step is None:
@@ -106,7 +118,9 @@ def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) 
     connection.heartbeat = negotiate.heartbeat(connection.client_heartbeat, heartbeat)
     connection.set_limits(
         negotiate.channel_max(connection.client_channel_max, channel_max),
-        negotiate.frame_max(connection.client_frame_max, frame_max),
+        negotiate.frame_max(
+            connection.client_frame_max, frame_max, negotiate.smallest_frame(connection.server_properties)
+        ),
     )
     return connection.channel_max, connection.frame_max, connection.heartbeat
 

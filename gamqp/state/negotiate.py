@@ -6,12 +6,31 @@ the two limits the smaller one wins and 0 stands for "no limit".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .. import exceptions
 
-__all__ = ('CHANNEL_LIMIT', 'FRAME_MIN', 'channel_max', 'frame_max', 'heartbeat')
+__all__ = ('CHANNEL_LIMIT', 'FRAME_MIN', 'channel_max', 'frame_max', 'heartbeat', 'rabbitmq_version', 'smallest_frame')
 
 CHANNEL_LIMIT = 65535  # a channel number is 16 bits on the wire
 FRAME_MIN = 4096  # no peer may ask for less (frame-min-size)
+RABBITMQ_FRAME_MIN = 8192  # RabbitMQ's, since 4.1
+
+
+def rabbitmq_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
+    """(4, 3) for RabbitMQ 4.3.6, by the server's properties; () for another product, or none that says so."""
+    if properties.get('product') != 'RabbitMQ':
+        return ()
+    try:
+        return tuple(int(part) for part in str(properties.get('version')).split('.')[:2])
+    except ValueError:
+        return ()
+
+
+def smallest_frame(properties: Mapping[str, Any]) -> int:
+    """The smallest frame_max this server agrees to. RabbitMQ just hangs up on who asks for less."""
+    return RABBITMQ_FRAME_MIN if rabbitmq_version(properties) >= (4, 1) else FRAME_MIN
 
 
 def smaller(ours: int, theirs: int) -> int:
@@ -26,15 +45,16 @@ def channel_max(ours: int, theirs: int) -> int:
     return smaller(ours, theirs) or CHANNEL_LIMIT
 
 
-def frame_max(ours: int, theirs: int) -> int:
+def frame_max(ours: int, theirs: int, least: int = FRAME_MIN) -> int:
     """Largest frame in bytes, its 8 bytes of envelope included; 0 means no limit.
 
-    Raises NotAllowed when the peer wants frames smaller than the protocol's minimum.
+    least: what the server agrees to, see smallest_frame. Raises NotAllowed when
+    one of the two wants smaller frames.
     """
     agreed = smaller(ours, theirs)
-    if agreed and agreed < FRAME_MIN:
+    if agreed and agreed < least:
         raise exceptions.NotAllowed(
-            f'frame_max {agreed} is below the minimum of {FRAME_MIN} (ours {ours}, theirs {theirs})', (10, 30)
+            f'frame_max {agreed} is below the minimum of {least} (ours {ours}, theirs {theirs})', (10, 30)
         )
     return agreed
 

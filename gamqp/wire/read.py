@@ -6,8 +6,9 @@ one bounds check, ``Reader._take``. What must not enter: frames, methods, anythi
 what the values mean. No call switches greenlets.
 
 RabbitMQ's errata decide the letters of field values: 's' is a signed 16-bit integer (not a
-short string), 'l' a signed and 'L' an unsigned 64-bit one. Text that is not UTF-8 stays bytes:
-a header written by a careless peer must not kill the connection.
+short string). Both 'l' and 'L' are signed 64-bit ones, though the letters of AMQP say otherwise
+of 'L': RabbitMQ, py-amqp and pika agree on it, and py-amqp writes negative numbers as 'L'. Text
+that is not UTF-8 stays bytes: a header written by a careless peer must not kill the connection.
 """
 
 from __future__ import annotations
@@ -246,7 +247,7 @@ class Reader:
         if tag == 0x78:  # x
             return self.raw(self.u32())
         if tag == 0x4C:  # L
-            return self.u64()
+            return _signed(self.u64(), 64)
         if tag == 0x62:  # b
             return _signed(self.u8(), 8)
         if tag == 0x42:  # B

@@ -374,16 +374,11 @@ class Writer:
             number = value
             self.u8(0x49)  # I
             self.u32(number & 0xFFFF_FFFF)
-        elif -0x8000_0000_0000_0000 <= value <= 0x7FFF_FFFF_FFFF_FFFF:
-            number = value
+        else:
+            # There is no unsigned type: RabbitMQ and all its clients read what could be one ('L') as signed.
+            number = ranged(value, -0x8000_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF)
             self.u8(0x6C)  # l
             self.u64(number & 0xFFFF_FFFF_FFFF_FFFF)
-        else:
-            ranged(value, -0x8000_0000_0000_0000, 0xFFFF_FFFF_FFFF_FFFF)
-            # RabbitMQ hands it through, but reads it as signed: headers that it writes anew (dead
-            # letters) come out negative. Still the only type that such a number has.
-            self.u8(0x4C)  # L
-            self.u64(value)
 
     def _decimal(self, value: Decimal) -> None:
         sign, digits, exponent = value.as_tuple()

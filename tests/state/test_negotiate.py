@@ -33,6 +33,29 @@ def test_frame_max_below_the_minimum_is_refused(ours: int, theirs: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ('product', 'version', 'numbers', 'least'),
+    [
+        ('RabbitMQ', '3.10.8', (3, 10), 4096),
+        ('RabbitMQ', '4.0.9', (4, 0), 4096),
+        ('RabbitMQ', '4.1.0', (4, 1), 8192),
+        ('RabbitMQ', '4.3.0-rc.1', (4, 3), 8192),
+        ('RabbitMQ', '10.0', (10, 0), 8192),
+        ('RabbitMQ', 'unknown', (), 4096),
+        ('RabbitMQ', None, (), 4096),
+        ('Another', '4.3.0', (), 4096),
+        (None, None, (), 4096),
+    ],
+)
+def test_what_the_servers_version_says_of_frames(product: Any, version: Any, numbers: Any, least: int) -> None:
+    properties = {'product': product, 'version': version}
+    assert negotiate.rabbitmq_version(properties) == numbers
+    assert negotiate.smallest_frame(properties) == least
+    with pytest.raises(exceptions.NotAllowed, match=f'{least - 1} is below the minimum of {least}'):
+        negotiate.frame_max(least - 1, 131072, least)
+    assert negotiate.frame_max(least, 131072, least) == least
+
+
+@pytest.mark.parametrize(
     ('ours', 'theirs', 'agreed'),
     [
         (None, 60, 60),

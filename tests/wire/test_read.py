@@ -19,6 +19,8 @@ _READ_ONLY = [
     (65534, '75fffe'),
     (2**32 - 1, '69ffffffff'),
     (-1, '6cffffffffffffffff'),
+    (-1, '4cffffffffffffffff'),  # py-amqp's way of writing large numbers
+    (2**63 - 1, '4c7fffffffffffffff'),
     (1.5, '663fc00000'),
     (True, '7402'),
     (b'\xff', '5300000001ff'),

@@ -153,7 +153,7 @@ def test_encoding(source: Any, compiled: Any) -> None:
 def test_what_is_written_reads_back(wire: Any) -> None:
     chance = random.Random(6)
     for _ in range(COUNT // 10):
-        table = {'k': chance.randint(-(2**63), 2**64 - 1), 's': chance.choice(('', 'ü', 'x' * 999)), 'n': [None, {}]}
+        table = {'k': chance.randint(-(2**63), 2**63 - 1), 's': chance.choice(('', 'ü', 'x' * 999)), 'n': [None, {}]}
         data = wire.dumps('F', [table])
         assert wire.loads('F', data) == ([table], len(data))
 

@@ -111,6 +111,7 @@ REFUSED: list[tuple[str, Any, str]] = [
     ('f', 1e300, '32-bit float'),
     ('z', 0, "letter 'z'"),
     ('F', {'k': 2**64}, r"0\['k'\]: integer"),
+    ('F', {'k': 2**63}, r"0\['k'\]: integer 9223372036854775808 is outside"),
     ('F', {'k': -(2**63) - 1}, r"\['k'\]: integer"),
     ('F', {'k': float('nan')}, r"\['k'\]: nan"),
     ('F', {'k': float('-inf')}, r"\['k'\]: -inf"),
