@@ -20,6 +20,7 @@ from .about import VERSION, __version__, version_info, version_info_t
 from .basic_message import Message
 from .channel import Channel
 from .connection import Connection, connect
+from .consumer import Consumer
 from .drop_in import install_as_amqp
 from .exceptions import (
     AccessRefused,
@@ -30,6 +31,7 @@ from .exceptions import (
     ConnectionError,
     ConnectionForced,
     ConsumerCancelled,
+    ConsumerTimeout,
     ContentTooLarge,
     EncodeError,
     FrameError,
@@ -48,10 +50,18 @@ from .exceptions import (
     RecoverableConnectionError,
     ResourceError,
     ResourceLocked,
+    Returned,
+    RPCError,
     UnexpectedFrame,
+    WrongThread,
     error_for_code,
 )
+from .intake import Deliveries
+from .pool import Pool
 from .promises import promise
+from .receipt import Receipt
+from .rpc import RPCClient
+from .rpc_server import RPCServer
 
 __all__ = (
     'VERSION',
@@ -64,8 +74,11 @@ __all__ = (
     'Connection',
     'ConnectionError',
     'ConnectionForced',
+    'Consumer',
     'ConsumerCancelled',
+    'ConsumerTimeout',
     'ContentTooLarge',
+    'Deliveries',
     'EncodeError',
     'FrameError',
     'FrameSyntaxError',
@@ -79,12 +92,19 @@ __all__ = (
     'NoConsumers',
     'NotAllowed',
     'NotFound',
+    'Pool',
     'PreconditionFailed',
+    'RPCClient',
+    'RPCError',
+    'RPCServer',
+    'Receipt',
     'RecoverableChannelError',
     'RecoverableConnectionError',
     'ResourceError',
     'ResourceLocked',
+    'Returned',
     'UnexpectedFrame',
+    'WrongThread',
     '__version__',
     'connect',
     'error_for_code',

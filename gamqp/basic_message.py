@@ -67,5 +67,5 @@ class Message(Content):
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
         if self.channel.incarnation == self.incarnation:
             return False
-        self.channel.stale_settlements += 1
+        self.channel.note_stale()
         return True

@@ -25,6 +25,9 @@ class Caller:
     """Sends methods on one channel number and waits for their replies."""
 
     channel_id: int
+    #: Whether it is just being asked: what is expected and what was sent do not agree for a moment.
+    asking = False
+
     _replies: Replies
 
     def _root(self) -> Any:
@@ -70,6 +73,7 @@ class Caller:
         """Register and send, unchecked and without a switch: also for the reader's own questions."""
         root = self._root()
         frames = encode_method(self.channel_id, sig, args, root.frame_max)
+        self.asking = True
         try:
             self._replies.expect(expected)
             root.link.writer.send(frames)
@@ -78,10 +82,16 @@ class Caller:
             # question and expectation still go together.
             root.link.lose(exc)
             raise
+        finally:
+            self.asking = False
 
     def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, **how: Any) -> Any:
         """``_call``, or ``_send`` where the caller set the method's nowait bit."""
         return self._send(sig, args) if nowait else self._call(sig, args, **how)
+
+    def await_reply(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
+        """Wait for what ``_ask`` has asked. Switches greenlets."""
+        return self._await(expected, sig, timeout)
 
     def _await(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
         root = self._root()

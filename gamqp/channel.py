@@ -14,26 +14,28 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 from . import exceptions
-from .methods.consume import ConsumeMethods
 from .methods.exchange import ExchangeMethods, VDeprecationWarning
 from .methods.publish import PublishMethods
 from .methods.queue import QueueMethods
+from .methods.subscribe import SubscribeMethods
 from .methods.tx import TxMethods
-from .protocol import basic_return_t
+from .reuse import Reusable
 from .state import lifecycle
 from .state.consumers import Consumers, NoAckTags
-from .state.hints import add_hint
+from .state.hints import add_hint, name_consumer
 from .state.lifecycle import Lifecycle, Reason
 from .state.notices import Notices, Returned
 from .state.replies import Expected, Replies
-from .wire import encode_method, encode_reject
+from .state.unsettled import Unsettled
+from .telling import Handlers, Telling
+from .wire import encode_ack, encode_method, encode_nack, encode_reject
 from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Channel', 'VDeprecationWarning')
 
 
-class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxMethods):
+class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable):
     """Made by ``Connection.channel()``. Any number of greenlets may use it at the same time.
 
     connection: the Connection. channel_id: None takes a free number. auto_decode:
@@ -59,14 +61,20 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         self.on_open = on_open
         self.incarnation = 0  # how often it was reopened: delivery tags begin anew each time
         self.stale_settlements = 0  # acks and the like that came too late for their incarnation
+        self.outstanding_limit = connection.outstanding_limit
         self.active = True  # False while the broker asks us by channel.flow not to publish
-        self.events: defaultdict[str, Any] = defaultdict(_Handlers)
+        self.events: defaultdict[str, Any] = defaultdict(Handlers)
         self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
         self._writer = connection.link.writer
+        self._pulse = connection.link.pulse
         self._life = Lifecycle()
         self._replies = Replies()
         self._consumers = Consumers()
+        self._unsettled = Unsettled()
         self._confirms = None
+        self._confirm_room = None
+        self._counts = connection.counts
+        self._thread = connection.thread
         self._usable = False  # open, and no error waits to be raised
         self._unraised: Reason | None = None
         self._notices = Notices()
@@ -118,15 +126,15 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         """
         return NoAckTags(self._consumers)
 
-    @property
-    def returned_messages(self) -> Returned:
-        """Messages that came back and that no ``basic_return`` handler took, as basic_return_t; the latest 100.
+    def note_stale(self) -> None:
+        """A delivery was to be settled that this channel knows no more."""
+        self.stale_settlements += 1
+        self._counts.stale_settlements += 1
 
-        ``get()`` takes the oldest and raises queue.Empty when there is none; it never waits.
-        """
-        if self._returned is None:
-            self._returned = Returned()
-        return self._returned
+    @property
+    def unconfirmed(self) -> int:
+        """Publishes whose confirm has not come yet."""
+        return len(self._confirms or ())
 
     def open(self) -> None:
         """Open the channel; ``Connection.channel`` has done so. Switches greenlets.
@@ -134,6 +142,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         Raises the connection's error, or TimeoutError. A caller that is killed
         meanwhile leaves no channel behind.
         """
+        self._connection.check_thread()
         if self._life.state in (lifecycle.OPENING, lifecycle.OPEN):
             return  # what is sent while it is being reopened stands behind channel.open
         if self._life.state != lifecycle.NEW:
@@ -161,7 +170,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         Waits for the broker's consent, at most the connection's rpc_timeout
         (TimeoutError; the channel is unusable all the same). Switches greenlets.
         """
-        if self._life.state == lifecycle.OPEN:
+        self._connection.check_thread()
+        if self.was_opened:  # one that is being reopened too: its close goes out behind the open
             self._begin_close(reply_code, reply_text, method_sig, wait=True)
 
     def _begin_close(self, code: int, text: str, method_sig: tuple[int, int], wait: bool) -> None:
@@ -172,6 +182,8 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         self._unraised = None
         for consumer in self._consumers.values():
             consumer.discard = True
+            if consumer.intake is not None:
+                consumer.intake.withdraw()
         self._connection.forget_deliveries(self)
         self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait)
 
@@ -185,6 +197,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
 
     def collect(self) -> None:
         """Forget everything without talking to the broker. Does not switch."""
+        self._connection.check_thread()
         self._end(self._closed_reason())
 
     def _end(self, reason: Reason) -> None:
@@ -200,12 +213,24 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
 
     def _drop(self, reason: Reason) -> int:
         """What the broker knows no more: consumers, confirms, replies. Returns how many callers were told."""
+        told = 0
+        for consumer in self._consumers.values():
+            if consumer.intake is not None:
+                told += consumer.intake.finish(reason)
         self._consumers.clear()
+        self._unsettled.clear()
+        self._prefetch_sent = None
+        self._prefetch_wanted = 0
         self._connection.forget_deliveries(self)
-        told = self._replies.fail_all(reason.make_error)
+        told += self._replies.fail_all(reason.make_error)
         if self._confirms is not None:
+            self._counts.lost += len(self._confirms)
+            if self._confirms or self._confirms.refused:
+                self._unconfirmed = reason
             told += self._confirms.fail_all(reason.make_error)
             self._confirms = None
+        if self._confirm_room is not None:
+            self._confirm_room.wake_all()
         return told
 
     def on_connection_end(self, reason: Reason) -> None:
@@ -217,6 +242,7 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         return self._connection
 
     def _check(self, sig: tuple[int, int]) -> None:
+        self._connection.check_thread()
         if self._usable:
             return
         unraised, self._unraised = self._unraised, None
@@ -244,34 +270,68 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         if self.incarnation:
             message.incarnation = self.incarnation
         message.auto_decode = self.auto_decode
+        if message.redelivered:
+            self._counts.redelivered += 1
         consumer = self._consumers.get(message.consumer_tag)
         if consumer is not None and not consumer.discard:
-            if consumer.callback is not None:
+            if not consumer.no_ack:
+                self._unsettled[message.delivery_tag] = (consumer.tag, self._pulse.heard_at)
+            if consumer.intake is not None:
+                consumer.intake.put(message)
+            elif consumer.callback is not None:
                 self._connection.on_delivery(consumer, message)
         elif message.method == Basic.Deliver:
-            self._on_unwanted(consumer, message)
+            if consumer is None or not consumer.no_ack:
+                self.give_back(message, consumer is not None and consumer.of_stream)
         elif message.method == Basic.Return:
             self._on_return(message)
         else:
             self.on_reply(message.method, message)
 
-    def _on_unwanted(self, consumer: Any, message: Any) -> None:
-        if self._life.state == lifecycle.OPEN and not (consumer is not None and consumer.no_ack):
-            self._writer.send(encode_reject(self.channel_id, message.delivery_tag, True))
+    def give_back(self, message: Any, of_stream: bool = False) -> None:
+        """Have the broker queue a message again that the program has not seen. Does not switch, raises nothing.
+
+        By nack where there is one: quorum queues count each reject against the message.
+        of_stream: the consumer said that its queue is a stream. Streams keep what they
+        have and RabbitMQ 4 ends the connection over a nack: there it is an ack, which
+        asks for more and no more than that.
+        """
+        self.give_back_tag(message.delivery_tag, message.incarnation, has_stream_offset(message), of_stream)
+
+    def give_back_tag(self, tag: int, incarnation: int, numbered: bool, of_stream: bool) -> None:
+        """``give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""
+        if self._life.state != lifecycle.OPEN or incarnation != self.incarnation:
+            return
+        number = self.channel_id
+        if numbered:
+            if not of_stream:
+                return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
+            encoded = encode_ack(number, tag, False)
+        elif self._connection.server_capabilities.get('basic.nack'):
+            encoded = encode_nack(number, tag, False, True)
+        else:
+            encoded = encode_reject(number, tag, True)
+        self._unsettled.settle(tag, False)
+        self._counts.given_back += 1
+        self._writer.send(encoded)
+
+    def awaits_settlement(self, message: Any) -> bool:
+        """Whether this delivery can still be acked, nacked or rejected."""
+        return self._usable and message.incarnation == self.incarnation and message.delivery_tag in self._unsettled
 
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         """The broker closed the channel: say so to whom it concerns, and open it again."""
-        sig = (class_id, method_id)
-        reason = Reason(add_hint(exceptions.error_for_code(code, text, sig, exceptions.ChannelError)))
+        error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ChannelError)
+        reason = Reason(name_consumer(add_hint(error), self._unsettled.oldest()))
         if self._life.state == lifecycle.CLOSING:
             # Both sides closed at once. RabbitMQ answers our own close late, or never, when
             # it gets our close-ok first: so that one has to wait until the answer is here.
             self._owes_close_ok = True
             self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
             return
+        self._usable = False  # from here on nothing must be sent before channel.open
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         self._connection.report('channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason))
-        self._usable = False
         if not self._drop(reason):
             self._unraised = reason
             self._flag()
@@ -299,81 +359,15 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
             self._writer.send(encode_method(self.channel_id, Basic.CancelOk, (consumer_tag,)))
         if consumer is None:
             return
+        if consumer.intake is not None:
+            self._stop_taking(consumer)  # a classic queue leaves them with the channel, whose time runs out then
+            consumer.intake.finish(Reason(exceptions.ConsumerCancelled(consumer_tag, Basic.Cancel)))
+            return
         if consumer.on_cancel is not None:
             self._notices.add_error(functools.partial(consumer.on_cancel, consumer_tag))
         else:
             self._notices.add_error(Reason(exceptions.ConsumerCancelled(consumer_tag, Basic.Cancel)).throw)
         self._flag()
-
-    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        if self._confirms is not None:
-            self._confirms.settle(delivery_tag, multiple, True)
-        self._notify('basic_ack', delivery_tag, multiple)
-
-    def _on_nack(self, delivery_tag: int, multiple: bool, requeue: bool) -> None:
-        if self._confirms is not None:
-            self._confirms.settle(delivery_tag, multiple, False)
-        self._notify('basic_nack', delivery_tag, multiple)
-
-    def _on_return(self, message: Any) -> None:
-        info = message.delivery_info
-        error = Reason(
-            exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)
-        )
-        if not self._notify('basic_return', error.make_error(), info['exchange'], info['routing_key'], message):
-            self.returned_messages.put(basic_return_t(**info, message=message))
-            self._notices.add_error(error.throw)
-            self._flag()
-
-    # -- notices: what the program is told, in a greenlet of its own -----------------------
-
-    def _notify(self, event: str, *args: Any) -> bool:
-        """Queue a call of every handler of *event*. Returns whether there is one."""
-        handlers = self.events.get(event)
-        if not handlers:
-            return False
-        for handler in list(handlers):
-            self._notices.add_call(functools.partial(handler, *args))
-        self._flag()
-        return True
-
-    def _flag(self) -> None:
-        """Have drain_events come here, once for all that is waiting."""
-        if not self._notices.flagged:
-            self._notices.flagged = True
-            self._connection.on_notice(self._attend)
-
-    def _attend(self) -> bool:
-        """drain_events has come. One error at a time: the others wait for its next call.
-
-        Returns whether there was anything to do.
-        """
-        notices = self._notices
-        notices.flagged = False
-        did = bool(notices.calls) and not self._noticing
-        try:
-            self.run_handlers()
-            if self._unraised is not None:
-                self._check(ChannelSpec.Close)
-            if notices.errors:
-                did = True
-                notices.errors.pop(0)()
-        finally:
-            if notices:
-                self._flag()
-        return did
-
-    def run_handlers(self) -> None:
-        """Call the event handlers that are due, never one inside another. Whatever they raise comes out."""
-        calls = self._notices.calls
-        if self._noticing:
-            return
-        self._noticing = True
-        try:
-            while calls:
-                calls.pop(0)()
-        finally:
-            self._noticing = False
 
     def flow(self, active: bool) -> None:
         """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
@@ -384,12 +378,14 @@ class Channel(ExchangeMethods, QueueMethods, ConsumeMethods, PublishMethods, TxM
         ChannelSpec.CloseOk: _on_closed,
         ChannelSpec.Flow: _on_flow,
         Basic.Cancel: _on_cancel,
-        Basic.Ack: _on_ack,
-        Basic.Nack: _on_nack,
+        Basic.Ack: Telling._on_ack,
+        Basic.Nack: Telling._on_nack,
     }
 
 
-class _Handlers(set[Any]):
-    """The handlers of one event. A set, as in py-amqp, that older code may also ``append`` to."""
-
-    append = set.add
+def has_stream_offset(message: Any) -> bool:
+    """Whether a stream has numbered this message."""
+    try:
+        return 'x-stream-offset' in message.headers
+    except exceptions.AMQPError:
+        return False  # whatever these bytes are

@@ -12,14 +12,14 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from . import exceptions, green, handshake, sasl
+from . import draining, exceptions, green, handshake, sasl, stats
 from .about import __version__
 from .basic_message import Message
 from .channel import Channel
-from .inbound import BLOCKED_POLICIES
 from .io import goodbye
 from .io.link import Link
 from .liveness import Liveness
+from .pacing import BLOCKED_POLICIES
 from .state import lifecycle, uri
 from .state.budget import Budget
 from .state.ids import ChannelIds
@@ -41,10 +41,18 @@ FRAME_MAX = 131072  # RabbitMQ's own default, and its advice is to leave it
 CHANNEL_MAX = 2047  # likewise
 MAX_INBOUND_BODY = 512 * 1024 * 1024  # no RabbitMQ can be told to send more
 
-# Undelivered messages above which we stop reading: bytes, because memory is
-# what runs out, and a count, because a small message costs about 1 kB of objects.
+# Undelivered messages above which we stop reading: bytes of memory, because that is
+# what runs out, and a count, because each message takes time to handle, too.
 MAX_UNDELIVERED_BYTES = 32 * 1024 * 1024
 MAX_UNDELIVERED_MESSAGES = 20_000
+
+
+# Publishes of one channel that may be without their confirm: enough to keep a broker on a
+# fast network busy, few enough to be kept in memory, and to be looked at when one is lost.
+OUTSTANDING_LIMIT = 1000
+
+
+METRICS_INTERVAL = 15.0  # seconds, what collectors of metrics usually ask for
 
 
 class Connection(Liveness):
@@ -78,8 +86,21 @@ class Connection(Liveness):
     (None: rpc_timeout) and then raise Blocked, 'raise' Blocked at once, or 'pass':
     send it, and let the broker leave it unread. max_inbound_body:
     largest message accepted, in bytes. max_undelivered_bytes,
-    max_undelivered_messages: how much may wait here for drain_events before
-    reading stops. Other keywords are ignored, because kombu passes its own.
+    max_undelivered_messages: how much memory messages may take that wait here for
+    drain_events, iterators and handlers, and how many may wait, before reading stops.
+    spool: a connection that waits for a reply has to be read on, and what it gets too
+    much then goes to an unlinked file in the directory for temporary files (TMPDIR),
+    bodies unencrypted; False to keep it in memory. outstanding_limit: publishes of one channel that
+    may be without their confirm before Channel.publish waits, 0 for no limit.
+    metrics: called with ``stats()`` every metrics_interval seconds (15) and once at
+    the end, in a greenlet of its own; while a call of it lasts there is no other.
+    heartbeat_thread: have a thread of the operating system send heartbeats while
+    something keeps the hub from it (code that computes or calls C, but lets other
+    threads run), and tell in the log what that was. Other keywords are ignored,
+    because kombu passes its own.
+
+    It belongs to the thread that connects it; in any other one its methods raise
+    WrongThread before anything has changed, except ``run_in_hub``.
     """
 
     Channel: type[Channel] = Channel
@@ -138,10 +159,17 @@ class Connection(Liveness):
         max_inbound_body: int = MAX_INBOUND_BODY,
         max_undelivered_bytes: int = MAX_UNDELIVERED_BYTES,
         max_undelivered_messages: int = MAX_UNDELIVERED_MESSAGES,
+        spool: bool = True,
+        outstanding_limit: int = OUTSTANDING_LIMIT,
+        metrics: Callable[[dict[str, Any]], Any] | None = None,
+        metrics_interval: float = METRICS_INTERVAL,
+        heartbeat_thread: bool = False,
         **ignored: Any,
     ) -> None:
         if blocked_policy not in BLOCKED_POLICIES:
             raise ValueError(f'blocked_policy: one of {", ".join(BLOCKED_POLICIES)}, not {blocked_policy!r}')
+        if metrics is not None and not metrics_interval > 0:
+            raise ValueError(f'metrics_interval: more than 0 seconds, not {metrics_interval!r}')
         if ssl:
             check_options(ssl)
         super().__init__(Budget(max_undelivered_messages, max_undelivered_bytes))
@@ -171,6 +199,11 @@ class Connection(Liveness):
         self.blocked_policy = blocked_policy
         self.blocked_timeout = blocked_timeout
         self.max_inbound_body = max_inbound_body
+        self.spool = spool
+        self.outstanding_limit = outstanding_limit
+        self.metrics = metrics
+        self.metrics_interval = metrics_interval
+        self.heartbeat_thread = heartbeat_thread
 
         # Told by the broker when we connect.
         self.version_major = self.version_minor = 0
@@ -210,6 +243,8 @@ class Connection(Liveness):
         TimeoutError), AccessRefused (credentials), NotAllowed (virtual host) and
         other ConnectionErrors. After an error nothing is left open.
         """
+        if self._life.state not in (lifecycle.NEW, lifecycle.CLOSED):
+            self.check_thread()
         if not self.connected:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
@@ -226,11 +261,15 @@ class Connection(Liveness):
             transport.connect(deadline)
             self.check_opening(attempt)
             decoder = Decoder(Message, FRAME_MAX, self.max_inbound_body)
-            self.link = Link(self.green, transport, decoder, self, self.write_timeout)
+            self.link = Link(self.green, transport, decoder, self, self.counts, self.write_timeout)
             self.link.start_reading()
             handshake.run(self, deadline)
             self.check_opening(attempt)
             self._life.move('opened')
+            self.counts.opened += 1
+            stats.tell_observers(self)
+            if self.metrics is not None:
+                self._pump = stats.Pump(self, self.metrics_interval)
         except BaseException as exc:
             transport.close()
             self.give_up(attempt, exc)
@@ -241,6 +280,7 @@ class Connection(Liveness):
             self.host,
             self.connect_timeout,
             self.ssl,
+            self.heartbeat_thread,
             read_timeout=self.read_timeout,
             write_timeout=self.write_timeout,
             socket_settings=self.socket_settings,
@@ -258,6 +298,9 @@ class Connection(Liveness):
         something gets RecoverableConnectionError. Switches greenlets.
         """
         state = self._life.state
+        if state in (lifecycle.NEW, lifecycle.CLOSED):
+            return
+        self.check_thread()
         if state == lifecycle.CLOSING:
             return
         reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
@@ -275,8 +318,32 @@ class Connection(Liveness):
         finally:
             self.end(reason)
 
+    def drain(self, timeout: float | None = None) -> bool:
+        """End gracefully: take no more messages, finish those that were begun, then close. Switches greenlets.
+
+        Cancels all consumers; what no handler, loop or callback has begun goes back
+        to its queue, what came with no_ack is still handed out. Waits for running
+        handlers, for loops over ``Channel.consume`` to ask for their next message and
+        for callbacks inside drain_events, sends their acks, waits for outstanding
+        confirms, and closes. Called in one of these, it waits for the others.
+        Heartbeats go on until the end. timeout: total seconds for all but the close,
+        None for as long as it takes. Returns whether everything was finished; the
+        connection is closed in any case. Raises why the connection ended, if it was
+        lost before. Interrupted, it leaves the connection open, without consumers.
+        """
+        self.check_open()
+        finished = draining.drain(self, green.Deadline(timeout))
+        self.close()
+        return finished
+
+    def stats(self) -> dict[str, Any]:
+        """Counters and gauges of this connection as a new dict, see ``gamqp.stats``. In any thread; does not switch."""
+        return stats.collect(self)
+
     def collect(self) -> None:
         """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
+        if self._life.state != lifecycle.CLOSED:
+            self.check_thread()
         self.end(Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True))
 
     @property
@@ -325,6 +392,7 @@ class Connection(Liveness):
         (TimeoutError) when nothing came, a ChannelError that belongs to no other
         caller, ConsumerCancelled, and why the connection ended. Switches greenlets.
         """
+        self.check_thread()
         if self.long_without_breath():
             self.breathe()
         if self._events and self.run_event():

@@ -16,6 +16,7 @@ What must not enter: I/O, state, or any decision when to raise. ::
          +- RecoverableChannelError         ContentTooLarge, NoConsumers, ResourceLocked
          +- IrrecoverableChannelError       AccessRefused, NotFound, PreconditionFailed
     MessageNacked                    the broker refused one message, nothing is closed
+    RPCError                         the handler of an RPC server failed, nothing is closed
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ __all__ = (
     'ConnectionError',
     'ConnectionForced',
     'ConsumerCancelled',
+    'ConsumerTimeout',
     'ContentTooLarge',
     'EncodeError',
     'FrameError',
@@ -48,11 +50,14 @@ __all__ = (
     'NotAllowed',
     'NotFound',
     'PreconditionFailed',
+    'RPCError',
     'RecoverableChannelError',
     'RecoverableConnectionError',
     'ResourceError',
     'ResourceLocked',
+    'Returned',
     'UnexpectedFrame',
+    'WrongThread',
     'error_for_code',
 )
 
@@ -63,6 +68,30 @@ class AMQPDeprecationWarning(UserWarning):
 
 class MessageNacked(Exception):
     """The broker answered a publish with ``basic.nack``: it did not take the message."""
+
+
+class RPCError(Exception):
+    """The handler of an RPC server failed on a request; nothing is closed.
+
+    text: the error's text. error_type: the name of its class, '' if the server does
+    not tell. reply: the Message that told it.
+    """
+
+    def __init__(self, text: str, error_type: str = '', reply: Any = None) -> None:
+        super().__init__(text, error_type, reply)
+        self.text = text
+        self.error_type = error_type
+        self.reply = reply
+
+    def __str__(self) -> str:
+        return f'{self.error_type}: {self.text}' if self.error_type else self.text
+
+
+class WrongThread(RuntimeError):
+    """A connection was used in another thread than the one it was connected in; nothing has changed.
+
+    ``Connection.run_in_hub`` is the way in for other threads.
+    """
 
 
 class AMQPError(Exception):
@@ -117,6 +146,16 @@ class ConnectionError(AMQPError):
 
 class ChannelError(AMQPError):
     """The broker closed the channel; the connection lives on."""
+
+
+class Returned(ChannelError):
+    """312: a message published with mandatory=True came back, because no queue takes it.
+
+    returned: the Message as it came back.
+    """
+
+    code = 312
+    returned: Any = None
 
 
 class RecoverableChannelError(ChannelError):
@@ -191,6 +230,16 @@ class PreconditionFailed(IrrecoverableChannelError):
     code = 406
 
 
+class ConsumerTimeout(PreconditionFailed):
+    """A delivery was not settled within the broker's consumer_timeout, and the broker closed the channel.
+
+    consumer_tag, delivery_tag: of the delivery that had waited longest ('' and None if we know of none).
+    """
+
+    consumer_tag = ''
+    delivery_tag: int | None = None
+
+
 class FrameError(IrrecoverableConnectionError):
     """501: bytes arrived that are no AMQP frame."""
 
@@ -257,6 +306,7 @@ ERROR_MAP: dict[int, type[AMQPError]] = {
     error.code: error
     for error in (
         ContentTooLarge,
+        Returned,
         NoConsumers,
         ConnectionForced,
         InvalidPath,

@@ -10,79 +10,88 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from . import exceptions, green
+from . import exceptions, green, tracing
+from .backlog import Backlog
 from .calls import Caller
+from .green.native import get_ident
 from .io.link import Link
+from .pacing import Pacing
 from .state import lifecycle
 from .state.budget import Budget
 from .state.consumers import Consumer
+from .state.counts import Counts
 from .state.hints import add_hint
 from .state.ids import ChannelIds
 from .state.lifecycle import Lifecycle, Reason
 from .state.replies import Expected, Replies
-from .wire import encode_method, encode_reject
+from .threads import HubBound
+from .wire import encode_method
 from .wire.spec import Channel as ChannelSpec
 from .wire.spec import Connection as Spec
 
-__all__ = ('BLOCKED_POLICIES', 'Inbound')
+__all__ = ('Inbound',)
 
 logger = logging.getLogger('gamqp.connection')
 
-# How long drain_events and publish may go on without giving the hub a turn, in
-# seconds, and after how many messages or bytes it is worth to look at the clock.
-BREATH = 0.01
-EVENTS_PER_LOOK = 32
-BYTES_PER_LOOK = 64 * 1024
-
-# What a publish does while the broker takes no messages.
-BLOCKED_POLICIES = ('wait', 'raise', 'pass')
+# Seconds between two warnings that the budget is spent.
+COMPLAIN_EVERY = 60.0
 
 # Seconds that drain_events(timeout=0) waits for input that is known to be there.
 POLL = 0.01
 
 
-class Inbound(Caller):
+class Inbound(Pacing, HubBound, Caller):
     """The receiving half of a connection, and channel 0."""
 
+    #: A Tracing, or None; set by ``tracing.install``.
+    tracing: Any = None
+
     channel_ids: ChannelIds
+    max_inbound_body: int
     rpc_timeout: float
-    blocked_policy: str
-    blocked_timeout: float | None
-    on_blocked: Callable[[str], Any] | None
-    on_unblocked: Callable[[], Any] | None
 
     def __init__(self, budget: Budget) -> None:
+        super().__init__()
         self.green: Any = None
         self.link: Any = None
         self.channel_id = 0
         self.channels: dict[int, Any] = {}
-        self.blocked_reason: str | None = None
         self._life = Lifecycle()
         self._replies = Replies()
-        self._budget = budget
+        self.budget = budget  # of the present link
+        self.spool = True  # whether what goes beyond the budget may go to disk
+        self.spool_failed = False  # once, and it was told
+        self.backlog: Backlog | None = None  # what is there
+        self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
+        self.counts = Counts()
+        self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
+        self.draining = False
+        self.handlers_running = 0  # callbacks inside drain_events
+        self._quiet: Any = None  # who waits for handlers to finish
         self._events: deque[tuple[Consumer | None, Any]] = deque()  # (None, call) is a notice
         self._drainers: Any = None
-        self._unblocked: Any = None
+        self._may_complain_at = 0.0
+        self._pump: Any = None  # what calls the metrics hook
         self._waits = 0  # greenlets that wait for a reply or a confirm
         self._attempt: object = None
-        self._looked_at = 0.0
-        self._until_look = EVENTS_PER_LOOK
-        self._unlooked = 0
 
     # -- opening -----------------------------------------------------------------------
 
     def begin(self, backend: ModuleType) -> object:
         """Everything new for a new socket. Returns what tells this attempt from a later one."""
         self._life.move('open')
+        self.bind_to_thread(backend)
         self.green = backend
         self.link = None
+        self.draining = self.crowded = False
         self._drainers = green.Gate(backend)
         self._unblocked = green.Gate(backend)
+        self._quiet = green.Gate(backend)
         self._attempt = object()
         return self._attempt
 
@@ -109,6 +118,7 @@ class Inbound(Caller):
 
     def check_open(self) -> None:
         """Raise why the connection cannot be used, if it cannot. Does not switch."""
+        self.check_thread()
         if self._life.state != lifecycle.OPEN:
             raise self._life.error_maker(f'the connection is {self._life.state}')()
 
@@ -120,6 +130,7 @@ class Inbound(Caller):
 
     def wait_begins(self) -> None:
         """Somebody waits for a reply: read on, even if the budget is spent."""
+        self.check_thread()
         self._waits += 1
         if not self.link.listening:
             self.link.resume()
@@ -132,8 +143,11 @@ class Inbound(Caller):
     def on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
         channels = self.channels
+        backlog = self._backlog_for_more() if self.backlog is None and self.budget.overspent else self.backlog
+        methods = 0
         for event in events:
             if type(event) is tuple:
+                methods += 1
                 channel_id, sig, args = event
                 if not channel_id:
                     self._on_own_method(sig, args)
@@ -144,15 +158,21 @@ class Inbound(Caller):
                     self.link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
             else:
                 channel = channels.get(event.channel_id)
-                if channel is not None:
+                if channel is not None and (backlog is None or not backlog.put(channel, event)):
                     channel.on_content(event)
             if self.link.reason is not None:
                 break
-        if self._drainers and self._events:
-            self._drainers.wake(len(self._events))
+        self.counts.delivered += len(events) - methods
+        self.wake_drainers()
+
+    def _backlog_for_more(self) -> Backlog | None:
+        if self.spool:
+            self.crowded = True
+            self.backlog = Backlog(self)
+        return self.backlog
 
     def on_delivery(self, consumer: Consumer, message: Any) -> None:
-        self._budget.take(message.size)
+        self.budget.take(message.size)
         self._events.append((consumer, message))
 
     def on_notice(self, notice: Callable[[], bool]) -> None:
@@ -173,7 +193,54 @@ class Inbound(Caller):
             self.green.spawn(logger.warning, text, *args)
 
     def must_pause(self) -> bool:
-        return self._budget.spent and not self._waits
+        if self._waits or not (self.budget.spent or self.backlog is not None):
+            return False
+        self.crowded = True
+        now = time.monotonic()
+        if now >= self._may_complain_at:
+            self._may_complain_at = now + COMPLAIN_EVERY
+            self._name_hoarder()
+        return True
+
+    def freed(self) -> None:
+        """There is more room: for what is on disk first, and for the socket when that is empty. Does not switch."""
+        if self.budget.relaxed:
+            if self.backlog is not None:
+                self.backlog.come_back()
+            else:
+                self.crowded = False
+                self.link.widen()
+                self.link.resume()
+
+    def _name_hoarder(self) -> None:
+        """Tell whose messages fill the budget. Looks at each of them, so not too often."""
+        held = Counter(item.channel_id for consumer, item in self._events if consumer is not None)
+        tags = Counter((item.channel_id, consumer.tag) for consumer, item in self._events if consumer is not None)
+        for number, channel in self.channels.items():
+            for intake in channel.intakes():
+                held[number] += len(intake.messages or ())
+                tags[number, intake.tag] += len(intake.messages or ())
+        backlog = self.backlog
+        for number, tag, count in () if backlog is None else backlog.holders():
+            held[number] += count
+            tags[number, tag] += count
+        if not held:
+            return
+        number, count = held.most_common(1)[0]
+        (_, tag), most = max(tags.items(), key=lambda one: (one[0][0] == number, one[1]))
+        self.report(
+            '%s reads no more until messages are handled: %s of %s undelivered messages (%s bytes in all, and %s '
+            'in temporary files) are of channel %s, %s of them of consumer %r. A lower prefetch, acks or more '
+            'handlers help',
+            repr(self),
+            count,
+            self.budget.messages + (0 if backlog is None else backlog.messages),
+            self.budget.bytes,
+            0 if backlog is None else backlog.bytes,
+            number,
+            most,
+            tag,
+        )
 
     def _on_own_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
         if sig == Spec.Close:
@@ -190,23 +257,6 @@ class Inbound(Caller):
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
         self.link.lose(add_hint(error))
 
-    def _on_blocked(self, reason: str) -> None:
-        self.blocked_reason = reason
-        self.report('%s: the broker takes no messages: %s', repr(self), reason)
-        if self.on_blocked is not None:
-            self.green.spawn(self.on_blocked, reason)
-
-    def _on_unblocked(self) -> None:
-        self.blocked_reason = None
-        self._unblocked.wake_all()
-        if self.on_unblocked is not None:
-            self.green.spawn(self.on_unblocked)
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the broker takes no messages at present (a resource alarm)."""
-        return self.blocked_reason is not None
-
     # -- the end -------------------------------------------------------------------------
 
     def on_link_end(self, link: Link, reason: Reason) -> None:
@@ -219,14 +269,20 @@ class Inbound(Caller):
             return
         if self.link is not None:
             self.link.end(reason)
+        if self._pump is not None:
+            self._pump.stop()
+            self._pump = None
+        if self.backlog is not None:
+            self.backlog.close()
         self._events.clear()
-        self._budget.clear()
         self._replies.fail_all(reason.make_error)
         for channel in list(self.channels.values()):
             channel.on_connection_end(reason)
         self.channels.clear()
-        self.blocked_reason = None
-        for gate in (self._unblocked, self._drainers):
+        # A new one: what was received with no_ack may still be handed out, and goes by the old one.
+        self.budget = Budget(self.budget.max_messages, self.budget.max_bytes)
+        self._end_blockage()
+        for gate in (self._unblocked, self._drainers, self._quiet):
             if gate is not None:  # else nobody has ever tried to connect
                 gate.wake_all()
 
@@ -236,7 +292,7 @@ class Inbound(Caller):
         """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
         self.check_open()
         if timeout is not None and timeout <= 0:
-            timeout = POLL if self.link.transport.has_input else 0
+            timeout = POLL if self.backlog is not None or self.link.transport.has_input else 0
             self.green.sleep(0)
         deadline = green.Deadline(timeout)
         while not self._events:
@@ -253,16 +309,73 @@ class Inbound(Caller):
         consumer, item = self._events.popleft()
         if consumer is None:
             return bool(item())
-        budget = self._budget
-        budget.give_back(item.size)
-        if not self.link.listening and budget.relaxed:
-            self.link.resume()
+        self.budget.give_back(item.size)
+        if self.crowded:
+            self.freed()
         assert consumer.callback is not None  # one without is not queued
-        consumer.callback(item)
+        self.handlers_running += 1
+        try:
+            if tracing.installed:
+                self.run_handler(consumer.callback, item)
+            else:
+                consumer.callback(item)
+        finally:
+            self.handlers_running -= 1
+            if self.draining:
+                self._quiet.wake_all()
         return True
+
+    def run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
+        """Call the program's handler or callback of a message."""
+        if tracing.installed and self.tracing is not None:
+            self.tracing.process(self, message, handler)
+        else:
+            handler(message)
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether a delivery waits for drain_events."""
+        if self.backlog is not None and self.backlog.concerns_callbacks:
+            return True
+        return any(consumer is not None for consumer, _ in self._events)
+
+    def wait_for_quiet(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
+        """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches."""
+        while not condition():
+            if not self._quiet.wait(deadline.left()) and not condition():
+                return False
+            self.check_open()
+        return True
+
+    def retire(self, intake: Any) -> None:
+        """The last message of an ended intake may have been handled."""
+        if not intake.busy:
+            self.retiring.discard(intake)
+        self.wake_quiet()
+
+    def wake_quiet(self) -> None:
+        """Something that drain may wait for has ended."""
+        if self.draining:
+            self._quiet.wake_all()
+
+    def wake_drainers(self) -> None:
+        """There are events."""
+        if self._drainers and self._events:
+            self._drainers.wake(len(self._events))
+
+    def check_taking(self) -> None:
+        """Raise if no consumer may be started any more."""
+        if self.draining:
+            raise exceptions.RecoverableConnectionError('the connection is being drained: no new consumers')
+
+    def in_own_thread(self) -> bool:
+        """Whether this is the thread of the hub that the connection lives in. Does not switch."""
+        return bool(self.thread == get_ident())
 
     def forget_deliveries(self, channel: Any) -> None:
         """The broker takes them back: drop what is undelivered of this channel."""
+        if self.backlog is not None:
+            self.backlog.forget_channel(channel)
         self._filter_events(lambda consumer, message: message.channel is not channel)
 
     def withdraw(self, consumer: Consumer) -> None:
@@ -271,10 +384,13 @@ class Inbound(Caller):
         def keep(owner: Consumer, message: Any) -> bool:
             if owner is not consumer:
                 return True
-            self.link.writer.send(encode_reject(message.channel_id, message.delivery_tag, True))
+            if not owner.no_ack:
+                message.channel.give_back(message, owner.of_stream)
             return False
 
         self._filter_events(keep)
+        if self.backlog is not None:
+            self.backlog.withdraw(consumer)
 
     def _filter_events(self, keep: Callable[[Consumer, Any], bool]) -> None:
         kept = []
@@ -282,12 +398,12 @@ class Inbound(Caller):
             if consumer is None or keep(consumer, item):
                 kept.append((consumer, item))
             else:
-                self._budget.give_back(item.size)
+                self.budget.give_back(item.size)
         if len(kept) != len(self._events):
             self._events.clear()
             self._events.extend(kept)
-            if not self.link.listening and self._budget.relaxed:
-                self.link.resume()
+            if self.crowded:
+                self.freed()
 
     def forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""
@@ -297,62 +413,3 @@ class Inbound(Caller):
             self.channel_ids.release(number)
             if self.link.reason is None:
                 self.link.decoder.forget(number)
-
-    # -- publishing ----------------------------------------------------------------------
-
-    @property
-    def must_wait_to_publish(self) -> bool:
-        return self._holds_publishes or self.link.writer.full
-
-    @property
-    def _holds_publishes(self) -> bool:
-        return self.blocked_reason is not None and self.blocked_policy != 'pass'
-
-    def wait_to_publish(self, deadline: green.Deadline | None) -> None:
-        """Wait until the broker takes messages and the send queue has room. Switches.
-
-        deadline: None for blocked_timeout while the broker refuses messages, else
-        rpc_timeout. Raises Blocked when it still refuses them, TimeoutError when it
-        is only slow; nothing was sent.
-        """
-        unblocking = deadline or green.Deadline(
-            self.rpc_timeout if self.blocked_timeout is None else self.blocked_timeout
-        )
-        deadline = deadline or green.Deadline(self.rpc_timeout)
-        while self.must_wait_to_publish and self.link.reason is None:
-            if self._holds_publishes:
-                refused = self.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
-                if refused and self._holds_publishes:
-                    raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
-            elif not self.link.writer.wait_for_room(deadline.left()):
-                raise TimeoutError(f'basic.publish: the send queue was full for {deadline.seconds} s')
-
-    def wait_until_sent(self, deadline: green.Deadline) -> None:
-        """Wait until the kernel has taken everything; when time runs out, the connection is given up. Switches."""
-        if not self.link.writer.wait_until_empty(deadline.left()):
-            # A part of the message may be out, so the stream cannot be used any further.
-            self.link.lose(
-                exceptions.RecoverableConnectionError(f'basic.publish: not sent within {deadline.seconds} s')
-            )
-        self.check_open()
-
-    def breath_due(self, size: int) -> bool:
-        """Whether a publisher that never waits has kept the hub from its turn for long enough."""
-        self._unlooked += size
-        if self._unlooked < BYTES_PER_LOOK:
-            return False
-        self._unlooked = 0
-        return time.monotonic() - self._looked_at > BREATH
-
-    def long_without_breath(self) -> bool:
-        """The same for a program that drains without ever having to wait."""
-        self._until_look -= 1
-        if self._until_look > 0:
-            return False
-        self._until_look = EVENTS_PER_LOOK
-        return time.monotonic() - self._looked_at > BREATH
-
-    def breathe(self) -> None:
-        """Let everybody else run once. Switches."""
-        self.green.sleep(0)
-        self._looked_at = time.monotonic()

@@ -80,7 +80,7 @@ class Liveness(Inbound):
         seconds, the connection is lost; then the slot has the reason.
         """
         if self.read_timeout is None:
-            return bool(slot.wait(timeout))
+            return bool(slot.wait(timeout)) or self._late_look(slot)
         deadline = green.Deadline(timeout)
         link, begun = self.link, time.monotonic()
         while not slot.done and not deadline.passed:
@@ -90,4 +90,9 @@ class Liveness(Inbound):
                 break
             left = deadline.left()
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))
-        return bool(slot.done)
+        return bool(slot.done) or self._late_look(slot)
+
+    def _late_look(self, slot: Any) -> bool:
+        """Time is up; but if it was the hub that was late, what we wait for may be here and unread. Switches."""
+        link = self.link
+        return link.listening and link.transport.has_input and bool(slot.wait(LOOK))

@@ -16,6 +16,7 @@ A backend (``_gevent``, ``_eventlet``) has
     sleep(seconds)              cooperative; 0 lets everybody else run once
     hub()                       the hub of this thread: two equal hubs, one thread
     Readiness(fd)               waits and watches for one socket
+    Doorbell(fn)                ``ring()``, from any thread, has the hub of this thread call fn
     getaddrinfo(host, port)     cooperative name resolution
     socket_class()              the operating system's own socket, whatever was patched
 """
@@ -26,9 +27,9 @@ import importlib
 import sys
 from types import ModuleType
 
-from .slots import Deadline, Gate, Lock, Slot
+from .slots import Deadline, Event, Gate, Lock, Slot
 
-__all__ = ('Deadline', 'Gate', 'Lock', 'Slot', 'backend', 'use')
+__all__ = ('Deadline', 'Event', 'Gate', 'Lock', 'Slot', 'backend', 'use')
 
 _chosen: ModuleType | None = None
 

@@ -6,7 +6,10 @@ listener of the hub, so it makes no difference what eventlet has patched.
 
 from __future__ import annotations
 
+import os
+import posix  # what os.read and os.write are before eventlet patches them
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +24,7 @@ from .slots import Slot
 
 __all__ = (
     'NAME',
+    'Doorbell',
     'Readiness',
     'call_later',
     'getaddrinfo',
@@ -147,3 +151,53 @@ class Readiness:
 
 def _ignore(*exc_info: object) -> None:
     """eventlet calls it when it finds the descriptor closed; we close it only after the listeners are gone."""
+
+
+class Doorbell:
+    """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is.
+
+    A pipe: eventlet has nothing else that wakes a hub from another thread.
+    """
+
+    is_cut = False  # eventlet destroys no hubs
+
+    def __init__(self, fn: Callable[[], Any]) -> None:
+        self._fn = fn
+        self._ends = os.pipe()
+        for end in self._ends:
+            os.set_blocking(end, False)
+        hub().add(hub().READ, self._ends[0], self._heard, _ignore, _ignore)
+        _bells.add(self)
+
+    def _heard(self, fd: int) -> None:
+        try:
+            posix.read(fd, 4096)
+        except BlockingIOError:
+            pass
+        self._fn()
+
+    def ring(self) -> None:
+        """From any thread; does not switch."""
+        try:
+            posix.write(self._ends[1], b'.')
+        except BlockingIOError:
+            pass  # the hub has not heard the last thousands
+
+    def _renew(self) -> None:
+        """In a forked child: under the same numbers a pipe of its own, to take nothing from its parent."""
+        ends = os.pipe()
+        for mine, theirs in zip(ends, self._ends, strict=True):
+            os.set_blocking(mine, False)
+            os.dup2(mine, theirs, inheritable=False)
+            os.close(mine)
+
+
+_bells: weakref.WeakSet[Doorbell] = weakref.WeakSet()
+
+
+def _renew_all() -> None:
+    for bell in list(_bells):
+        bell._renew()
+
+
+os.register_at_fork(after_in_child=_renew_all)

@@ -19,6 +19,7 @@ from .slots import Slot
 
 __all__ = (
     'NAME',
+    'Doorbell',
     'Readiness',
     'call_later',
     'getaddrinfo',
@@ -139,3 +140,23 @@ class Readiness:
         self._write.close()
         if self._slot is not None:
             self._slot.succeed(False)
+
+
+class Doorbell:
+    """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is."""
+
+    def __init__(self, fn: Callable[[], Any]) -> None:
+        self._hub = hub()
+        # Not the loop's run_callback_threadsafe: that counts on the interpreter lock in places where libev has none.
+        self._watcher = self._hub.loop.async_(ref=False)
+        self._watcher.start(fn)
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the hub has been destroyed."""
+        return self._hub.dead or self._hub.loop is None
+
+    def ring(self) -> None:
+        """From any thread; does not switch, and does nothing when the hub is gone."""
+        if not self.is_cut:
+            self._watcher.send()

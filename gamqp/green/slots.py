@@ -1,4 +1,4 @@
-"""Waiting: one result for one greenlet (Slot), many for one condition (Gate), Lock, Deadline.
+"""Waiting: one result for one greenlet (Slot), many for one condition (Gate) or event (Event), Lock, Deadline.
 
 Built once on three verbs of a backend (switch_out, run_soon, call_later), so
 that gevent and eventlet wait in the same way. Only ``wait`` and ``acquire``
@@ -16,7 +16,7 @@ from typing import Any
 
 import greenlet
 
-__all__ = ('Deadline', 'Gate', 'Lock', 'Slot')
+__all__ = ('Deadline', 'Event', 'Gate', 'Lock', 'Slot')
 
 
 class Deadline:
@@ -129,13 +129,15 @@ class Gate:
     """Many greenlets wait, in order, for something that others announce.
 
     Says nothing about what the condition is: whoever wakes up looks again.
+    woken: greenlets that have been woken and have not run yet.
     """
 
-    __slots__ = ('_green', '_waiters')
+    __slots__ = ('_green', '_waiters', 'woken')
 
     def __init__(self, green: ModuleType) -> None:
         self._green = green
         self._waiters: deque[Slot] = deque()
+        self.woken = 0
 
     def __len__(self) -> int:
         return len(self._waiters)
@@ -155,17 +157,40 @@ class Gate:
                 self.wake()
             raise
         finally:
-            if not slot.done:
+            if slot.done:
+                self.woken -= 1
+            else:
                 self._waiters.remove(slot)
 
     def wake(self, count: int = 1) -> None:
         """Wake the *count* greenlets that have waited longest. Does not switch."""
         while count > 0 and self._waiters:
             self._waiters.popleft().succeed()
+            self.woken += 1
             count -= 1
 
     def wake_all(self) -> None:
         self.wake(len(self._waiters))
+
+
+class Event(Gate):
+    """Many greenlets wait for something that happens once."""
+
+    __slots__ = ('done',)
+
+    def __init__(self, green: ModuleType) -> None:
+        super().__init__(green)
+        self.done = False
+
+    def set(self) -> None:
+        self.done = True
+        self.wake_all()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has happened, at most *timeout* seconds. Returns whether it has. Switches greenlets."""
+        if not self.done and (timeout is None or timeout > 0):
+            super().wait(timeout)
+        return self.done
 
 
 class Lock:

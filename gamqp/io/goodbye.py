@@ -14,9 +14,11 @@ import weakref
 from typing import Any
 
 from .. import exceptions
+from ..green import native
 from ..state.lifecycle import Reason
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
+from .pacemaker import pacemaker
 
 __all__ = ('abandon', 'alive', 'is_agreed')
 
@@ -35,7 +37,7 @@ def abandon(link: Any) -> None:
 
     From another thread than the hub's it does nothing; reader or heartbeat will come here.
     """
-    if link.reason is not None or link.abandoned or link.green.hub() is not link.hub:
+    if link.reason is not None or link.abandoned or native.get_ident() != link.thread:
         return
     link.abandoned = True
     link.resume()  # nobody is there to catch up
@@ -52,6 +54,7 @@ def is_agreed(events: list[Any]) -> bool:
 def _farewell(link: Any) -> None:
     """Send what is queued and a close, and wait for the answer, blocking the process. Raises OSError."""
     transport, decoder = link.transport, link.decoder
+    link.writer.stop_beating()  # the socket will block now
     transport.block(EXIT_PATIENCE)
     rest = memoryview(link.writer.leftover() + encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0)))
     while len(rest) or transport.unsent:
@@ -77,6 +80,7 @@ def _say_goodbye() -> None:
 
 def _disown_all() -> None:
     """A child sends nothing of its parent's, nor stops the watchers they share; who uses the connection is told."""
+    pacemaker.reset()
     text = 'the connection belongs to the process that forked this one'
     for link in list(alive):
         link.disown(Reason(exceptions.RecoverableConnectionError(text)))

@@ -29,6 +29,7 @@ def run(link: Any) -> None:
             now = time.monotonic()
             if link.reason is None and pulse.must_send(now):
                 beat(link)
+            link.writer.catch_up()
             link.heartbeat_wait(pulse.next_look(now, link.listening))
     except BaseException as exc:
         # Without it the broker would give us up, and we might never notice that it is gone.

@@ -18,10 +18,13 @@ from types import ModuleType
 from typing import Any
 
 from .. import exceptions, green
+from ..green import native
+from ..state.counts import Counts
 from ..state.lifecycle import Reason
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
-from . import goodbye, heartbeat, reader
+from . import goodbye, heartbeat, hubwatch, reader
+from .shared_writer import SharedWriter
 from .writer import Writer
 
 __all__ = ('Link',)
@@ -31,22 +34,32 @@ LAST_WORDS = 1.0
 
 
 class Link:
-    """Owner of one connected transport.
+    """Owner of one connected transport. Made, and used, in the thread of its hub.
 
     owner: has ``on_events(list)``, ``on_protocol_error(error)``,
     ``on_link_end(reason)`` and ``must_pause()``; none may switch greenlets. Held weakly.
+    counts: the owner's; bytes are added to it.
     """
 
     def __init__(
-        self, backend: ModuleType, transport: TCPTransport, decoder: Any, owner: Any, stall: float | None = None
+        self,
+        backend: ModuleType,
+        transport: TCPTransport,
+        decoder: Any,
+        owner: Any,
+        counts: Counts,
+        stall: float | None = None,
     ) -> None:
         self.green = backend
+        self.thread = native.get_ident()
         self.hub = backend.hub()
+        self.watch = hubwatch.watch_of(self.hub, backend, self.thread)
         self.transport = transport
         self.decoder = decoder
         self.owner = weakref.ref(owner)
         self.pulse = Pulse(0, time.monotonic())
-        self.writer = Writer(backend, transport, self.pulse, self.lose_writing, stall)
+        self.counts = counts
+        self.writer = make_writer(backend, transport, self.pulse, self.lose_writing, stall, counts)
         self.reason: Reason | None = None
         self.heard = False  # whether the peer has ever said anything
         self.abandoned = False  # the owner was collected, and close is said in the background
@@ -68,7 +81,11 @@ class Link:
         now = time.monotonic()
         self.pulse.interval = interval
         self.pulse.heard_at = self.pulse.sent_at = now
-        if interval and self.reason is None:
+        if self.reason is not None:
+            return
+        self.watch.join(self, interval)
+        self.writer.start_beating(self.watch)
+        if interval:
             self._heartbeat = self.green.spawn(heartbeat.run, self)
 
     # -- ending ----------------------------------------------------------------
@@ -99,6 +116,7 @@ class Link:
             self.writer.flush()  # a last close or close-ok, if the kernel takes it
         self.writer.close()
         self.transport.close()
+        self.watch.leave(self)
         for slot in (self._resume, self._beat):
             if slot is not None:
                 slot.succeed()
@@ -117,6 +135,8 @@ class Link:
     def disown(self, reason: Reason) -> None:
         """In a forked child: socket and hub are its parent's, so touch neither."""
         self.reason = reason
+        self.watch.forget()
+        self.transport.renew_guard()
         self.writer.disown()
         owner = self.owner()
         if owner is not None:
@@ -129,8 +149,12 @@ class Link:
         return owner is not None and owner.must_pause()
 
     def pause(self) -> None:
-        """Stop reading until ``resume``; the peer's silence proves nothing meanwhile. Switches."""
+        """Stop reading until ``resume``; the peer's silence proves nothing meanwhile. Switches.
+
+        The kernel stores little from here on, until ``widen``: whatever it holds stands before the next reply.
+        """
         self.listening = False
+        self.transport.narrow()
         self._resume = green.Slot(self.green)
         try:
             self._resume.wait()
@@ -142,6 +166,10 @@ class Link:
     def resume(self) -> None:
         if self._resume is not None:
             self._resume.succeed()
+
+    def widen(self) -> None:
+        """Reading goes on for good."""
+        self.transport.widen()
 
     # -- for the heartbeat ---------------------------------------------------------
 
@@ -156,3 +184,9 @@ class Link:
                 self._beat.wait(seconds)
         finally:
             self._beat = None
+
+
+def make_writer(backend: ModuleType, transport: TCPTransport, *arguments: Any) -> Writer:
+    if transport.shared:
+        return SharedWriter(backend, transport, *arguments, hub_thread=native.life_of_this_thread())
+    return Writer(backend, transport, *arguments)

@@ -51,6 +51,7 @@ def _read_batch(link: Any) -> None:
         link.lose(exceptions.RecoverableConnectionError(f'the broker closed the socket{where}'))
         return
     link.heard = True
+    link.counts.bytes_in += count
     link.pulse.heard_at = time.monotonic()
     events = decoder.commit(count)
     owner = link.owner()

@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import green
+from ..state.counts import Counts
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
 
@@ -40,7 +41,7 @@ class Writer:
 
     on_lost(error): called once when the transport fails, possibly from the hub;
     it must not block. stall: seconds without the kernel taking a byte after
-    which the peer counts as lost; None leaves that to the heartbeat.
+    which the peer counts as lost; None leaves that to the heartbeat. counts: bytes are added to it.
     """
 
     __slots__ = (
@@ -48,6 +49,7 @@ class Writer:
         '_head',
         '_on_lost',
         '_pass_due',
+        '_pushing',
         '_queue',
         '_queued',
         '_room',
@@ -56,6 +58,7 @@ class Writer:
         '_transport',
         '_watching',
         'closed',
+        'counts',
         'pulse',
     )
 
@@ -66,6 +69,7 @@ class Writer:
         pulse: Pulse,
         on_lost: Callable[[BaseException], None],
         stall: float | None = None,
+        counts: Counts | None = None,
     ) -> None:
         self._green = backend
         self._transport = transport
@@ -74,12 +78,14 @@ class Writer:
         self._head: memoryview | None = None  # rest of a batch the kernel has taken a part of
         self._queued = 0  # bytes in _queue and _head
         self._pass_due = False  # something was sent in this pass of the hub, its end will be told
+        self._pushing = False
         self._watching = False  # the kernel's buffer is full, the hub calls us when it is not
         self._room = green.Gate(backend)
         self._stall = stall
         self._stall_timer: Any = None
         self.pulse = pulse
         self.closed = False
+        self.counts = counts or Counts()
 
     @property
     def queued(self) -> int:
@@ -159,12 +165,16 @@ class Writer:
             self._push()
 
     def _push(self) -> None:
+        if self._pushing:
+            return  # for a signal handler, or an object that is collected: what it queued goes out with the rest
         turn = TURN
         try:
+            self._pushing = True
             while (self._queued or self._transport.unsent) and turn > 0:
                 head = self._head = self._head or self._gather()
                 taken = self._transport.send(head)
                 self._queued -= taken
+                self.counts.bytes_out += taken
                 turn -= taken
                 self._head = head[taken:] if taken < len(head) else None
                 self._progress()
@@ -181,6 +191,8 @@ class Writer:
             # it; how much went out is unknown then, so nothing more may follow.
             self._lose(exc)
             raise
+        finally:
+            self._pushing = False
         if self._room and self._queued < HIGH_WATER // 2:
             self._room.wake_all()
 
@@ -232,8 +244,23 @@ class Writer:
             self._stall_timer = None
 
     def _stalled(self) -> None:
+        timer = self._stall_timer
+        self._push()  # it may be the hub that was late, and no room that was lacking
+        if self._stall_timer is not timer:
+            return  # there is another one, or none: something went
         self._stall_timer = None
         self._lose(TimeoutError(f'write timeout: the peer took nothing for {self._stall} s'))
+
+    # -- what a writer with a heartbeat thread does, see ``shared_writer`` -------
+
+    def start_beating(self, watch: Any) -> None:
+        pass
+
+    def stop_beating(self) -> None:
+        pass
+
+    def catch_up(self) -> None:
+        pass
 
 
 def _nothing(error: BaseException) -> None:

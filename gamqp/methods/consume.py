@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from .. import exceptions
+from .. import exceptions, green
 from ..calls import Caller
+from ..green.native import get_ident
 from ..state.consumers import Consumer, Consumers
+from ..state.counts import Counts
 from ..state.replies import Expected
+from ..state.unsettled import Unsettled
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
 
@@ -24,13 +27,37 @@ Arguments = dict[str, Any] | None
 class ConsumeMethods(Caller):
     """Mixin of Channel."""
 
+    _altered: bool
     _consumers: Consumers
+    _counts: Counts
+    _unsettled: Unsettled
+    _thread: int | None
     _usable: bool
     _writer: Any
+
+    # The prefetch of consumers to come: what the program asked for, and what the broker was told last.
+    _prefetch_wanted = 0
+    _prefetch_sent: int | None = None
 
     @property
     def is_open(self) -> bool:
         raise NotImplementedError
+
+    def give_back(self, message: Any, of_stream: bool = False) -> None:
+        raise NotImplementedError
+
+    @property
+    def unsettled(self) -> int:
+        """Deliveries that were not acked, nacked or rejected yet."""
+        return self._unsettled.total
+
+    @property
+    def consumer_count(self) -> int:
+        return len(self._consumers)
+
+    def oldest_unsettled(self) -> tuple[int, str, float] | None:
+        """(delivery tag, consumer tag, time.monotonic() of its arrival) of the delivery that waits longest."""
+        return self._unsettled.oldest()
 
     def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool, argsig: Any = None) -> None:
         """Limit the unacked deliveries of each consumer to come, or with *a_global* of the whole channel.
@@ -48,7 +75,23 @@ class ConsumeMethods(Caller):
             raise exceptions.AMQPNotImplementedError(
                 f'prefetch_size must be 0, not {prefetch_size}: RabbitMQ limits messages, not bytes', Basic.Qos
             )
-        self._call(Basic.Qos, (prefetch_size, prefetch_count, a_global))
+        self._check(Basic.Qos)
+        before = self._prefetch_wanted, self._prefetch_sent
+        if a_global:
+            self._altered = True
+        else:
+            self._prefetch_wanted = self._prefetch_sent = prefetch_count
+        try:
+            self._call(Basic.Qos, (prefetch_size, prefetch_count, a_global))
+        except exceptions.EncodeError:
+            self._prefetch_wanted, self._prefetch_sent = before
+            raise
+
+    def _use_prefetch(self, count: int) -> None:
+        """Have the consumer that is started next get this prefetch. Does not switch."""
+        if count != (self._prefetch_sent or 0):
+            self._call(Basic.Qos, (0, count, False), wait=False)
+            self._prefetch_sent = count
 
     def basic_consume(
         self,
@@ -73,16 +116,28 @@ class ConsumeMethods(Caller):
         a tag that this channel already uses.
         """
         tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        if self._prefetch_sent is not None:
+            self._check(Basic.Consume)
+            self._use_prefetch(self._prefetch_wanted)
+        self._begin_consumer(Consumer(tag, callback, on_cancel, no_ack), queue, no_local, exclusive, nowait, arguments)
+        return tag
+
+    def _begin_consumer(
+        self, consumer: Consumer, queue: str, no_local: bool, exclusive: bool, nowait: bool, arguments: Arguments
+    ) -> None:
+        """Enter a consumer, tell the broker, and wait for its consent."""
+        tag = consumer.tag
         self._check(Basic.Consume)
+        self._root().check_taking()
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
-        consumer = Consumer(tag, callback, on_cancel, no_ack)
+        consumer.of_stream = bool(arguments) and 'x-stream-offset' in (arguments or ())
         # Entered first: a delivery may come in the same packet as consume-ok.
         self._consumers[tag] = consumer
         try:
             self._request(
                 Basic.Consume,
-                (0, queue, tag, no_local, no_ack, exclusive, nowait, arguments),
+                (0, queue, tag, no_local, consumer.no_ack, exclusive, nowait, arguments),
                 nowait,
                 undo=lambda reply: self._give_up_consumer(consumer),
                 tag=tag,
@@ -93,15 +148,15 @@ class ConsumeMethods(Caller):
         except BaseException:
             # consume-ok may still come; what is delivered before it is given back.
             consumer.discard = True
+            self._withdraw(consumer)
             raise
-        return tag
 
     def _give_up_consumer(self, consumer: Consumer) -> None:
         """consume-ok has come, its caller has gone: cancel what nobody knows of."""
         consumer.discard = True
+        self._withdraw(consumer)
         if self._consumers.get(consumer.tag) is consumer and self.is_open:
-            expected = Expected((Basic.CancelOk,), None, self._on_cancel_ok, tag=consumer.tag)
-            self._ask(Basic.Cancel, (consumer.tag, False), expected)
+            self._ask_to_cancel(consumer.tag)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
         """Stop a consumer; no callback of it runs any more after this.
@@ -110,49 +165,109 @@ class ConsumeMethods(Caller):
         queue; those of a no_ack consumer, which the broker has forgotten, are
         still handed out by drain_events. nowait: do not wait for the broker.
         """
-        consumer = self._consumers.get(consumer_tag)
+        self._cancel(consumer_tag, not nowait)
+
+    def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
         self._check(Basic.Cancel)
-        if consumer is not None and not consumer.no_ack:
-            consumer.discard = True
-            self._root().withdraw(consumer)
+        consumer = self._consumers.get(tag)
         # The wire's nowait is never used: cancel-ok tells when the last delivery has passed.
-        self._call(Basic.Cancel, (consumer_tag, False), self._on_cancel_ok, wait=not nowait, tag=consumer_tag)
+        expected = self._ask_to_cancel(tag, wait)
+        # After the cancel on the wire, or the broker would deliver to this consumer again what it gets back.
+        if consumer is not None:
+            self._stop_taking(consumer)
+        if wait:
+            self._await(expected, Basic.Cancel, timeout)
+
+    def end_consumer(self, consumer: Consumer, wait: bool, timeout: float | None = None) -> None:
+        """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""
+        if wait:
+            self._cancel(consumer.tag, True, timeout)
+        elif self._consumers.get(consumer.tag) is consumer and self._usable:
+            self._ask_to_cancel(consumer.tag)
+            self._stop_taking(consumer)
+
+    def intakes(self) -> list[Any]:
+        """Those of the consumers of our own kind."""
+        return [consumer.intake for consumer in self._consumers.values() if consumer.intake is not None]
+
+    def ask_to_cancel_all(self) -> list[Expected]:
+        """Begin to cancel every consumer that brings work. Returns what the broker will answer. Does not switch."""
+        asked = []
+        if self.is_open:
+            for consumer in list(self._consumers.values()):
+                if consumer.intake is not None and not consumer.intake.brings_work:
+                    continue
+                asked.append(self._ask_to_cancel(consumer.tag, wait=True))
+                self._stop_taking(consumer)
+        return asked
+
+    def _ask_to_cancel(self, tag: str, wait: bool = False) -> Expected:
+        slot = green.Slot(self._root().green) if wait else None
+        expected = Expected((Basic.CancelOk,), slot, self._on_cancel_ok, tag=tag)
+        self._ask(Basic.Cancel, (tag, False), expected)
+        return expected
+
+    def _stop_taking(self, consumer: Consumer) -> None:
+        if not consumer.no_ack:
+            consumer.discard = True
+            self._withdraw(consumer)
+
+    def _withdraw(self, consumer: Consumer) -> None:
+        """Give back to the queue what has arrived for a consumer and was not handed out."""
+        if consumer.intake is None:
+            self._root().withdraw(consumer)
+            return
+        backlog = self._root().backlog
+        if backlog is not None:
+            backlog.withdraw(consumer)
+        for message in consumer.intake.withdraw():
+            if not consumer.no_ack:
+                self.give_back(message, consumer.of_stream)
 
     def _on_cancel_ok(self, reply: Any) -> None:
-        self._consumers.leave(reply[0])
+        consumer = self._consumers.leave(reply[0])
+        if consumer is not None and consumer.intake is not None:
+            consumer.intake.finish(None)
 
     def basic_get(self, queue: str = '', no_ack: bool = False, argsig: Any = None) -> Any:
         """Fetch one message. Returns a Message, or None when the queue is empty.
 
         A caller that is killed while it waits gives the message back to the queue.
         """
-        undo = None if no_ack else self._requeue
-        reply = self._call(Basic.Get, (0, queue, no_ack), undo=undo)
-        if isinstance(reply, tuple):  # get-empty
-            return None
-        return reply
+        if no_ack:
+            reply = self._call(Basic.Get, (0, queue, no_ack))
+        else:
+            reply = self._call(Basic.Get, (0, queue, no_ack), self._note_got, self._give_back_got)
+        return None if isinstance(reply, tuple) else reply  # a tuple is get-empty
 
-    def _requeue(self, message: Any) -> None:
-        if not isinstance(message, tuple) and self.is_open:
-            self._root().link.writer.send(encode_reject(self.channel_id, message.delivery_tag, True))
+    def _note_got(self, reply: Any) -> None:
+        if not isinstance(reply, tuple):
+            self._unsettled[reply.delivery_tag] = ('', self._root().link.pulse.heard_at)
+
+    def _give_back_got(self, reply: Any) -> None:
+        if not isinstance(reply, tuple):
+            self.give_back(reply)
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: Any = None) -> None:
         """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all)."""
-        if not self._usable:
+        if not self._usable or get_ident() != self._thread:
             self._check(Basic.Ack)
         self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
+        self._counts.acked += self._unsettled.settle(delivery_tag, multiple)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension)."""
-        if not self._usable:
+        if not self._usable or get_ident() != self._thread:
             self._check(Basic.Nack)
         self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
+        self._counts.rejected += self._unsettled.settle(delivery_tag, multiple)
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: Any = None) -> None:
         """Refuse one delivery; as basic_nack, with the method of the AMQP standard."""
-        if not self._usable:
+        if not self._usable or get_ident() != self._thread:
             self._check(Basic.Reject)
         self._writer.send(encode_reject(self.channel_id, delivery_tag, requeue))
+        self._counts.rejected += self._unsettled.settle(delivery_tag, False)
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Have all unacked deliveries of this channel delivered again.
@@ -161,7 +276,10 @@ class ConsumeMethods(Caller):
         AMQPNotImplementedError is raised instead of letting it close the connection.
         """
         self._check_recover(requeue, Basic.Recover)
-        self._call(Basic.Recover, (requeue,))
+        self._call(Basic.Recover, (requeue,), arrived=self._on_recover_ok)
+
+    def _on_recover_ok(self, reply: Any) -> None:
+        self._unsettled.clear()  # the broker has them; they come again under new tags
 
     def basic_recover_async(self, requeue: bool = False) -> None:
         """basic_recover without waiting for the reply; there is none. Does not switch."""

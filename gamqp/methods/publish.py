@@ -1,32 +1,109 @@
 """Class basic, the sending side, and class confirm: publish and publisher confirms.
 
-A publish checks, waits where it must (a blocked connection, a full writer), and
-then encodes, takes its sequence number and hands the frames over in one step
-without a switch, so the numbers always agree with the order on the wire. It
-never reads. Errors: see ``gamqp.methods``.
+A publish checks, waits where it must (a blocked connection, a full writer, too
+many publishes without a confirm), and then encodes, takes its sequence number
+and hands the frames over in one step without a switch, so the numbers always
+agree with the order on the wire. It never reads. Errors: see ``gamqp.methods``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from .. import exceptions, green
+from .. import exceptions, green, tracing
 from ..calls import Caller
+from ..green.native import get_ident
+from ..receipt import Receipt, returned_error
 from ..state.confirms import Confirms
+from ..state.counts import Counts
+from ..state.lifecycle import Reason
 from ..state.notices import Notices
+from ..tracing import Tracing
 from ..wire import Content, encode_publish
 from ..wire.spec import Basic, Confirm
 
-__all__ = ('PublishMethods',)
+__all__ = ('PublishMethods', 'taken_apart')
 
 
 class PublishMethods(Caller):
     """Mixin of Channel."""
 
+    #: Publishes that may be without their confirm before ``publish`` waits; 0 for no limit.
+    outstanding_limit: int
+    events: Any
+
+    # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
+    return_taker: Any = None
+
+    _confirm_room: green.Gate | None
     _confirms: Confirms | None
+    _unconfirmed: Reason | None = None  # why publishes have got no confirm, until wait_for_confirms has told
+    _counts: Counts
     _notices: Notices
+    _thread: int | None
     _usable: bool
     _writer: Any
+
+    def publish(
+        self,
+        message: Any,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        timeout: float | None = None,
+        **properties: Any,
+    ) -> Receipt:
+        """Publish, and return at once a Receipt that tells what the broker makes of it.
+
+        message: a Message, or a body (bytes or str). mandatory: a message that no
+        queue takes comes back, and its own receipt raises Returned. properties:
+        those of Message (delivery_mode=2, correlation_id='…', headers={…} …); they go
+        before those of a Message. timeout: seconds to wait for the broker to take
+        messages and for room, None for the connection's deadlines.
+
+        Turns confirm mode on if it is off. Any number of greenlets may publish on one
+        channel. Switches greenlets only to wait for a blocked connection, for a full
+        send queue, or while *outstanding_limit* publishes of this channel have no
+        confirm yet, and now and then to let others run. Raises Blocked or TimeoutError
+        when that takes too long, EncodeError, and why the channel or connection ended;
+        nothing was sent then. https://www.rabbitmq.com/docs/confirms
+        """
+        body, properties = taken_apart(message, properties)
+        receipt = Receipt(self._root(), exchange, routing_key)
+        deadline = None if timeout is None else green.Deadline(timeout)
+        receipt.delivery_tag = self._hand_over(
+            body, properties, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
+        )
+        return receipt
+
+    def wait_for_confirms(self, timeout: float | None = None) -> bool:
+        """Wait until everything published on this channel so far is settled. Switches greenlets.
+
+        timeout: seconds, None for the connection's confirm_timeout. Returns True
+        when the broker acked everything that was published here since the last call,
+        False when it refused or returned some of it: the receipts say which. Raises
+        TimeoutError, and why the channel or connection ended, also when that was
+        before and publishes were lost by it. Where several greenlets publish on one
+        channel it cannot tell whose it was.
+        """
+        self._check(Confirm.Select)
+        confirms, lost = self._confirms, self._unconfirmed
+        if lost is not None:
+            self._unconfirmed = None
+            lost.throw()
+        if not confirms:
+            return confirms is None or not confirms.take_refused()
+        root = self._root()
+        slot = green.Slot(root.green)
+        barrier = confirms.barrier(slot)
+        try:
+            if not self._await_confirm(slot, root.confirm_timeout if timeout is None else timeout):
+                raise TimeoutError(f'{len(confirms)} publishes are still without a confirm')
+        finally:
+            confirms.leave(barrier)
+        self._unconfirmed = None  # if there was a reason, it is told here
+        return bool(slot.result())
 
     def basic_publish(
         self,
@@ -76,23 +153,24 @@ class PublishMethods(Caller):
     ) -> None:
         """Publish and wait for this message's own confirm, turning confirm mode on if it is off.
 
-        Any number of greenlets may do so on one channel. Arguments and errors as basic_publish.
+        Any number of greenlets may do so on one channel. Arguments and errors as
+        basic_publish; and Returned when the message was mandatory and no queue takes
+        it, unless there is a handler in ``events['basic_return']``, which gets it then.
         """
         root = self._root()
         slot = green.Slot(root.green)
         self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
         wait = confirm_timeout or timeout or root.confirm_timeout
-        root.wait_begins()
-        try:
-            confirmed = root.wait_for(slot, wait)
-        finally:
-            root.wait_ends()
+        confirmed = self._await_confirm(slot, wait)
         if self._notices.calls:
             self.run_handlers()
         if not confirmed:
             raise TimeoutError(f'basic.publish: no confirm within {wait} s; the broker may have taken the message')
-        if not slot.result():
+        verdict = slot.result()
+        if verdict is False:
             raise exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
+        if verdict is not True and not self.events.get('basic_return'):
+            raise returned_error(verdict)
 
     def confirm_select(self, nowait: bool = False) -> None:
         """Turn confirm mode on: the broker acks each publish from now on (RabbitMQ extension).
@@ -114,38 +192,131 @@ class PublishMethods(Caller):
         timeout: float | None,
         slot: green.Slot | None = None,
     ) -> None:
-        if not self._usable:
+        if not isinstance(msg, Content):
+            self._check(Basic.Publish)
+            raise exceptions.EncodeError(f'basic_publish takes a Message, not {type(msg).__name__}', Basic.Publish)
+        deadline = None if timeout is None else green.Deadline(timeout)
+        self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
+        if deadline is not None:
+            self._root().wait_until_sent(deadline)
+
+    def _hand_over(
+        self,
+        body: Any,
+        properties: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+        deadline: green.Deadline | None,
+        waiter: Any = None,
+        limit: int = 0,
+        first: Callable[[], Any] | None = None,
+        traced: bool = False,
+    ) -> int:
+        """The one way out of a message. Returns its delivery tag, 0 without confirms.
+
+        first: called right before it goes, after all waiting; must not switch.
+        traced: it is the tracer that calls.
+        """
+        root = self._root()
+        if tracing.installed and root.tracing is not None and not traced:
+            rest = (mandatory, immediate, deadline, waiter, limit, first, True)
+            return self._hand_over_traced(root.tracing, body, properties, exchange, routing_key, *rest)
+        if not self._usable or get_ident() != self._thread:
             self._check(Basic.Publish)
         if immediate:
             raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
-        if not isinstance(msg, Content):
-            raise exceptions.EncodeError(f'basic_publish takes a Message, not {type(msg).__name__}', Basic.Publish)
-        root = self._root()
-        deadline = None if timeout is None else green.Deadline(timeout)
-        if root.must_wait_to_publish:
-            root.wait_to_publish(deadline)
-            self._check(Basic.Publish)
-        body, properties = msg.body, msg.properties
-        if isinstance(body, str):
-            body, properties = _encode_text(body, properties)
-        frames = encode_publish(
-            self.channel_id, exchange, routing_key, mandatory, immediate, properties, body, root.frame_max
-        )
-        if slot is not None and self._confirms is None:
+        try:
+            # All waiting comes before the message is handed over: whoever is interrupted in it has published nothing.
+            if root.must_wait_to_publish or (limit and self._is_crowded(limit)):
+                self._wait_for_turn(deadline, limit)
+            elif root.breath_due():
+                root.breathe()
+                self._check(Basic.Publish)
+                self._wait_for_turn(deadline, limit)
+            if isinstance(body, str):
+                body, properties = _encode_text(body, properties)
+            frames = encode_publish(
+                self.channel_id, exchange, routing_key, mandatory, immediate, properties, body, root.frame_max
+            )
+        except BaseException:
+            if limit and self._confirm_room is not None and not self._is_crowded(limit):
+                self._confirm_room.wake()  # the room that was kept for us
+            raise
+        if first is not None:
+            first()
+        if waiter is not None and self._confirms is None:
             # Pipelined: the broker handles confirm.select before the publish behind it.
             self.confirm_select_unawaited()
+        tag = 0
         try:
-            if self._confirms is not None:
-                self._confirms.publish(slot)
+            if self._confirms is None:
+                pass
+            elif mandatory:
+                tag = self._confirms.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
+            else:
+                tag = self._confirms.publish(waiter)
             self._writer.send(frames)
         except BaseException as exc:
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
             root.link.lose(exc)
             raise
-        if deadline is not None:
-            root.wait_until_sent(deadline)
-        elif root.breath_due(len(frames)):
-            root.breathe()
+        self._counts.published += 1
+        root.unlooked += len(frames)
+        return tag
+
+    def _hand_over_traced(
+        self, tracer: Tracing, body: Any, properties: dict[str, Any], exchange: str, routing_key: str, *rest: Any
+    ) -> int:
+        # Not in _hand_over itself: a function with a closure costs more, also when it is not used.
+        def send(properties: dict[str, Any]) -> int:
+            return self._hand_over(body, properties, exchange, routing_key, *rest)
+
+        return tracer.publish(self._root(), exchange, routing_key, body, properties, send)
+
+    def _is_crowded(self, limit: int) -> bool:
+        confirms, room = self._confirms, self._confirm_room
+        if room is None:
+            return confirms is not None and len(confirms) >= limit
+        # Room is kept for those who have been woken, or who comes by often would never leave them any.
+        return confirms is not None and len(confirms) + room.woken >= limit
+
+    def _wait_for_turn(self, deadline: green.Deadline | None, limit: int) -> None:
+        """Wait until nothing holds a publish back; then there is no switch before it is handed over."""
+        root = self._root()
+        crowding = deadline or green.Deadline(root.confirm_timeout)
+        while True:
+            if root.must_wait_to_publish:
+                root.wait_to_publish(deadline)
+            elif limit and self._is_crowded(limit):
+                self._wait_for_confirms_below(limit, crowding)
+            else:
+                break
+            self._check(Basic.Publish)
+
+    def _wait_for_confirms_below(self, limit: int, deadline: green.Deadline) -> None:
+        root = self._root()
+        if self._confirm_room is None:
+            self._confirm_room = green.Gate(root.green)
+        root.wait_begins()
+        try:
+            woken = self._confirm_room.wait(deadline.left())
+        finally:
+            root.wait_ends()
+        if not woken and self._is_crowded(limit):
+            raise TimeoutError(
+                f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '
+                f'and no room came within {deadline.seconds} s'
+            )
+
+    def _await_confirm(self, slot: Any, timeout: float) -> bool:
+        root = self._root()
+        root.wait_begins()
+        try:
+            return bool(root.wait_for(slot, timeout))
+        finally:
+            root.wait_ends()
 
     def run_handlers(self) -> None:
         raise NotImplementedError
@@ -153,6 +324,21 @@ class PublishMethods(Caller):
     def confirm_select_unawaited(self) -> None:
         self._confirms = Confirms()
         self._call(Confirm.Select, (False,), wait=False)
+
+
+def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """(body, properties) of a Message or body; *properties* go before the Message's. Raises EncodeError."""
+    if 'headers' in properties:
+        properties['application_headers'] = properties.pop('headers')
+    if isinstance(message, Content):
+        return message.body, {**message.properties, **properties}
+    if isinstance(message, (bytes, str, bytearray, memoryview)):
+        return message, properties
+    raise exceptions.EncodeError(f'a Message, bytes or str can be sent, not {type(message).__name__}', Basic.Publish)
+
+
+def _size(body: Any) -> int:
+    return body.nbytes if isinstance(body, memoryview) else len(body)
 
 
 def _encode_text(body: str, properties: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:

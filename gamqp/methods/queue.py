@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from ..calls import Caller
+from ..exceptions import AMQPDeprecationWarning
 from ..protocol import queue_declare_ok_t
+from ..state.negotiate import rabbitmq_version
 from ..wire.spec import Queue
 
 __all__ = ('QueueMethods',)
 
 Arguments = dict[str, Any] | None
+
+_TRANSIENT = (
+    'a queue that is neither durable nor exclusive: RabbitMQ 4.3 takes it only where its operator allows that, and '
+    'else closes the connection; say durable=True, or exclusive=True'
+)
 
 
 class QueueMethods(Caller):
@@ -31,8 +39,12 @@ class QueueMethods(Caller):
 
         queue: '' lets the broker choose a name. Returns (queue, message_count,
         consumer_count), or None with *nowait*. RabbitMQ 4.3 refuses queues that
-        are neither durable nor exclusive, and closes the connection (541).
+        are neither durable nor exclusive, and closes the connection (541), unless
+        its operator allows them: with it they are an AMQPDeprecationWarning.
         """
+        if not (passive or durable or exclusive) and rabbitmq_version(self._root().server_properties) >= (4, 3):
+            self._check(Queue.Declare)  # what cannot be sent needs no advice
+            warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
         reply = self._request(Queue.Declare, args, nowait)
         return None if nowait else queue_declare_ok_t(*reply)

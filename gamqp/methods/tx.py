@@ -16,6 +16,8 @@ class TxMethods(Caller):
     belongs to one greenlet.
     """
 
+    _altered: bool
+
     @property
     def is_open(self) -> bool:
         raise NotImplementedError
@@ -25,6 +27,8 @@ class TxMethods(Caller):
 
     def tx_select(self) -> None:
         """Make the channel transactional: publishes and acks count from tx_commit on."""
+        self._check(Tx.Select)
+        self._altered = True
         self._call(Tx.Select)
 
     def tx_commit(self) -> None:

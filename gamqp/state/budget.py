@@ -9,9 +9,15 @@ from __future__ import annotations
 
 __all__ = ('Budget',)
 
+# What a message takes in memory beside its body, measured: the object, its undecoded bytes, its place in a queue.
+COST = 500
+
 
 class Budget:
-    """Counts undelivered messages and their body bytes."""
+    """Counts undelivered messages and their body bytes.
+
+    max_bytes: of memory, so that each message counts COST more than its body.
+    """
 
     __slots__ = ('bytes', 'max_bytes', 'max_messages', 'messages')
 
@@ -29,14 +35,21 @@ class Budget:
         self.messages -= 1
         self.bytes -= size
 
-    def clear(self) -> None:
-        self.messages = self.bytes = 0
+    @property
+    def memory(self) -> int:
+        """What these messages take, in bytes."""
+        return self.bytes + self.messages * COST
 
     @property
     def spent(self) -> bool:
-        return self.messages >= self.max_messages or self.bytes >= self.max_bytes
+        return self.messages >= self.max_messages or self.memory >= self.max_bytes
+
+    @property
+    def overspent(self) -> bool:
+        """By a quarter: what had to be read all the same, for a reply's sake, must go somewhere else."""
+        return self.messages * 4 >= self.max_messages * 5 or self.memory * 4 >= self.max_bytes * 5
 
     @property
     def relaxed(self) -> bool:
         """At most half is in use: a reader that stopped may read again."""
-        return self.messages <= self.max_messages // 2 and self.bytes <= self.max_bytes // 2
+        return self.messages <= self.max_messages // 2 and self.memory <= self.max_bytes // 2

@@ -1,7 +1,9 @@
-"""Publisher confirms: which publish each ``basic.ack`` and ``basic.nack`` speaks of.
+"""Publisher confirms: which publish each ``basic.ack``, ``basic.nack`` and ``basic.return`` speaks of.
 
 State, no I/O. The broker numbers the publishes of a channel from 1 after
 confirm.select; so do we, in the same step that hands the frames to the writer.
+A message that comes back does so before its ack, and carries no number: its
+publish is found among those that are outstanding by what it looks like.
 https://www.rabbitmq.com/docs/confirms
 """
 
@@ -10,22 +12,46 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ('Confirms',)
+from ..wire import Content, Decoder
+
+__all__ = ('Barrier', 'Confirms')
+
+HEADERS = 'application_headers'
+
+Key = tuple[str, str, int]  # exchange, routing key, size of the body
+
+
+class Barrier:
+    """All publishes up to a delivery tag. waiter: ``succeed(True)`` when each was acked, else ``succeed(False)``."""
+
+    __slots__ = ('left', 'refused', 'tag', 'waiter')
+
+    def __init__(self, tag: int, left: int, waiter: Any) -> None:
+        self.tag = tag
+        self.left = left  # how many of them are outstanding
+        self.waiter = waiter
+        self.refused = False
 
 
 class Confirms:
     """Outstanding publishes of one channel, oldest first.
 
-    A waiter has ``succeed(True)`` for an ack and ``succeed(False)`` for a nack;
-    None stands for a publish on which nobody waits.
+    A waiter has ``succeed(verdict)``: True for an ack, False for a nack, the
+    returned message for one that no queue took; and ``fail(make_error)``. None
+    stands for a publish on which nobody waits.
     """
 
-    __slots__ = ('_waiting', 'published')
+    __slots__ = ('_barriers', '_keys', '_mandatory', '_oldest', '_returned', '_waiting', 'published', 'refused')
 
     def __init__(self) -> None:
         self.published = 0  # the delivery tag of the latest publish
-        # Insertion order is tag order, so a "multiple" is a walk from the front.
+        self.refused = False  # whether a publish was nacked or returned since somebody asked
         self._waiting: dict[int, Any] = {}
+        self._oldest = 1  # no tag below is outstanding: where a "multiple" begins
+        self._mandatory: dict[Key, dict[int, Any]] = {}  # the publishes that may come back: tag -> frames, or Content
+        self._keys: dict[int, Key] = {}  # where in _mandatory a tag is
+        self._returned: dict[int, Any] = {}  # those that did, until their ack
+        self._barriers: list[Barrier] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -35,6 +61,48 @@ class Confirms:
         self.published += 1
         self._waiting[self.published] = waiter
         return self.published
+
+    def publish_mandatory(self, waiter: Any, exchange: str, routing_key: str, size: int, frames: Any) -> int:
+        """The same for a message that may come back: its frames are kept until it is settled."""
+        tag = self.publish(waiter)
+        key = self._keys[tag] = (exchange, routing_key, size)
+        self._mandatory.setdefault(key, {})[tag] = frames
+        return tag
+
+    def come_back(self, exchange: str, routing_key: str, message: Any) -> bool:
+        """A message was returned. Returns whether somebody waits for the publish it belongs to, which it decides.
+
+        Among the publishes to this exchange with this routing key it is the oldest
+        that looks most like it; those that look the same in everything are
+        exchangeable, and returns come in the order of publishing.
+        """
+        candidates = self._mandatory.get((exchange, routing_key, message.size))
+        if not candidates:
+            return False
+        tag = _most_alike(candidates, message)
+        if not tag:
+            return False
+        self._forget_mandatory(tag)
+        self._returned[tag] = message
+        return self._waiting[tag] is not None
+
+    def barrier(self, waiter: Any) -> Barrier:
+        """Tell *waiter* when everything published so far is settled. There must be something outstanding."""
+        barrier = Barrier(self.published, len(self._waiting), waiter)
+        barrier.refused = self.take_refused()
+        self._barriers.append(barrier)
+        return barrier
+
+    def leave(self, barrier: Barrier) -> None:
+        """Nobody waits for it any more."""
+        if barrier in self._barriers:
+            self._barriers.remove(barrier)
+            self.refused = self.refused or barrier.refused
+
+    def take_refused(self) -> bool:
+        """Whether a publish was refused since somebody asked."""
+        refused, self.refused = self.refused, False
+        return refused
 
     def settle(self, tag: int, multiple: bool, ok: bool) -> int:
         """An ack (ok) or nack has come. Returns how many publishes it settled.
@@ -46,27 +114,89 @@ class Confirms:
         if not multiple:
             if tag not in waiting:
                 return 0
-            tags = [tag]
-        elif tag == 0:
-            tags = list(waiting)
-        else:
-            tags = []
-            for outstanding in waiting:
-                if outstanding > tag:
-                    break
-                tags.append(outstanding)
-        for settled in tags:
-            waiter = waiting.pop(settled)
-            if waiter is not None:
-                waiter.succeed(ok)
+            self._settle(tag, ok)
+            return 1
+        # By numbers: to look for the first key of a dict is to walk over all that were removed before it.
+        last = min(tag, self.published) if tag else self.published
+        tags = [one for one in range(self._oldest, last + 1) if one in waiting]
+        self._oldest = max(self._oldest, last + 1)
+        for one in tags:
+            self._settle(one, ok)
         return len(tags)
+
+    def _settle(self, tag: int, ok: bool) -> None:
+        waiter = self._waiting.pop(tag)
+        verdict = self._returned.pop(tag, ok) if self._returned else ok
+        if self._keys:
+            self._forget_mandatory(tag)
+        if waiter is not None:
+            waiter.succeed(verdict)
+        if self._barriers:
+            self._count_down(tag, verdict is not True)
+        elif verdict is not True:
+            self.refused = True
 
     def fail_all(self, make_error: Callable[[], BaseException]) -> int:
         """The channel is gone, none of these will be confirmed. Returns how many waiters were told."""
         waiting, self._waiting = self._waiting, {}
-        told = 0
-        for waiter in waiting.values():
-            if waiter is not None:
-                waiter.fail(make_error)
-                told += 1
-        return told
+        barriers, self._barriers = self._barriers, []
+        self._mandatory.clear()
+        self._keys.clear()
+        self._returned.clear()
+        told = [waiter for waiter in waiting.values() if waiter is not None]
+        told += [barrier.waiter for barrier in barriers]
+        for waiter in told:
+            waiter.fail(make_error)
+        return len(told)
+
+    def _count_down(self, tag: int, refused: bool) -> None:
+        """One publish less for those who wait for many."""
+        told = False
+        for barrier in list(self._barriers):
+            if tag <= barrier.tag:
+                told = True
+                barrier.left -= 1
+                barrier.refused = barrier.refused or refused
+                if not barrier.left:
+                    self._barriers.remove(barrier)
+                    barrier.waiter.succeed(not barrier.refused)
+        if refused and not told:
+            self.refused = True
+
+    def _forget_mandatory(self, tag: int) -> None:
+        key = self._keys.pop(tag, None)
+        if key is not None:
+            candidates = self._mandatory[key]
+            del candidates[tag]
+            if not candidates:
+                del self._mandatory[key]
+
+
+def _most_alike(candidates: dict[int, Any], message: Any) -> int:
+    """The tag of the oldest of those that share most with the message, 0 when none has its body.
+
+    Compared is what was sent, as it would have arrived: the program may have changed its objects since.
+    """
+    best, fewest = 0, -1
+    body, properties = message.body, message.properties
+    for tag, sent in candidates.items():
+        if not isinstance(sent, Content):
+            sent = candidates[tag] = Decoder().feed(sent)[0]
+        if sent.body != body:
+            continue
+        if sent.properties == properties:
+            return tag
+        # A broker may take a header away (BCC) or add one (its interceptors).
+        different = _differences(sent.properties, properties)
+        if fewest < 0 or different < fewest:
+            best, fewest = tag, different
+    return best
+
+
+def _differences(sent: dict[str, Any], returned: dict[str, Any]) -> int:
+    """How many properties, and headers, are not the same."""
+    return _unequal(sent, returned) + _unequal(sent.get(HEADERS) or {}, returned.get(HEADERS) or {})
+
+
+def _unequal(one: dict[str, Any], other: dict[str, Any]) -> int:
+    return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())

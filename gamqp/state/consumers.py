@@ -21,11 +21,12 @@ class Consumer:
     """What is known of one consumer.
 
     callback: takes a message, or None: messages are dropped. on_cancel: takes
-    the consumer tag, or None. discard: deliveries are given back instead of
-    being delivered (the caller of consume gave up before it learned the tag).
+    the consumer tag, or None. intake: where messages go instead (``put(message)``),
+    and who is told of the end (``finish(reason)``); None for a callback. discard:
+    deliveries are given back instead of being delivered.
     """
 
-    __slots__ = ('callback', 'discard', 'no_ack', 'on_cancel', 'tag')
+    __slots__ = ('callback', 'discard', 'intake', 'no_ack', 'of_stream', 'on_cancel', 'tag')
 
     def __init__(
         self,
@@ -33,12 +34,15 @@ class Consumer:
         callback: Callable[[Any], Any] | None,
         on_cancel: Callable[[str], Any] | None,
         no_ack: bool,
+        intake: Any = None,
     ) -> None:
         self.tag = tag
         self.callback = callback
         self.on_cancel = on_cancel
         self.no_ack = no_ack
-        self.discard = False
+        self.intake = intake
+        self.of_stream = False  # its queue is a stream, by the arguments of consume
+        self.discard = False  # we cancelled it, or the caller of consume gave up before it learned the tag
 
 
 class Consumers(dict[str, Consumer]):

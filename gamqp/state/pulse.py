@@ -24,6 +24,10 @@ class Pulse:
     def must_send(self, now: float) -> bool:
         return bool(self.interval) and now - self.sent_at >= self.interval / 2
 
+    def late_in(self, now: float) -> float:
+        """Seconds until whoever sends is late, and somebody else should: halfway from ``must_send`` to the interval."""
+        return self.sent_at + self.interval * 0.75 - now
+
     def peer_is_dead(self, now: float) -> bool:
         return bool(self.interval) and now - self.heard_at >= 2 * self.interval
 

@@ -91,6 +91,10 @@ class Replies:
         """Whether *sig* would answer any expectation."""
         return any(sig in expected.sigs for expected in self._queue)
 
+    def awaits_only(self, sig: Sig) -> bool:
+        """Whether nothing is expected that *sig* does not answer."""
+        return all(sig in expected.sigs for expected in self._queue)
+
     def match(self, sig: Sig, reply: Any = ()) -> Expected:
         """The expectation that *reply* answers. Raises UnexpectedFrame when it answers none or another."""
         if not self._queue:

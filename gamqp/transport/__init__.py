@@ -11,17 +11,21 @@ from __future__ import annotations
 from typing import Any
 
 from .context import check_options
+from .shared import SharedSSLTransport, SharedTCPTransport
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLTransport
 
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'SSLTransport', 'TCPTransport', 'Transport', 'check_options', 'to_host_port')
 
 
-def Transport(host: str, connect_timeout: float | None = None, ssl: Any = False, **arguments: Any) -> TCPTransport:
+def Transport(
+    host: str, connect_timeout: float | None = None, ssl: Any = False, shared: bool = False, **arguments: Any
+) -> TCPTransport:
     """A transport for *host*, not yet connected: with TLS where *ssl* is true (what it may be: see ``context``).
 
+    shared: for the hub and a heartbeat thread, see ``shared``.
     Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
     """
     if ssl:
-        return SSLTransport(host, connect_timeout, ssl, **arguments)
-    return TCPTransport(host, connect_timeout, **arguments)
+        return (SharedSSLTransport if shared else SSLTransport)(host, connect_timeout, ssl, **arguments)
+    return (SharedTCPTransport if shared else TCPTransport)(host, connect_timeout, **arguments)

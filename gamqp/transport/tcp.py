@@ -9,6 +9,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import sys
+import weakref
 from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
@@ -24,6 +26,12 @@ AMQPS_PORT = 5671
 # TCP_USER_TIMEOUT stays the system's: a broker that pauses reading is not dead,
 # the heartbeat decides that.
 SOCKET_SETTINGS: dict[int, int] = {socket.TCP_NODELAY: 1}
+
+# The kernel's receive buffer while nobody reads, in bytes. (It takes twice as much, for its own needs.)
+NARROW = 64 * 1024
+# Linux (5.14): whether the size of a socket's buffers is left to the kernel. The first can be asked and set.
+_SO_BUF_LOCK = 72
+_RECEIVE_LOCKED = 2
 
 # What a connect that does not block answers while it is under way.
 _CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
@@ -54,6 +62,8 @@ class TCPTransport:
     """
 
     default_port = AMQP_PORT
+    shared = False  # with a thread that is not the hub's, see ``shared``
+    guard: Any = None
 
     def __init__(
         self,
@@ -75,6 +85,9 @@ class TCPTransport:
         self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
         self._green = backend or green.backend()
         self._ready: Any = None
+        self._wide: int | None = None  # the receive buffer's size before it was made small
+        self._getting: Any = None  # while connecting: a socket and its Readiness
+        _all.add(self)
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.host}:{self.port} {"open" if self.sock else "closed"}>'
@@ -93,10 +106,8 @@ class TCPTransport:
         addresses = self._resolve(deadline)
         error: OSError = OSError(f'{self.host}: the name has no address')
         for number, (family, kind, protocol, _, address) in enumerate(addresses):
-            left = deadline.left()
-            share = None if left is None else left / (len(addresses) - number)
             try:
-                self._connect(family, kind, protocol, address, share)
+                self._connect(family, kind, protocol, address, _share(deadline, len(addresses) - number))
                 return
             except OSError as exc:
                 error = exc
@@ -114,6 +125,17 @@ class TCPTransport:
         if sock is not None:
             self._ready.close()
             sock.close()
+
+    def disown(self) -> None:
+        """In a forked child: let go of a socket that is the parent's. Nothing is said on it, TLS or not."""
+        sockets: list[tuple[Any, Any]] = [(self.sock, self._ready), self._getting or (None, None)]
+        for sock, ready in sockets:
+            if sock is not None:
+                # Closed first: an epoll set may be the parent's as well, and without the
+                # descriptor nobody can take the parent's socket out of it.
+                sock.close()
+                ready.close()
+        self.sock = None
 
     @property
     def connected(self) -> bool:
@@ -133,7 +155,7 @@ class TCPTransport:
         addresses: list[Any] = slot.result()
         return addresses
 
-    def _connect(self, family: int, kind: int, protocol: int, address: Any, timeout: float | None) -> None:
+    def _connect(self, family: int, kind: int, protocol: int, address: Any, deadline: green.Deadline) -> None:
         sock = self._green.socket_class()(family, kind, protocol)
         ready = None
         try:
@@ -142,7 +164,8 @@ class TCPTransport:
             code = sock.connect_ex(address)
             if code in _CONNECTING:
                 ready = self._green.Readiness(sock.fileno())
-                if not ready.wait_writable(timeout):
+                self._getting = sock, ready
+                if not ready.wait_writable(deadline.left()):
                     raise TimeoutError(errno.ETIMEDOUT, f'no connection to {address[0]} port {address[1]} in time')
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
             if code:
@@ -152,6 +175,8 @@ class TCPTransport:
                 ready.close()
             sock.close()
             raise
+        finally:
+            self._getting = None
         self.sock, self._ready = sock, ready
 
     def _apply_settings(self, sock: Any) -> None:
@@ -178,6 +203,11 @@ class TCPTransport:
             raise OSError(errno.EBADF, 'the socket is closed')
         count: int = self.sock.send(data)
         return count
+
+    send_aside = send  # the same without touching the hub; see ``shared``
+
+    def renew_guard(self) -> None:
+        """In a forked child: who held a lock is perhaps not here. See ``shared``."""
 
     def block(self, seconds: float) -> None:
         """Have ``recv_into`` and ``send`` block the whole process, so long at most: for the end of the interpreter."""
@@ -209,6 +239,30 @@ class TCPTransport:
         except (OSError, AttributeError):
             return False
 
+    def narrow(self) -> None:
+        """Have the kernel store little of what nobody reads, if it can be told to grow its buffer again later."""
+        if self.sock is None or self._wide is not None or sys.platform != 'linux':
+            return
+        try:
+            if self.sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK) & _RECEIVE_LOCKED:
+                return  # its size is the program's choice
+            wide = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
+            self._wide = wide
+        except OSError:
+            pass  # a kernel that does not know how: the buffer stays as it is
+
+    def widen(self) -> None:
+        """Take ``narrow`` back: the size is the kernel's choice again."""
+        wide, self._wide = self._wide, None
+        if self.sock is None or wide is None:
+            return
+        try:
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wide // 2)  # it doubles what it is told
+            self.sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, 0)
+        except OSError:
+            pass  # broken: a read will tell
+
     # -- waiting -------------------------------------------------------------
 
     def wait_readable(self) -> bool:
@@ -223,6 +277,24 @@ class TCPTransport:
     def unwatch_writable(self) -> None:
         if self.sock is not None:
             self._ready.unwatch_writable()
+
+
+_all: weakref.WeakSet[TCPTransport] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for transport in list(_all):
+        transport.disown()
+
+
+# A child that kept the descriptors would keep the connection open when its parent has gone.
+os.register_at_fork(after_in_child=_disown_all)
+
+
+def _share(deadline: green.Deadline, count: int) -> green.Deadline:
+    """What one of so many attempts that are still to come may take."""
+    left = deadline.left()
+    return deadline if left is None or count == 1 else green.Deadline(left / count)
 
 
 def _resolve_into(slot: green.Slot, backend: ModuleType, host: str, port: int) -> None:

@@ -41,6 +41,9 @@ class SSLTransport(TCPTransport):
         super().__init__(host, connect_timeout, **arguments)
         self.sslopts = True if ssl is None else ssl
         check_options(self.sslopts)
+        self._context: Any = None
+        self._name: str | None = None  # that the certificate must carry
+        self._refusal: OSError | None = None  # the first handshake that failed
         self._tls: Any = None
         self._incoming = MemoryBIO()
         self._outgoing = MemoryBIO()
@@ -54,19 +57,34 @@ class SSLTransport(TCPTransport):
     # -- opening and closing ---------------------------------------------------
 
     def connect(self, deadline: green.Deadline | None = None) -> None:
-        """Connect and shake hands, both within *deadline*. Switches greenlets.
+        """Connect and shake hands with the first address where both work, within *deadline*. Switches greenlets.
 
         Raises what TCPTransport.connect raises, and ssl.SSLError (an OSError):
-        SSLCertVerificationError says what is wrong with the certificate.
+        SSLCertVerificationError says what is wrong with the certificate. Where
+        several addresses fail, it is a failed handshake rather than a refused connection.
         """
         deadline = deadline or green.Deadline(self.connect_timeout)
-        context, name = make_context(self.sslopts, self.host)
-        super().connect(deadline)
+        self._context, self._name = make_context(self.sslopts, self.host)
+        self._refusal = None
         try:
-            self._tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
+            super().connect(deadline)
+        except OSError:
+            if self._refusal is not None:
+                raise self._refusal from self._refusal.__cause__
+            raise
+        finally:
+            self._refusal = None  # an error refers to the frames it came through
+
+    def _connect(self, family: int, kind: int, protocol: int, address: Any, deadline: green.Deadline) -> None:
+        super()._connect(family, kind, protocol, address, deadline)
+        self._incoming, self._outgoing, self._first = MemoryBIO(), MemoryBIO(), b''
+        try:
+            self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
             self._shake_hands(deadline)
-        except BaseException:
+        except BaseException as exc:
             self.close()
+            if isinstance(exc, OSError) and self._refusal is None:
+                self._refusal = exc
             raise
 
     def _shake_hands(self, deadline: green.Deadline) -> None:
@@ -176,6 +194,16 @@ class SSLTransport(TCPTransport):
         What is taken may still be here (``unsent``), but never more than one chunk:
         as long as it is, nothing further is encrypted, and 0 says that it has moved.
         """
+        try:
+            return self.send_aside(data)
+        except ssl.SSLWantReadError:
+            # The peer renegotiates (TLS 1.2; Erlang does it after so many messages).
+            self._push()
+            self._starve()
+            raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
+
+    def send_aside(self, data: Any) -> int:
+        """``send`` without touching the hub, for another thread; where the engine has to read, it says so itself."""
         if not self._push():
             return 0
         taken = 0
@@ -183,11 +211,8 @@ class SSLTransport(TCPTransport):
             while taken < min(len(data), CHUNK):  # the engine takes one record at a time
                 taken += self._engine().write(data[taken:CHUNK])
         except ssl.SSLWantReadError:
-            # The peer renegotiates (TLS 1.2; Erlang does it after so many messages).
             if not taken:
-                self._push()
-                self._starve()
-                raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
+                raise
         try:
             self._push()
         except BlockingIOError:

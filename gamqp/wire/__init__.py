@@ -49,7 +49,7 @@ if os.environ.get('GAMQP_PURE_PYTHON', '0') not in ('', '0') or not _all_built()
     sys.meta_path.insert(0, _SourceOnly)
 
 from . import spec  # noqa: E402
-from .content import Content  # noqa: E402
+from .content import Content, add_frames  # noqa: E402
 from .frames import COMPILED, MAX_BODY, Decoder  # noqa: E402
 from .methods import (  # noqa: E402
     decode_args,
@@ -79,6 +79,7 @@ __all__ = (
     'Decoder',
     'Reader',
     'Writer',
+    'add_frames',
     'decode_args',
     'decode_properties',
     'dumps',

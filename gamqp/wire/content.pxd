@@ -25,3 +25,7 @@ cdef class Content:
     cdef bint _is_encoded(self) except -1
     cdef object _decode_body(self)
     cdef object _decode_info(self)
+
+
+@cython.locals(args=bytes, header=bytes, total=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)
+cpdef Py_ssize_t add_frames(Content content, list parts) except -1

@@ -1,0 +1,268 @@
+"""Deliveries beyond the budget: on disk while the program is busy, and back when it has room for them.
+
+Layer 3. While somebody waits for a reply the connection is read on, and the reply
+stands behind megabytes of deliveries; memory must not grow with each of them. A
+connection has a Backlog from then until the last of them has come back. What is kept
+in memory is per consumer, not per message (of consumers that ack and take turns on one
+channel, 16 bytes a turn). What must not enter: files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from .basic_message import Message
+from .channel import has_stream_offset
+from .io.spool import Spool
+from .state.consumers import Consumer
+from .state.tags import Tags
+
+__all__ = ('Backlog',)
+
+# Messages given back to the queue before the hub gets its turn.
+GIVEN_AT_ONCE = 1000
+
+
+class _Share:
+    """One consumer's messages in the spool, of one incarnation of its channel."""
+
+    __slots__ = ('channel', 'consumer', 'count', 'dropped', 'incarnation', 'numbered', 'tags')
+
+    def __init__(self, channel: Any, consumer: Consumer) -> None:
+        self.channel = channel
+        self.consumer = consumer
+        self.incarnation = channel.incarnation
+        self.count = 0
+        self.dropped = False  # they are passed over when they come back
+        self.tags = Tags()  # of those that await an ack
+        self.numbered = Tags()  # the same, of messages that a stream has numbered
+        if not consumer.no_ack:
+            channel._unsettled.spooled += (self.tags, self.numbered)
+
+    def unlink(self) -> None:
+        """There are no more deliveries here that await anything."""
+        known = self.channel._unsettled
+        known.spooled = tuple(tags for tags in known.spooled if tags is not self.tags and tags is not self.numbered)
+
+    @property
+    def of_callback(self) -> bool:
+        return self.consumer.intake is None
+
+
+class Backlog:
+    """The messages that a connection keeps on disk. messages: those that will still be handed out.
+
+    ``put`` is for the reader; nothing here switches greenlets.
+    """
+
+    def __init__(self, root: Any) -> None:
+        self.messages = 0
+        self._root = root
+        self._spool = Spool(Message, root.max_inbound_body, self._cannot_write)
+        self._shares: dict[Consumer, _Share] = {}
+        # (channel number, consumer tag) -> whose messages these are, one consumer after the other.
+        self._owners: dict[tuple[int, Any], deque[_Share]] = {}
+        self._due = False  # _step is
+
+    @property
+    def bytes(self) -> int:
+        """What lies there, in bytes."""
+        return self._spool.bytes
+
+    @property
+    def concerns_callbacks(self) -> bool:
+        """Whether there are messages for drain_events."""
+        return any(share.of_callback for share in self._shares.values())
+
+    def of(self, consumer: Consumer) -> int:
+        """How many messages of this consumer are here."""
+        share = self._shares.get(consumer)
+        return 0 if share is None else share.count
+
+    def holders(self) -> Iterator[tuple[int, str, int]]:
+        """(channel number, consumer tag, messages) of each consumer that has some here."""
+        for share in self._shares.values():
+            yield share.channel.channel_id, share.consumer.tag, share.count
+
+    # -- from the reader ---------------------------------------------------------------
+
+    def put(self, channel: Any, message: Any) -> bool:
+        """Take in a delivery. Returns False for what is none, or is not wanted: that must go its usual way."""
+        if self._root.backlog is not self:
+            return False  # it has ended amid a batch: nobody wanted what it had
+        consumer = channel._consumers.get(message.consumer_tag)
+        if consumer is None or consumer.discard or not _keeps(consumer):
+            return False
+        share = self._shares.get(consumer)
+        if share is None:
+            share = self._shares[consumer] = _Share(channel, consumer)
+        owners = self._owners.setdefault((channel.channel_id, consumer.tag), deque())
+        tags = None
+        if not consumer.no_ack:
+            tags = share.numbered if has_stream_offset(message) else share.tags
+        if share.dropped or self._root.backlog is not self:
+            return False  # an iterator was collected since we looked; until it is noted, nothing makes objects
+        if not share.count:
+            owners.append(share)
+        if tags is not None:
+            tags.add(message.delivery_tag)
+        share.count += 1
+        self.messages += 1
+        self._spool.put(message, self._root.link.pulse.heard_at)
+        if message.redelivered:
+            self._root.counts.redelivered += 1
+        return True
+
+    def _cannot_write(self, error: OSError) -> None:
+        root = self._root
+        if not root.spool_failed:
+            root.spool_failed = True
+            text = '%s: deliveries beyond the budget cannot be written to a temporary file and stay in memory: %s'
+            root.report(text, repr(root), str(error))
+
+    # -- there is room ------------------------------------------------------------------
+
+    def come_back(self) -> None:
+        """Hand out what there is room for, from the hub and a piece in each of its passes."""
+        if not self._due:
+            self._due = True
+            self._root.green.run_soon(self._step)
+
+    def _step(self) -> None:
+        self._due = False
+        root = self._root
+        if root.backlog is not self or not root.budget.relaxed:
+            return
+        try:
+            messages, came_at = self._spool.take()
+            for message in messages:
+                if root.backlog is not self:
+                    break  # an iterator was collected, and nobody wants the rest
+                self._hand_over(message, came_at)
+        except OSError as exc:
+            root.link.lose(exc)
+            return
+        except BaseException as exc:
+            root.link.lose(exc)  # a fault of ours; nobody would get what was taken
+            raise
+        root.wake_drainers()
+        if not self.messages or not self._spool:
+            self.close()
+        root.freed()
+
+    def _hand_over(self, message: Any, came_at: float) -> None:
+        key = message.channel_id, message.consumer_tag
+        share = self._owners[key][0]
+        share.count -= 1
+        if not share.count:
+            self._forget(key, share)
+        if share.dropped:
+            return
+        self.messages -= 1
+        channel, consumer, tag = share.channel, share.consumer, message.delivery_tag
+        message.channel = channel
+        if share.incarnation:
+            message.incarnation = share.incarnation
+        message.auto_decode = channel.auto_decode
+        if share.tags.take(tag) or share.numbered.take(tag):
+            channel._unsettled[tag] = (consumer.tag, came_at)
+        if not share.count:
+            share.unlink()
+        if consumer.intake is not None:
+            consumer.intake.put(message)
+        else:
+            self._root.on_delivery(consumer, message)
+
+    def _forget(self, key: tuple[int, Any], share: _Share) -> None:
+        """The last of them has been read."""
+        owners = self._owners[key]
+        owners.popleft()
+        if not owners:
+            del self._owners[key]
+        if not share.dropped:
+            del self._shares[share.consumer]
+
+    # -- nobody wants them any more ---------------------------------------------------------
+
+    def drop(self, consumer: Consumer) -> None:
+        """Forget the messages of a consumer: the broker has taken them back, or nobody can have them."""
+        share = self._shares.get(consumer)
+        if share is not None:
+            self._drop(share)
+            share.unlink()
+            self._settle_down()
+
+    def withdraw(self, consumer: Consumer) -> None:
+        """Give the messages of a consumer back to their queue, those of one without acks excepted: they are dropped."""
+        share = self._shares.get(consumer)
+        if share is not None:
+            self._drop(share)
+            if self._give_back(share):
+                self._root.green.spawn(self._give_back_rest, share)
+            self._settle_down()
+
+    def forget_channel(self, channel: Any) -> None:
+        """The broker takes back what is not acked. What iterators and handlers got without acks is still theirs."""
+        for share in list(self._shares.values()):
+            if share.channel is channel and (share.of_callback or not share.consumer.no_ack):
+                self._drop(share)
+                share.unlink()
+        self._settle_down()
+
+    def _drop(self, share: _Share) -> None:
+        share.dropped = True
+        self.messages -= share.count
+        del self._shares[share.consumer]
+
+    def _settle_down(self) -> None:
+        """Perhaps nothing is left that anybody wants; then the files need not be read."""
+        if self._root.backlog is self and not self.messages:
+            self.close()
+            self._root.freed()
+
+    def _give_back(self, share: _Share) -> bool:
+        """Give back some. Returns whether more are left."""
+        channel, of_stream = share.channel, share.consumer.of_stream
+        for tags, numbered in ((share.tags, False), (share.numbered, True)):
+            if numbered and not of_stream:
+                break  # not to be given back, see Channel.give_back; they stay unsettled
+            for _ in range(min(len(tags), GIVEN_AT_ONCE)):
+                channel.give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
+            if tags:
+                return True
+        if not share.numbered:
+            share.unlink()
+        return False
+
+    def _give_back_rest(self, share: _Share) -> None:
+        """Body of a greenlet: no more than the socket takes."""
+        link = self._root.link
+        while link.reason is None:
+            self._root.green.sleep(0)
+            if link.writer.wait_for_room(None) and not self._give_back(share):
+                return
+
+    # -- the end --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the files; whoever waits for messages from here learns that there are none."""
+        root = self._root
+        if root.backlog is not self:
+            return
+        root.backlog = None
+        self.messages = 0
+        shares, self._shares = list(self._shares.values()), {}
+        self._owners.clear()
+        self._spool.close()
+        for share in shares:
+            share.unlink()
+            if not share.of_callback:
+                share.consumer.intake.spool_lost()
+        root.wake_quiet()
+
+
+def _keeps(consumer: Consumer) -> bool:
+    """Whether its messages wait for the program, and not the program for them."""
+    return consumer.callback is not None if consumer.intake is None else bool(consumer.intake.keeps)

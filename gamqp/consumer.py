@@ -1,0 +1,258 @@
+"""Consumer: a handler that gets the messages of one queue, in worker greenlets.
+
+Layer 3. ``Channel.subscribe`` makes it. Workers are made when there is work and
+end when there is none, so a consumer that waits costs no greenlet. What must
+not enter: how messages arrive; that is ``gamqp.intake``.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+
+from . import green
+from .intake import Intake
+from .state.lifecycle import Reason
+
+__all__ = ('POLICIES', 'Consumer')
+
+logger = logging.getLogger('gamqp.consumer')
+
+REQUEUE, REJECT, STOP = POLICIES = ('requeue', 'reject', 'stop')
+
+# What a worker does.
+YOUNG = 'young'  # it has not begun
+WORKING = 'working'
+LEAVING = 'leaving'  # its handler waits for the end of the others
+
+# What ends a worker, and not only what its handler does.
+ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
+
+OnError = str | Callable[[Any, BaseException], str | None]
+
+
+class Consumer(Intake):
+    """A running subscription, made by ``Channel.subscribe``.
+
+    tag: the consumer tag. Counters: delivered (arrived), acked (handled, and
+    acked here), failed (the handler raised), in_flight (being handled now).
+    """
+
+    __slots__ = (
+        '_idle',
+        '_looks',
+        '_stopped_by',
+        '_workers',
+        'acked',
+        'concurrency',
+        'failed',
+        'handler',
+        'in_flight',
+        'on_error',
+    )
+
+    def __init__(
+        self,
+        channel: Any,
+        root: Any,
+        tag: str,
+        no_ack: bool,
+        handler: Callable[[Any], Any],
+        concurrency: int,
+        on_error: OnError,
+    ) -> None:
+        super().__init__(channel, root, tag, no_ack)
+        self.handler = handler
+        self.concurrency = concurrency
+        self.on_error = on_error
+        self.acked = self.failed = self.in_flight = 0
+        self._workers: dict[Any, str] = {}  # greenlet -> what it does
+        self._looks = False  # _look_after is due
+        self._idle: green.Gate | None = None  # made when somebody waits for the handlers to finish
+        self._stopped_by: BaseException | None = None
+
+    def __repr__(self) -> str:
+        state = 'ended' if self.over else 'ending' if self.entry.discard else 'running'
+        return f'<Consumer {self.tag} {state}: {self.delivered} delivered, {self.in_flight} in flight>'
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._workers) or self.spooled > 0
+
+    def works_apart_from(self, me: Any) -> bool:
+        if any(worker is not me and does is not LEAVING for worker, does in self._workers.items()):
+            return True
+        return self.spooled > 0 and (me not in self._workers or self.concurrency > 1)
+
+    # -- ending ----------------------------------------------------------------------
+
+    def cancel(self, wait: bool = True, timeout: float | None = None) -> None:
+        """Take no more messages; what no handler has begun goes back to the queue. Twice does no harm.
+
+        wait: also wait for the running handlers, and for those of messages that came
+        with no_ack. timeout: seconds, None for as long as they take; TimeoutError
+        then, and the handlers run on. In one of its own handlers it waits for those
+        others that do not wait here, too. Raises why the channel ended if the broker
+        could not be told. Switches greenlets.
+        """
+        self.root.check_thread()
+        deadline = green.Deadline(timeout)
+        if not self.over and not self.entry.discard:
+            patience = self.root.rpc_timeout if timeout is None else min(timeout, self.root.rpc_timeout)
+            self.channel.end_consumer(self.entry, wait, patience)
+        if wait:
+            self._wait_until(self._others_idle, deadline)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the consumer has ended and its handlers have returned. Switches greenlets.
+
+        timeout: seconds, None for ever (TimeoutError). Returns after a cancel of
+        ours; raises ConsumerCancelled when the broker cancelled it, why the channel
+        or connection ended, and with on_error='stop' what the handler raised.
+        """
+        self.root.check_thread()
+        self._wait_until(lambda: self.over and self._others_idle(), green.Deadline(timeout))
+        if self._stopped_by is not None:
+            raise self._stopped_by
+        if self.reason is not None:
+            self.reason.throw()
+
+    def _others_idle(self) -> bool:
+        return not self.works_apart_from(greenlet.getcurrent())
+
+    def _wait_until(self, condition: Callable[[], bool], deadline: green.Deadline) -> None:
+        if self._idle is None:
+            self._idle = green.Gate(self.root.green)
+        me = greenlet.getcurrent()
+        if me in self._workers:
+            self._workers[me] = LEAVING
+            self._tell()  # others of its kind may wait for this one
+        try:
+            while not condition():
+                if not self._idle.wait(deadline.left()) and not condition():
+                    raise TimeoutError(f'consumer {self.tag}: {self.in_flight} handlers run after {deadline.seconds} s')
+        finally:
+            if me in self._workers:
+                self._workers[me] = WORKING
+
+    # -- from the reader ---------------------------------------------------------------
+
+    def arrived(self) -> None:
+        if len(self._workers) < self.concurrency:
+            self._start_worker()
+
+    def finish(self, reason: Reason | None) -> int:
+        joined = reason is not None and not self.over and not self.entry.discard and bool(self._idle)
+        super().finish(reason)
+        return int(joined)
+
+    def ended(self) -> None:
+        self._tell()
+
+    def _start_worker(self) -> None:
+        self._workers[self.root.green.spawn(self._work)] = YOUNG
+        if not self._looks:
+            self._looks = True
+            self.root.green.run_soon(self._look_after)
+
+    def _look_after(self) -> None:
+        """In the hub, when new workers should have begun: one that was killed before runs nothing, not even finally."""
+        self._looks = False
+        for worker in [worker for worker, does in self._workers.items() if does is YOUNG]:
+            if worker.dead:
+                self._end_worker(worker)
+            elif not self._looks:
+                self._looks = True
+                self.root.green.run_soon(self._look_after)
+
+    def _tell(self) -> None:
+        if self._idle is not None:
+            self._idle.wake_all()
+
+    # -- workers -------------------------------------------------------------------------
+
+    def _work(self) -> None:
+        """Body of a worker greenlet: handle what is here until there is no more."""
+        me = greenlet.getcurrent()
+        self._workers[me] = WORKING
+        try:
+            while self.messages:
+                if self.root.long_without_breath():
+                    self.root.breathe()
+                if self.messages:
+                    self._handle(self.take())
+        finally:
+            self._end_worker(me)
+
+    def _end_worker(self, worker: Any) -> None:
+        del self._workers[worker]
+        if self.messages:
+            self._start_worker()  # this one was killed
+        elif not self._workers:
+            self.messages = None
+            self.settled_idle()
+        self._tell()
+
+    def _handle(self, message: Any) -> None:
+        self.in_flight += 1
+        try:
+            self.root.run_handler(self.handler, message)
+            self._ack(message)
+        except ENDS:
+            self._refuse(message, REQUEUE)
+            raise
+        except BaseException as exc:
+            # gevent.Timeout, too: it ends what the handler did, not the worker.
+            self._fail(message, exc)
+        finally:
+            self.in_flight -= 1
+
+    def _ack(self, message: Any) -> None:
+        if self._is_open_question(message):
+            message.ack()
+            self.acked += 1
+
+    def _fail(self, message: Any, error: BaseException) -> None:
+        self.failed += 1
+        on_error = self.on_error
+        if not callable(on_error):
+            self._follow(on_error, message, error)
+            logger.error('consumer %s: the handler failed on %r (%s)', self.tag, message, on_error, exc_info=error)
+            return
+        policy: str | None = REQUEUE
+        try:
+            answer = on_error(message, error)
+            if answer is not None and answer not in POLICIES:
+                raise ValueError(f'on_error returned {answer!r}, not one of {", ".join(POLICIES)} or None')
+            policy = answer
+        except ENDS:
+            raise
+        except BaseException:
+            logger.exception('consumer %s: on_error failed itself; the message is requeued', self.tag)
+        finally:
+            self._follow(policy, message, error)
+
+    def _follow(self, policy: str | None, message: Any, error: BaseException) -> None:
+        if policy == STOP and self._stopped_by is None:
+            self._stopped_by = error
+            if not self.over and not self.entry.discard:
+                # Before the message goes back, or the broker would send it here again.
+                self.channel.end_consumer(self.entry, wait=False)
+        if policy is not None:
+            self._refuse(message, policy)
+
+    def _refuse(self, message: Any, policy: str) -> None:
+        """Requeue or reject, if the broker still waits for an answer."""
+        if self._is_open_question(message):
+            if self.entry.of_stream:
+                message.ack()  # a stream takes nothing back, and RabbitMQ 4 ends the connection over a nack
+            elif policy == REJECT:
+                message.reject(requeue=False)
+            else:
+                message.nack(requeue=True)
+
+    def _is_open_question(self, message: Any) -> bool:
+        return not self.entry.no_ack and self.channel.awaits_settlement(message)

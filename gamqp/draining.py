@@ -1,0 +1,72 @@
+"""The graceful end of a connection: take no more, finish what was begun, then close.
+
+Layer 3, the body of ``Connection.drain``. Heartbeats go on until the end, since
+nothing here touches the link before close.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import FrameType
+from typing import Any
+
+import greenlet
+
+from . import exceptions, green
+from .inbound import Inbound
+from .wire.spec import Basic
+
+__all__ = ('drain',)
+
+
+def drain(root: Inbound, deadline: green.Deadline) -> bool:
+    """Everything but the close. Returns whether all was finished in time. Switches.
+
+    Raises why the connection ended, if it does meanwhile.
+    """
+    root.draining = True
+    intakes = list(root.retiring)
+    asked: list[tuple[Any, Any]] = []
+    for channel in list(root.channels.values()):
+        intakes += channel.intakes()
+        asked += [(channel, expected) for expected in channel.ask_to_cancel_all()]
+    me = greenlet.getcurrent()
+    mine = 1 if _inside_callback(root, sys._getframe()) else 0  # a callback that drains cannot end before it has
+
+    def quiet() -> bool:
+        busy = any(intake.works_apart_from(me) for intake in intakes)
+        return not busy and root.handlers_running <= mine and not root.undelivered
+
+    return _await_cancels(asked, deadline) and root.wait_for_quiet(quiet, deadline) and _await_confirms(root, deadline)
+
+
+def _await_cancels(asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
+    """Wait for each cancel-ok: only then the last delivery has passed."""
+    for channel, expected in asked:
+        try:
+            channel.await_reply(expected, Basic.Cancel, deadline.left())
+        except TimeoutError:
+            return False
+        except exceptions.ChannelError:
+            pass  # its consumers have gone with it
+    return True
+
+
+def _await_confirms(root: Inbound, deadline: green.Deadline) -> bool:
+    for channel in list(root.channels.values()):
+        try:
+            channel.wait_for_confirms(deadline.left())
+        except TimeoutError:
+            return False
+        except exceptions.ChannelError:
+            pass  # whoever waits for them has been told
+    return True
+
+
+def _inside_callback(root: Inbound, frame: FrameType | None) -> bool:
+    """Whether this greenlet runs a callback of drain_events. Looked up here, so that callbacks pay nothing for it."""
+    while frame is not None:
+        if frame.f_code is Inbound.run_event.__code__ and frame.f_locals.get('self') is root:
+            return True
+        frame = frame.f_back
+    return False

@@ -1,0 +1,287 @@
+"""What has arrived for one consumer of our own kind and has not been handed out: Intake and Deliveries.
+
+Layer 3. The reader puts messages in; an iterating greenlet (Deliveries, here) or
+worker greenlets (``gamqp.consumer``) take them out. Each message counts against
+the connection's budget while it is here. What the reader calls never switches
+greenlets and runs no user code.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+import greenlet
+
+from . import green
+from .green.native import get_ident
+from .state.consumers import Consumer as Entry
+from .state.lifecycle import Reason
+
+__all__ = ('Deliveries', 'Intake')
+
+
+class Intake:
+    """One consumer's messages, in order of arrival.
+
+    entry: what the channel knows of the consumer. over: nothing more will
+    arrive; reason is then why, None when we cancelled it ourselves.
+    """
+
+    __slots__ = ('_budget', 'channel', 'delivered', 'entry', 'messages', 'over', 'reason', 'root')
+
+    #: False for what those may need who finish what they have begun: Connection.drain leaves it.
+    brings_work = True
+    #: Whether messages wait here. False where each is taken at once; then it must not wait on disk either.
+    keeps = True
+
+    def __init__(self, channel: Any, root: Any, tag: str, no_ack: bool) -> None:
+        self.channel = channel
+        self.root = root
+        self.entry = Entry(tag, None, None, no_ack, self)
+        self.messages: deque[Any] | None = None  # made when needed: most consumers wait most of the time
+        self.delivered = 0
+        self.over = False
+        self.reason: Reason | None = None
+        self._budget = root.budget
+
+    @property
+    def tag(self) -> str:
+        """The consumer tag."""
+        return self.entry.tag
+
+    @property
+    def spooled(self) -> int:
+        """Messages that are on disk, and will come."""
+        backlog = self.root.backlog
+        return 0 if backlog is None else backlog.of(self.entry)
+
+    @property
+    def busy(self) -> bool:
+        """Whether the program works on a message from here, or will."""
+        raise NotImplementedError
+
+    def works_apart_from(self, me: Any) -> bool:
+        """Whether another greenlet than *me* works on a message from here."""
+        raise NotImplementedError
+
+    # -- from the reader ------------------------------------------------------------
+
+    def put(self, message: Any) -> None:
+        self._budget.take(message.size)
+        self.delivered += 1
+        if self.messages is None:
+            self.messages = deque()
+        self.messages.append(message)
+        self.arrived()
+
+    def arrived(self) -> None:
+        """A message has been put in."""
+        raise NotImplementedError
+
+    def finish(self, reason: Reason | None) -> int:
+        """The broker knows this consumer no more. What it sent with no_ack can still be had.
+
+        Returns how many callers it has told why, so that nobody else needs to be.
+        """
+        if not self.over:
+            self.over = True
+            self.reason = reason
+            if reason is not None and not self.entry.no_ack:
+                self.withdraw()  # the broker has taken them back
+            if self.busy:
+                self.root.retiring.add(self)
+            self.ended()
+        return 0
+
+    def ended(self) -> None:
+        """There will be no more."""
+        raise NotImplementedError
+
+    # -- for those who take out --------------------------------------------------------
+
+    def take(self) -> Any:
+        """The oldest message; there must be one. Does not switch."""
+        messages = self.messages
+        assert messages
+        message = messages.popleft()
+        self._return_budget(message.size)
+        return message
+
+    def withdraw(self) -> list[Any]:
+        """Everything that is here, taken out. Does not switch."""
+        messages, self.messages = list(self.messages or ()), None
+        if self.root.backlog is not None:
+            self.root.backlog.drop(self.entry)
+        for message in messages:
+            self._return_budget(message.size)
+        return messages
+
+    def spool_lost(self) -> None:
+        """What was on disk will not come."""
+        if self.over:
+            self.ended()
+            self.settled_idle()
+
+    def _return_budget(self, size: int) -> None:
+        self._budget.give_back(size)
+        if self.root.crowded:
+            self.root.freed()
+
+    def settled_idle(self) -> None:
+        """The program has finished what it had in hand."""
+        if self.root.retiring:
+            self.root.retire(self)
+
+
+class _Inlet(Intake):
+    """The half of an iterator that the channel holds."""
+
+    __slots__ = ('in_hand', 'owner', 'waiting')
+
+    def __init__(self, channel: Any, root: Any, tag: str, no_ack: bool) -> None:
+        super().__init__(channel, root, tag, no_ack)
+        self.waiting: green.Slot | None = None
+        self.in_hand = False  # a message was yielded and its next one not asked for yet
+        self.owner: Any = None  # the greenlet that iterates, as far as is known without asking each time
+
+    @property
+    def busy(self) -> bool:
+        return self.in_hand or (self.entry.no_ack and bool(self.messages or self.spooled))
+
+    def works_apart_from(self, me: Any) -> bool:
+        return self.busy and self.owner is not me
+
+    def arrived(self) -> None:
+        if self.waiting is not None:
+            self.waiting.succeed()
+
+    def finish(self, reason: Reason | None) -> int:
+        told = 0 if self.over or reason is None or self.entry.discard else 1  # whoever iterates, by its next step
+        super().finish(reason)
+        return told
+
+    def ended(self) -> None:
+        if self.waiting is not None:
+            self.waiting.succeed()
+
+    def leave(self) -> None:
+        """Nobody takes out any more. Does not switch and raises nothing."""
+        if not self.over and not self.entry.discard:
+            self.channel.end_consumer(self.entry, wait=False)
+        self.forget()
+
+    def forget(self) -> None:
+        """Take in nothing more, and let go of what is here."""
+        self.entry.discard = True  # of a no_ack consumer, too: what still comes would stay here for ever
+        self.withdraw()
+        self.in_hand = False
+        self.settled_idle()
+
+
+class Deliveries:
+    """The messages of one consumer as an iterator, made by ``Channel.consume``; for one greenlet at a time.
+
+    Iterating waits for the next message, cooperatively. It ends when the
+    consumer was cancelled, by ``close()``, ``Channel.basic_cancel`` or
+    ``Connection.drain``; raises ConsumerCancelled when the broker cancelled it, why
+    the channel or connection ended when it did, and TimeoutError when nothing came
+    for *timeout* seconds, after which it can go on. Dropping the iterator, as
+    leaving a ``for`` loop does, closes it without waiting for the broker.
+    """
+
+    __slots__ = ('__weakref__', '_inlet', '_timeout')
+
+    def __init__(self, inlet: _Inlet, timeout: float | None) -> None:
+        self._inlet = inlet
+        self._timeout = timeout
+
+    @classmethod
+    def start(cls, channel: Any, root: Any, tag: str, no_ack: bool, timeout: float | None) -> Deliveries:
+        return cls(_Inlet(channel, root, tag, no_ack), timeout)
+
+    def __repr__(self) -> str:
+        inlet = self._inlet
+        state = 'ended' if inlet.over else 'closing' if inlet.entry.discard else 'open'
+        return f'<Deliveries {inlet.tag} {state}, {len(inlet.messages or ())} waiting>'
+
+    @property
+    def intake(self) -> Intake:
+        return self._inlet
+
+    @property
+    def tag(self) -> str:
+        """The consumer tag."""
+        return self._inlet.tag
+
+    @property
+    def delivered(self) -> int:
+        """Messages that have arrived."""
+        return self._inlet.delivered
+
+    def __iter__(self) -> Deliveries:
+        return self
+
+    def __next__(self) -> Any:
+        inlet = self._inlet
+        root = inlet.root
+        if get_ident() != root.thread:
+            root.check_thread()
+        if inlet.in_hand:
+            inlet.in_hand = False
+            inlet.settled_idle()
+        if inlet.owner is None:
+            inlet.owner = greenlet.getcurrent()
+        if root.long_without_breath():
+            root.breathe()
+        while not inlet.messages:
+            if inlet.over and not inlet.spooled:
+                if inlet.reason is not None:
+                    inlet.reason.throw()
+                raise StopIteration
+            self._wait()
+        message = inlet.take()
+        inlet.in_hand = True
+        return message
+
+    def _wait(self) -> None:
+        inlet = self._inlet
+        if inlet.waiting is not None:
+            raise RuntimeError(f'two greenlets iterate over consumer {inlet.tag}; use subscribe to share its work')
+        inlet.owner = greenlet.getcurrent()
+        inlet.waiting = green.Slot(inlet.root.green)
+        try:
+            if not inlet.waiting.wait(self._timeout):
+                raise TimeoutError(f'consumer {inlet.tag}: no message within {self._timeout} s')
+        finally:
+            inlet.waiting = None
+
+    def __enter__(self) -> Deliveries:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Cancel the consumer and give back to the queue what was not yielded. Closing twice does nothing.
+
+        What a no_ack consumer had here is lost: the broker has forgotten it. Waits
+        for the broker's consent, at most rpc_timeout (TimeoutError). Switches greenlets.
+        """
+        inlet = self._inlet
+        inlet.root.check_thread()
+        try:
+            if not inlet.over and not inlet.entry.discard:
+                inlet.channel.end_consumer(inlet.entry, wait=True)
+        finally:
+            inlet.forget()
+
+    def __del__(self) -> None:
+        inlet = self._inlet
+        root = inlet.root
+        if not root.in_own_thread():
+            root.leave_word(inlet.leave)
+        elif inlet.channel.asking:
+            root.green.run_soon(inlet.leave)  # the garbage collector came between two steps that belong together
+        else:
+            inlet.leave()

@@ -1,0 +1,132 @@
+"""Consuming without drain_events: consume (an iterator) and subscribe (a handler in worker greenlets).
+
+Errors and switching: see ``gamqp.methods``. Both may be mixed freely with
+basic_consume, on one channel too.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Callable
+from typing import Any
+
+from ..consumer import POLICIES, Consumer, OnError
+from ..intake import Deliveries, Intake
+from ..wire.spec import Basic
+from .consume import Arguments, ConsumeMethods
+
+__all__ = ('SubscribeMethods',)
+
+# Enough to keep a consumer busy during the round trip of its acks, and not so
+# much that one consumer hoards a queue that others could work on.
+PREFETCH = 100
+
+OFFSET_NAMES = ('first', 'last', 'next')
+INTERVAL = re.compile(r'\d+[YMDhms]')
+
+
+class SubscribeMethods(ConsumeMethods):
+    """Mixin of Channel."""
+
+    def consume(
+        self,
+        queue: str,
+        prefetch: int = PREFETCH,
+        no_ack: bool = False,
+        exclusive: bool = False,
+        arguments: Arguments = None,
+        consumer_tag: str = '',
+        timeout: float | None = None,
+    ) -> Deliveries:
+        """Start a consumer and return an iterator over its messages: ``for message in channel.consume('jobs')``.
+
+        Each message must be settled (``message.ack()``) unless no_ack. prefetch:
+        messages that the broker sends ahead of the acks, 0 for no limit (with no_ack
+        it has no meaning). exclusive: no other consumer on this queue. arguments: e.g.
+        {'x-priority': 5}, and for a stream {'x-stream-offset': 'first', 'last', 'next',
+        a number, a datetime, or an interval like '1h'}. timeout: seconds without a
+        message after which the iterator raises TimeoutError; None for none.
+
+        Leaving the loop cancels the consumer and gives back to the queue what was
+        sent ahead. Switches greenlets. https://www.rabbitmq.com/docs/streams
+        """
+        tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        deliveries = Deliveries.start(self, self._root(), tag, no_ack, timeout)
+        self._begin_intake(deliveries.intake, queue, prefetch, exclusive, arguments)
+        return deliveries
+
+    def subscribe(
+        self,
+        queue: str,
+        handler: Callable[[Any], Any],
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        on_error: OnError = 'requeue',
+        no_ack: bool = False,
+        exclusive: bool = False,
+        arguments: Arguments = None,
+        consumer_tag: str = '',
+    ) -> Consumer:
+        """Have *handler* called with each message of a queue, in worker greenlets. Returns the Consumer.
+
+        concurrency: messages handled at a time; with 1 they are handled in order. A
+        message is acked when the handler has returned, unless the handler has
+        settled it. on_error: what happens to a message whose handler raised (an
+        error or a gevent.Timeout): 'requeue', 'reject' (dropped or dead-lettered),
+        'stop' (requeued, and the consumer ends; ``join`` raises the error), or a
+        callable that takes (message, error) and returns one of these, or None when
+        it has settled the message itself or will. Errors are logged unless on_error
+        is a callable. A stream takes nothing back: there a failed message is passed
+        over. prefetch: None for 100, or *concurrency* if that is more.
+
+        The other arguments are those of ``consume``. Switches greenlets.
+        """
+        if not callable(handler):
+            raise TypeError(f'subscribe: the handler {handler!r} cannot be called')
+        if concurrency < 1:
+            raise ValueError(f'subscribe: concurrency must be at least 1, not {concurrency}')
+        if not callable(on_error) and on_error not in POLICIES:
+            raise ValueError(f'subscribe: on_error is one of {", ".join(POLICIES)} or a callable, not {on_error!r}')
+        tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        consumer = Consumer(self, self._root(), tag, no_ack, handler, concurrency, on_error)
+        if prefetch is None:
+            prefetch = max(PREFETCH, concurrency)
+        self._begin_intake(consumer, queue, prefetch, exclusive, arguments)
+        return consumer
+
+    def begin_unawaited(self, intake: Intake, queue: str) -> None:
+        """Start a consumer ahead of what is sent next, without waiting for the broker's consent. Does not switch.
+
+        A refusal closes the channel, and the intake is told why.
+        """
+        self._check(Basic.Consume)
+        if intake.brings_work:
+            self._root().check_taking()
+        entry = intake.entry
+        self._consumers[entry.tag] = entry
+        args = (0, queue, entry.tag, False, entry.no_ack, False, False, None)
+        self._call(Basic.Consume, args, wait=False, tag=entry.tag)
+
+    def _begin_intake(self, intake: Intake, queue: str, prefetch: int, exclusive: bool, arguments: Arguments) -> None:
+        no_ack = intake.entry.no_ack
+        if arguments and 'x-stream-offset' in arguments:
+            _check_stream(arguments['x-stream-offset'], prefetch, no_ack)
+        self._check(Basic.Consume)
+        if not no_ack:
+            self._use_prefetch(prefetch)
+        self._begin_consumer(intake.entry, queue, False, exclusive, False, arguments)
+
+
+def _check_stream(offset: Any, prefetch: int, no_ack: bool) -> None:
+    """What RabbitMQ would answer by closing the channel."""
+    if no_ack or not prefetch:
+        raise ValueError('a stream is read with a prefetch above 0 and with acks')
+    if isinstance(offset, str):
+        if offset not in OFFSET_NAMES and not INTERVAL.fullmatch(offset):
+            raise ValueError(
+                f'x-stream-offset: {", ".join(OFFSET_NAMES)}, a number, a datetime or an interval '
+                f"such as '30m' (units Y M D h m s), not {offset!r}"
+            )
+    elif isinstance(offset, bool) or not isinstance(offset, (int, datetime.datetime)):
+        raise ValueError(f'x-stream-offset: a str, an int or a datetime, not {type(offset).__name__}')

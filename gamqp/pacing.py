@@ -1,0 +1,148 @@
+"""When a publish may go out, and when a busy program has to let others run.
+
+Layer 3, a base class of Connection. A broker that refuses messages for a while
+(connection.blocked) and a send queue that is full make publishers wait; a program
+that never waits is made to breathe. What must not enter: messages.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from . import exceptions, green
+from .state.counts import Counts
+
+__all__ = ('BLOCKED_POLICIES', 'Pacing')
+
+# How long drain_events and publish may go on without giving the hub a turn, in
+# seconds, and after how many messages or bytes it is worth to look at the clock.
+BREATH = 0.01
+EVENTS_PER_LOOK = 32
+BYTES_PER_LOOK = 64 * 1024
+
+# What a publish does while the broker takes no messages.
+BLOCKED_POLICIES = ('wait', 'raise', 'pass')
+
+
+class Pacing:
+    """What a connection knows of its pace."""
+
+    green: Any
+    link: Any
+    counts: Counts
+    rpc_timeout: float
+    blocked_policy: str
+    blocked_timeout: float | None
+    on_blocked: Callable[[str], Any] | None
+    on_unblocked: Callable[[], Any] | None
+
+    def __init__(self) -> None:
+        self.blocked_reason: str | None = None
+        self.unlooked = 0  # bytes published since somebody looked at the clock
+        self._unblocked: Any = None
+        self._blocked_at = 0.0
+        self._looked_at = 0.0
+        self._until_look = EVENTS_PER_LOOK
+
+    def report(self, text: str, *args: Any) -> None:
+        raise NotImplementedError
+
+    def check_open(self) -> None:
+        raise NotImplementedError
+
+    # -- from the reader --------------------------------------------------------------
+
+    def _on_blocked(self, reason: str) -> None:
+        if self.blocked_reason is None:
+            self._blocked_at = time.monotonic()
+        self.blocked_reason = reason
+        self.report('%s: the broker takes no messages: %s', repr(self), reason)
+        if self.on_blocked is not None:
+            self.green.spawn(self.on_blocked, reason)
+
+    def _on_unblocked(self) -> None:
+        self._end_blockage()
+        self._unblocked.wake_all()
+        if self.on_unblocked is not None:
+            self.green.spawn(self.on_unblocked)
+
+    def _end_blockage(self) -> None:
+        seconds = self.blocked_for(time.monotonic())
+        self.blocked_reason = None  # first: a thread that looks in between must not see the time twice
+        self.counts.blocked_seconds += seconds
+
+    def blocked_for(self, now: float) -> float:
+        """Seconds since the broker stopped taking messages, 0.0 if it takes them."""
+        return 0.0 if self.blocked_reason is None else now - self._blocked_at
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker takes no messages at present (a resource alarm)."""
+        return self.blocked_reason is not None
+
+    # -- publishing ----------------------------------------------------------------------
+
+    @property
+    def must_wait_to_publish(self) -> bool:
+        return self._holds_publishes or self.link.writer.full
+
+    @property
+    def _holds_publishes(self) -> bool:
+        return self.blocked_reason is not None and self.blocked_policy != 'pass'
+
+    def wait_to_publish(self, deadline: green.Deadline | None) -> None:
+        """Wait until the broker takes messages and the send queue has room. Switches.
+
+        deadline: None for blocked_timeout while the broker refuses messages, else
+        rpc_timeout. Raises Blocked when it still refuses them, TimeoutError when it
+        is only slow; nothing was sent.
+        """
+        unblocking = deadline or green.Deadline(
+            self.rpc_timeout if self.blocked_timeout is None else self.blocked_timeout
+        )
+        deadline = deadline or green.Deadline(self.rpc_timeout)
+        begun = time.monotonic()
+        try:
+            self._wait_for_peer(deadline, unblocking)
+        finally:
+            self.counts.write_wait_seconds += time.monotonic() - begun
+
+    def _wait_for_peer(self, deadline: green.Deadline, unblocking: green.Deadline) -> None:
+        while self.must_wait_to_publish and self.link.reason is None:
+            if self._holds_publishes:
+                refused = self.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
+                if refused and self._holds_publishes:
+                    raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
+            elif not self.link.writer.wait_for_room(deadline.left()):
+                raise TimeoutError(f'basic.publish: the send queue was full for {deadline.seconds} s')
+
+    def wait_until_sent(self, deadline: green.Deadline) -> None:
+        """Wait until the kernel has taken everything; when time runs out, the connection is given up. Switches."""
+        if not self.link.writer.wait_until_empty(deadline.left()):
+            # A part of the message may be out, so the stream cannot be used any further.
+            self.link.lose(
+                exceptions.RecoverableConnectionError(f'basic.publish: not sent within {deadline.seconds} s')
+            )
+        self.check_open()
+
+    def breath_due(self) -> bool:
+        """Whether a publisher that never waits has kept the hub from its turn for long enough."""
+        if self.unlooked < BYTES_PER_LOOK:
+            return False
+        self.unlooked = 0
+        return time.monotonic() - self._looked_at > BREATH
+
+    def long_without_breath(self) -> bool:
+        """The same for a program that drains without ever having to wait."""
+        self._until_look -= 1
+        if self._until_look > 0:
+            return False
+        self._until_look = EVENTS_PER_LOOK
+        return time.monotonic() - self._looked_at > BREATH
+
+    def breathe(self) -> None:
+        """Let everybody else run once. Switches."""
+        self.green.sleep(0)
+        self._looked_at = time.monotonic()

@@ -1,0 +1,185 @@
+"""Pool: a few connections whose channels greenlets lease one at a time.
+
+Layer 3. The public face: arguments, leases, what is told of it, and its renewal
+in a forked child. The connections are in ``supply``, which is one process's. What
+must not enter: sockets, waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from . import green
+from .connection import connect
+from .state import uri
+from .state.leases import Member
+from .supply import Supply
+
+__all__ = ('Lease', 'Pool')
+
+# Seconds that a lease may have to be waited for, and that close() waits for the last one to end.
+TIMEOUT = 10.0
+
+# A broker needs some 40 kB for each.
+CHANNELS = 100
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+class Pool:
+    """Connections and channels for programs of many short tasks, e.g. a web application.
+
+    url: an AMQP URI; or a callable that returns a Connection, open or not yet,
+    a new one each time. connections, channels_per_connection: how many at most.
+    They are opened when they are needed, and stay. timeout: seconds that
+    ``channel()`` waits unless told otherwise. arguments: of ``gamqp.connect``,
+    where url is a URI.
+
+    Making a pool opens nothing and does not switch greenlets. A pool may be made
+    before a fork: parent and children get connections of their own. It belongs
+    to the thread that first leases from it. Raises ValueError for a URI that
+    cannot be understood and for limits below 1.
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], Any],
+        connections: int = 1,
+        channels_per_connection: int = CHANNELS,
+        *,
+        timeout: float = TIMEOUT,
+        **arguments: Any,
+    ) -> None:
+        if connections < 1 or channels_per_connection < 1:
+            raise ValueError(
+                f'a pool has at least one connection with one channel, not {connections} with {channels_per_connection}'
+            )
+        if callable(url):
+            if arguments:
+                raise TypeError(f'a Pool whose connections a callable makes takes no {", ".join(sorted(arguments))}')
+            self._make: Callable[[], Any] = url
+            self._where = getattr(url, '__qualname__', type(url).__name__)
+        else:
+            target = {'virtual_host': '/', **uri.parse(url), **arguments}
+            self._make = lambda: connect(url, **arguments)
+            self._where = f'{target["host"]} vhost {target["virtual_host"]!r}'
+        self.connections = connections
+        self.channels_per_connection = channels_per_connection
+        self.timeout = timeout
+        self._supply = self._new_supply()
+        _pools.add(self)
+
+    def _new_supply(self) -> Supply:
+        return Supply(self._make, self._where, self.connections, self.channels_per_connection)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self._supply}>'
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def channel(self, timeout: float | None = None) -> Lease:
+        """A channel for a ``with`` block, that nobody else has meanwhile.
+
+        ``with pool.channel() as channel:`` takes one that is free, at once and
+        without a word to the broker; else it waits, first come first served, at
+        most *timeout* seconds (None: the pool's), opening included.
+
+        The channel is as new, except that it may be in confirm mode. After the block
+        it is closed and another opened in its place if the broker closed it, if a
+        consumer, an unsettled delivery, basic_qos, tx_select, an event handler or a
+        returned message is left of its use, or an answer is still due. Publishes may
+        be left unconfirmed; but an error of theirs may then hit the channel's next user.
+
+        The block's beginning switches greenlets if it has to wait. It raises
+        TimeoutError; where no channel is left to hope for, what opening one raised;
+        RecoverableConnectionError when the pool is closed, and WrongThread in another
+        thread. Its end does not switch. Any greenlet may end a block that another began.
+        """
+        return Lease(self, self.timeout if timeout is None else timeout)
+
+    def publish(
+        self,
+        message: Any,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        timeout: float | None = None,
+        **properties: Any,
+    ) -> None:
+        """Publish on a channel of the pool and wait for the broker's confirm. Switches greenlets.
+
+        Arguments as ``Channel.publish``; timeout: total seconds, for a channel, for
+        the broker to take messages and for the confirm, None for the pool's.
+        Raises what ``channel``, ``Channel.publish`` and ``Receipt.wait`` raise.
+        """
+        deadline = green.Deadline(self.timeout if timeout is None else timeout)
+        with self.channel(deadline.left()) as channel:
+            receipt = channel.publish(message, exchange, routing_key, mandatory, deadline.left(), **properties)
+            receipt.wait(deadline.left())
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of this process. Does not switch; any thread may ask.
+
+        Now: connections, channels (open), leased, idle, waiting (greenlets), opening
+        (channels). Since the beginning: leases; waits (leases that had to), with
+        wait_seconds and max_wait_seconds; timeouts; replaced (channels);
+        lost_connections.
+        """
+        return self._supply.leases.stats()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Lease no more, wait for those who have a channel, and close everything. Switches greenlets.
+
+        timeout: seconds to wait for them, None for the pool's; what they do later
+        fails as on any closed connection. Who waits for a channel gets
+        RecoverableConnectionError. Whatever happens, all connections are closed
+        afterwards. Raises nothing of its own, but WrongThread in another thread.
+        """
+        self._supply.close(self.timeout if timeout is None else timeout)
+
+    def _renew(self) -> None:
+        """In a forked child: begin with nothing. Called by itself."""
+        inherited, self._supply = self._supply, self._new_supply()
+        self._supply.leases.closed = inherited.leases.closed
+        inherited.disown()
+
+
+class Lease:
+    """What ``Pool.channel`` returns: a context manager that gives a channel and takes it back."""
+
+    __slots__ = ('_held', '_pool', '_timeout')
+
+    def __init__(self, pool: Pool, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._held: tuple[Supply, Member, Any] | None = None
+
+    def __enter__(self) -> Any:
+        if self._held is not None:
+            raise RuntimeError('this lease has begun already: call pool.channel() for another')
+        supply = self._pool._supply
+        self._held = (supply, *supply.take(self._timeout))
+        return self._held[2]
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._held is not None:
+            supply, member, channel = self._held
+            supply.check_thread()
+            self._held = None
+            supply.put_back(member, channel)
+
+
+def _renew_all() -> None:
+    for pool in list(_pools):
+        pool._renew()
+
+
+# After the hooks that let go of the connections, since theirs were registered before.
+os.register_at_fork(after_in_child=_renew_all)

@@ -1,0 +1,115 @@
+"""Receipt: what became of one publish.
+
+Layer 3. ``Channel.publish`` returns it at once; the channel's confirms settle
+it, whatever happens: by the broker's ack, nack or return, or by the end of the
+channel or connection. What must not enter: how they know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import exceptions, green
+from .wire.spec import Basic
+
+__all__ = ('Receipt', 'returned_error')
+
+
+class Receipt:
+    """The outcome of one publish, to be asked for or waited for, by any number of greenlets.
+
+    delivery_tag: the number of the publish on its channel. exchange, routing_key: where it went.
+    """
+
+    __slots__ = ('_done', '_make_error', '_root', '_verdict', 'delivery_tag', 'exchange', 'routing_key')
+
+    def __init__(self, root: Any, exchange: str, routing_key: str) -> None:
+        self._root = root
+        self._verdict: Any = None
+        self._make_error: Any = None
+        self._done: green.Event | None = None  # made when somebody waits
+        self.delivery_tag = 0
+        self.exchange = exchange
+        self.routing_key = routing_key
+
+    def __repr__(self) -> str:
+        return f'<Receipt {self.delivery_tag} to {self.exchange!r}, {self.routing_key!r}: {self.state}>'
+
+    @property
+    def state(self) -> str:
+        """pending, acked, nacked, returned (no queue took it), or lost (nobody knows)."""
+        if self._make_error is not None:
+            return 'lost'
+        if self._verdict is None:
+            return 'pending'
+        return {True: 'acked', False: 'nacked'}[self._verdict] if isinstance(self._verdict, bool) else 'returned'
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is known, or known to stay unknown."""
+        return self._verdict is not None or self._make_error is not None
+
+    @property
+    def acked(self) -> bool:
+        """Whether the broker has taken responsibility for the message."""
+        return self._verdict is True
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ``wait`` would raise, as a new object each time; None while pending and when acked."""
+        if self._make_error is not None:
+            error: BaseException = self._make_error()
+            return error
+        if self._verdict is None or self._verdict is True:
+            return None
+        if self._verdict is False:
+            return exceptions.MessageNacked(
+                f'the broker refused the message for {self.exchange!r}, {self.routing_key!r}'
+            )
+        return returned_error(self._verdict)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the broker has acked the message. Switches greenlets.
+
+        timeout: seconds, None for the connection's confirm_timeout. Raises
+        MessageNacked when the broker refused it, Returned when it was mandatory and
+        no queue took it, why the channel or connection ended before its confirm
+        came (the broker may have taken it), and TimeoutError.
+        """
+        if not self.done:
+            root = self._root
+            limit = root.confirm_timeout if timeout is None else timeout
+            root.wait_begins()
+            if self._done is None:
+                self._done = green.Event(root.green)
+            try:
+                root.wait_for(self._done, limit)
+            finally:
+                root.wait_ends()
+            if not self.done:
+                raise TimeoutError(f'no confirm within {limit} s; the broker may have taken the message')
+        error = self.error
+        if error is not None:
+            raise error
+
+    # -- for Confirms ---------------------------------------------------------------
+
+    def succeed(self, verdict: Any) -> None:
+        self._verdict = verdict
+        if self._done is not None:
+            self._done.set()
+
+    def fail(self, make_error: Any) -> None:
+        self._make_error = make_error
+        if self._done is not None:
+            self._done.set()
+
+
+def returned_error(message: Any) -> exceptions.AMQPError:
+    """The error that tells of a returned message: Returned, where the broker gives the usual code."""
+    info = message.delivery_info
+    error = exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)
+    error.hint = f'exchange {info["exchange"]!r}, routing key {info["routing_key"]!r}'
+    if isinstance(error, exceptions.Returned):
+        error.returned = message
+    return error

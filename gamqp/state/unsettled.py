@@ -1,0 +1,59 @@
+"""Deliveries of one channel that the program has not settled yet.
+
+State, no I/O. The broker keeps the same list and gives up on a channel whose
+oldest entry is too old, without saying whose it was; we can. Deliveries that lie
+in the spool, which may be millions, are not entries but ranges of tags.
+"""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from .tags import Tags
+
+__all__ = ('Unsettled',)
+
+Entry = tuple[str, float]
+
+
+class Unsettled(dict[int, Entry]):
+    """delivery tag -> (consumer tag, when it came), oldest first; consumer tag '' for basic.get."""
+
+    __slots__ = ('spooled',)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spooled: tuple[Tags, ...] = ()
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or any(self.spooled)
+
+    @property
+    def total(self) -> int:
+        """How many there are, with those in the spool."""
+        return len(self) + sum(map(len, self.spooled))
+
+    def settle(self, tag: int, multiple: bool) -> int:
+        """An ack, nack or reject was sent. Returns how many deliveries it settled; tag 0 with multiple is all."""
+        if not multiple:
+            return 0 if self.pop(tag, None) is None else 1
+        if tag == 0:
+            count = self.total
+            self.clear()
+            return count
+        # Without a step of the interpreter: a collection of garbage in between may settle others.
+        tags = list(takewhile(tag.__ge__, self))
+        for known in tags:
+            del self[known]
+        return len(tags) + sum(spooled.settle(tag) for spooled in self.spooled)
+
+    def clear(self) -> None:
+        super().clear()
+        for spooled in self.spooled:
+            spooled.clear()
+
+    def oldest(self) -> tuple[int, str, float] | None:
+        """(delivery tag, consumer tag, when it came), or None."""
+        for tag, (consumer_tag, came_at) in self.items():
+            return tag, consumer_tag, came_at
+        return None

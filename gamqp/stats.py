@@ -1,0 +1,173 @@
+"""What a connection can tell of itself: one dict, made when it is asked for.
+
+Layer 3. The counters are added to where things happen, a few nanoseconds each;
+everything else is looked up here, so a connection that nobody asks pays nothing.
+``Pump`` hands the dict to the program's ``metrics`` hook from time to time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .green.native import get_ident
+from .state.counts import Counts
+
+__all__ = ('Pump', 'collect', 'observers', 'tell_observers', 'totals')
+
+logger = logging.getLogger('gamqp.stats')
+
+# How often another thread looks again when the hub has changed something under its eyes.
+TRIES = 100
+
+#: Called with each connection that has been opened: weak references to callables.
+observers: list[weakref.WeakMethod[Callable[[Any], Any]]] = []
+
+
+def tell_observers(root: Any) -> None:
+    for ref in list(observers):
+        observer = ref()
+        if observer is not None:
+            observer(root)
+
+
+def collect(root: Any) -> dict[str, Any]:
+    """The numbers of a connection. From any thread: it takes no part in what the hub does.
+
+    Counters, over all its sockets since it was made: opened; published; confirmed,
+    nacked and returned publishes (the broker confirms also what it returns), and
+    lost ones, of which nobody knows because their channel ended before the confirm;
+    delivered, those that came by get included, and of these redelivered; acked and
+    rejected deliveries, and given_back ones, that the program never saw: their
+    consumer was cancelled; stale_settlements (acks that came too late to be sent);
+    bytes_in, bytes_out, without TLS's own; blocked_seconds (the broker took no
+    messages), write_wait_seconds (greenlets waited to publish, added when they have).
+
+    Gauges: channels, consumers; unconfirmed publishes; undelivered_messages and
+    undelivered_bytes (arrived, in memory, and not handed out); spooled_messages and
+    spooled_bytes (the same in temporary files); unsettled deliveries, and
+    oldest_unsettled_seconds, the age of the oldest; send_queue_bytes;
+    hub_lag_seconds, the latest or, while the hub is late, the present one, and
+    worst_hub_lag_seconds, by which the hub was late.
+
+    So with publisher confirms on all channels
+    published = confirmed + nacked + lost + unconfirmed, and without no_ack, while
+    no channel is closed, delivered = acked + rejected + given_back + unsettled.
+    """
+    for _ in range(TRIES):
+        try:
+            return {**totals(root.counts), **_gauges(root)}
+        except RuntimeError:
+            # A dict changed its size while it was looked through: this is another thread than the hub's.
+            pass
+    raise RuntimeError('stats: the connection did not stand still for a moment')
+
+
+def totals(counts: Counts) -> dict[str, Any]:
+    """The counters alone. What is going on, e.g. that the broker takes no messages, is not in them."""
+    return {
+        'opened': counts.opened,
+        'published': counts.published,
+        'confirmed': counts.confirmed,
+        'nacked': counts.nacked,
+        'returned': counts.returned,
+        'lost': counts.lost,
+        'delivered': counts.delivered - counts.returned,
+        'redelivered': counts.redelivered,
+        'acked': counts.acked,
+        'rejected': counts.rejected,
+        'given_back': counts.given_back,
+        'stale_settlements': counts.stale_settlements,
+        'bytes_in': counts.bytes_in,
+        'bytes_out': counts.bytes_out,
+        'blocked_seconds': counts.blocked_seconds,
+        'write_wait_seconds': counts.write_wait_seconds,
+    }
+
+
+def _gauges(root: Any) -> dict[str, Any]:
+    """And blocked_seconds once more, with the seconds until now."""
+    channels = list(root.channels.values())
+    link, backlog = root.link, root.backlog
+    watch = None if link is None else link.watch
+    now = time.monotonic()
+    oldest = [entry[2] for channel in channels if (entry := channel.oldest_unsettled()) is not None]
+    return {
+        'blocked_seconds': root.counts.blocked_seconds + max(0.0, root.blocked_for(now)),
+        'channels': len(channels),
+        'consumers': sum(channel.consumer_count for channel in channels),
+        'unconfirmed': sum(channel.unconfirmed for channel in channels),
+        'undelivered_messages': root.budget.messages,
+        'undelivered_bytes': root.budget.bytes,
+        'spooled_messages': 0 if backlog is None else backlog.messages,
+        'spooled_bytes': 0 if backlog is None else backlog.bytes,
+        'unsettled': sum(channel.unsettled for channel in channels),
+        'oldest_unsettled_seconds': max(0.0, now - min(oldest)) if oldest else 0.0,
+        'send_queue_bytes': 0 if link is None else link.writer.queued,
+        'hub_lag_seconds': 0.0 if watch is None else watch.lag_at(now),
+        'worst_hub_lag_seconds': 0.0 if watch is None else max(watch.worst_lag, watch.lag_at(now)),
+    }
+
+
+class Pump:
+    """Calls the program's hook with the numbers every so often, in a greenlet of its own, and once at the end.
+
+    A hook that takes its time is not called again meanwhile; it gets the newest
+    numbers afterwards. What it raises is logged.
+    """
+
+    def __init__(self, root: Any, interval: float) -> None:
+        self._root = weakref.ref(root, self._dropped)
+        self._green = root.green
+        self._interval = interval
+        self._thread = get_ident()
+        self._process = os.getpid()
+        self._news: dict[str, Any] | None = None  # what the hook has not been called with
+        self._caller: Any = None
+        self._timer: Any = None
+        self._arm()
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        if self._timer is not None:
+            self._cancel()
+            if os.getpid() == self._process:  # a forked child has nothing to tell of its parent's connection
+                self._tell()
+
+    def _dropped(self, ref: Any) -> None:
+        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._timer = self._green.call_later(self._interval, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self._tell():
+            self._arm()
+
+    def _tell(self) -> bool:
+        root = self._root()
+        if root is None:
+            return False
+        self._news = root.stats()
+        if self._caller is None or self._caller.dead:
+            self._caller = self._green.spawn(self._call, root.metrics)
+        return True
+
+    def _call(self, hook: Callable[[dict[str, Any]], Any]) -> None:
+        while self._news is not None:
+            news, self._news = self._news, None
+            try:
+                hook(news)
+            except Exception:
+                logger.exception('the metrics hook %r failed', hook)

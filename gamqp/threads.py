@@ -1,0 +1,184 @@
+"""The one thread a connection belongs to, and how the others get in.
+
+Layer 3, base class of Connection. A connection lives in the hub of the thread
+that connected it, and hubs know no other threads: a call from one would corrupt
+what it touches, sooner or later. So such a call is an error before it has changed
+anything, and ``run_in_hub`` is the door. What must not enter: AMQP.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from . import exceptions, green
+from .green import native
+
+__all__ = ('HubBound',)
+
+# Seconds between two looks of a waiting thread at whether the hub is still there to answer.
+LOOK = 0.5
+
+
+class HubBound:
+    """Knows the thread in which it was connected last."""
+
+    thread: int | None = None
+    _door: Any = None  # made when it connects
+
+    def bind_to_thread(self, backend: ModuleType) -> None:
+        """It belongs to the running thread from now on."""
+        self.thread = native.get_ident()
+        self._door = door_of_this_thread(backend)
+
+    def check_thread(self) -> None:
+        """Raise WrongThread if this is not the thread it belongs to. Does not switch."""
+        if self.thread is not None and native.get_ident() != self.thread:
+            raise exceptions.WrongThread(
+                f'this connection belongs to the hub of {described(self.thread)}, and was used in '
+                f'{described(native.get_ident())}; Connection.run_in_hub calls a function over there'
+            )
+
+    def run_in_hub(self, fn: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+        """Call ``fn(*args)`` in a new greenlet of this connection's hub, from any thread. Returns what it returns.
+
+        The calling thread really waits, at most *timeout* seconds (None: as long
+        as the hub is there): if it has a hub of its own, that stands still. In the
+        connection's own thread, it is an ordinary call in the running greenlet.
+
+        Raises what *fn* raises; TimeoutError when time is up: then a call that has
+        not begun never will, and one that has goes on unheard; and
+        RecoverableConnectionError when there is no hub to run it: the connection
+        was never opened, or the thread it was opened in has ended. A connection
+        that has ended still has its hub; there *fn* will hear the reason.
+        """
+        if self._door is None:
+            raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
+        if native.get_ident() == self.thread:
+            return fn(*args)
+        return self._door.pass_in(_Call(self._door.green, fn, args), timeout)
+
+    def leave_word(self, fn: Callable[[], Any]) -> None:
+        """Have the hub call *fn*, which must neither switch nor raise, in its next pass. From any thread, at once."""
+        if self._door is not None:
+            self._door.take(_Word(fn))
+
+
+class _Word:
+    """A call of which nobody wants to know what it returns."""
+
+    def __init__(self, fn: Callable[[], Any]) -> None:
+        self.start = fn
+
+
+class _Call:
+    """One call of another thread."""
+
+    def __init__(self, backend: ModuleType, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        self._green, self._fn, self._args = backend, fn, args
+        self._begun = native.Lock()  # taken by the one who decides: it begins, or it never will
+        self._over = native.Lock()
+        self._over.acquire()
+        self._greenlet: Any = None
+        self._result: Any = None
+        self._error: BaseException | None = None
+
+    def start(self) -> None:
+        """In the hub."""
+        if not self._begun.locked():
+            self._greenlet = self._green.spawn(self._run)
+
+    def _run(self) -> None:
+        if not self._begun.acquire(False):
+            return
+        try:
+            self._result = self._fn(*self._args)
+        except BaseException as exc:
+            self._error = exc
+            if not isinstance(exc, Exception):
+                raise  # the hub has to know of those, too
+        finally:
+            self._over.release()
+
+    @property
+    def is_killed(self) -> bool:
+        """Whether its greenlet ended before it had begun."""
+        return self._greenlet is not None and bool(self._greenlet.dead) and not self._begun.locked()
+
+    def wait(self, seconds: float) -> bool:
+        return bool(self._over.acquire(True, seconds))
+
+    def give_up(self) -> bool:
+        """Have it never begin. Returns whether it has not."""
+        return bool(self._begun.acquire(False))
+
+    def result(self) -> Any:
+        try:
+            if self._error is not None:
+                raise self._error
+            return self._result
+        finally:
+            self._error = None  # it refers to the frames it came through, and those to us
+
+
+class _Door:
+    """Where other threads hand in calls for the hub of the thread that makes it."""
+
+    def __init__(self, backend: ModuleType) -> None:
+        self.green = backend
+        self.hub = backend.hub()
+        self._calls: deque[_Call | _Word] = deque()
+        self._bell = backend.Doorbell(self._answer)
+        self._alive = native.life_of_this_thread()
+        self._in_main_thread = native.get_ident() == threading.main_thread().ident
+
+    def take(self, call: _Call | _Word) -> None:
+        self._calls.append(call)
+        self._bell.ring()
+
+    def pass_in(self, call: _Call, timeout: float | None) -> Any:
+        deadline = green.Deadline(timeout)
+        self.take(call)
+        while not call.wait(LOOK if timeout is None else min(LOOK, deadline.left() or 0.0)):
+            if deadline.passed:
+                begun = '' if call.give_up() else '; it goes on'
+                raise TimeoutError(f'run_in_hub: the call was not over within {timeout} s{begun}')
+            if self._is_gone or call.is_killed:
+                call.give_up()
+                raise exceptions.RecoverableConnectionError(
+                    'run_in_hub: the thread of the connection, or the greenlet of the call, has ended'
+                )
+        return call.result()
+
+    def _answer(self) -> None:
+        """In the hub, once for one ring or several."""
+        while self._calls:
+            self._calls.popleft().start()
+
+    @property
+    def _is_gone(self) -> bool:
+        # The main thread outlives its hub: it waits for the other threads, and perhaps for this one.
+        # (Where threads are patched its ident is another, and then it waits in its hub.)
+        over = self._in_main_thread and not threading.main_thread().is_alive()
+        return over or self._alive() is None or bool(self._bell.is_cut)
+
+
+_here = native.local()
+
+
+def door_of_this_thread(backend: ModuleType) -> _Door:
+    """One for each hub: threads do not come often."""
+    door: _Door | None = getattr(_here, 'door', None)
+    if door is None or door.hub is not backend.hub():
+        door = _here.door = _Door(backend)
+    return door
+
+
+def described(thread: int) -> str:
+    for one in threading.enumerate():
+        if one.ident == thread:
+            return f'thread {thread} ({one.name})'
+    return f'thread {thread}'
