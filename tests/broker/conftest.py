@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from consuming import Work
 from script import ScriptedBroker
 
 import gamqp
@@ -26,3 +27,9 @@ def client(peer: ScriptedBroker) -> gamqp.Connection:
 def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
     """Channel 1 of ``client``."""
     return peer.open_channel(client)
+
+
+@pytest.fixture
+def work() -> Work:
+    """A handler for subscribe."""
+    return Work()

@@ -77,7 +77,6 @@ def test_publishers_of_several_channels_all_get_through(peer: ScriptedBroker, cl
 def test_a_publisher_killed_in_the_middle_of_six_megabytes_leaves_whole_frames(
     peer: ScriptedBroker, channel: gamqp.Channel, how: str
 ) -> None:
-    """M-A of the measurements."""
     publishing = greens.spawn(lambda: channel.basic_publish(gamqp.Message(b'a' * 6_000_000), '', 'q', timeout=30))
     greens.wait_until(lambda: channel.connection.link.writer.queued)
     assert not publishing.done
@@ -111,7 +110,7 @@ def test_a_publisher_killed_while_it_waits_for_room_has_sent_nothing(
 def test_timeout_of_a_publish_closes_the_connection_before_it_raises(
     peer: ScriptedBroker, channel: gamqp.Channel
 ) -> None:
-    """M-A2 of the measurements: a part of the message may be out, so the stream is unusable."""
+    """A part of the message may be out, so the stream is unusable."""
     client = channel.connection
     seen: list[bool] = []
 
@@ -145,7 +144,6 @@ def test_a_publish_with_a_timeout_returns_when_all_is_sent(peer: ScriptedBroker,
 
 
 def test_write_timeout_finds_a_peer_that_takes_nothing() -> None:
-    """M-B of the measurements."""
     with ScriptedBroker(buffer=64 * 1024) as peer:
         client = peer.open(write_timeout=0.3)
         channel = peer.open_channel(client)

@@ -107,7 +107,7 @@ def test_unknown_and_repeated_tags_do_no_harm(peer: ScriptedBroker, confirming: 
 
 
 def test_acks_that_come_late_confirm_nobody_else(peer: ScriptedBroker, confirming: gamqp.Channel) -> None:
-    """M-H2 of the measurements: publishes 2 to 4 time out, their acks come while 5 waits."""
+    """Publishes 2 to 4 time out, their acks come while 5 waits."""
     first = publish(confirming, b'1')
     peer.expect('basic.publish')
     peer.send('basic.ack', delivery_tag=1)

@@ -60,7 +60,7 @@ def test_sends_no_capability_that_the_server_lacks(peer: ScriptedBroker, offered
 # ours (channel_max, frame_max, heartbeat), theirs, what is agreed on
 TUNES = [
     ((None, None, None), (2047, 131072, 60), (2047, 131072, 60)),
-    ((10, 8192, 5), (2047, 131072, 60), (10, 8192, 5)),  # M-G: the smaller of both
+    ((10, 8192, 5), (2047, 131072, 60), (10, 8192, 5)),  # the smaller of both
     ((2047, 131072, 60), (5, 4096, 10), (5, 4096, 10)),
     ((0, 0, None), (0, 0, 0), (65535, 0, 0)),
     ((0, 0, None), (7, 4096, 3), (7, 4096, 3)),

@@ -59,7 +59,6 @@ def test_nobody_needs_to_wait_for_it_to_be_found(peer: ScriptedBroker) -> None:
 
 
 def test_a_silent_peer_is_found_while_a_publish_is_stuck() -> None:
-    """M-E of the measurements."""
     with ScriptedBroker(buffer=64 * 1024) as peer:
         client = peer.open((10, 131072, 1))
         channel = peer.open_channel(client)

@@ -98,7 +98,7 @@ def test_get_of_a_killed_caller_gives_the_message_back(
     peer.expect('basic.get')
     give_up(getting)
     peer.send('basic.get-ok', delivery_tag=5, body=b'orphan')
-    rejected = peer.expect('basic.reject')
+    rejected = peer.expect('basic.nack')
     assert (rejected.delivery_tag, rejected.requeue) == (5, True)
     full_stop(peer, client)
 
@@ -122,7 +122,7 @@ def test_get_of_a_caller_killed_between_reply_and_waking_gives_the_message_back(
     killing.get()
     with pytest.raises(GreenletExit):
         getting.get()
-    rejected = peer.expect('basic.reject')
+    rejected = peer.expect('basic.nack')
     assert (rejected.delivery_tag, rejected.requeue) == (6, True)
     full_stop(peer, client)
 
@@ -172,7 +172,7 @@ def test_consume_of_a_killed_caller_is_cancelled_and_its_deliveries_given_back(
     assert peer.expect('basic.cancel').consumer_tag == tag
     peer.send('basic.deliver', consumer_tag=tag, delivery_tag=2)
     for number in (1, 2):
-        rejected = peer.expect('basic.reject')
+        rejected = peer.expect('basic.nack')
         assert (rejected.delivery_tag, rejected.requeue) == (number, True)
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greens.wait_until(lambda: tag not in channel.callbacks)

@@ -149,15 +149,15 @@ def test_cancel_and_close_give_the_budget_back(
     greens.wait_until(lambda: stopped(client))
     if how == 'cancel':
         task = greens.spawn(channel.basic_cancel, 'tag')
-        assert [peer.expect('basic.reject').delivery_tag for _ in range(LIMIT)] == list(range(1, LIMIT + 1))
         peer.expect('basic.cancel')
+        assert [peer.expect('basic.nack').delivery_tag for _ in range(LIMIT)] == list(range(1, LIMIT + 1))
         peer.send('basic.cancel-ok', consumer_tag='tag')
     else:
         task = greens.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
     task.get()
-    assert (client._budget.messages, client._budget.bytes) == (0, 0)
+    assert (client.budget.messages, client.budget.bytes) == (0, 0)
     greens.wait_until(lambda: not stopped(client))
 
 

@@ -76,7 +76,6 @@ def test_a_policy_that_does_not_exist_is_refused() -> None:
 
 @pytest.mark.parametrize('policy', ['wait', 'raise'])
 def test_an_alarm_of_a_real_broker(own_node: Node, policy: str) -> None:
-    """M-F of the measurements."""
     told: list[tuple[str, float]] = []
     connection = gamqp.connect(
         own_node.url(),

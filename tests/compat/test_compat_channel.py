@@ -98,7 +98,8 @@ def test_a_handler_takes_it_and_nothing_is_kept(connection: Any, channel: Any) -
 
 def test_only_the_latest_are_kept(connection: Any, channel: Any) -> None:
     for number in range(150):
-        channel.basic_publish_confirm(gamqp.Message(str(number)), '', 'nowhere', mandatory=True)
+        channel.basic_publish(gamqp.Message(str(number)), '', 'nowhere', mandatory=True)
+    channel.queue_declare(exclusive=True)  # behind them on this channel
     assert channel.returned_messages.qsize() == 100
     assert channel.returned_messages.get().message.body == '50'
 
@@ -207,8 +208,13 @@ def test_a_transient_queue_that_the_broker_refuses_has_a_hint(rabbit: Any, own_n
     if rabbit.major < 4:
         pytest.skip('this broker takes them')
     connection = gamqp.connect(own_node.url())
-    with pytest.raises(exceptions.InternalError, match='durable=True') as caught:
-        connection.channel().queue_declare(tools.fresh_name())
+    channel = connection.channel()
+    with (
+        pytest.warns(exceptions.AMQPDeprecationWarning, match='durable=True') as seen,
+        pytest.raises(exceptions.InternalError, match='durable=True') as caught,
+    ):
+        channel.queue_declare(tools.fresh_name())
+    assert seen[0].filename == __file__
     assert 'transient_nonexcl_queues' in caught.value.reply_text
     assert caught.value.code == 541
 

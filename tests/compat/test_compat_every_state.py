@@ -29,8 +29,8 @@ SHORT = 0.02
 DOCUMENTED = (exceptions.AMQPError, exceptions.MessageNacked, OSError)
 
 CONNECTION = (
-    'channel', 'close', 'collect', 'connect', 'drain_events', 'flush', 'heartbeat_tick', 'is_alive',
-    'send_heartbeat', 'update_secret', '__enter__', '__repr__',
+    'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick', 'is_alive',
+    'run_in_hub', 'send_heartbeat', 'stats', 'update_secret', '__enter__', '__repr__',
 )  # fmt: skip
 CONNECTION_FACTS = (
     'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'last_heartbeat_received', 'last_heartbeat_sent',
@@ -40,13 +40,15 @@ CONNECTION_FACTS = (
 CHANNEL = (
     'basic_ack', 'basic_cancel', 'basic_consume', 'basic_get', 'basic_nack', 'basic_publish', 'basic_publish_confirm',
     'basic_qos', 'basic_recover', 'basic_recover_async', 'basic_reject', 'close', 'collect', 'confirm_select',
-    'exchange_bind', 'exchange_declare', 'exchange_delete', 'exchange_unbind', 'flow', 'open', 'queue_bind',
-    'queue_declare', 'queue_delete', 'queue_purge', 'queue_unbind', 'tx_commit', 'tx_rollback', 'tx_select',
+    'consume',
+    'exchange_bind', 'exchange_declare', 'exchange_delete', 'exchange_unbind', 'flow', 'open', 'publish', 'queue_bind',
+    'queue_declare', 'queue_delete', 'queue_purge', 'queue_unbind', 'subscribe', 'tx_commit', 'tx_rollback',
+    'tx_select', 'wait_for_confirms',
     '__enter__', '__repr__',
 )  # fmt: skip
 CHANNEL_FACTS = (
     'active', 'auto_decode', 'callbacks', 'cancel_callbacks', 'channel_id', 'connection', 'events', 'is_closing',
-    'is_open', 'no_ack_consumers', 'returned_messages',
+    'is_open', 'no_ack_consumers', 'returned_messages', 'unconfirmed', 'unsettled', 'consumer_count',
 )  # fmt: skip
 MESSAGE = ('ack', 'nack', 'reject', '__repr__')
 
@@ -68,6 +70,12 @@ VALUES: dict[str, tuple[Any, ...]] = {
     'prefetch_size': (0, 1000),
     'prefetch_count': (0, 10, 70_000, None),
     'arguments': (None, {}, {'x-max-length': 10}, {'bad': object()}),
+    'message': (b'bytes', 'text', gamqp.Message('x'), None),
+    'prefetch': (10, 0, 70_000),
+    'concurrency': (1, 5),
+    'handler': (lambda message: None,),
+    'on_error': ('requeue', 'stop', lambda message, error: None),
+    'fn': (int,),
     'timeout': (0, 0.02),
     'confirm_timeout': (None, 0.02),
     'channel_id': (None, 1, 2, 0, 70_000, -1),
@@ -83,6 +91,8 @@ def arguments(method: Any, draw: random.Random) -> dict[str, Any]:
     """A value for each parameter that has to be given, and for some of the others."""
     chosen = {}
     for name, parameter in inspect.signature(method).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
         required = parameter.default is parameter.empty
         if name != 'argsig' and (required or name in ('timeout', 'confirm_timeout') or draw.random() < 0.4):
             values = VALUES.get(name, SWITCH)
@@ -268,6 +278,10 @@ def test_the_list_of_methods_is_complete() -> None:
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
         'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',
         'must_wait_to_publish', 'Channel', 'library_properties', 'negotiate_capabilities',
+        'asking', 'await_reply', 'bind_to_thread', 'blocked_for', 'check_taking', 'check_thread', 'in_own_thread',
+        'leave_word', 'retire', 'run_handler', 'thread', 'tracing', 'undelivered', 'wait_for_quiet',
+        'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'end_consumer', 'forget_refusals', 'give_back',
+        'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):
         public = {name for name in dir(cls) if not name.startswith(('_', 'on_'))}

@@ -222,7 +222,6 @@ def test_read_timeout_does_not_stretch_the_deadline_of_a_call(peer: ScriptedBrok
 
 
 def test_write_timeout_ends_a_connection_whose_peer_takes_nothing() -> None:
-    """M-B of the measurements."""
     with ScriptedBroker(buffer=64 * 1024) as peer:
         client = peer.open(write_timeout=0.5, heartbeat=0)
         channel = peer.open_channel(client)
@@ -235,7 +234,6 @@ def test_write_timeout_ends_a_connection_whose_peer_takes_nothing() -> None:
 
 
 def test_timeout_of_a_publish_closes_before_it_raises() -> None:
-    """M-A2 of the measurements."""
     with ScriptedBroker(buffer=64 * 1024) as peer:
         client = peer.open(heartbeat=0)
         channel = peer.open_channel(client)

@@ -183,3 +183,28 @@ def test_a_program_may_handle_an_interrupt_and_go_on(rabbit: Any, library: str) 
     process.send_signal(signal.SIGINT)
     code, out, err = outcome(process)
     assert (code, out) == (0, '0\nclosed\n'), err
+
+
+# -- a hub that is held up, and other threads -------------------------------------------
+
+
+@every_library
+@pytest.mark.parametrize('when', ['early', 'late'])
+def test_the_heartbeat_thread_is_a_real_one_whatever_is_patched(rabbit: Any, library: str, when: str) -> None:
+    """And the program ends although the thread and the connection are still there."""
+    code, out, err = outcome(program('beating.py', library, when, rabbit.url, 'held'))
+    assert (code, out) == (0, 'held\n'), err
+    assert 'Exception' not in err
+    assert 'burn (' in err  # the log, without a handler of the program's, goes there
+
+
+@every_library
+def test_a_forked_child_has_a_heartbeat_thread_of_its_own(rabbit: Any, library: str) -> None:
+    out = successful(program('beating.py', library, 'not', rabbit.url, 'fork'))
+    assert sorted(out.splitlines()) == ['child', 'parent 0']
+
+
+@every_library
+def test_a_thread_that_waits_for_the_hub_of_a_program_that_is_over_is_told(rabbit: Any, library: str) -> None:
+    out = successful(program('beating.py', library, 'not', rabbit.url, 'over'))
+    assert out.startswith('over: run_in_hub: the thread of the connection')

@@ -40,6 +40,7 @@ class Way:
         self._open = threading.Event()
         self._open.set()
         self._limit: int | None = None
+        self._pause_at: int | None = None
         self._reset = True
         self._injected = b''
         self.rate: float | None = None  # bytes per second and connection
@@ -50,6 +51,10 @@ class Way:
 
     def resume(self) -> None:
         self._open.set()
+
+    def pause_after(self, count: int) -> None:
+        """Pause once `count` more bytes have gone this way, in the middle of a frame or not."""
+        self._pause_at = self.bytes + count
 
     def cut_after(self, count: int, reset: bool = True) -> None:
         """Cut every connection once `count` more bytes have gone this way, in the middle of a frame or not."""
@@ -66,6 +71,14 @@ class Way:
         data = injected + data
         if self.rate is not None:
             time.sleep(len(data) / self.rate)
+        if self._pause_at is not None and self.bytes + len(data) > self._pause_at:
+            first = data[: self._pause_at - self.bytes]
+            data = data[len(first) :]
+            self._pause_at = None
+            self._open.clear()
+            self.bytes += len(first)
+            to.sendall(first)
+            self._open.wait()
         cut = self._limit is not None and self.bytes + len(data) >= self._limit
         if cut:
             data = data[: self._limit - self.bytes]  # type: ignore[operator]

@@ -190,7 +190,10 @@ def test_transient_shared_queues_refused_by_the_broker_have_a_clear_error(rabbit
         pytest.skip('this broker takes them all')
     with connect(node) as connection:
         channel = connection.channel()
-        with pytest.raises(exceptions.InternalError, match='transient_nonexcl_queues') as caught:
+        with (
+            pytest.warns(exceptions.AMQPDeprecationWarning),
+            pytest.raises(exceptions.InternalError, match='transient_nonexcl_queues') as caught,
+        ):
             channel.queue_declare('transient', auto_delete=False)
         assert caught.value.reply_code == 541
         # The broker closed the connection over it: whoever comes next hears why.

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from gamqp.state.budget import Budget
+from gamqp.state.budget import COST, Budget
 
 
 def test_is_spent_at_either_limit() -> None:
-    budget = Budget(3, 100)
+    budget = Budget(3, 10_000)
     budget.take(10)
     budget.take(10)
     assert not budget.spent
     budget.take(10)
     assert budget.spent
-    budget = Budget(3, 100)
+    budget = Budget(3, 100 + 2 * COST)
     budget.take(99)
     assert not budget.spent
     budget.take(1)
@@ -20,15 +20,41 @@ def test_is_spent_at_either_limit() -> None:
 
 
 def test_relaxes_at_half_of_both() -> None:
-    budget = Budget(4, 100)
-    for size in (10, 10, 60, 20):
+    budget = Budget(4, 10_000)
+    for size in (10, 10, 6000, 20):
         budget.take(size)
     budget.give_back(10)
     assert not budget.relaxed
     budget.give_back(10)
     assert not budget.relaxed  # by count it would be
-    budget.give_back(60)
+    budget.give_back(6000)
     assert budget.relaxed
+
+
+def test_a_message_counts_more_than_its_body() -> None:
+    budget = Budget(1000, 10 * COST)
+    for _ in range(9):
+        budget.take(0)
+    assert (budget.memory, budget.bytes, budget.spent) == (9 * COST, 0, False)
+    budget.take(0)
+    assert budget.spent
+    for _ in range(5):
+        budget.give_back(0)
+    assert budget.relaxed
+
+
+def test_is_overspent_a_quarter_above_either_limit() -> None:
+    budget = Budget(40, 100_000_000)
+    for _ in range(49):
+        budget.take(0)
+    assert budget.spent and not budget.overspent
+    budget.take(0)
+    assert budget.overspent
+    budget = Budget(1000, 10_000)
+    budget.take(12_000 - COST)
+    assert budget.spent and not budget.overspent
+    budget.take(0)
+    assert budget.overspent
 
 
 def test_one_message_above_the_whole_limit_passes_alone() -> None:
@@ -46,11 +72,3 @@ def test_a_limit_of_one_message_does_not_deadlock() -> None:
     assert budget.spent
     budget.give_back(0)
     assert budget.relaxed
-
-
-def test_clear_forgets_all() -> None:
-    budget = Budget(2, 100)
-    budget.take(50)
-    budget.take(50)
-    budget.clear()
-    assert (budget.messages, budget.bytes, budget.spent, budget.relaxed) == (0, 0, False, True)

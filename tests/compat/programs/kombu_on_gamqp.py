@@ -290,8 +290,8 @@ def heartbeat_check() -> None:
         kill_connections(connection)
         try:
             connection.transport.heartbeat_check(raw, rate=2)
-        except connection.recoverable_connection_errors as error:
-            assert isinstance(error, gamqp.ConnectionForced), error
+        except connection.recoverable_connection_errors:
+            pass
         else:
             raise AssertionError('a heartbeat on a closed connection')
 

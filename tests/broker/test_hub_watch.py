@@ -1,0 +1,321 @@
+"""A hub that is held up: who is blamed, what the log says, and what the heartbeat thread does meanwhile.
+
+The times are real, and the hub is held up for real: nothing cooperative runs while a test burns or sleeps.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import greens
+import pytest
+from held import Eager, Listening, burn
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import exceptions
+from gamqp.io.pacemaker import pacemaker
+from gamqp.wire import HEARTBEAT as BEAT
+
+QUICK = (10, 131072, 1)  # tune: a heartbeat each second
+HELD = 3.2  # seconds: three heartbeats and a little
+GENEROUS = 10
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """The heartbeat thread is there for those that want it, and ends with the last of them."""
+    assert not pacemaker.running
+    yield
+    greens.wait_until(lambda: not pacemaker.running, what='the heartbeat thread has ended')
+
+
+@pytest.fixture
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
+    caplog.set_level(logging.WARNING, 'gamqp')
+    return caplog
+
+
+def hub_messages(log: Any) -> list[str]:
+    return [one.getMessage() for one in log.records if one.name == 'gamqp.hub']
+
+
+def told(log: Any) -> str:
+    """The one warning about the hub."""
+    greens.wait_until(lambda: hub_messages(log), what='a warning about the hub')
+    (message,) = hub_messages(log)
+    return message
+
+
+# -- without the thread ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize('hold', [time.sleep, burn], ids=['asleep', 'computing'])
+def test_a_held_hub_reads_before_it_judges_and_says_how_long_it_was_held(
+    peer: ScriptedBroker, log: Any, hold: Any
+) -> None:
+    """Data that waits in the kernel proves that the peer lives."""
+    client = peer.open(QUICK)
+    peer.raw(BEAT)
+    hold(HELD)
+    message = told(log)
+    assert client.connected
+    peer.raw(BEAT)
+    seconds = float(message.removeprefix('the hub was blocked for ').split()[0])
+    assert seconds >= HELD - 0.5  # a look each quarter of the interval
+    assert 'longer than a heartbeat interval (1 s)' in message
+    assert 'heartbeat_thread=True' in message
+    greens.sleep(0.6)
+    assert client.connected
+    assert client.link.watch.worst_lag >= HELD - 0.5
+    assert client.link.watch.lag < client.link.watch.worst_lag
+
+
+def test_a_peer_that_said_nothing_while_the_hub_was_held_is_gone(peer: ScriptedBroker) -> None:
+    client = peer.open(QUICK)
+    time.sleep(HELD)
+    greens.wait_until(lambda: not client.connected)
+    with pytest.raises(exceptions.ConnectionForced, match='heartbeats missed'):
+        client.channel()
+
+
+def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: ScriptedBroker, log: Any) -> None:
+    client = peer.open(QUICK)
+    burn(0.7)
+    greens.sleep(0.5)
+    assert hub_messages(log) == []
+    assert client.link.watch.worst_lag >= 0.3
+
+
+def test_many_connections_of_one_hub_say_it_once(peer: ScriptedBroker, log: Any) -> None:
+    with ScriptedBroker() as other:
+        clients = [peer.open(QUICK), other.open((10, 131072, 2))]
+        assert clients[0].link.watch is clients[1].link.watch
+        for each in (peer, other):
+            each.raw(BEAT)
+        time.sleep(1.8)
+        assert '(1 s)' in told(log)
+        greens.sleep(0.5)
+        assert len(hub_messages(log)) == 1
+
+
+def test_a_log_handler_that_waits_holds_nobody_up(peer: ScriptedBroker) -> None:
+    client = peer.open(QUICK)
+    channel = peer.open_channel(client)
+    entered, leave, left = threading.Event(), gamqp.green.Slot(greens.backend), threading.Event()
+
+    class Slow(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            entered.set()
+            leave.wait(GENEROUS)
+            left.set()
+
+    handler, logger = Slow(), logging.getLogger('gamqp.hub')
+    logger.addHandler(handler)
+    try:
+        peer.raw(BEAT)
+        time.sleep(1.8)
+        greens.wait_until(entered.is_set)
+        task = greens.spawn(channel.basic_get, 'q')
+        peer.expect('basic.get')
+        peer.send('basic.get-empty')
+        assert task.get() is None
+        leave.succeed()
+        greens.wait_until(left.is_set)
+    finally:
+        logger.removeHandler(handler)
+
+
+def test_the_watch_ends_with_the_last_connection(peer: ScriptedBroker) -> None:
+    client = peer.open((10, 131072, 0), heartbeat=0)
+    watch = client.link.watch
+    assert watch.limit > 10
+    assert watch._timer is not None
+    client.collect()
+    assert watch._timer is None
+
+
+@pytest.mark.parametrize('read_timeout', [None, 30])
+def test_a_reply_that_waits_in_the_kernel_is_no_timeout(peer: ScriptedBroker, read_timeout: int | None) -> None:
+    """The deadline of a call passed while the hub was held up, not while the broker was slow."""
+    client = peer.open(rpc_timeout=0.5, read_timeout=read_timeout)
+    channel = peer.open_channel(client)
+    task = greens.spawn(channel.basic_get, 'q')
+    peer.expect('basic.get')
+    peer.send('basic.get-empty')
+    time.sleep(1)
+    assert task.get() is None
+
+
+def test_a_write_timeout_is_not_the_hubs_own_delay() -> None:
+    """There was room all the time that the hub was held up, and nobody looked."""
+    with ScriptedBroker(buffer=64 * 1024) as peer:
+        client = peer.open(write_timeout=1)
+        channel = peer.open_channel(client)
+        channel.basic_publish(gamqp.Message(bytes(8_000_000)), '', 'q')
+        greens.sleep(0.05)
+        peer.read_some(100_000_000)
+        time.sleep(1.5)
+        assert len(peer_body(peer)) > 0
+        assert client.connected
+
+
+def peer_body(peer: ScriptedBroker) -> list[int]:
+    """Sizes of what comes until nothing more does."""
+    sizes: list[int] = []
+    for _ in range(200):
+        try:
+            sizes.append(len(peer._sock.recv(1 << 20)))
+        except BlockingIOError:
+            greens.sleep(0.002)
+    return sizes
+
+
+# -- with the thread ---------------------------------------------------------------------
+
+
+def test_heartbeats_flow_while_the_hub_is_held(peer: ScriptedBroker, log: Any) -> None:
+    client = peer.open(QUICK, heartbeat_thread=True)
+    peer.raw(BEAT)
+    with Listening(peer) as listening:
+        burn(HELD)
+        beats = listening.stream.heartbeats
+    assert beats >= 3
+    assert client.connected
+    message = told(log)
+    assert 'burn (' in message
+    assert f'{__file__}:' in message
+    assert 'test_heartbeats_flow_while_the_hub_is_held' in message
+    client.collect()
+
+
+def test_code_that_lets_no_thread_run_stops_that_one_too_but_is_named(peer: ScriptedBroker, log: Any) -> None:
+    """C that keeps the interpreter lock: nothing can be done about it in this process."""
+    client = peer.open(QUICK, heartbeat_thread=True)
+    peer.raw(BEAT)
+    ctypes.PyDLL(None).usleep(1_900_000)  # of the C library, with the lock held
+    assert 'It was in test_code_that_lets_no_thread_run' in told(log)
+    assert client.connected
+
+
+def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
+    client = peer.open(QUICK, heartbeat_thread=True)
+    aside = client.link.writer
+    with Listening(peer) as listening:
+        began = time.monotonic()
+        while time.monotonic() - began < 2.2:
+            peer.raw(BEAT)
+            greens.sleep(0.1)
+    assert 2 <= listening.stream.heartbeats <= 6
+    assert aside.hub_watch._seen is None
+
+
+@pytest.mark.parametrize('size', [100_000, 8_000_000])
+def test_what_the_kernel_took_a_part_of_is_finished_first(size: int) -> None:
+    """The hub is held up in the middle of a large publish. The peer reads nothing, and then goes on reading."""
+    with ScriptedBroker(buffer=64 * 1024) as peer:
+        client = peer.open(QUICK, heartbeat_thread=True)
+        channel = peer.open_channel(client)
+        peer.raw(BEAT)
+        with Listening(peer) as listening:
+            listening.reading.clear()
+            time.sleep(0.05)
+            channel.basic_publish(gamqp.Message(bytes(size)), '', 'large')
+            channel.basic_publish(gamqp.Message(b'small'), '', 'behind it')
+            writer = client.link.writer
+            burn(1.5)  # the thread finds no room
+            listening.reading.set()
+            burn(2.5)
+            if size > 1_000_000:
+                assert listening.stream.published == [(1, 'large', size)]  # without the hub
+            beats = listening.stream.heartbeats
+            assert beats >= 1
+            peer.raw(BEAT)
+            greens.wait_until(lambda: len(listening.stream.published) == 2)
+            greens.wait_until(lambda: not writer.pending)
+            assert client.connected
+            for number in range(20):
+                channel.basic_publish(gamqp.Message(bytes(1000)), '', str(number))
+            greens.wait_until(lambda: len(listening.stream.published) == 22)
+        assert listening.stream.whole
+        assert writer.queued == 0
+
+
+def test_a_stopped_peer_gets_no_part_of_a_heartbeat_inside_a_message() -> None:
+    """Again and again, so that the thread meets the writer in every state."""
+    with ScriptedBroker(buffer=32 * 1024) as peer:
+        client = peer.open((10, 131072, 1), heartbeat_thread=True)
+        channel = peer.open_channel(client)
+        client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 16 * 1024)
+        sent = 0
+        with Listening(peer, beats=True) as listening, Eager(client):
+            for number in range(60):
+                if number % 3 == 0:
+                    listening.reading.clear()
+                channel.basic_publish(gamqp.Message(bytes(37_111 * (number % 5) + 1)), '', str(number))
+                sent += 1
+                burn(0.03)
+                listening.reading.set()
+                if number % 4 == 0:
+                    greens.sleep(0.01)
+            greens.wait_until(lambda: len(listening.stream.published) == sent)
+            keys = [key for _, key, _ in listening.stream.published]
+            assert keys == [str(number) for number in range(60)]
+            assert listening.stream.heartbeats >= 5
+        assert listening.stream.whole
+        greens.wait_until(lambda: client.link.writer.queued == 0)
+
+
+def test_a_connection_that_is_lost_or_closed_is_left_alone(peer: ScriptedBroker) -> None:
+    """Its number may be somebody else's socket by then."""
+    client = peer.open(QUICK, heartbeat_thread=True)
+    number = client.sock.fileno()
+    client.collect()
+    ours, theirs = socket.socketpair()
+    try:
+        assert number in (ours.fileno(), theirs.fileno())  # the kernel gives the lowest that is free
+        burn(1.2)
+        for each in (ours, theirs):
+            each.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                each.recv(1)
+    finally:
+        ours.close()
+        theirs.close()
+
+
+def test_a_peer_that_hangs_up_while_the_hub_is_held(peer: ScriptedBroker) -> None:
+    client = peer.open(QUICK, heartbeat_thread=True)
+    peer.cut(reset=True)
+    burn(2)
+    greens.wait_until(lambda: not client.connected)
+
+
+def test_one_thread_serves_all_connections_and_none_is_kept_alive(peer: ScriptedBroker) -> None:
+    before = threading_count()
+    with ScriptedBroker() as other:
+        clients = [peer.open(QUICK, heartbeat_thread=True), other.open(QUICK, heartbeat_thread=True)]
+        assert threading_count() == before + 1
+        assert all(client.connected for client in clients)
+        clients[0].collect()
+        assert pacemaker.running
+        clients[1].collect()
+        greens.wait_until(lambda: threading_count() == before)
+
+
+def threading_count() -> int:
+    """Of this process, as the system counts: our thread is none that ``threading`` knows."""
+    return len(os.listdir('/proc/self/task'))
+
+
+def test_a_connection_without_heartbeats_needs_no_thread(peer: ScriptedBroker) -> None:
+    client = peer.open((10, 131072, 0), heartbeat_thread=True)
+    assert not pacemaker.running
+    assert client.heartbeat == 0

@@ -1,0 +1,168 @@
+"""Hub and heartbeat thread at one writer, in any order, before a kernel that takes a few bytes now and then.
+
+The kernel here is a seam of the test's own, because a real one takes a heartbeat whole or not at all. The
+two threads are one: whoever holds the guard is alone, so that every order of their turns is an order of calls.
+"""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import greens
+import pytest
+from frames import Stream
+from script import frames
+
+from gamqp.green import native
+from gamqp.io.shared_writer import SharedWriter
+from gamqp.state.pulse import Pulse
+from gamqp.transport.shared import SharedTCPTransport
+from gamqp.wire import HEARTBEAT
+
+SEEDS = range(40)
+
+
+class Kernel:
+    """A shared transport that takes what the test gives room for."""
+
+    connected = True
+
+    def __init__(self, chunk: int = 0) -> None:
+        self.guard = native.RLock()
+        self.room = 0
+        self.taken = bytearray()
+        self.wants: Any = None
+        self._chunk = chunk  # as TLS does: so much is taken over, and may be unsent for a while
+        self._inside = bytearray()
+
+    @property
+    def unsent(self) -> bool:
+        return bool(self._inside)
+
+    def send(self, data: Any) -> int:
+        assert self.guard._is_owned()
+        if not self._chunk:
+            return self._pass(data)
+        if self._inside:
+            del self._inside[: self._pass(self._inside)]
+            if self._inside or not len(data):
+                return 0
+        self._inside += data[: self._chunk]
+        taken = len(self._inside)
+        if self.room:
+            del self._inside[: self._pass(self._inside)]
+        return taken
+
+    send_aside = send
+
+    def _pass(self, data: Any) -> int:
+        count = min(len(data), self.room)
+        if not count:
+            raise BlockingIOError
+        self.room -= count
+        self.taken += data[:count]
+        return count
+
+    def watch_writable(self, fn: Any) -> None:
+        self.wants = fn
+
+    def unwatch_writable(self) -> None:
+        self.wants = None
+
+
+@pytest.mark.parametrize('chunk', [0, 100], ids=['plain', 'records'])
+@pytest.mark.parametrize('seed', SEEDS)
+def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -> None:
+    source = random.Random(seed)
+    kernel = Kernel(chunk)
+    lost: list[BaseException] = []
+    pulse = Pulse(1, time.monotonic())
+    writer = SharedWriter(greens.backend, kernel, pulse, lost.append, hub_thread=native.life_of_this_thread())
+    watch = SimpleNamespace(look_who=lambda: None)
+    writer.start_beating(watch)
+    bodies = 0
+
+    def hub_sends() -> None:
+        nonlocal bodies
+        writer.send(frames('basic.publish', body=bytes(source.randrange(400)), routing_key=str(bodies)))
+        bodies += 1
+
+    def thread_looks() -> None:
+        assert writer.attend(time.monotonic() + 3600) > 0
+
+    def hub_turns() -> None:
+        if kernel.wants is not None:
+            kernel.wants()
+        writer.catch_up()
+
+    def room_comes() -> None:
+        kernel.room = source.choice([1, 3, 7, 8, 9, 50, 300, 2000])
+
+    turns = [hub_sends, *[thread_looks] * 3, *[hub_turns] * 2, *[room_comes] * 5, greens.sleep]
+    for _ in range(300):
+        source.choice(turns)()
+    kernel.room = 1_000_000
+    hub_turns()
+    writer.flush()
+    assert not lost
+    assert writer.queued == 0
+    assert not writer.pending
+    stream = Stream()
+    stream._expect_header = False
+    stream.feed(bytes(kernel.taken))
+    assert stream.whole
+    assert [key for _, key, _ in stream.published] == [str(number) for number in range(bodies)]
+    assert stream.heartbeats > 0
+    assert writer.counts.bytes_out == len(kernel.taken)
+    writer.close()
+
+
+def test_the_rest_of_a_heartbeat_goes_out_when_the_hub_is_back() -> None:
+    kernel = Kernel()
+    writer = SharedWriter(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
+    writer.hub_watch = SimpleNamespace(look_who=lambda: None)
+    kernel.room = 3
+    assert writer.attend(time.monotonic()) < 0.5  # it is going to come again soon
+    kernel.room = 100
+    writer.catch_up()
+    assert bytes(kernel.taken) == HEARTBEAT
+    assert not writer.pending
+    writer.close()
+
+
+def test_nobody_closes_the_socket_while_the_other_one_sends() -> None:
+    """A number that is closed may be another socket's by the time it is used."""
+    ours, theirs = socket.socketpair()
+    transport = SharedTCPTransport('nowhere', backend=greens.backend)
+    transport.adopt(ours)
+    sending, open_then = threading.Event(), []
+
+    def send() -> None:
+        with transport.guard:
+            sending.set()
+            time.sleep(0.2)
+            open_then.append(transport.connected)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    sending.wait(10)
+    transport.close()
+    assert open_then == [True]
+    thread.join(10)
+    theirs.close()
+
+
+def test_a_hub_thread_that_has_ended_gets_no_heartbeats() -> None:
+    """Nobody would ever read what the broker sends, and it should know that."""
+    kernel = Kernel()
+    kernel.room = 100
+    writer = SharedWriter(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=lambda: None)
+    writer.hub_watch = SimpleNamespace(look_who=lambda: None)
+    writer.attend(time.monotonic())
+    assert not kernel.taken
+    writer.close()

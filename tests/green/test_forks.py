@@ -1,0 +1,131 @@
+"""A fork with live connections: the parent goes on, the child gets a clear error and connections of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+import os
+import signal
+import socket
+import sys
+import uuid
+from typing import Any
+
+import pytest
+from proxy import Proxy
+from script import ScriptedBroker
+from test_programs import PATIENCE, every_library, program, successful
+
+import gamqp
+
+FORKS = [
+    ('gevent', 'early', 'os'),
+    ('gevent', 'early', 'multiprocessing'),
+    ('gevent', 'not', 'os'),
+    ('gevent', 'not', 'gevent'),
+    ('eventlet', 'early', 'os'),
+    ('eventlet', 'early', 'multiprocessing'),
+    ('eventlet', 'not', 'os'),
+]
+HEADER = b'AMQP\x00\x00\x09\x01'
+
+
+@pytest.mark.parametrize(('library', 'when', 'how'), FORKS)
+def test_parent_and_child_go_on_each_with_connections_of_its_own(
+    rabbit: Any, library: str, when: str, how: str
+) -> None:
+    if not importlib.util.find_spec(library):
+        pytest.skip(f'no {library} here')
+    queue = f'forking.{uuid.uuid4()}'
+    with Proxy(rabbit.node.port) as proxy:
+        try:
+            out = successful(program('forking.py', library, when, how, proxy.url(rabbit), queue))
+        finally:
+            bodies = emptied(rabbit, queue)
+        streams = proxy.streams
+        proxy.check()  # every byte of each connection made sense
+    child, parent = map(json.loads, out.splitlines())
+    assert child['open'] == [False, False, False]
+    assert child['error'] == 'RecoverableConnectionError: the connection belongs to the process that forked this one'
+    assert child['stats'] == []
+    assert child['fresh'] == [1, 1, 0, 1]
+    if library == 'gevent':  # with eventlet the child has a new hub, and the old greenlets never run
+        assert child['waiter'] == 'RecoverableConnectionError: the channel was asked for before the process forked'
+    assert parent['open'] == [True, True, True]
+    assert parent['stats'] == [1, 1, 0, 3, 0]
+    assert parent['waiter'] == 'none'
+    assert sorted(bodies) == [b'child', b'parent', b'parent', b'parent', b'parent']
+    assert len(streams) == 3 and all(stream.whole for stream in streams)
+
+
+def emptied(rabbit: Any, queue: str) -> list[bytes]:
+    """What was in the queue, which is deleted."""
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        bodies = []
+        with contextlib.suppress(gamqp.NotFound):
+            while (message := channel.basic_get(queue, no_ack=True)) is not None:
+                bodies.append(bytes(message.body))
+            channel.queue_delete(queue)
+        return bodies
+
+
+@every_library
+def test_a_child_does_not_keep_the_connection_of_a_parent_that_dies(library: str) -> None:
+    with ScriptedBroker() as peer:
+        process = program('outliving.py', library, peer.host)
+        child = 0
+        try:
+            peer.handshake(patience=PATIENCE)
+            assert process.stdout is not None
+            child = int(process.stdout.readline())
+            process.kill()
+            peer.expect_end()
+            os.kill(child, 0)  # it lives, and was not the reason
+        finally:
+            process.kill()
+            if child:
+                os.kill(child, signal.SIGKILL)
+            process.communicate()
+
+
+@every_library
+@pytest.mark.skipif(sys.platform != 'linux', reason='how to keep a connection waiting is different elsewhere')
+def test_a_child_does_not_go_on_with_what_its_parent_was_connecting(library: str) -> None:
+    """Both have a greenlet that waits for the same socket; only the parent's may say the protocol header."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(('127.0.0.1', 0), backlog=0))
+        fillers = [stack.enter_context(filler(listener)) for _ in range(2)]
+        process = program('forking_early.py', library, f'127.0.0.1:{listener.getsockname()[1]}')
+        stack.callback(process.communicate)
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        assert process.stdout.readline() == 'forked\n'
+        assert process.stdout.readline() in ('child TimeoutError\n', 'child OSError\n')
+        listener.settimeout(PATIENCE)
+        for one in fillers:
+            one.close()
+        while not (received := heard(listener)):
+            pass  # those were the fillers
+        assert received == HEADER
+        assert process.stdout.readline() == 'parent RecoverableConnectionError\n'
+
+
+def filler(listener: socket.socket) -> socket.socket:
+    """A connection that takes up the room of the listener's queue."""
+    sock = socket.socket()
+    sock.setblocking(False)
+    sock.connect_ex(listener.getsockname())
+    return sock
+
+
+def heard(listener: socket.socket) -> bytes:
+    """What the next client says before it hangs up or falls silent."""
+    with listener.accept()[0] as sock:
+        sock.settimeout(0.5)
+        received = b''
+        with contextlib.suppress(TimeoutError, ConnectionResetError):
+            while data := sock.recv(100):
+                received += data
+        return received

@@ -1,0 +1,109 @@
+"""Acks that come late, from everywhere, in front of a close, or while the connection is cut: none is lost or wrong."""
+
+from __future__ import annotations
+
+import greens
+import pytest
+import tools
+from proxy import Proxy
+
+import gamqp
+from gamqp import exceptions
+
+
+@pytest.mark.limit(60 if not tools.LONG else 600)
+def test_an_ack_right_before_the_close_always_counts(connection, channel):
+    """Not one redelivery: of the channel, and of the connection."""
+    queue = tools.shared_queue(channel)
+    rounds = tools.repeats(100, 1000)
+    for number in range(rounds):
+        channel.basic_publish(gamqp.Message(b'%d' % number), '', queue)
+        with connection.channel() as closing:
+            message = greens.wait_until(lambda closing=closing: closing.basic_get(queue))
+            assert (bytes(message.body), message.redelivered) == (b'%d' % number, False)
+            message.ack()
+    tools.wait_ready(channel, queue, 0)
+    assert channel.queue_delete(queue) == 0
+
+
+def test_an_ack_right_before_the_end_of_the_connection_always_counts(rabbit, connection, channel):
+    queue = tools.shared_queue(channel)
+    for number in range(tools.repeats(20, 1000)):
+        channel.basic_publish_confirm(gamqp.Message(b'%d' % number), '', queue)
+        with rabbit.connect() as closing:
+            message = closing.channel().basic_get(queue)
+            assert (bytes(message.body), message.redelivered) == (b'%d' % number, False)
+            message.ack()
+    tools.wait_ready(channel, queue, 0)
+    assert channel.queue_delete(queue) == 0
+
+
+def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connection, channel):
+    """A hundred greenlets settle while it breaks and is made anew: at the end each message is settled once."""
+    count = 100
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+    with Proxy(rabbit.node.port) as proxy:
+        working = gamqp.connect(proxy.url(rabbit))
+        old = working.channel()
+        got = []
+        old.basic_consume(queue, callback=got.append)
+        tools.drain_until(working, lambda: len(got) == count)
+        settling = [greens.spawn(settle_later, message, number) for number, message in enumerate(got)]
+        proxy.up.cut_after(700)  # after some of them, in the middle of a frame
+        outcomes = [task.get() for task in settling]
+        assert not working.connected
+        assert 'lost' in outcomes
+        working.connect()
+        new = working.channel()
+        # What was delivered by the old connection must not be settled on the new one.
+        for message in got:
+            with pytest.raises(exceptions.RecoverableConnectionError):
+                message.ack()
+        again = []
+        new.basic_consume(queue, callback=again.append)
+        while True:
+            try:
+                working.drain_events(timeout=0.5)
+            except TimeoutError:
+                break
+        assert all(message.redelivered for message in again)
+        for task in [greens.spawn(message.ack) for message in again]:
+            task.get()
+        assert new.queue_declare(queue, passive=True).message_count == 0
+        assert new.is_open and new.incarnation == 0, 'the broker has closed the channel'
+        sent = outcomes.count('sent')
+        assert count - sent <= len(again) <= count
+        working.close()
+    tools.wait_ready(channel, queue, 0)
+    assert channel.queue_delete(queue) == 0
+
+
+def settle_later(message, number):
+    greens.sleep(number % 10 * 0.002)
+    try:
+        message.ack()
+    except exceptions.RecoverableConnectionError:
+        return 'lost'
+    return 'sent'
+
+
+def test_acks_from_before_a_channel_error_are_dropped_and_counted(connection, channel):
+    """Their tags mean other messages now."""
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'%d' % number for number in range(10)])
+    other = connection.channel()
+    old = tools.get_all(other, queue, no_ack=False)
+    with pytest.raises(exceptions.NotFound):
+        other.queue_declare('no such queue', passive=True)
+    tools.wait_ready(channel, queue, 10)
+    new = tools.get_all(other, queue, no_ack=False)
+    assert [message.delivery_tag for message in old] == [message.delivery_tag for message in new]
+    old[0].ack()
+    old[1].nack()
+    old[2].reject()
+    assert other.stale_settlements == 3
+    new[9].ack(multiple=True)
+    other.close()
+    tools.wait_ready(channel, queue, 0)
+    assert channel.queue_delete(queue) == 0

@@ -1,0 +1,182 @@
+"""Connection.drain: what was begun is finished, what was not goes back, and nothing is handed out twice for it."""
+
+from __future__ import annotations
+
+import greens
+import pytest
+import tools
+
+import gamqp
+
+ROUNDS = tools.repeats(5, 200)
+
+
+def test_stopping_under_load_loses_nothing_and_redelivers_nothing_that_was_handled(rabbit):
+    """Handlers, a loop and callbacks at once, stopped in the middle of it, again and again."""
+    count = 300
+    with rabbit.connect() as control:
+        channel = control.channel()
+        queue = tools.shared_queue(channel)
+        for _ in range(ROUNDS):
+            handled = []
+            tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+            connection = rabbit.connect()
+            tasks = use_in_three_ways(connection, queue, handled)
+            greens.wait_until(lambda handled=handled: len(handled) > count // 10)
+            assert connection.drain(20) is True
+            assert not connection.connected
+            for task in tasks:
+                task.get()
+            tools.wait_ready(channel, queue, count - len(handled))
+            left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
+            assert sorted(left + handled) == list(range(count))
+        channel.queue_delete(queue)
+
+
+def use_in_three_ways(connection, queue, handled):
+    def handle(message):
+        greens.sleep(0.001)
+        handled.append(int(bytes(message.body)))
+
+    def callback(message):
+        handle(message)
+        message.ack()
+
+    def iterate(messages):
+        for message in messages:
+            callback(message)
+
+    def drain_events():
+        with pytest.raises(gamqp.RecoverableConnectionError, match='closed by this program'):
+            while True:
+                connection.drain_events()
+
+    connection.channel().subscribe(queue, handle, concurrency=5, prefetch=20)
+    channel = connection.channel()
+    channel.basic_qos(0, 10, False)
+    channel.basic_consume(queue, callback=callback)
+    messages = connection.channel().consume(queue, prefetch=10)
+    return [greens.spawn(iterate, messages), greens.spawn(drain_events)]
+
+
+def test_messages_without_ack_are_still_handed_out(rabbit):
+    handled = []
+    with rabbit.connect() as control:
+        channel = control.channel()
+        queue = tools.shared_queue(channel)
+        tools.publish_all(channel, queue, [b'%d' % number for number in range(100)])
+        connection = rabbit.connect()
+
+        def handle(message):
+            greens.sleep(0)
+            handled.append(int(bytes(message.body)))
+
+        connection.channel().subscribe(queue, handle, no_ack=True)
+        greens.wait_until(lambda: handled)
+        assert connection.drain(20)
+        left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
+        assert handled + left == list(range(100))
+        channel.queue_delete(queue)
+
+
+def test_confirms_are_waited_for(rabbit):
+    connection = rabbit.connect()
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    receipts = [channel.publish(b'x' * 1000, routing_key=queue) for _ in range(500)]
+    assert connection.drain(20)
+    assert all(receipt.acked for receipt in receipts)
+    with rabbit.connect() as control:
+        assert control.channel().queue_delete(queue) == 500
+
+
+@pytest.mark.parametrize('way', ['handler', 'loop', 'callback'])
+def test_a_drain_from_within_waits_for_the_others_only(rabbit, way):
+    connection = rabbit.connect()
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'stop', b'not begun'])
+    outcome = []
+
+    def stop(message):
+        message.ack()
+        outcome.append(connection.drain(20))
+
+    if way == 'handler':
+        channel.subscribe(queue, stop, prefetch=1)
+        greens.wait_until(lambda: outcome)
+    elif way == 'loop':
+        for message in channel.consume(queue):
+            stop(message)
+    else:
+        channel.basic_consume(queue, callback=stop)
+        connection.drain_events(timeout=10)
+    assert outcome == [True]
+    with rabbit.connect() as control:
+        assert control.channel().queue_delete(queue) == 1
+
+
+def test_a_handler_that_does_not_end_costs_the_time_and_its_message_goes_back(rabbit):
+    connection = rabbit.connect(heartbeat=2)
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'1'])
+    never = gamqp.green.Gate(connection.green)
+    consumer = channel.subscribe(queue, lambda message: never.wait())
+    greens.wait_until(lambda: consumer.in_flight)
+    assert connection.drain(0.2) is False
+    assert not connection.connected
+    never.wake_all()
+    consumer.join(10)
+    assert consumer.acked == 0
+    with rabbit.connect() as control:
+        greens.wait_until(lambda: tools.ready(control.channel(), queue) == 1)
+        control.channel().queue_delete(queue)
+
+
+def test_no_new_consumer_while_draining(rabbit):
+    connection = rabbit.connect()
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'1'])
+    errors = []
+
+    def handle(message):
+        errors.append(tools.raised(channel.subscribe, queue, print))
+        assert channel.queue_declare(queue, passive=True).consumer_count >= 0  # everything else works
+
+    gate = gamqp.green.Gate(connection.green)
+    consumer = channel.subscribe(queue, lambda message: (gate.wait(), handle(message)))
+    greens.wait_until(lambda: consumer.in_flight)
+    draining = greens.spawn(connection.drain, 20)
+    greens.wait_until(lambda: connection.draining)
+    gate.wake_all()
+    assert draining.get() is True
+    assert isinstance(errors[0], gamqp.RecoverableConnectionError)
+    assert 'drained' in str(errors[0])
+    assert consumer.acked == 1
+    with rabbit.connect() as control:
+        control.channel().queue_delete(queue)
+
+
+def test_a_lost_connection_is_told(rabbit):
+    connection = rabbit.connect()
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'1'])
+    gate = gamqp.green.Gate(connection.green)
+    consumer = channel.subscribe(queue, lambda message: gate.wait())
+    greens.wait_until(lambda: consumer.in_flight)
+    draining = greens.spawn(connection.drain, 20)
+    greens.wait_until(lambda: connection.draining)
+    connection.sock.shutdown(2)
+    assert isinstance(tools.raised(draining), gamqp.RecoverableConnectionError)
+    gate.wake_all()
+    with rabbit.connect() as control:
+        control.channel().queue_delete(queue)
+
+
+def test_an_ended_connection_cannot_be_drained(rabbit):
+    connection = rabbit.connect()
+    connection.close()
+    assert isinstance(tools.raised(connection.drain), gamqp.RecoverableConnectionError)

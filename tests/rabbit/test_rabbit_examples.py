@@ -1,0 +1,97 @@
+"""The examples, run as a user runs them, and what they say about themselves."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import greens
+import pytest
+from tools import repeats
+
+import gamqp
+
+EXAMPLES = Path(__file__).parents[2] / 'examples'
+PATIENCE = 100  # seconds; the longest takes ten
+
+pytestmark = [
+    pytest.mark.limit(120),
+    pytest.mark.skipif(greens.GREEN != 'gevent', reason='the examples are written for gevent'),
+]
+
+
+def start(name: str, rabbit, *arguments: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, 'AMQP_URL': rabbit.url, 'PYTHONPATH': str(Path(gamqp.__file__).parents[1])}
+    return subprocess.Popen(
+        [sys.executable, '-W', 'error', str(EXAMPLES / f'{name}.py'), *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """What a program printed that ends well."""
+    try:
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+    assert process.returncode == 0, out + err
+    return out
+
+
+def test_the_fanout_daemon_feeds_every_consumer_and_drains(rabbit):
+    count = repeats(1_000, 10_000)
+    out = finish(start('fanout_daemon', rabbit, f'--consumers={count}', '--idle=1', '--self-test'))
+    assert f'{count:,} consumers on 100 queues' in out
+    assert 'each consumer got one' in out
+    assert 'all work finished' in out
+    fed, handled, left = numbers(r'fed ([\d,]+) messages|handled ([\d,]+)|left in the queues ([\d,]+)', out)
+    assert handled + left == fed
+
+
+@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_the_fanout_daemon(rabbit, number):
+    process = start('fanout_daemon', rabbit, '--consumers=200', '--connections=2', '--queues=10')
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert '200 consumers on 10 queues, 2 connections' in line
+    process.send_signal(number)
+    assert 'all work finished' in finish(process)
+
+
+def test_the_stream_reader_goes_on_where_it_stopped(rabbit):
+    out = finish(start('stream_reader', rabbit, '--self-test'))
+    assert out.splitlines() == [
+        'read 0 to 299, will go on at 300',
+        'read 300 to 999',
+        'found the end from the last chunk',
+    ]
+
+
+def test_the_kinds_of_consumers_do_what_they_say(rabbit):
+    assert finish(start('consumer_kinds', rabbit)).splitlines() == [
+        'priorities: 10 of 10 went to the preferred consumer',
+        'exclusive: the second consumer was refused',
+        'single_active: handled by the first, then by the second',
+        'delivery_count: delivery counts [0, 1, 2, 3], then given up',
+    ]
+
+
+def test_the_example_of_the_readme_works_when_pasted(rabbit, tmp_path):
+    text = (EXAMPLES.parent / 'README.rst').read_text(encoding='utf-8')
+    block = text[text.index('    import gamqp\n') :].split('\n\n\n')[0].split('\nInstall')[0]
+    program = tmp_path / 'pasted.py'
+    program.write_text(textwrap.dedent(block).replace('amqp://guest:guest@localhost:5672', rabbit.url))
+    assert finish(start(str(program.with_suffix('')), rabbit)).split() == ['one', 'two', 'three']
+
+
+def numbers(pattern: str, text: str) -> list[int]:
+    found = [group for match in re.finditer(pattern, text) for group in match.groups() if group]
+    return [int(one.replace(',', '')) for one in found]

@@ -1,0 +1,469 @@
+"""``for message in channel.consume(queue)`` on a real broker: nothing is lost or hoarded, however the loop is left."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gc
+import os
+import random
+import threading
+
+import greens
+import pytest
+import tools
+from proxy import Proxy
+
+import gamqp
+from gamqp import exceptions
+
+SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20260203)
+
+
+def fill(channel, queue, count):
+    tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+
+
+def number_of(message):
+    return int(bytes(message.body))
+
+
+def consumers(channel, queue):
+    return channel.queue_declare(queue, passive=True).consumer_count
+
+
+# -- leaving the loop ----------------------------------------------------------------------------------------
+
+
+def test_break_requeues_what_was_sent_ahead(channel, queue):
+    fill(channel, queue, 50)
+    for message in channel.consume(queue, prefetch=20):
+        message.ack()
+        if number_of(message) == 4:
+            break
+    # At once: the next call finds them, in their order.
+    assert number_of(channel.basic_get(queue, no_ack=True)) == 5
+    tools.wait_ready(channel, queue, 44)
+    assert consumers(channel, queue) == 0
+    assert [number_of(message) for message in tools.get_all(channel, queue)] == list(range(6, 50))
+
+
+def test_an_error_in_the_loop_requeues_as_well_and_the_message_in_hand_stays_the_programs(channel, queue):
+    fill(channel, queue, 10)
+    with pytest.raises(LookupError):
+        for message in channel.consume(queue, prefetch=5):
+            in_hand = message
+            raise LookupError
+    tools.wait_ready(channel, queue, 9)
+    in_hand.ack()
+    assert sorted(number_of(message) for message in tools.get_all(channel, queue)) == list(range(1, 10))
+
+
+def test_one_loop_after_the_other_with_exclusive_consumers(channel, queue):
+    """Each leaves before the next comes, though nobody waits for the broker."""
+    fill(channel, queue, 30)
+    got = []
+    for _ in range(30):
+        for message in channel.consume(queue, exclusive=True):
+            got.append(number_of(message))
+            message.ack()
+            break
+    assert got == list(range(30))
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_a_loop_that_is_killed(connection, channel, queue):
+    fill(channel, queue, 10)
+    began = []
+
+    def loop():
+        for message in channel.consume(queue, prefetch=5):
+            began.append(message)
+            greens.sleep(60)
+
+    task = greens.spawn(loop)
+    greens.wait_until(lambda: began)
+    task.kill()
+    greens.wait_until(lambda: task.greenlet.dead)
+    task = None
+    tools.wait_ready(channel, queue, 9)
+    assert channel.is_open and not channel.incarnation
+
+
+def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(connection, channel, queue):
+    fill(channel, queue, 200)
+    for message in channel.consume(queue, no_ack=True):
+        if number_of(message) == 10:
+            break
+    channel.queue_declare(queue, passive=True)
+    greens.wait_until(lambda: not channel._consumers)
+    assert connection.budget.messages == connection.budget.bytes == 0
+
+
+def test_dropped_in_another_thread_with_its_prefetch_full(channel, queue):
+    fill(channel, queue, 10)
+    box = [channel.consume(queue, prefetch=5)]
+    greens.wait_until(lambda: box[0].delivered == 5)
+    tools.in_thread(box.clear)
+    tools.wait_ready(channel, queue, 10)
+    assert consumers(channel, queue) == 0
+
+
+def test_garbage_in_another_thread(channel, queue):
+    fill(channel, queue, 10)
+    gc.disable()
+    try:
+        leave_garbage(channel.consume(queue, prefetch=5))
+        tools.in_thread(gc.collect)
+    finally:
+        gc.enable()
+    tools.wait_ready(channel, queue, 10)
+
+
+def leave_garbage(deliveries):
+    greens.wait_until(lambda: deliveries.delivered == 5)
+    cycle = [deliveries]
+    cycle.append(cycle)
+
+
+def test_a_hundred_loops_that_break_leave_nothing(connection, channel, queue):
+    fill(channel, queue, 20)
+    for _ in range(100):
+        for message in channel.consume(queue, prefetch=10):
+            message.nack()
+            break
+    tools.wait_ready(channel, queue, 20)
+    assert consumers(channel, queue) == 0
+    assert not channel._consumers and not channel._unsettled
+    assert connection.budget.messages == 0
+
+
+@pytest.mark.parametrize('how', ['loop', 'handler'])
+def test_interrupted_at_any_moment(connection, channel, queue, how):
+    """Killed or timed out anywhere in consume, the loop, close, subscribe or cancel: nothing is left behind."""
+    rng = random.Random(f'{SEED} {how}')
+    print(f'seed {SEED}')
+    count, acked = 100, []
+    fill(channel, queue, count)
+
+    def loop():
+        with channel.consume(queue, prefetch=3) as deliveries:
+            for _ in range(3):
+                settle(next(deliveries))
+
+    def handler():
+        consumer = channel.subscribe(queue, settle, prefetch=3, concurrency=2)
+        try:
+            greens.sleep(0.005)
+        finally:
+            consumer.cancel()
+
+    def settle(message):
+        greens.sleep(0)
+        if rng.random() < 0.1:
+            message.ack()
+            acked.append(number_of(message))
+        else:
+            message.nack()
+
+    call = loop if how == 'loop' else handler
+    cut_short = 0
+    for _ in range(tools.repeats(60, 1000)):
+        task = greens.spawn(interrupted, call, rng.uniform(0, 0.02))
+        if rng.random() < 0.5:
+            greens.sleep(rng.uniform(0, 0.01))
+            task.kill()
+        greens.wait_until(lambda task=task: task.greenlet.dead)
+        cut_short += not task.done or how_it_ended(task) != 'done'
+        task = None
+        greens.wait_until(lambda: consumers(channel, queue) == 0, what='no consumer is left')
+        if how == 'handler':
+            greens.wait_until(lambda: not channel._unsettled)
+        else:  # what the loop had in hand when it was interrupted is the program's to settle
+            for tag in list(channel._unsettled):
+                channel.basic_nack(tag)
+        tools.wait_ready(channel, queue, count - len(acked))
+    assert cut_short
+    assert channel.is_open and not channel.incarnation
+    assert connection.budget.messages == connection.budget.bytes == 0
+    left = [number_of(message) for message in tools.get_all(channel, queue)]
+    assert sorted(left + acked) == list(range(count))
+
+
+def interrupted(call, seconds):
+    try:
+        with tools.times_out(seconds):
+            call()
+    except tools.Interrupted:
+        return 'interrupted'
+    return 'done'
+
+
+def how_it_ended(task):
+    try:
+        return task.get()
+    except BaseException as error:
+        return error
+
+
+# -- the end -------------------------------------------------------------------------------------------------
+
+
+def test_a_cancel_ends_the_loop(connection, channel, queue):
+    fill(channel, queue, 3)
+    deliveries = channel.consume(queue)
+    got = []
+
+    def loop():
+        for message in deliveries:
+            got.append(number_of(message))
+            message.ack()
+        return 'ended'
+
+    task = greens.spawn(loop)
+    greens.wait_until(lambda: len(got) == 3)
+    connection.channel()  # any other call goes on meanwhile
+    channel.basic_cancel(deliveries.tag)
+    assert task.get() == 'ended'
+    assert list(deliveries) == []
+
+
+def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
+    queue = tools.shared_queue(channel)
+    fill(channel, queue, 5)
+    deliveries = channel.consume(queue, prefetch=3)
+    first = next(deliveries)
+    connection.channel().queue_delete(queue)
+    with pytest.raises(exceptions.ConsumerCancelled, match=deliveries.tag):
+        while True:
+            next(deliveries).ack()
+    first.ack()
+    # Nothing of it is left in the channel, here or there.
+    greens.wait_until(lambda: not channel._unsettled)
+    other = channel.queue_declare(exclusive=True).queue
+    assert channel.is_open and not channel.incarnation
+    assert consumers(channel, other) == 0
+
+
+def test_a_channel_error_ends_the_loop_and_is_said_once(connection, channel, queue):
+    fill(channel, queue, 5)
+    deliveries = channel.consume(queue)
+    message = next(deliveries)
+    message.ack()
+    channel.basic_ack(message.delivery_tag)  # once more
+    with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag'):
+        while True:
+            next(deliveries)
+    assert number_of(next(channel.consume(queue))) == 1
+    assert connection.connected
+
+
+@pytest.mark.parametrize('no_ack', [False, True])
+def test_a_lost_connection_ends_the_loop(rabbit, channel, no_ack):
+    queue = tools.shared_queue(channel)
+    fill(channel, queue, 20)
+    with Proxy(rabbit.node.port) as proxy:
+        connection = gamqp.connect(proxy.url(rabbit))
+        deliveries = connection.channel().consume(queue, no_ack=no_ack)
+        greens.wait_until(lambda: deliveries.delivered == 20)
+        got = [number_of(next(deliveries))]
+        proxy.cut()
+        greens.wait_until(lambda: not connection.connected)
+        with pytest.raises(exceptions.RecoverableConnectionError):
+            for message in deliveries:
+                got.append(number_of(message))
+    # What came without acks is nowhere else.
+    assert got == (list(range(20)) if no_ack else [0])
+    tools.wait_ready(channel, queue, 0 if no_ack else 20)
+    channel.queue_delete(queue)
+
+
+def test_a_timeout_is_no_end(channel, queue):
+    deliveries = channel.consume(queue, timeout=0.05)
+    for _ in range(3):
+        with pytest.raises(TimeoutError):
+            next(deliveries)
+    channel.publish(b'7', routing_key=queue)
+    deliveries = iter(deliveries)
+    message = greens.wait_until(lambda: next_or_none(deliveries))
+    assert number_of(message) == 7
+    message.ack()
+
+
+def next_or_none(deliveries):
+    with contextlib.suppress(TimeoutError):
+        return next(deliveries)
+
+
+def test_draining_ends_the_loop_after_the_message_in_hand(rabbit, channel):
+    queue = tools.shared_queue(channel)
+    fill(channel, queue, 10)
+    connection = rabbit.connect()
+    got, go = [], gamqp.green.Event(greens.backend)
+
+    def loop():
+        for message in connection.channel().consume(queue, prefetch=5):
+            got.append(message)
+            go.wait()
+            message.ack()
+        return 'ended'
+
+    task = greens.spawn(loop)
+    greens.wait_until(lambda: got)
+    draining = greens.spawn(connection.drain, 20)
+    tools.wait_ready(channel, queue, 9)
+    assert not draining.done
+    go.set()
+    assert draining.get() is True
+    assert task.get() == 'ended'
+    tools.wait_ready(channel, queue, 9)
+    assert channel.queue_delete(queue) == 9
+
+
+# -- sharing a queue and a channel ---------------------------------------------------------------------------
+
+
+def test_five_loops_on_one_channel_share_a_queue(channel, queue):
+    fill(channel, queue, 500)
+    got = []
+
+    def loop():
+        for message in channel.consume(queue, prefetch=3, timeout=30):
+            got.append(number_of(message))
+            greens.sleep(0)
+            message.ack()
+            if len(got) == 500:
+                break
+
+    tasks = [greens.spawn(loop) for _ in range(5)]
+    greens.wait_until(lambda: len(got) == 500, 30)
+    for tag in list(channel._consumers):
+        channel.basic_cancel(tag)
+    for task in tasks:
+        task.get()
+    assert sorted(got) == list(range(500))
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_a_consumer_with_priority_comes_first(channel, queue):
+    low = channel.consume(queue, arguments={'x-priority': 1})
+    high = channel.consume(queue, arguments={'x-priority': 10})
+    fill(channel, queue, 20)
+    for number in range(20):
+        message = next(high)
+        assert number_of(message) == number
+        message.ack()
+    assert low.delivered == 0
+    low.close()
+    high.close()
+    tools.wait_ready(channel, queue, 0)
+
+
+def test_an_exclusive_consumer_refuses_others(connection, channel, queue):
+    deliveries = channel.consume(queue, exclusive=True)
+    with pytest.raises(exceptions.AccessRefused):
+        connection.channel().consume(queue)
+    fill(channel, queue, 1)
+    next(deliveries).ack()
+    deliveries.close()
+    connection.channel().consume(queue).close()
+
+
+def test_a_single_active_consumer_is_followed_by_the_next(connection, channel):
+    queue = tools.shared_queue(channel, arguments={'x-single-active-consumer': True})
+    first, second = channel.consume(queue, prefetch=1), connection.channel().consume(queue, prefetch=1)
+    fill(channel, queue, 3)
+    next(first).ack()
+    next(first).ack()  # before it goes: RabbitMQ 3.10 forgets to wake the next one else
+    assert second.delivered == 0
+    first.close()
+    assert number_of(next(second)) == 2
+    second.close()
+    channel.queue_delete(queue)
+
+
+# -- streams -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def stream(channel):
+    name = tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
+    fill(channel, name, 20)
+    channel.wait_for_confirms()
+    yield name
+    channel.queue_delete(name)
+
+
+def read(channel, stream, offset, count):
+    got = []
+    with channel.consume(stream, prefetch=10, arguments={'x-stream-offset': offset}, timeout=20) as deliveries:
+        for message in deliveries:
+            got.append(number_of(message))
+            message.ack()
+            if len(got) == count:
+                break
+    return got
+
+
+def past():
+    return datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ('offset', 'first'),
+    [('first', 0), (0, 0), (7, 7), (past(), 0), ('1h', 0), ('5m', 0)],
+    ids=['first', 'zero', 'number', 'datetime', 'hour', 'minutes'],
+)
+def test_a_stream_is_read_from_each_kind_of_offset(channel, stream, offset, first):
+    greens.wait_until(lambda: read(channel, stream, 'first', 20))
+    assert read(channel, stream, offset, 20 - first) == list(range(first, 20))
+
+
+def test_a_stream_is_read_from_its_end(channel, stream):
+    read(channel, stream, 'first', 20)
+    with channel.consume(stream, arguments={'x-stream-offset': 'next'}, timeout=20) as deliveries:
+        assert deliveries.delivered == 0
+        channel.publish(b'20', routing_key=stream).wait()
+        message = next(deliveries)
+        assert number_of(message) == 20
+        message.ack()
+    last = read(channel, stream, 'last', 1)
+    assert 0 <= last[0] <= 20  # where the last chunk begins
+
+
+def test_a_loop_that_leaves_a_stream_leaves_the_channel_well(channel, stream):
+    for _ in range(5):
+        for message in channel.consume(stream, prefetch=10, arguments={'x-stream-offset': 'first'}):
+            message.ack()
+            break
+    assert channel.queue_declare(stream, passive=True).queue == stream
+    assert channel.is_open and not channel.incarnation
+
+
+def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel, stream):
+    offset = {'x-stream-offset': 'first'}
+    with pytest.raises(ValueError, match='prefetch above 0'):
+        channel.consume(stream, prefetch=0, arguments=offset)
+    with pytest.raises(ValueError, match='with acks'):
+        channel.consume(stream, no_ack=True, arguments=offset)
+    with pytest.raises(exceptions.PreconditionFailed, match='prefetch'):  # unknown to us that it is a stream
+        channel.consume(stream, prefetch=0)
+    assert connection.connected
+
+
+def test_the_thread_of_the_loop_is_the_one_of_its_connection(channel, queue):
+    fill(channel, queue, 1)
+    deliveries = channel.consume(queue)
+    errors = []
+
+    def use():
+        try:
+            next(deliveries)
+        except exceptions.WrongThread as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert len(errors) == 1
+    next(deliveries).ack()

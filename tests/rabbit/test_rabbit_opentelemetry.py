@@ -1,0 +1,448 @@
+"""gamqp.opentelemetry across real brokers: one trace from publisher to handler, and no context leaks anywhere else."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+
+import greenlet
+import greens
+import pytest
+import tools
+from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+
+import gamqp
+from gamqp import exceptions, opentelemetry
+
+SEED = 20260602
+NOBODY = trace.INVALID_SPAN.get_span_context()
+
+
+class Collected:
+    """A tracer provider, and the spans that have ended."""
+
+    def __init__(self):
+        self.provider = TracerProvider()
+        self._exporter = InMemorySpanExporter()
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer = self.provider.get_tracer('the program')
+
+    @property
+    def spans(self):
+        return list(self._exporter.get_finished_spans())
+
+    def of(self, kind):
+        return [span for span in self.spans if span.kind is kind]
+
+    def await_consumers(self, count):
+        greens.wait_until(lambda: len(self.of(SpanKind.CONSUMER)) >= count, what=f'{count} consumer spans')
+        return self.of(SpanKind.CONSUMER)
+
+
+@pytest.fixture
+def collected():
+    collected = Collected()
+    yield collected
+    collected.provider.shutdown()
+
+
+@pytest.fixture
+def traced(connection, collected):
+    """The ``connection``, instrumented."""
+    opentelemetry.instrument(connection, collected.provider)
+    return connection
+
+
+@pytest.fixture
+def other(rabbit, collected):
+    """Another connection, instrumented."""
+    with rabbit.connect() as other:
+        opentelemetry.instrument(other, collected.provider)
+        yield other
+
+
+def current():
+    return trace.get_current_span().get_span_context()
+
+
+def family(span):
+    """(trace, span) of its parent, and its own."""
+    parent = (span.parent.trace_id, span.parent.span_id) if span.parent else None
+    return parent, (span.context.trace_id, span.context.span_id)
+
+
+# -- one trace ---------------------------------------------------------------------------------------------
+
+
+def test_publisher_and_handler_on_two_connections_share_a_trace(rabbit, traced, other, collected):
+    channel, elsewhere = traced.channel(), other.channel()
+    queue = tools.shared_queue(channel)
+    active = []
+    consumer = elsewhere.subscribe(queue, lambda message: active.append(current()))
+    with collected.tracer.start_as_current_span('request') as request:
+        receipt = channel.publish(b'12345', routing_key=queue, message_id='m1', correlation_id='c1', headers={'a': 1})
+        assert current() == request.get_span_context()
+    receipt.wait()
+    (processed,) = collected.await_consumers(1)
+    (published,) = collected.of(SpanKind.PRODUCER)
+    assert family(published)[0] == (request.get_span_context().trace_id, request.get_span_context().span_id)
+    assert family(processed)[0] == family(published)[1]
+    assert processed.parent.is_remote
+    assert [family(processed)[1]] == [(one.trace_id, one.span_id) for one in active]
+    common = {
+        'messaging.system': 'rabbitmq',
+        'messaging.destination.name': queue,
+        'messaging.rabbitmq.destination.routing_key': queue,
+        'messaging.message.id': 'm1',
+        'messaging.message.conversation_id': 'c1',
+        'messaging.message.body.size': 5,
+        'server.address': '127.0.0.1',
+        'server.port': rabbit.node.port,
+    }
+    assert published.name == f'publish {queue}'
+    assert dict(published.attributes) == {
+        **common,
+        'messaging.operation.name': 'publish',
+        'messaging.operation.type': 'send',
+    }
+    assert processed.name == f'process {queue}'
+    assert dict(processed.attributes) == {
+        **common,
+        'messaging.operation.name': 'process',
+        'messaging.operation.type': 'process',
+        'messaging.rabbitmq.message.delivery_tag': 1,
+    }
+    assert {published.status.status_code, processed.status.status_code} == {StatusCode.UNSET}
+    consumer.cancel()
+    channel.queue_delete(queue)
+
+
+def test_what_a_handler_publishes_continues_the_trace(traced, other, collected):
+    first, second = (channel.queue_declare(exclusive=True).queue for channel in (traced.channel(), other.channel()))
+    done = []
+    passing = traced.channel()
+    passing.subscribe(first, lambda message: passing.publish(message, routing_key=second))
+    other.channel().subscribe(second, done.append)
+    traced.channel().publish('x', routing_key=first).wait()
+    collected.await_consumers(2)
+    by_parent = {family(span)[0]: span for span in collected.spans}
+    span, names = by_parent[None], []
+    while span is not None:
+        names.append(span.name)
+        span = by_parent.get(family(span)[1])
+    assert names == ['publish (anonymous)', 'process (anonymous)', 'publish (anonymous)', 'process (anonymous)']
+    assert len({span.context.trace_id for span in collected.spans}) == 1
+    (message,) = done
+    assert list(message.headers) == ['traceparent']  # that of the last publish, and not two
+
+
+def test_py_amqps_calls_and_confirms_are_traced_as_well(rabbit, collected):
+    with rabbit.connect(confirm_publish=True) as connection:
+        opentelemetry.instrument(connection, collected.provider)
+        channel = connection.channel()
+        queue = channel.queue_declare(exclusive=True).queue
+        channel.queue_bind(queue, 'amq.topic', 'order.#')
+        channel.basic_publish(gamqp.Message('x'), 'amq.topic', 'order.paid')
+        got = []
+        channel.basic_consume(queue, callback=lambda message: got.append((current(), message.ack())))
+        tools.drain_until(connection, lambda: got)
+    published, processed = collected.spans
+    assert (published.name, processed.name) == ('publish amq.topic:order.paid', 'process amq.topic:order.paid')
+    assert family(processed)[0] == family(published)[1]
+    assert got[0][0] == processed.context
+    assert current() == NOBODY
+
+
+def test_a_call_over_rpc_is_one_trace(traced, other, collected):
+    queue = tools.shared_queue(other.channel())
+    server = gamqp.RPCServer(other.channel(), queue, lambda message: message.body)
+    client = gamqp.RPCClient(traced.channel())
+    with collected.tracer.start_as_current_span('request'):
+        client.call(b'x', routing_key=queue)
+    collected.await_consumers(1)
+    assert len({span.context.trace_id for span in collected.spans}) == 1
+    client.close()
+    server.close()
+    other.channel().queue_delete(queue)
+
+
+def test_headers_and_messages_of_the_program_stay_as_they_are(traced, collected):
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    headers = {'a': 1, 'traceparent': 'of an earlier message', 'nested': {'b': 2}}
+    message = gamqp.Message('x', application_headers=headers, message_id='m')
+    properties = dict(message.properties)
+    channel.publish(message, routing_key=queue).wait()
+    channel.publish('y', routing_key=queue, headers=headers).wait()
+    channel.basic_publish(message, '', queue)
+    assert headers == {'a': 1, 'traceparent': 'of an earlier message', 'nested': {'b': 2}}
+    assert message.properties == properties
+    assert message.headers is headers
+    channel.queue_declare(queue, passive=True)
+    for got in tools.get_all(channel, queue):
+        assert got.headers['a'] == 1
+        assert got.headers['nested'] == {'b': 2}
+        assert got.headers['traceparent'].startswith('00-')
+
+
+def test_a_traced_message_that_comes_back_is_known(traced, collected):
+    channel = traced.channel()
+    receipts = [channel.publish(b'x', routing_key='nowhere', mandatory=True, headers={'n': n}) for n in range(3)]
+    for number, receipt in enumerate(receipts):
+        with pytest.raises(exceptions.Returned) as info:
+            receipt.wait()
+        assert info.value.returned.headers['n'] == number
+    assert {span.status.status_code for span in collected.spans} == {StatusCode.UNSET}
+
+
+def test_baggage_travels_too(traced, other, collected):
+    channel, elsewhere = traced.channel(), other.channel()
+    queue = tools.shared_queue(channel)
+    got = []
+    consumer = elsewhere.subscribe(queue, lambda message: got.append(baggage.get_all()))
+    token = context.attach(baggage.set_baggage('tenant', 'acme'))
+    channel.publish(b'x', routing_key=queue)
+    context.detach(token)
+    channel.publish(b'x', routing_key=queue)
+    collected.await_consumers(2)
+    assert got == [{'tenant': 'acme'}, {}]
+    consumer.cancel()
+    channel.queue_delete(queue)
+
+
+# -- and nothing else ----------------------------------------------------------------------------------------
+
+
+def test_handlers_at_the_same_time_have_contexts_of_their_own(traced, other, collected):
+    draw = random.Random(SEED)
+    channel = traced.channel()
+    queue = tools.shared_queue(channel)
+    wrong, plain = [], gamqp.Message(b'x', message_id='plain')
+
+    def handle(message):
+        mine = current()
+        expected = message.headers.get('traceparent', '').split('-')
+        if expected != [''] and f'{mine.trace_id:032x}' != expected[1]:
+            wrong.append(message)
+        for _ in range(3):
+            with collected.tracer.start_as_current_span('step') as step:
+                greens.sleep(draw.choice([0, 0.001, 0.005]))
+                if current() != step.get_span_context() or step.parent.span_id != mine.span_id:
+                    wrong.append(message)
+            if current() != mine:
+                wrong.append(message)
+        if draw.random() < 0.2:
+            raise ValueError('now and then')
+
+    elsewhere = other.channel()
+    consumer = elsewhere.subscribe(queue, handle, concurrency=10, on_error='reject')
+    opentelemetry.uninstrument(traced)
+    for number in range(100):
+        if number % 4:
+            with collected.tracer.start_as_current_span(f'request {number}') as request:
+                headers = {'traceparent': f'00-{request.get_span_context().trace_id:032x}-00f067aa0ba902b7-01'}
+                channel.publish(b'x', routing_key=queue, headers=headers)
+        else:
+            channel.publish(plain, routing_key=queue)
+    spans = collected.await_consumers(100)
+    assert not wrong
+    roots = [span for span in spans if span.parent is None]
+    assert len(roots) == 25  # nobody else's context for those that came without one
+    assert all(span.attributes.get('messaging.message.id') == 'plain' for span in roots)
+    assert len({span.context.trace_id for span in spans}) == 100
+    assert current() == NOBODY
+    consumer.cancel()
+    channel.queue_delete(queue)
+
+
+def test_a_message_without_a_context_gets_none_of_the_message_before(traced, collected):
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    channel.publish(b'first', routing_key=queue).wait()
+    opentelemetry.uninstrument(traced)
+    channel.publish(b'second', routing_key=queue).wait()
+    opentelemetry.instrument(traced, collected.provider)
+    channel.subscribe(queue, lambda message: None)  # one worker handles both
+    first, second = collected.await_consumers(2)
+    assert first.parent is not None
+    assert second.parent is None
+
+
+def test_a_callback_runs_in_its_messages_context_and_links_what_surrounds_drain_events(traced, collected):
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    channel.publish(b'x', routing_key=queue).wait()
+    seen = []
+    channel.basic_consume(queue, no_ack=True, callback=lambda message: seen.append(current()))
+    with collected.tracer.start_as_current_span('main loop') as loop:
+        tools.drain_until(traced, lambda: seen)
+        assert current() == loop.get_span_context()
+    (processed,), (published,) = collected.of(SpanKind.CONSUMER), collected.of(SpanKind.PRODUCER)
+    assert seen == [processed.context]
+    assert family(processed)[0] == family(published)[1]
+    assert [link.context for link in processed.links] == [loop.get_span_context()]
+
+
+def test_what_surrounds_drain_events_is_no_parent_of_a_message_without_a_context(traced, collected):
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    opentelemetry.uninstrument(traced)
+    channel.publish(b'x', routing_key=queue).wait()
+    opentelemetry.instrument(traced, collected.provider)
+    seen = []
+    channel.basic_consume(queue, no_ack=True, callback=lambda message: seen.append(baggage.get_all()))
+    token = context.attach(baggage.set_baggage('tenant', 'acme'))
+    with collected.tracer.start_as_current_span('main loop') as loop:
+        tools.drain_until(traced, lambda: seen)
+    assert baggage.get_all() == {'tenant': 'acme'}
+    context.detach(token)
+    (processed,) = collected.of(SpanKind.CONSUMER)
+    assert processed.parent is None
+    assert [link.context for link in processed.links] == [loop.get_span_context()]
+    assert seen == [{}]
+
+
+def test_the_context_of_who_connects_is_not_that_of_handlers(rabbit, collected):
+    """A web request that opens the connection is not the parent of all that is handled later."""
+    with collected.tracer.start_as_current_span('request'), rabbit.connect() as connection:
+        channel = connection.channel()
+        queue = channel.queue_declare(exclusive=True).queue
+        seen = []
+        channel.subscribe(queue, lambda message: seen.append(current()))
+        channel.publish(b'x', routing_key=queue).wait()
+        greens.wait_until(lambda: seen)
+    assert seen == [NOBODY]
+
+
+def test_headers_of_others_that_make_no_sense_do_no_harm(connection, other, collected):
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    consumer = other.channel().subscribe(queue, lambda message: None)
+    nonsense = [None, '', 'x', 5, b'\xff\xfe', {'a': 1}, [1, 2], True, '00-' + '0' * 32 + '-' + '0' * 16 + '-01']
+    for value in nonsense:
+        channel.publish(b'x', routing_key=queue, headers={'traceparent': value, 'tracestate': value, 'baggage': value})
+    for span in collected.await_consumers(len(nonsense)):
+        assert span.parent is None
+        assert span.status.status_code is StatusCode.UNSET
+    consumer.cancel()
+    channel.queue_delete(queue)
+
+
+# -- iterators ---------------------------------------------------------------------------------------------
+
+
+def test_process_gives_a_loop_what_handlers_have(traced, other, collected):
+    channel = traced.channel()
+    queue = tools.shared_queue(channel)
+    for number in range(3):
+        channel.publish(b'%d' % number, routing_key=queue)
+    seen = []
+    for message in other.channel().consume(queue, timeout=10):
+        assert current() == NOBODY
+        with contextlib.suppress(ValueError), opentelemetry.process(message) as span:
+            assert current() == span.get_span_context()
+            seen.append(current())
+            message.ack()
+            if len(seen) == 2:
+                raise ValueError('not this one')
+        assert current() == NOBODY
+        if len(seen) == 3:
+            break
+    spans = collected.of(SpanKind.CONSUMER)
+    assert [span.context for span in spans] == seen
+    assert [family(span)[0] for span in spans] == [family(span)[1] for span in collected.of(SpanKind.PRODUCER)]
+    assert [span.status.status_code for span in spans] == [StatusCode.UNSET, StatusCode.ERROR, StatusCode.UNSET]
+    channel.queue_delete(queue)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------
+
+
+def test_a_publish_that_raises_ends_its_span_with_the_error(traced, collected):
+    channel = traced.channel()
+    with pytest.raises(exceptions.EncodeError):
+        channel.publish(b'x', routing_key='k' * 300)
+    with pytest.raises(exceptions.EncodeError):
+        channel.publish(b'x', routing_key='k', headers=['no', 'dict'])
+    channel.close()
+    with pytest.raises(exceptions.RecoverableConnectionError):
+        channel.publish(b'x', routing_key='k')
+    assert [span.status.status_code for span in collected.spans] == [StatusCode.ERROR] * 3
+    assert [span.attributes['error.type'] for span in collected.spans] == [
+        'gamqp.exceptions.EncodeError',
+        'gamqp.exceptions.EncodeError',
+        'gamqp.exceptions.RecoverableConnectionError',
+    ]
+    assert [event.name for event in collected.spans[0].events] == ['exception']
+    assert traced.stats()['published'] == 0
+
+
+def test_a_handler_that_raises_or_is_killed_ends_its_span_with_the_error_and_its_policy_holds(traced, collected):
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    failed, running = [], []
+
+    def handle(message):
+        if message.redelivered:
+            return
+        if message.body == b'raise':
+            raise ValueError('no')
+        if message.body == b'time out':
+            with tools.times_out(0.02):
+                greens.sleep(10)
+        running.append(greenlet.getcurrent())
+        greens.sleep(10)
+
+    channel.subscribe(queue, handle, on_error=lambda message, error: failed.append(error) or 'reject')
+    for body in (b'raise', b'time out', b'kill'):
+        channel.publish(body, routing_key=queue)
+    greens.wait_until(lambda: running)
+    greens.backend.kill(running[0])
+    spans = collected.await_consumers(4)
+    assert [type(error) for error in failed] == [ValueError, tools.Interrupted]
+    assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3 + [StatusCode.UNSET]
+    assert spans[0].attributes['error.type'] == 'ValueError'
+    assert spans[1].attributes['error.type'] == 'tools.Interrupted'
+    assert spans[2].attributes['error.type'].endswith('GreenletExit')
+    assert spans[3].parent == spans[2].parent  # it came again
+
+
+# -- on and off --------------------------------------------------------------------------------------------
+
+
+def test_all_connections_or_one_and_off_again(rabbit, connection, collected):
+    mine = connection.channel()
+    queue = mine.queue_declare(exclusive=True).queue
+    opentelemetry.instrument(tracer_provider=collected.provider)
+    try:
+        opentelemetry.instrument(tracer_provider=collected.provider)
+        mine.publish(b'x', routing_key=queue).wait()
+        assert len(collected.spans) == 1
+        opentelemetry.uninstrument(connection)
+        mine.publish(b'x', routing_key=queue).wait()
+        assert len(collected.spans) == 1
+        with rabbit.connect() as late:
+            late.channel().publish(b'x', routing_key='nowhere').wait()
+        assert len(collected.spans) == 2
+    finally:
+        opentelemetry.uninstrument()
+    with rabbit.connect() as later:
+        later.channel().publish(b'x', routing_key='nowhere').wait()
+    assert len(collected.spans) == 2
+    got = tools.get_all(mine, queue)
+    assert ['traceparent' in message.headers for message in got] == [True, False]
+
+
+def test_without_an_sdk_nothing_is_sent_along_and_everything_works(connection):
+    opentelemetry.instrument(connection, trace.NoOpTracerProvider())
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    handled = []
+    channel.subscribe(queue, handled.append)
+    channel.publish(b'x', routing_key=queue).wait()
+    greens.wait_until(lambda: handled)
+    assert handled[0].properties == {}

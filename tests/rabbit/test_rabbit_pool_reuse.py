@@ -1,0 +1,210 @@
+"""Pool: what one user leaves behind on a channel does not reach the next."""
+
+from __future__ import annotations
+
+import greens
+import pytest
+import tools
+from pools import end, held, making
+from proxy import Proxy
+
+import gamqp
+
+
+@pytest.fixture
+def proxy(rabbit):
+    with Proxy(rabbit.node.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make(rabbit, proxy):
+    with making(rabbit, proxy) as make:
+        yield make
+
+
+def consume(channel, queue):
+    channel.basic_consume(queue, callback=print)
+
+
+def fetch(channel, queue):
+    tools.publish_all(channel, queue, [b'x'])
+    assert channel.basic_get(queue) is not None
+
+
+def set_prefetch(channel, queue):
+    channel.basic_qos(0, 5, False)
+
+
+def set_global_prefetch(channel, queue):
+    channel.basic_qos(0, 5, True)
+
+
+def transact(channel, queue):
+    channel.tx_select()
+
+
+def fail(channel, queue):
+    with pytest.raises(gamqp.NotFound):
+        channel.queue_declare('not there', passive=True)
+
+
+def fail_and_go_on(channel, queue):
+    fail(channel, queue)
+    channel.queue_declare(queue, passive=True)
+
+
+def fail_unseen(channel, queue):
+    channel.queue_bind(queue, 'no such exchange', nowait=True)
+    channel.connection.channel().queue_declare(exclusive=True)  # the broker's answer is in
+
+
+def close(channel, queue):
+    channel.close()
+
+
+def leave_a_return(channel, queue):
+    channel.basic_publish(gamqp.Message(b'x'), '', 'no such queue', mandatory=True)
+    channel.queue_declare(queue, passive=True)
+
+
+def listen(channel, queue):
+    channel.events['basic_ack'].add(print)
+
+
+USED = [
+    consume,
+    fetch,
+    set_prefetch,
+    set_global_prefetch,
+    transact,
+    fail,
+    fail_and_go_on,
+    fail_unseen,
+    close,
+    leave_a_return,
+    listen,
+]
+
+
+@pytest.fixture
+def stock(rabbit):
+    """A queue that any connection may use."""
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        queue = tools.shared_queue(channel)
+        yield queue
+        channel.queue_delete(queue)
+
+
+@pytest.mark.parametrize('use', USED)
+def test_a_channel_that_is_not_as_new_is_replaced(make, stock, use):
+    pool = make(1, 1)
+    with pool.channel() as used:
+        others = greens.spawn(lambda: None)
+        connection = used.connection
+        use(used, stock)
+        others.get()
+        others = greens.spawn(lambda: None)
+    assert not others.done  # whatever there is to do, the end of the block does not wait for it
+    others.get()
+    with pool.channel() as fresh:
+        assert fresh is not used
+        assert not used.is_open
+        assert fresh.connection is connection
+        assert fresh.queue_declare(stock, passive=True).consumer_count == 0
+    stats = pool.stats()
+    assert (stats['replaced'], stats['channels'], stats['leased'], stats['lost_connections']) == (1, 1, 0, 0)
+    if use is fetch:  # and what was fetched is there again
+        with pool.channel() as channel:
+            tools.wait_ready(channel, stock, 1)
+
+
+def test_a_channel_that_still_owes_an_answer_is_replaced(make, proxy, stock):
+    pool = make(1, 1)
+    with pool.channel() as used:
+        proxy.down.pause()
+        task = greens.spawn(used.queue_declare, stock, True)
+        greens.sleep(0)
+        task.kill()
+        greens.wait_until(lambda: task.done)
+    proxy.down.resume()
+    with pool.channel() as fresh:
+        assert fresh is not used
+
+
+def publish(channel, queue):
+    channel.publish(b'x', routing_key=queue).wait()
+
+
+def publish_unconfirmed(channel, queue):
+    channel.publish(b'x', routing_key=queue)
+
+
+def publish_without_confirms(channel, queue):
+    channel.basic_publish(gamqp.Message(b'x'), '', queue)
+
+
+def learn_of_a_return(channel, queue):
+    with pytest.raises(gamqp.Returned):
+        channel.publish(b'x', routing_key='no such queue', mandatory=True).wait()
+
+
+def declare(channel, queue):
+    channel.queue_declare(queue, passive=True)
+
+
+def settle(channel, queue):
+    tools.publish_all(channel, queue, [b'x'])
+    channel.basic_get(queue).ack()
+
+
+def consume_and_cancel(channel, queue):
+    channel.basic_cancel(channel.basic_consume(queue, callback=print))
+
+
+@pytest.mark.parametrize(
+    'use',
+    [
+        publish,
+        publish_unconfirmed,
+        publish_without_confirms,
+        learn_of_a_return,
+        declare,
+        settle,
+        consume_and_cancel,
+    ],
+)
+def test_a_channel_that_is_as_new_is_used_again(make, stock, use):
+    pool = make(1, 1)
+    with pool.channel() as used:
+        use(used, stock)
+    with pool.channel() as again:
+        assert again is used
+        use(again, stock)
+    assert pool.stats()['replaced'] == 0
+
+
+def test_nobody_hears_what_became_of_earlier_publishes(make, stock):
+    pool = make(1, 1)
+    with pool.channel() as used:
+        learn_of_a_return(used, stock)
+    with pool.channel() as again:
+        assert again is used
+        again.publish(b'x', routing_key=stock)
+        assert again.wait_for_confirms()
+
+
+def test_publish_waits_for_the_confirm(make, stock):
+    pool = make(1, 1)
+    pool.publish(b'one', routing_key=stock, message_id='m1')
+    with pytest.raises(gamqp.Returned):
+        pool.publish(b'two', routing_key='no such queue', mandatory=True)
+    with pool.channel() as channel:
+        message = channel.basic_get(stock, no_ack=True)
+        assert (bytes(message.body), message.properties['message_id']) == (b'one', 'm1')
+    assert pool.stats()['replaced'] == 0
+    tasks = held(pool)
+    with pytest.raises(TimeoutError, match='no channel was free within'):
+        pool.publish(b'three', routing_key=stock, timeout=0.05)
+    end(tasks)
