@@ -6,8 +6,8 @@ everybody else waits on a slot of their own.
 
 The layers, upper ones import lower ones only (a test enforces it):
 
-    4  integrations   what plugs into somebody else's framework
-    3  public API     connection, channel, methods, basic_message, handshake …
+    4  integrations   what plugs into somebody else's framework: prometheus, opentelemetry
+    3  public API     connection, channel, methods, consumer, pool, rpc …
     2  I/O            green (gevent | eventlet), transport, io (reader, writer, heartbeat)
     1  state          state, sasl
     0  wire           wire (bytes <-> values), exceptions

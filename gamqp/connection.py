@@ -90,10 +90,10 @@ class Connection(Liveness):
     drain_events, iterators and handlers, and how many may wait, before reading stops.
     spool: a connection that waits for a reply has to be read on, and what it gets too
     much then goes to an unlinked file in the directory for temporary files (TMPDIR),
-    bodies unencrypted; False to keep it in memory. outstanding_limit: publishes of one channel that
-    may be without their confirm before Channel.publish waits, 0 for no limit.
-    metrics: called with ``stats()`` every metrics_interval seconds (15) and once at
-    the end, in a greenlet of its own; while a call of it lasts there is no other.
+    bodies unencrypted; False to keep it in memory. outstanding_limit: publishes of
+    one channel that may be without their confirm before Channel.publish waits, 0 for
+    no limit. metrics: called with ``stats()`` every metrics_interval seconds (15) and
+    once at the end, in a greenlet of its own; while a call of it lasts there is no other.
     heartbeat_thread: have a thread of the operating system send heartbeats while
     something keeps the hub from it (code that computes or calls C, but lets other
     threads run), and tell in the log what that was. Other keywords are ignored,

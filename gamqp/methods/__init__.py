@@ -1,7 +1,8 @@
 """The operations of a channel, one file per AMQP class, as mixins of ``gamqp.channel.Channel``.
 
 Layer 3. Each method checks, encodes, sends and waits through ``calls.Caller``;
-none keeps state of its own. Names, parameters and defaults are py-amqp's.
+none keeps state of its own. Names, parameters and defaults are py-amqp's, but for
+``publish``, ``consume`` and ``subscribe``, which are ours.
 Unless said otherwise a method may switch greenlets while it waits for its reply
 and raises
 

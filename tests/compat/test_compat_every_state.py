@@ -280,6 +280,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'must_wait_to_publish', 'Channel', 'library_properties', 'negotiate_capabilities',
         'asking', 'await_reply', 'bind_to_thread', 'blocked_for', 'check_taking', 'check_thread', 'in_own_thread',
         'leave_word', 'retire', 'run_handler', 'thread', 'tracing', 'undelivered', 'wait_for_quiet',
+        'freed', 'give_back_tag', 'wake_drainers', 'wake_quiet',
         'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'end_consumer', 'forget_refusals', 'give_back',
         'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
     }  # fmt: skip

@@ -16,7 +16,7 @@ import gamqp
 QUICKSTART = Path(__file__).parents[2] / 'examples' / 'quickstart.py'
 
 
-@pytest.mark.limit(120)
+@pytest.mark.limit(180)
 @pytest.mark.skipif(greens.GREEN != 'gevent', reason='the example is written for gevent')
 def test_the_numbers_it_prints_are_the_brokers(rabbit):
     if not rabbit.managed:
@@ -34,7 +34,7 @@ def test_the_numbers_it_prints_are_the_brokers(rabbit):
         assert done.returncode == 0, done.stdout + done.stderr
         assert table(done.stdout) == {'messages': 20_000, "broker's count": 1_000, 'lost': 0, 'duplicated': 0}
         # The broker's statistics come in with a delay.
-        greens.wait_until(lambda: counters(rabbit, vhost) == (20_000, 20_000, 20_000), timeout=20, what='20,000 each')
+        greens.wait_until(lambda: counters(rabbit, vhost) == (20_000, 20_000, 20_000), timeout=60, what='20,000 each')
     finally:
         rabbit.node.delete_vhost(vhost)
 
