@@ -221,6 +221,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._unsettled.clear()
         self._prefetch_sent = None
         self._prefetch_wanted = 0
+        self._limits_channel = False
         self._connection.forget_deliveries(self)
         told += self._replies.fail_all(reason.make_error)
         if self._confirms is not None:

@@ -70,6 +70,7 @@ class Inbound(Pacing, HubBound, Caller):
         self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
         self.counts = Counts()
         self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
+        self.replicated_queues: set[str] = set()  # declared here as quorum queues or streams
         self.draining = False
         self.handlers_running = 0  # callbacks inside drain_events
         self._quiet: Any = None  # who waits for handlers to finish

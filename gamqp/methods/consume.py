@@ -38,6 +38,7 @@ class ConsumeMethods(Caller):
     # The prefetch of consumers to come: what the program asked for, and what the broker was told last.
     _prefetch_wanted = 0
     _prefetch_sent: int | None = None
+    _limits_channel = False  # by basic_qos(a_global=True)
 
     @property
     def is_open(self) -> bool:
@@ -66,9 +67,10 @@ class ConsumeMethods(Caller):
         has no limit in bytes, so AMQPNotImplementedError is raised for another.
         A consumer keeps the limit that held when it began: to give it another, call
         this, start a second consumer on the queue and cancel the first. Say False
-        for *a_global*: RabbitMQ 3 ends the connection when a quorum queue or stream
-        is then consumed from (AMQPNotImplementedError), and RabbitMQ 4.3 takes it
-        for a limit per consumer.
+        for *a_global*: quorum queues and streams have no limit for a channel. RabbitMQ
+        3 ends the connection when one is then consumed from, RabbitMQ 4.3 quietly
+        takes it for a limit per consumer; consuming from one that was declared over
+        this connection raises AMQPNotImplementedError before anything is sent.
         https://www.rabbitmq.com/docs/consumer-prefetch
         """
         if prefetch_size:
@@ -79,6 +81,7 @@ class ConsumeMethods(Caller):
         before = self._prefetch_wanted, self._prefetch_sent
         if a_global:
             self._altered = True
+            self._limits_channel = prefetch_count > 0
         else:
             self._prefetch_wanted = self._prefetch_sent = prefetch_count
         try:
@@ -129,6 +132,12 @@ class ConsumeMethods(Caller):
         tag = consumer.tag
         self._check(Basic.Consume)
         self._root().check_taking()
+        if self._limits_channel and queue in self._root().replicated_queues:
+            raise exceptions.AMQPNotImplementedError(
+                f'{queue!r} is a quorum queue or a stream, which has no limit for a whole channel: '
+                'call basic_qos with a_global=False',
+                Basic.Consume,
+            )
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
         consumer.of_stream = bool(arguments) and 'x-stream-offset' in (arguments or ())

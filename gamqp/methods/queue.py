@@ -15,6 +15,9 @@ __all__ = ('QueueMethods',)
 
 Arguments = dict[str, Any] | None
 
+# Queue types that know no limit for a whole channel.
+REPLICATED = ('quorum', 'stream')
+
 _TRANSIENT = (
     'a queue that is neither durable nor exclusive: RabbitMQ 4.3 takes it only where its operator allows that, and '
     'else closes the connection; say durable=True, or exclusive=True'
@@ -47,6 +50,8 @@ class QueueMethods(Caller):
             warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
         reply = self._request(Queue.Declare, args, nowait)
+        if arguments and arguments.get('x-queue-type') in REPLICATED:
+            self._root().replicated_queues.add(queue)
         return None if nowait else queue_declare_ok_t(*reply)
 
     def queue_bind(

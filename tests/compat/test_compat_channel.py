@@ -190,9 +190,10 @@ def test_the_default_exchange_takes_no_bindings(connection: Any, channel: Any, q
 def test_no_global_qos_on_a_quorum_queue_has_a_hint(rabbit: Any) -> None:
     if rabbit.major >= 4:
         pytest.skip('this broker takes it for a limit per consumer')
-    connection = rabbit.connect()
+    with rabbit.connect() as connection:
+        name = tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})
+    connection = rabbit.connect()  # one that does not know what the queue is
     channel = connection.channel()
-    name = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
     channel.basic_qos(0, 3, True)
     with pytest.raises(exceptions.AMQPNotImplementedError, match='a_global=False') as caught:
         channel.basic_consume(name)

@@ -179,10 +179,25 @@ def test_a_limit_in_bytes_is_refused_by_us(connection, channel):
     assert channel.is_open
 
 
-def test_a_global_prefetch_on_a_quorum_queue_has_a_clear_error_or_works(rabbit):
+@pytest.mark.parametrize('kind', ['quorum', 'stream'])
+def test_a_global_prefetch_is_refused_where_there_can_be_none(connection, channel, kind):
+    queue = tools.shared_queue(channel, arguments={'x-queue-type': kind})
+    channel.basic_qos(0, 3, True)
+    for consume in (channel.basic_consume, channel.consume):
+        with pytest.raises(exceptions.AMQPNotImplementedError, match='a_global=False'):
+            consume(queue)
+    assert connection.connected
+    channel.basic_qos(0, 0, True)
+    channel.basic_qos(0, 3, False)
+    channel.basic_consume(queue)
+    channel.queue_delete(queue)
+
+
+def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_works(rabbit):
+    with rabbit.connect() as connection:
+        queue = tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})
     with rabbit.connect() as connection:
         channel = connection.channel()
-        queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
         channel.basic_qos(0, 3, True)
         if rabbit.major < 4:
             with pytest.raises(exceptions.AMQPNotImplementedError, match='global qos') as caught:
