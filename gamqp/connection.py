@@ -325,7 +325,7 @@ class Connection(Liveness):
         to its queue, what came with no_ack is still handed out. Waits for running
         handlers, for loops over ``Channel.consume`` to ask for their next message and
         for callbacks inside drain_events, sends their acks, waits for outstanding
-        confirms, and closes. Called in one of these, it waits for the others.
+        confirms, and closes. Called in one of these, it waits for the others that do not.
         Heartbeats go on until the end. timeout: total seconds for all but the close,
         None for as long as it takes. Returns whether everything was finished; the
         connection is closed in any case. Raises why the connection ended, if it was

@@ -8,7 +8,7 @@ not enter: how messages arrive; that is ``gamqp.intake``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import greenlet
@@ -82,10 +82,12 @@ class Consumer(Intake):
     def busy(self) -> bool:
         return bool(self._workers) or self.spooled > 0
 
-    def works_apart_from(self, me: Any) -> bool:
-        if any(worker is not me and does is not LEAVING for worker, does in self._workers.items()):
+    def works_apart_from(self, some: Container[Any]) -> bool:
+        busy = [worker for worker, does in self._workers.items() if worker not in some]
+        if any(self._workers[worker] is not LEAVING for worker in busy):
             return True
-        return self.spooled > 0 and (me not in self._workers or self.concurrency > 1)
+        # What is on disk is still to be handled, if there is a worker left to do so.
+        return self.spooled > 0 and len(self._workers) - len(busy) < self.concurrency
 
     # -- ending ----------------------------------------------------------------------
 
@@ -121,7 +123,7 @@ class Consumer(Intake):
             self.reason.throw()
 
     def _others_idle(self) -> bool:
-        return not self.works_apart_from(greenlet.getcurrent())
+        return not self.works_apart_from((greenlet.getcurrent(),))
 
     def _wait_until(self, condition: Callable[[], bool], deadline: green.Deadline) -> None:
         if self._idle is None:

@@ -30,14 +30,21 @@ def drain(root: Inbound, deadline: green.Deadline) -> bool:
     for channel in list(root.channels.values()):
         intakes += channel.intakes()
         asked += [(channel, expected) for expected in channel.ask_to_cancel_all()]
+    # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
     me = greenlet.getcurrent()
-    mine = 1 if _inside_callback(root, sys._getframe()) else 0  # a callback that drains cannot end before it has
+    root.in_drain[me] = _inside_callback(root, sys._getframe())
+    root.wake_quiet()
 
     def quiet() -> bool:
-        busy = any(intake.works_apart_from(me) for intake in intakes)
-        return not busy and root.handlers_running <= mine and not root.undelivered
+        busy = any(intake.works_apart_from(root.in_drain) for intake in intakes)
+        return not busy and root.handlers_running <= sum(root.in_drain.values()) and not root.undelivered
 
-    return _await_cancels(asked, deadline) and root.wait_for_quiet(quiet, deadline) and _await_confirms(root, deadline)
+    try:
+        return (
+            _await_cancels(asked, deadline) and root.wait_for_quiet(quiet, deadline) and _await_confirms(root, deadline)
+        )
+    finally:
+        del root.in_drain[me]
 
 
 def _await_cancels(asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:

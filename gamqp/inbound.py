@@ -72,6 +72,7 @@ class Inbound(Pacing, HubBound, Caller):
         self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
         self.replicated_queues: set[str] = set()  # declared here as quorum queues or streams
         self.draining = False
+        self.in_drain: dict[Any, bool] = {}  # greenlets in ``drain``, and whether a callback of drain_events is
         self.handlers_running = 0  # callbacks inside drain_events
         self._quiet: Any = None  # who waits for handlers to finish
         self._events: deque[tuple[Consumer | None, Any]] = deque()  # (None, call) is a notice

@@ -9,6 +9,7 @@ greenlets and runs no user code.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Container
 from typing import Any
 
 import greenlet
@@ -61,8 +62,8 @@ class Intake:
         """Whether the program works on a message from here, or will."""
         raise NotImplementedError
 
-    def works_apart_from(self, me: Any) -> bool:
-        """Whether another greenlet than *me* works on a message from here."""
+    def works_apart_from(self, some: Container[Any]) -> bool:
+        """Whether another greenlet than these works on a message from here."""
         raise NotImplementedError
 
     # -- from the reader ------------------------------------------------------------
@@ -149,8 +150,8 @@ class _Inlet(Intake):
     def busy(self) -> bool:
         return self.in_hand or (self.entry.no_ack and bool(self.messages or self.spooled))
 
-    def works_apart_from(self, me: Any) -> bool:
-        return self.busy and self.owner is not me
+    def works_apart_from(self, some: Container[Any]) -> bool:
+        return self.busy and self.owner not in some
 
     def arrived(self) -> None:
         if self.waiting is not None:

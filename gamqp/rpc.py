@@ -172,7 +172,7 @@ class _Replies(Intake):
     def busy(self) -> bool:
         return bool(self.pending)
 
-    def works_apart_from(self, me: Any) -> bool:
+    def works_apart_from(self, some: Any) -> bool:
         return bool(self.pending)
 
     # -- from the reader ------------------------------------------------------------

@@ -116,6 +116,30 @@ def test_a_drain_from_within_waits_for_the_others_only(rabbit, way):
         assert control.channel().queue_delete(queue) == 1
 
 
+def test_two_handlers_that_drain_do_not_wait_for_each_other(rabbit):
+    connection = rabbit.connect()
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'1', b'2'])
+    gate = gamqp.green.Gate(connection.green)
+    outcome = []
+
+    def stop(message):
+        gate.wait()
+        try:
+            outcome.append(connection.drain(20))
+        except gamqp.RecoverableConnectionError:
+            outcome.append('closed')
+
+    consumer = channel.subscribe(queue, stop, concurrency=2)
+    greens.wait_until(lambda: consumer.in_flight == 2)
+    gate.wake_all()
+    greens.wait_until(lambda: len(outcome) == 2)
+    assert True in outcome
+    with rabbit.connect() as control:
+        control.channel().queue_delete(queue)
+
+
 def test_a_handler_that_does_not_end_costs_the_time_and_its_message_goes_back(rabbit):
     connection = rabbit.connect(heartbeat=2)
     channel = connection.channel()
