@@ -11,6 +11,7 @@ import gamqp
 ROUNDS = tools.repeats(5, 200)
 
 
+@pytest.mark.limit(60 + 2 * ROUNDS)
 def test_stopping_under_load_loses_nothing_and_redelivers_nothing_that_was_handled(rabbit):
     """Handlers, a loop and callbacks at once, stopped in the middle of it, again and again."""
     count = 300

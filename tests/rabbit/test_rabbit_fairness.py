@@ -95,6 +95,7 @@ def test_who_hoards_is_named_in_a_warning(rabbit, flooded, caplog):
     assert caplog.text.count('reads no more') == 1
 
 
+@pytest.mark.limit(60 + CHURN // 100)
 def test_channels_come_and_go(connection, flooded):
     """Closed by us, by the broker, and with deliveries on their way: numbers are free again, no frame goes astray."""
     for number in range(CHURN):
