@@ -38,6 +38,9 @@ __all__ = ('Inbound',)
 
 logger = logging.getLogger('gamqp.connection')
 
+# Seconds between two looks at whether handlers and loops have finished.
+QUIET_LOOK = 0.5
+
 # Seconds between two warnings that the budget is spent.
 COMPLAIN_EVERY = 60.0
 
@@ -344,8 +347,11 @@ class Inbound(Pacing, HubBound, Caller):
     def wait_for_quiet(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
         """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches."""
         while not condition():
-            if not self._quiet.wait(deadline.left()) and not condition():
+            if deadline.passed:
                 return False
+            left = deadline.left()
+            # Looked at now and then, too: nobody tells that a greenlet has died.
+            self._quiet.wait(QUIET_LOOK if left is None else min(left, QUIET_LOOK))
             self.check_open()
         return True
 

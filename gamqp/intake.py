@@ -148,6 +148,8 @@ class _Inlet(Intake):
 
     @property
     def busy(self) -> bool:
+        if self.owner is not None and self.owner.dead:
+            return False  # the iterator may outlive it for a while, in the traceback of what ended it
         return self.in_hand or (self.entry.no_ack and bool(self.messages or self.spooled))
 
     def works_apart_from(self, some: Container[Any]) -> bool:

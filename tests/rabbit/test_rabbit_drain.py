@@ -141,6 +141,36 @@ def test_two_handlers_that_drain_do_not_wait_for_each_other(rabbit):
         control.channel().queue_delete(queue)
 
 
+@pytest.mark.parametrize('when', ['before', 'meanwhile'])
+def test_a_loop_whose_greenlet_has_died_is_not_waited_for(rabbit, when):
+    """Though somebody keeps its iterator, as a traceback does."""
+    connection = rabbit.connect()
+    channel = connection.channel()
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'1'])
+    messages = channel.consume(queue)
+    never = gamqp.green.Gate(connection.green)
+
+    def iterate():
+        for _ in messages:
+            never.wait()
+
+    task = greens.spawn(iterate)
+    greens.wait_until(lambda: len(never))
+    if when == 'before':
+        task.kill()
+        greens.wait_until(lambda: task.greenlet.dead)
+        assert connection.drain(10) is True
+    else:
+        draining = greens.spawn(connection.drain, 10)
+        greens.wait_until(lambda: messages.intake.over)
+        task.kill()
+        assert draining.get(20) is True
+    with rabbit.connect() as control:
+        greens.wait_until(lambda: tools.ready(control.channel(), queue) == 1)
+        control.channel().queue_delete(queue)
+
+
 def test_a_handler_that_does_not_end_costs_the_time_and_its_message_goes_back(rabbit):
     connection = rabbit.connect(heartbeat=2)
     channel = connection.channel()
