@@ -67,7 +67,7 @@ class Caller:
         root = self._root()
         expected = Expected(METHODS[sig].replies, green.Slot(root.green) if wait else None, arrived, undo, tag)
         self._ask(sig, args, expected)
-        return self._await(expected, sig, timeout) if wait else None
+        return self.await_reply(expected, sig, timeout) if wait else None
 
     def _ask(self, sig: Sig, args: tuple[Any, ...], expected: Expected) -> None:
         """Register and send, unchecked and without a switch: also for the reader's own questions."""
@@ -90,23 +90,20 @@ class Caller:
         return self._send(sig, args) if nowait else self._call(sig, args, **how)
 
     def await_reply(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
-        """Wait for what ``_ask`` has asked. Switches greenlets."""
-        return self._await(expected, sig, timeout)
+        """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.
 
-    def _await(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
+        Returns the reply; raises TimeoutError, or why channel or connection ended.
+        """
         root = self._root()
         if timeout is None:
             timeout = root.rpc_timeout
         slot = expected.slot
-        root.wait_begins()
         try:
             if not root.wait_for(slot, timeout):
                 raise TimeoutError(f'{METHODS[sig].name}: no reply within {timeout} s')
         except BaseException:
             expected.abandon()
             raise
-        finally:
-            root.wait_ends()
         return slot.result()
 
     def on_reply(self, sig: Sig, reply: Any) -> None:

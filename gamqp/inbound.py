@@ -18,7 +18,6 @@ from typing import Any
 from . import exceptions, green, tracing
 from .backlog import Backlog
 from .calls import Caller
-from .green.native import get_ident
 from .io.link import Link
 from .pacing import Pacing
 from .state import lifecycle
@@ -375,10 +374,6 @@ class Inbound(Pacing, HubBound, Caller):
         """Raise if no consumer may be started any more."""
         if self.draining:
             raise exceptions.RecoverableConnectionError('the connection is being drained: no new consumers')
-
-    def in_own_thread(self) -> bool:
-        """Whether this is the thread of the hub that the connection lives in. Does not switch."""
-        return bool(self.thread == get_ident())
 
     def forget_deliveries(self, channel: Any) -> None:
         """The broker takes them back: drop what is undelivered of this channel."""

@@ -76,17 +76,24 @@ class Liveness(Inbound):
     def wait_for(self, slot: Any, timeout: float | None) -> bool:
         """``slot.wait(timeout)`` for a reply or a confirm, under the read timeout. Switches.
 
-        When somebody waits and nothing at all was received for read_timeout
-        seconds, the connection is lost; then the slot has the reason.
+        Meanwhile the connection is read on, even if the budget is spent. When
+        nothing at all was received for read_timeout seconds, the connection is lost;
+        then the slot has the reason.
         """
-        if self.read_timeout is None:
-            return bool(slot.wait(timeout)) or self._late_look(slot)
-        deadline = green.Deadline(timeout)
+        self.wait_begins()
+        try:
+            if self.read_timeout is None:
+                return bool(slot.wait(timeout)) or self._late_look(slot)
+            return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
+        finally:
+            self.wait_ends()
+
+    def _wait_hearing(self, slot: Any, deadline: green.Deadline, read_timeout: float) -> bool:
         link, begun = self.link, time.monotonic()
         while not slot.done and not deadline.passed:
-            patience = max(begun, link.pulse.heard_at) + self.read_timeout - time.monotonic()
+            patience = max(begun, link.pulse.heard_at) + read_timeout - time.monotonic()
             if patience <= 0 and link.listening and not link.transport.has_input:
-                link.lose(TimeoutError(f'read timeout: nothing heard from the broker for {self.read_timeout} s'))
+                link.lose(TimeoutError(f'read timeout: nothing heard from the broker for {read_timeout} s'))
                 break
             left = deadline.left()
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))

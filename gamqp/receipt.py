@@ -78,15 +78,11 @@ class Receipt:
         """
         if not self.done:
             root = self._root
+            root.check_thread()
             limit = root.confirm_timeout if timeout is None else timeout
-            root.wait_begins()
             if self._done is None:
                 self._done = green.Event(root.green)
-            try:
-                root.wait_for(self._done, limit)
-            finally:
-                root.wait_ends()
-            if not self.done:
+            if not root.wait_for(self._done, limit):
                 raise TimeoutError(f'no confirm within {limit} s; the broker may have taken the message')
         error = self.error
         if error is not None:

@@ -100,11 +100,7 @@ class RPCClient:
             if not deadline.passed:
                 first = functools.partial(self._enter, number, slot)
                 self.channel._hand_over(body, properties, exchange, routing_key, True, False, deadline, first=first)
-                root.wait_begins()
-                try:
-                    root.wait_for(slot, deadline.left())
-                finally:
-                    root.wait_ends()
+                root.wait_for(slot, deadline.left())
             if not slot.done:
                 raise TimeoutError(f'rpc to {exchange!r}, {routing_key!r}: no reply within {deadline.seconds} s')
         except TimeoutError:

@@ -34,6 +34,10 @@ class HubBound:
         self.thread = native.get_ident()
         self._door = door_of_this_thread(backend)
 
+    def in_own_thread(self) -> bool:
+        """Whether this is that thread. Does not switch."""
+        return bool(self.thread == native.get_ident())
+
     def check_thread(self) -> None:
         """Raise WrongThread if this is not the thread it belongs to. Does not switch."""
         if self.thread is not None and native.get_ident() != self.thread:

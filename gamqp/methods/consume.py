@@ -185,7 +185,7 @@ class ConsumeMethods(Caller):
         if consumer is not None:
             self._stop_taking(consumer)
         if wait:
-            self._await(expected, Basic.Cancel, timeout)
+            self.await_reply(expected, Basic.Cancel, timeout)
 
     def end_consumer(self, consumer: Consumer, wait: bool, timeout: float | None = None) -> None:
         """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""

@@ -98,7 +98,7 @@ class PublishMethods(Caller):
         slot = green.Slot(root.green)
         barrier = confirms.barrier(slot)
         try:
-            if not self._await_confirm(slot, root.confirm_timeout if timeout is None else timeout):
+            if not root.wait_for(slot, root.confirm_timeout if timeout is None else timeout):
                 raise TimeoutError(f'{len(confirms)} publishes are still without a confirm')
         finally:
             confirms.leave(barrier)
@@ -161,7 +161,7 @@ class PublishMethods(Caller):
         slot = green.Slot(root.green)
         self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
         wait = confirm_timeout or timeout or root.confirm_timeout
-        confirmed = self._await_confirm(slot, wait)
+        confirmed = bool(root.wait_for(slot, wait))
         if self._notices.calls:
             self.run_handlers()
         if not confirmed:
@@ -309,14 +309,6 @@ class PublishMethods(Caller):
                 f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '
                 f'and no room came within {deadline.seconds} s'
             )
-
-    def _await_confirm(self, slot: Any, timeout: float) -> bool:
-        root = self._root()
-        root.wait_begins()
-        try:
-            return bool(root.wait_for(slot, timeout))
-        finally:
-            root.wait_ends()
 
     def run_handlers(self) -> None:
         raise NotImplementedError
