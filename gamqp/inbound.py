@@ -213,7 +213,6 @@ class Inbound(Pacing, HubBound, Caller):
                 self.backlog.come_back()
             else:
                 self.crowded = False
-                self.link.widen()
                 self.link.resume()
 
     def _name_hoarder(self) -> None:

@@ -149,12 +149,10 @@ class Link:
         return owner is not None and owner.must_pause()
 
     def pause(self) -> None:
-        """Stop reading until ``resume``; the peer's silence proves nothing meanwhile. Switches.
-
-        The kernel stores little from here on, until ``widen``: whatever it holds stands before the next reply.
-        """
+        """Stop reading until ``resume``; the peer's silence proves nothing meanwhile. Switches."""
+        # The kernel's receive buffer is left alone: below what it holds, it drops what is
+        # under way, and a reply then comes 200 ms later, when the broker has sent all that again.
         self.listening = False
-        self.transport.narrow()
         self._resume = green.Slot(self.green)
         try:
             self._resume.wait()
@@ -166,10 +164,6 @@ class Link:
     def resume(self) -> None:
         if self._resume is not None:
             self._resume.succeed()
-
-    def widen(self) -> None:
-        """Reading goes on for good."""
-        self.transport.widen()
 
     # -- for the heartbeat ---------------------------------------------------------
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import sys
 import weakref
 from collections.abc import Callable, Mapping
 from types import ModuleType
@@ -26,12 +25,6 @@ AMQPS_PORT = 5671
 # TCP_USER_TIMEOUT stays the system's: a broker that pauses reading is not dead,
 # the heartbeat decides that.
 SOCKET_SETTINGS: dict[int, int] = {socket.TCP_NODELAY: 1}
-
-# The kernel's receive buffer while nobody reads, in bytes. (It takes twice as much, for its own needs.)
-NARROW = 64 * 1024
-# Linux (5.14): whether the size of a socket's buffers is left to the kernel. The first can be asked and set.
-_SO_BUF_LOCK = 72
-_RECEIVE_LOCKED = 2
 
 # What a connect that does not block answers while it is under way.
 _CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
@@ -85,7 +78,6 @@ class TCPTransport:
         self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
         self._green = backend or green.backend()
         self._ready: Any = None
-        self._wide: int | None = None  # the receive buffer's size before it was made small
         self._getting: Any = None  # while connecting: a socket and its Readiness
         _all.add(self)
 
@@ -238,30 +230,6 @@ class TCPTransport:
             return True
         except (OSError, AttributeError):
             return False
-
-    def narrow(self) -> None:
-        """Have the kernel store little of what nobody reads, if it can be told to grow its buffer again later."""
-        if self.sock is None or self._wide is not None or sys.platform != 'linux':
-            return
-        try:
-            if self.sock.getsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK) & _RECEIVE_LOCKED:
-                return  # its size is the program's choice
-            wide = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, NARROW)
-            self._wide = wide
-        except OSError:
-            pass  # a kernel that does not know how: the buffer stays as it is
-
-    def widen(self) -> None:
-        """Take ``narrow`` back: the size is the kernel's choice again."""
-        wide, self._wide = self._wide, None
-        if self.sock is None or wide is None:
-            return
-        try:
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, wide // 2)  # it doubles what it is told
-            self.sock.setsockopt(socket.SOL_SOCKET, _SO_BUF_LOCK, 0)
-        except OSError:
-            pass  # broken: a read will tell
 
     # -- waiting -------------------------------------------------------------
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-import socket
-import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import greens
@@ -19,19 +16,14 @@ from script import ScriptedBroker, frames
 
 import gamqp
 
+pytestmark = pytest.mark.usefixtures('no_file_is_left')
+
 MANY = 300  # 6 MB
 
 
 @pytest.fixture
 def client(peer: ScriptedBroker) -> gamqp.Connection:
     return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
-
-
-@pytest.fixture(autouse=True)
-def no_file_is_left() -> Iterator[None]:
-    before = temporary_files()
-    yield
-    assert temporary_files() == before
 
 
 @pytest.fixture
@@ -261,39 +253,3 @@ def test_a_forked_child_lets_go_of_the_files_and_the_parent_reads_them(
         os._exit(0 if client.backlog is None and temporary_files() == before else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert drained(client, got, MANY) == list(range(1, MANY + 1))
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='an option of Linux')
-def test_the_kernel_stores_little_while_nobody_reads_and_may_grow_its_buffer_again(
-    peer: ScriptedBroker, client: Any, consumed: gamqp.Channel, got: list[Any]
-) -> None:
-    def size() -> int:
-        return int(client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
-
-    def locked() -> bool:
-        return bool(client.sock.getsockopt(socket.SOL_SOCKET, 72) & 2)
-
-    try:
-        locked()
-    except OSError:
-        pytest.skip('this kernel does not know SO_BUF_LOCK')
-    wide = size()
-    flood(peer, client, deliveries(range(1, MANY + 1)))
-    peer.raw(deliveries([MANY + 1]))
-    greens.wait_until(lambda: not client.link.listening)
-    assert size() == 128 * 1024
-    drained(client, got, MANY + 1)
-    greens.wait_until(lambda: client.link.listening)
-    assert size() >= wide
-    assert not locked()
-
-
-@pytest.mark.skipif(sys.platform != 'linux', reason='an option of Linux')
-def test_a_receive_buffer_that_the_program_chose_is_left_alone(
-    peer: ScriptedBroker, client: Any, consumed: gamqp.Channel, got: list[Any]
-) -> None:
-    client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 100_000)
-    peer.raw(deliveries(range(1, LIMIT + 1), size=10))
-    greens.wait_until(lambda: not client.link.listening)
-    assert client.sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 200_000
-    drained(client, got, LIMIT)
