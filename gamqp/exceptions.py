@@ -178,8 +178,11 @@ class Blocked(RecoverableConnectionError):
     """The broker takes no messages at present (``connection.blocked``)."""
 
 
-class ConsumerCancelled(RecoverableConnectionError):
-    """The broker cancelled a consumer, e.g. because its queue was deleted."""
+class ConsumerCancelled(RecoverableConnectionError, RecoverableChannelError):
+    """The broker cancelled a consumer, e.g. because its queue was deleted. Channel and connection live on.
+
+    Of both families: a channel is concerned, but programs written for py-amqp look for a connection error.
+    """
 
 
 class ContentTooLarge(RecoverableChannelError):

@@ -124,6 +124,7 @@ def test_what_kombu_decides_by() -> None:
         exceptions.ConsumerCancelled,
     ):
         assert issubclass(error, recoverable)
+    assert issubclass(exceptions.ConsumerCancelled, exceptions.RecoverableChannelError)
     for error in (exceptions.NotFound, exceptions.AccessRefused, exceptions.PreconditionFailed):
         assert issubclass(error, exceptions.IrrecoverableChannelError)
     for error in (exceptions.FrameError, exceptions.NotAllowed, exceptions.InternalError, exceptions.UnexpectedFrame):
