@@ -1,8 +1,9 @@
 """RPC over RabbitMQ: 1,000 greenlets call a server on one channel, and three calls go wrong in three ways.
 
-Run it with ./rpc, or by itself with a broker in AMQP_URL. What to copy: one
-RPCClient is shared by all greenlets; client and server would have a connection
-each in programs of their own, and a durable queue between them.
+    ./examples/run rpc
+
+What to copy: one RPCClient is shared by all greenlets; client and server would
+have a connection each in programs of their own, and a durable queue between them.
 """
 
 import os

@@ -1,7 +1,7 @@
 """A web application that takes requests and publishes them, on two gunicorn workers full of greenlets.
 
-    ./examples/webhook_app                      # serves on 127.0.0.1:8000; Ctrl-C stops it
-    ./examples/webhook_app --self-test          # asks itself 1,000 times, tells what it saw, and stops
+    ./examples/run webhook_app                  # serves on 127.0.0.1:8000; Ctrl-C stops it
+    ./examples/run webhook_app --self-test      # asks itself 1,000 times, tells what it saw, and stops
 
     curl -i -d 'any body' http://127.0.0.1:8000/hook
     curl http://127.0.0.1:8000/stats
