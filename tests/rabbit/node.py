@@ -45,6 +45,11 @@ listeners.tcp.1 = 127.0.0.1:{port}
 loopback_users = none
 # A run opens hundreds of connections at once; the default backlog of 128 makes some wait a second.
 tcp_listen_options.backlog = 4096
+# Setting one of them unsets the others; these are as they come.
+tcp_listen_options.nodelay = true
+tcp_listen_options.linger.on = true
+tcp_listen_options.linger.timeout = 0
+tcp_listen_options.exit_on_close = false
 num_acceptors.tcp = 4
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.relative = 0.4
