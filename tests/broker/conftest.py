@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from consuming import Work
+from flooding import temporary_files
 from script import ScriptedBroker
 
 import gamqp
@@ -33,3 +34,11 @@ def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
 def work() -> Work:
     """A handler for subscribe."""
     return Work()
+
+
+@pytest.fixture
+def no_file_is_left() -> Iterator[None]:
+    """Fails the test that leaves a spool's file open."""
+    before = temporary_files()
+    yield
+    assert temporary_files() == before

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import greens
@@ -13,19 +12,14 @@ from script import ScriptedBroker, frames
 import gamqp
 from gamqp import exceptions
 
+pytestmark = pytest.mark.usefixtures('no_file_is_left')
+
 MANY = 200
 
 
 @pytest.fixture
 def client(peer: ScriptedBroker) -> gamqp.Connection:
     return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
-
-
-@pytest.fixture(autouse=True)
-def no_file_is_left() -> Iterator[None]:
-    before = temporary_files()
-    yield
-    assert temporary_files() == before
 
 
 @pytest.fixture

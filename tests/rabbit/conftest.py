@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 from node import Node
+from pools import making
+from proxy import Proxy
 
 import gamqp
 
@@ -26,3 +28,17 @@ def node(rabbit: Any) -> Iterator[Node]:
     config = ['deprecated_features.permit.transient_nonexcl_queues = false'] if rabbit.major >= 4 else []
     with Node(rabbit.label, config=config) as node:
         yield node
+
+
+@pytest.fixture
+def proxy(rabbit: Any) -> Iterator[Proxy]:
+    """A way to the broker that can be told to misbehave."""
+    with Proxy(rabbit.node.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make(rabbit: Any, proxy: Proxy) -> Iterator[Any]:
+    """Makes pools of connections by way of ``proxy``."""
+    with making(rabbit, proxy) as make:
+        yield make

@@ -7,19 +7,12 @@ import time
 import greens
 import pytest
 import tools
-from proxy import Proxy
 
 import gamqp
 from gamqp import exceptions
 
 # More than kernel and writer hold together, less than the 16 MiB that RabbitMQ 4 takes.
 BIG = 12_000_000
-
-
-@pytest.fixture
-def proxy(rabbit):
-    with Proxy(rabbit.node.port) as proxy:
-        yield proxy
 
 
 @pytest.fixture

@@ -32,6 +32,7 @@ class Alarm:
         tools.in_thread(self._node.set_memory_watermark, 0.4)
 
 
+@pytest.mark.limit(90)
 def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
     events = []
     with (
@@ -53,14 +54,14 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
         with Alarm(node):
             # A connection is told when it first publishes into the alarm.
             channel.basic_publish(gamqp.Message(b'first'), '', queue)
-            greens.wait_until(lambda: events, 5, 'on_blocked was called')
+            greens.wait_until(lambda: events, 20, 'on_blocked was called')
             assert 'memory' in events[0]
             assert connection.is_blocked
             assert connection.blocked_reason == events[0]
             started = time.monotonic()
             with pytest.raises(exceptions.Blocked, match='memory'):
                 channel.basic_publish(gamqp.Message(b'too impatient'), '', queue, timeout=0.3)
-            assert time.monotonic() - started < 1
+            assert time.monotonic() - started < 10
             # A question is not answered either: the broker does not read. But there is a deadline.
             with pytest.raises(TimeoutError):
                 channel.queue_declare(queue, passive=True)
@@ -72,7 +73,7 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
             assert not any(task.done for task in patient)
         for task in patient:
             task.get()
-        greens.wait_until(lambda: len(got) == 12, 10, f'all twelve messages; got {got}')
+        greens.wait_until(lambda: len(got) == 12, 20, f'all twelve messages; got {got}')
         assert got == [b'before', b'first', *[b'patient %d' % number for number in range(10)]]
         assert not connection.is_blocked
         assert events[-1] is None
@@ -90,6 +91,7 @@ def drain_for_ever(connection):
         connection.drain_events()
 
 
+@pytest.mark.limit(90)
 def test_closing_a_blocked_connection_does_not_hang(node):
     with connect(node) as control:
         queue = tools.shared_queue(control.channel())
@@ -97,7 +99,7 @@ def test_closing_a_blocked_connection_does_not_hang(node):
         channel = connection.channel()
         with Alarm(node):
             channel.basic_publish(gamqp.Message(b'first'), '', queue)
-            greens.wait_until(lambda: connection.is_blocked, 5, 'blocked')
+            greens.wait_until(lambda: connection.is_blocked, 20, 'blocked')
             waiting = greens.spawn(channel.basic_publish, gamqp.Message(b'second'), '', queue)
             greens.sleep(0)
             connection.collect()
@@ -202,11 +204,14 @@ def test_transient_shared_queues_refused_by_the_broker_have_a_clear_error(rabbit
 
 
 @pytest.mark.limit(120)
-def test_the_death_of_the_broker_wakes_everyone_and_durable_messages_survive(node):
+def test_the_death_of_the_broker_wakes_everyone_and_durable_messages_survive(rabbit, node):
     connection = connect(node)
     channel = connection.channel()
     queue = tools.shared_queue(channel)
     channel.basic_publish_confirm(gamqp.Message(b'kept', delivery_mode=2), '', queue)
+    if rabbit.major < 4:
+        # It was seen to forget a queue when it was killed just after it had declared it.
+        tools.in_thread(node.eval, 'mnesia:dump_log().')
     waiting = [greens.spawn(connection.drain_events) for _ in range(3)]
     greens.sleep(0)
     os.kill(node.server_pid(), signal.SIGKILL)

@@ -8,23 +8,9 @@ import random
 import greens
 import pytest
 import tools
-from pools import end, held, hold, making
-from proxy import Proxy
+from pools import end, held, hold
 
 import gamqp
-
-
-@pytest.fixture
-def proxy(rabbit):
-    with Proxy(rabbit.node.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def make(rabbit, proxy):
-    with making(rabbit, proxy) as make:
-        yield make
-
 
 # -- leasing ---------------------------------------------------------------------
 

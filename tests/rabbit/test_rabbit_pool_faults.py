@@ -8,22 +8,8 @@ import socket
 import greens
 import pytest
 import tools
-from pools import making
-from proxy import Proxy
 
 import gamqp
-
-
-@pytest.fixture
-def proxy(rabbit):
-    with Proxy(rabbit.node.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def make(rabbit, proxy):
-    with making(rabbit, proxy) as make:
-        yield make
 
 
 @pytest.fixture

@@ -5,22 +5,9 @@ from __future__ import annotations
 import greens
 import pytest
 import tools
-from pools import end, held, making
-from proxy import Proxy
+from pools import end, held
 
 import gamqp
-
-
-@pytest.fixture
-def proxy(rabbit):
-    with Proxy(rabbit.node.port) as proxy:
-        yield proxy
-
-
-@pytest.fixture
-def make(rabbit, proxy):
-    with making(rabbit, proxy) as make:
-        yield make
 
 
 def consume(channel, queue):

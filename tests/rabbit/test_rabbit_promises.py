@@ -26,12 +26,6 @@ from gamqp import exceptions
 TOLERANCE = 2.5  # seconds by which a busy machine may be late
 
 
-@pytest.fixture
-def proxy(rabbit):
-    with Proxy(rabbit.node.port) as proxy:
-        yield proxy
-
-
 # -- frames of many publishers ---------------------------------------------------------------------------
 
 

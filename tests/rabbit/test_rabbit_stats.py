@@ -9,18 +9,11 @@ import time
 import greens
 import pytest
 import tools
-from proxy import Proxy
 
 import gamqp
 from gamqp import exceptions
 
 SEED = 20260601
-
-
-@pytest.fixture
-def proxy(rabbit):
-    with Proxy(rabbit.node.port) as proxy:
-        yield proxy
 
 
 def publishes_add_up(stats):

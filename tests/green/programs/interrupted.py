@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 
 import backends
 
 library, when, url, how = sys.argv[1:]
+# Whoever runs tests in the background has it ignored, and children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 backends.begin(library, when)
 
 import gamqp  # noqa: E402
