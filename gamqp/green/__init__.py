@@ -27,9 +27,9 @@ import importlib
 import sys
 from types import ModuleType
 
-from .slots import Deadline, Event, Gate, Lock, Slot
+from .slots import Deadline, Event, Gate, Slot
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Lock', 'Slot', 'backend', 'use')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'use')
 
 _chosen: ModuleType | None = None
 

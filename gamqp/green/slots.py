@@ -1,4 +1,4 @@
-"""Waiting: one result for one greenlet (Slot), many for one condition (Gate) or event (Event), Lock, Deadline.
+"""Waiting: one result for one greenlet (Slot), many for one condition (Gate) or event (Event), Deadline.
 
 Built once on three verbs of a backend (switch_out, run_soon, call_later), so
 that gevent and eventlet wait in the same way. Only ``wait`` and ``acquire``
@@ -16,7 +16,7 @@ from typing import Any
 
 import greenlet
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Lock', 'Slot')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot')
 
 
 class Deadline:
@@ -191,33 +191,3 @@ class Event(Gate):
         if not self.done and (timeout is None or timeout > 0):
             super().wait(timeout)
         return self.done
-
-
-class Lock:
-    """Mutual exclusion between greenlets of one hub, first come first served."""
-
-    __slots__ = ('_gate', '_held')
-
-    def __init__(self, green: ModuleType) -> None:
-        self._gate = Gate(green)
-        self._held = False
-
-    def acquire(self, timeout: float | None = None) -> bool:
-        """Take the lock, waiting at most *timeout* seconds. Returns whether taken. Switches greenlets."""
-        deadline = Deadline(timeout)
-        while self._held:
-            if not self._gate.wait(deadline.left()) and self._held:
-                return False
-        self._held = True
-        return True
-
-    def release(self) -> None:
-        self._held = False
-        self._gate.wake()
-
-    def __enter__(self) -> Lock:
-        self.acquire()
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.release()
