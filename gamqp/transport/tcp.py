@@ -140,6 +140,8 @@ class TCPTransport:
             )
         except socket.gaierror:
             pass
+        except UnicodeError as exc:
+            raise socket.gaierror(socket.EAI_NONAME, f'{self.host}: no host can have this name: {exc}') from exc
         slot = green.Slot(self._green)
         self._green.spawn(_resolve_into, slot, self._green, self.host, self.port)
         if not slot.wait(deadline.left()):
@@ -271,3 +273,6 @@ def _resolve_into(slot: green.Slot, backend: ModuleType, host: str, port: int) -
     except OSError as exc:
         text, error_type, args = str(exc), type(exc), exc.args
         slot.fail(lambda: error_type(*args[:1], f'{host}: {text}'))
+    except Exception as exc:
+        text = f'{type(exc).__name__}: {exc}'
+        slot.fail(lambda: OSError(f'{host}: the name service failed: {text}'))

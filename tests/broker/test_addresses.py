@@ -132,6 +132,21 @@ def test_an_unknown_name_is_a_gaierror_that_names_it(names: Any) -> None:
         gamqp.Connection('nowhere.test').connect()
 
 
+@pytest.mark.parametrize('name', ['a..b', 'x' * 64 + '.test'])
+def test_a_name_that_no_host_can_have_is_a_gaierror_too(name: str) -> None:
+    with pytest.raises(socket.gaierror, match='no host can have this name'):
+        gamqp.Connection(name).connect()
+
+
+def test_a_name_service_that_breaks_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(host: str, port: int) -> list[Any]:
+        raise RuntimeError('no more threads')
+
+    monkeypatch.setattr(greens.backend, 'getaddrinfo', answer)
+    with pytest.raises(OSError, match='the name service failed: RuntimeError: no more threads'):
+        gamqp.Connection('broker.test', connect_timeout=10).connect()
+
+
 def test_a_silent_name_service_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     released = green.Slot(greens.backend)
 
