@@ -140,7 +140,8 @@ class Pool:
         timeout: seconds to wait for them, None for the pool's; what they do later
         fails as on any closed connection. Who waits for a channel gets
         RecoverableConnectionError. Whatever happens, all connections are closed
-        afterwards. Raises nothing of its own, but WrongThread in another thread.
+        afterwards. Called again, it waits so long for the first call to end.
+        Raises nothing of its own, but WrongThread in another thread.
         """
         self._supply.close(self.timeout if timeout is None else timeout)
 

@@ -20,6 +20,8 @@ __all__ = ('Reusable',)
 class Reusable:
     """Looks at everything that a use may leave behind."""
 
+    auto_decode: bool
+    outstanding_limit: int
     incarnation: int
     events: dict[str, Any]
     return_taker: Any
@@ -32,6 +34,9 @@ class Reusable:
     _unsettled: Unsettled
 
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back
+
+    def _root(self) -> Any:
+        raise NotImplementedError
 
     @property
     def is_open(self) -> bool:
@@ -46,6 +51,8 @@ class Reusable:
             and not (self._altered or self._consumers or self._unsettled or self._notices or self._returned)
             and self._prefetch_sent is None
             and not any(self.events.values())
+            and self.auto_decode
+            and self.outstanding_limit == self._root().outstanding_limit
             and self.return_taker is None
             and self._replies.awaits_only(Confirm.SelectOk)
         )

@@ -47,6 +47,7 @@ class Supply:
         self._retry: Any = None  # a timer
         self._trouble: Reason | None = None  # why the latest attempt to open something failed, if it did
         self._returned: Any = None  # a Gate for close()
+        self._ended: green.Event | None = None  # close() has, for others that call it
 
     def __str__(self) -> str:
         leases = self.leases
@@ -259,13 +260,17 @@ class Supply:
     def close(self, timeout: float) -> None:
         """See ``Pool.close``. Switches."""
         self.check_thread()
+        deadline = green.Deadline(timeout)
+        if self._ended is not None:
+            self._ended.wait(deadline.left())
+            return
+        self._ended = green.Event(self._green)
         leases = self.leases
         leases.closed = True
         self._dismiss_all(_closed())
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        deadline = green.Deadline(timeout)
         try:
             while leases.leased and self._returned.wait(deadline.left()):
                 pass
@@ -276,6 +281,7 @@ class Supply:
             for member in leases.disband():
                 if member.connection is not None:
                     member.connection.collect()
+            self._ended.set()
 
     def _close_connections(self) -> None:
         """All at the same time, since each may have to wait for its broker."""

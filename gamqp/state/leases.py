@@ -82,7 +82,8 @@ class Leases:
 
     @property
     def leased(self) -> int:
-        return sum(one.leased for one in self.members) + sum(one.leased for one in self.retired)
+        # A list at once: other threads may ask, and the set may change meanwhile.
+        return sum(one.leased for one in self.members) + sum(one.leased for one in list(self.retired))
 
     @property
     def opening(self) -> int:

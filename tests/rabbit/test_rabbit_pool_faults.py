@@ -260,6 +260,24 @@ def test_close_waits_for_those_who_have_a_channel(make, proxy):
     pool.close()
 
 
+def test_a_second_close_does_not_cut_the_first_short(make, proxy):
+    pool = make(1, 2)
+    with pool.channel() as channel:
+        connection = channel.connection
+    proxy.down.pause()  # no close-ok
+    first = greens.spawn(pool.close)
+    greens.wait_until(lambda: not connection.connected)
+    pool.close(timeout=0.1)
+    assert not first.done
+    assert connection.sock is not None
+    second = greens.spawn(pool.close)
+    proxy.down.resume()
+    first.get()
+    second.get()
+    assert connection.sock is None
+    pool.close()
+
+
 def test_close_waits_no_longer_than_told(make):
     pool = make(1, 1)
     with pool.channel() as channel:

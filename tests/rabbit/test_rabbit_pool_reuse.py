@@ -59,6 +59,14 @@ def listen(channel, queue):
     channel.events['basic_ack'].add(print)
 
 
+def take_bodies_as_they_come(channel, queue):
+    channel.auto_decode = False
+
+
+def allow_few_outstanding(channel, queue):
+    channel.outstanding_limit = 1
+
+
 USED = [
     consume,
     fetch,
@@ -71,6 +79,8 @@ USED = [
     close,
     leave_a_return,
     listen,
+    take_bodies_as_they_come,
+    allow_few_outstanding,
 ]
 
 
