@@ -74,7 +74,7 @@ class Backlog:
     @property
     def concerns_callbacks(self) -> bool:
         """Whether there are messages for drain_events."""
-        return any(share.of_callback for share in self._shares.values())
+        return any(share.of_callback for share in list(self._shares.values()))
 
     def of(self, consumer: Consumer) -> int:
         """How many messages of this consumer are here."""
@@ -83,7 +83,7 @@ class Backlog:
 
     def holders(self) -> Iterator[tuple[int, str, int]]:
         """(channel number, consumer tag, messages) of each consumer that has some here."""
-        for share in self._shares.values():
+        for share in list(self._shares.values()):  # an iterator may be collected meanwhile
             yield share.channel.channel_id, share.consumer.tag, share.count
 
     # -- from the reader ---------------------------------------------------------------
@@ -167,7 +167,7 @@ class Backlog:
             message.incarnation = share.incarnation
         message.auto_decode = channel.auto_decode
         if share.tags.take(tag) or share.numbered.take(tag):
-            channel._unsettled[tag] = (consumer.tag, came_at)
+            channel._unsettled.come_back(tag, (consumer.tag, came_at))
         if not share.count:
             share.unlink()
         if consumer.intake is not None:
@@ -228,7 +228,9 @@ class Backlog:
         for tags, numbered in ((share.tags, False), (share.numbered, True)):
             if numbered and not of_stream:
                 break  # not to be given back, see Channel.give_back; they stay unsettled
-            for _ in range(min(len(tags), GIVEN_AT_ONCE)):
+            for _ in range(GIVEN_AT_ONCE):
+                if not tags:
+                    break  # at once when a send fails: the end of the link settles all
                 channel.give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
             if tags:
                 return True

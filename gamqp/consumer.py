@@ -83,11 +83,14 @@ class Consumer(Intake):
         return bool(self._workers) or self.spooled > 0
 
     def works_apart_from(self, some: Container[Any]) -> bool:
-        busy = [worker for worker, does in self._workers.items() if worker not in some]
-        if any(self._workers[worker] is not LEAVING for worker in busy):
+        others = [does for worker, does in self._workers.items() if worker not in some]
+        if len(others) == len(self._workers):
+            return self.busy
+        # A worker asks, and those that leave wait for it.
+        if any(does is not LEAVING for does in others):
             return True
         # What is on disk is still to be handled, if there is a worker left to do so.
-        return self.spooled > 0 and len(self._workers) - len(busy) < self.concurrency
+        return self.spooled > 0 and len(self._workers) - len(others) < self.concurrency
 
     # -- ending ----------------------------------------------------------------------
 
@@ -123,7 +126,10 @@ class Consumer(Intake):
             self.reason.throw()
 
     def _others_idle(self) -> bool:
-        return not self.works_apart_from((greenlet.getcurrent(),))
+        if greenlet.getcurrent() not in self._workers:
+            return not self.busy
+        # Those that leave do not wait for each other: while they do, none of them gets to what is on disk.
+        return not self.works_apart_from([worker for worker, does in self._workers.items() if does is LEAVING])
 
     def _wait_until(self, condition: Callable[[], bool], deadline: green.Deadline) -> None:
         if self._idle is None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Container
 from typing import Any
 
-import greenlet
+from greenlet import getcurrent
 
 from . import green
 from .green.native import get_ident
@@ -75,6 +75,8 @@ class Intake:
             self.messages = deque()
         self.messages.append(message)
         self.arrived()
+        if self.entry.discard:  # an iterator was collected since the reader looked
+            self.channel._withdraw(self.entry)
 
     def arrived(self) -> None:
         """A message has been put in."""
@@ -144,7 +146,7 @@ class _Inlet(Intake):
         super().__init__(channel, root, tag, no_ack)
         self.waiting: green.Slot | None = None
         self.in_hand = False  # a message was yielded and its next one not asked for yet
-        self.owner: Any = None  # the greenlet that iterates, as far as is known without asking each time
+        self.owner: Any = None  # the greenlet that got the latest message, or waits for the next
 
     @property
     def busy(self) -> bool:
@@ -179,6 +181,7 @@ class _Inlet(Intake):
         self.entry.discard = True  # of a no_ack consumer, too: what still comes would stay here for ever
         self.withdraw()
         self.in_hand = False
+        self.ended()  # whoever waits for what was on disk looks again
         self.settled_idle()
 
 
@@ -233,8 +236,6 @@ class Deliveries:
         if inlet.in_hand:
             inlet.in_hand = False
             inlet.settled_idle()
-        if inlet.owner is None:
-            inlet.owner = greenlet.getcurrent()
         if root.long_without_breath():
             root.breathe()
         while not inlet.messages:
@@ -245,13 +246,14 @@ class Deliveries:
             self._wait()
         message = inlet.take()
         inlet.in_hand = True
+        inlet.owner = getcurrent()
         return message
 
     def _wait(self) -> None:
         inlet = self._inlet
         if inlet.waiting is not None:
             raise RuntimeError(f'two greenlets iterate over consumer {inlet.tag}; use subscribe to share its work')
-        inlet.owner = greenlet.getcurrent()
+        inlet.owner = getcurrent()
         inlet.waiting = green.Slot(inlet.root.green)
         try:
             if not inlet.waiting.wait(self._timeout):

@@ -100,8 +100,9 @@ class PublishMethods(Caller):
         try:
             if not root.wait_for(slot, root.confirm_timeout if timeout is None else timeout):
                 raise TimeoutError(f'{len(confirms)} publishes are still without a confirm')
-        finally:
+        except BaseException:
             confirms.leave(barrier)
+            raise
         self._unconfirmed = None  # if there was a reason, it is told here
         return bool(slot.result())
 

@@ -94,10 +94,10 @@ class Confirms:
         return barrier
 
     def leave(self, barrier: Barrier) -> None:
-        """Nobody waits for it any more."""
+        """Nobody waits for it any more. Its bad news, also if that was told already, is for whoever asks next."""
         if barrier in self._barriers:
             self._barriers.remove(barrier)
-            self.refused = self.refused or barrier.refused
+        self.refused = self.refused or barrier.refused
 
     def take_refused(self) -> bool:
         """Whether a publish was refused since somebody asked."""

@@ -17,13 +17,17 @@ Entry = tuple[str, float]
 
 
 class Unsettled(dict[int, Entry]):
-    """delivery tag -> (consumer tag, when it came), oldest first; consumer tag '' for basic.get."""
+    """delivery tag -> (consumer tag, when it came), oldest first; consumer tag '' for basic.get.
 
-    __slots__ = ('spooled',)
+    What comes back from the spool may stand behind later deliveries that never were there.
+    """
+
+    __slots__ = ('_mixed', 'spooled')
 
     def __init__(self) -> None:
         super().__init__()
         self.spooled: tuple[Tags, ...] = ()
+        self._mixed = False  # they are not in the order of their tags
 
     def __bool__(self) -> bool:
         return len(self) > 0 or any(self.spooled)
@@ -33,6 +37,12 @@ class Unsettled(dict[int, Entry]):
         """How many there are, with those in the spool."""
         return len(self) + sum(map(len, self.spooled))
 
+    def come_back(self, tag: int, entry: Entry) -> None:
+        """Enter a delivery that was in the spool."""
+        if not self._mixed and tag < next(reversed(self), 0):
+            self._mixed = True
+        self[tag] = entry
+
     def settle(self, tag: int, multiple: bool) -> int:
         """An ack, nack or reject was sent. Returns how many deliveries it settled; tag 0 with multiple is all."""
         if not multiple:
@@ -41,19 +51,29 @@ class Unsettled(dict[int, Entry]):
             count = self.total
             self.clear()
             return count
-        # Without a step of the interpreter: a collection of garbage in between may settle others.
-        tags = list(takewhile(tag.__ge__, self))
+        # Copied without a step of the interpreter: a collection of garbage at any of them may settle others.
+        tags = [known for known in list(self) if known <= tag] if self._mixed else list(takewhile(tag.__ge__, self))
+        count = 0
         for known in tags:
-            del self[known]
-        return len(tags) + sum(spooled.settle(tag) for spooled in self.spooled)
+            if self.pop(known, None) is not None:
+                count += 1
+        if self._mixed:
+            left = list(self)
+            self._mixed = left != sorted(left)
+        return count + sum(spooled.settle(tag) for spooled in self.spooled)
 
     def clear(self) -> None:
         super().clear()
+        self._mixed = False
         for spooled in self.spooled:
             spooled.clear()
 
     def oldest(self) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, when it came), or None."""
+        if self._mixed:
+            first = min(self, default=0)
+            entry = self.get(first)
+            return None if entry is None else (first, *entry)
         for tag, (consumer_tag, came_at) in self.items():
             return tag, consumer_tag, came_at
         return None

@@ -10,11 +10,13 @@ from typing import Any
 import greens
 import pytest
 from consuming import messages, start
+from flooding import LIMIT, begin, deliveries, flood
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
+from gamqp.state.budget import Budget
 
 
 def end(peer: ScriptedBroker, deliveries: Any) -> None:
@@ -315,6 +317,38 @@ def test_dropped_between_a_question_and_its_sending(
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greens.wait_until(lambda: not channel._consumers)
     assert client.connected
+
+
+@pytest.mark.parametrize('spool', [False, True], ids=['from the socket', 'from the spool'])
+@pytest.mark.parametrize('no_ack', [False, True], ids=['ack', 'no ack'])
+def test_dropped_while_a_message_is_put_into_it(peer: ScriptedBroker, no_ack: bool, spool: bool) -> None:
+    """The collector comes after the look at whether anybody wants the message."""
+    client: Any = peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
+    channel = peer.open_channel(client)
+    box: list[Any] = []
+    armed = [not spool]
+
+    class Collecting(Budget):
+        def take(self, size: int) -> None:
+            super().take(size)
+            if armed[0]:
+                box.clear()  # here
+
+    budget = client.budget = Collecting(LIMIT, 10_000_000)
+    box.append(begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='t', no_ack=no_ack), 't'))
+    if spool:
+        flood(peer, client, deliveries(range(1, 5 * LIMIT), 't'))
+        while not budget.relaxed:
+            message = next(box[0])
+            if not no_ack:
+                message.ack()
+        armed[0] = True  # and then some come back
+    else:
+        peer.raw(deliveries([1], 't'))
+    greens.wait_until(lambda: not box)
+    while peer.next().name != 'basic.cancel':
+        pass
+    assert (budget.messages, budget.bytes, channel.unsettled) == (0, 0, 0)
 
 
 def test_an_iterator_in_a_cycle_is_collected(peer: ScriptedBroker, channel: gamqp.Channel) -> None:

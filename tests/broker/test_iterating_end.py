@@ -78,6 +78,42 @@ def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
     assert not client.retiring
 
 
+@pytest.mark.parametrize('first', ['one that has ended', 'the one that drains'])
+def test_drain_waits_for_the_greenlet_to_which_the_iterator_was_handed_over(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, first: str
+) -> None:
+    """Another one took the first message."""
+    deliveries = start(peer, channel, 3)
+    (next(deliveries) if first == 'the one that drains' else greens.spawn(next, deliveries).get()).ack()
+    peer.expect('basic.ack')
+    gate = [False]
+
+    def loop() -> None:
+        for message in deliveries:
+            greens.wait_until(lambda: gate[0])
+            message.ack()
+
+    def say() -> None:
+        peer.expect('basic.cancel')
+        assert peer.expect('basic.nack').delivery_tag == 3
+        end(peer, deliveries)
+        greens.wait_until(lambda: deliveries.intake.over)
+        for _ in range(5):
+            greens.sleep(0)  # drain has its turn
+        client.send_heartbeat()
+        peer.expect_nothing_before_beat()
+        gate[0] = True
+        assert peer.expect('basic.ack').delivery_tag == 2
+        peer.agree_to_close()
+
+    looping = greens.spawn(loop)
+    greens.wait_until(lambda: len(deliveries.intake.messages or ()) == 1)
+    saying = greens.spawn(say)
+    assert client.drain(20) is True
+    saying.get()
+    looping.get()
+
+
 def test_a_channel_error_reaches_the_iterator_once_and_nobody_else(
     peer: ScriptedBroker, channel: gamqp.Channel
 ) -> None:

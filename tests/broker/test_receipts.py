@@ -12,6 +12,7 @@ from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
+from gamqp.wire.spec import Basic
 
 
 def test_the_first_publish_turns_confirm_mode_on_in_front_of_itself(
@@ -317,6 +318,22 @@ def test_what_was_refused_before_the_wait_is_told_once(peer: ScriptedBroker, cha
     waiting = greens.spawn(channel.wait_for_confirms)
     peer.send('basic.ack', delivery_tag=3)
     assert waiting.get() is False
+    assert channel.wait_for_confirms() is True
+
+
+def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
+    peer: ScriptedBroker, channel: gamqp.Channel
+) -> None:
+    confirming(peer, channel)
+    receipt = channel.publish(b'x')
+    waiting = greens.spawn(channel.wait_for_confirms)
+    greens.wait_until(lambda: channel._confirms._barriers)
+    waiting.kill()  # runs in the next pass of the hub, where the nack would wake it, too
+    channel.on_method(Basic.Nack, (1, False, False))
+    with pytest.raises(GreenletExit):
+        waiting.get()
+    assert receipt.state == 'nacked'
+    assert channel.wait_for_confirms() is False
     assert channel.wait_for_confirms() is True
 
 

@@ -180,6 +180,28 @@ def test_handlers_that_cancel_their_own_consumer_do_not_wait_for_each_other(
     consumer.join(5)
 
 
+@pytest.mark.parametrize('how', ['join', 'cancel', 'drain'])
+def test_who_is_no_handler_waits_also_for_handlers_that_cancel(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, work: Work, how: str
+) -> None:
+    """The first waited for the second in its cancel, and has been woken and not run yet when the program asks."""
+    work.hold(1, 2)
+    consumer = subscribed(peer, channel, work, 2, concurrency=2)
+    work.does['1'] = lambda message: consumer.cancel()
+    greens.wait_until(lambda: work.running == 2)
+    work.go(1)
+    peer.expect('basic.cancel')
+    ended(peer, consumer)
+    greens.wait_until(lambda: 'leaving' in consumer._workers.values())
+    work.go(2)  # runs in the next pass of the hub, right before the program
+    wait = getattr(client if how == 'drain' else consumer, how)
+    waiting = greens.spawn(lambda: (wait(), work.running, consumer.acked))
+    assert [peer.expect('basic.ack').delivery_tag for _ in range(2)] == [2, 1]
+    if how == 'drain':
+        peer.agree_to_close()
+    assert waiting.get()[1:] == (0, 2)
+
+
 def test_a_handler_that_closes_its_channel(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, work: Work
 ) -> None:

@@ -322,6 +322,16 @@ def test_who_leaves_a_barrier_leaves_its_bad_news_behind() -> None:
     assert everything.told == [False]
 
 
+@pytest.mark.parametrize('ok', [True, False])
+def test_bad_news_that_reached_nobody_is_told_to_the_next(ok: bool) -> None:
+    """Decided, and then its waiter was interrupted before it ran."""
+    confirms, _ = published(1)
+    barrier = confirms.barrier(Waiter())
+    confirms.settle(1, False, ok)
+    confirms.leave(barrier)
+    assert confirms.take_refused() is not ok
+
+
 def test_the_end_is_told_to_barriers() -> None:
     confirms, _ = published(1)
     everything = Waiter()
