@@ -8,6 +8,7 @@ conversation is in ``handshake``; everything that dies with the socket is in
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -229,7 +230,10 @@ class Connection(Liveness):
     def __del__(self) -> None:
         link = getattr(self, 'link', None)
         if link is not None and link.reason is None:
-            goodbye.abandon(link)
+            if self.in_own_thread():
+                goodbye.abandon(link)
+            else:
+                self.leave_word(functools.partial(goodbye.abandon, link))
             # Last, since it may raise; and without source=self, which would bring this object back to life.
             warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
 
@@ -322,14 +326,18 @@ class Connection(Liveness):
         """End gracefully: take no more messages, finish those that were begun, then close. Switches greenlets.
 
         Cancels all consumers; what no handler, loop or callback has begun goes back
-        to its queue, what came with no_ack is still handed out. Waits for running
+        to its queue, what came with no_ack is still handed out: to callbacks in this
+        greenlet, unless another one is in drain_events to do it. Waits for running
         handlers, for loops over ``Channel.consume`` to ask for their next message and
         for callbacks inside drain_events, sends their acks, waits for outstanding
         confirms, and closes. Called in one of these, it waits for the others that do not.
         Heartbeats go on until the end. timeout: total seconds for all but the close,
-        None for as long as it takes. Returns whether everything was finished; the
-        connection is closed in any case. Raises why the connection ended, if it was
-        lost before. Interrupted, it leaves the connection open, without consumers.
+        None for as long as handlers take (the broker's answers have timeouts of their
+        own); a callback is not interrupted by it. Returns
+        whether everything was finished; the connection is closed in any case. Raises
+        why the connection ended, if it was lost before. What a callback raises comes
+        out, as from drain_events: after that, and when it is interrupted, the
+        connection is left open, without consumers; call it again to go on.
         """
         self.check_open()
         finished = draining.drain(self, green.Deadline(timeout))
@@ -394,15 +402,17 @@ class Connection(Liveness):
         """
         self.check_thread()
         if self.long_without_breath():
-            self.breathe()
-        if self._events and self.run_event():
+            self._breathe_as_drainer()
+        if self.run_event():
             return
         deadline = green.Deadline(timeout)
         while True:
-            if not self._events:
-                self.wait_for_event(deadline.left())
+            late = deadline.passed
+            self.wait_for_event(deadline.left())
             if self.run_event():
                 return
+            if late:  # others may come first time and again
+                raise TimeoutError('timed out')
 
     def update_secret(self, new_secret: str | bytes, reason: str = '') -> None:
         """Give the broker a new secret for this connection, e.g. a renewed OAuth 2 token. Switches greenlets.

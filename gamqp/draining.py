@@ -32,7 +32,8 @@ def drain(root: Inbound, deadline: green.Deadline) -> bool:
         asked += [(channel, expected) for expected in channel.ask_to_cancel_all()]
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
     me = greenlet.getcurrent()
-    root.in_drain[me] = _inside_callback(root, sys._getframe())
+    before = root.in_drain.get(me)  # it may be a callback that drain has called
+    root.in_drain[me] = _callbacks_around(root, sys._getframe())
     root.wake_quiet()
 
     def quiet() -> bool:
@@ -41,39 +42,49 @@ def drain(root: Inbound, deadline: green.Deadline) -> bool:
 
     try:
         return (
-            _await_cancels(asked, deadline) and root.wait_for_quiet(quiet, deadline) and _await_confirms(root, deadline)
+            _await_cancels(root, asked, deadline)
+            and root.wait_for_quiet(quiet, deadline)
+            and _await_confirms(root, deadline)
         )
     finally:
         del root.in_drain[me]
+        if before is not None:
+            root.in_drain[me] = before
 
 
-def _await_cancels(asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
+def _await_cancels(root: Inbound, asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
     """Wait for each cancel-ok: only then the last delivery has passed."""
     for channel, expected in asked:
         try:
             channel.await_reply(expected, Basic.Cancel, deadline.left())
         except TimeoutError:
             return False
-        except exceptions.ChannelError:
-            pass  # its consumers have gone with it
+        except exceptions.AMQPError:
+            root.check_open()  # else it is the channel that has ended, and its consumers have gone with it
     return True
 
 
 def _await_confirms(root: Inbound, deadline: green.Deadline) -> bool:
+    """Wait for what was published up to now on the channels that live. The receipts tell what became of it."""
     for channel in list(root.channels.values()):
-        try:
-            channel.wait_for_confirms(deadline.left())
-        except TimeoutError:
-            return False
-        except exceptions.ChannelError:
-            pass  # whoever waits for them has been told
+        incarnation = channel.incarnation
+        # Again after an error, if that told of publishes that were lost before: each such error is raised once.
+        while channel.was_opened and channel.incarnation == incarnation:
+            try:
+                channel.wait_for_confirms(deadline.left())
+                break
+            except TimeoutError:
+                return False
+            except exceptions.AMQPError:
+                root.check_open()
     return True
 
 
-def _inside_callback(root: Inbound, frame: FrameType | None) -> bool:
-    """Whether this greenlet runs a callback of drain_events. Looked up here, so that callbacks pay nothing for it."""
+def _callbacks_around(root: Inbound, frame: FrameType | None) -> int:
+    """How many callbacks of drain_events this greenlet is in. Looked up here, so that callbacks pay nothing for it."""
+    count = 0
     while frame is not None:
         if frame.f_code is Inbound.run_event.__code__ and frame.f_locals.get('self') is root:
-            return True
+            count += 1
         frame = frame.f_back
-    return False
+    return count

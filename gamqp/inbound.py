@@ -74,8 +74,9 @@ class Inbound(Pacing, HubBound, Caller):
         self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
         self.replicated_queues: set[str] = set()  # declared here as quorum queues or streams
         self.draining = False
-        self.in_drain: dict[Any, bool] = {}  # greenlets in ``drain``, and whether a callback of drain_events is
+        self.in_drain: dict[Any, int] = {}  # greenlets in ``drain``, and how many callbacks of drain_events each is in
         self.handlers_running = 0  # callbacks inside drain_events
+        self._drainers_idle = 0  # greenlets in drain_events that run no callback: they wait, or let others run
         self._quiet: Any = None  # who waits for handlers to finish
         self._events: deque[tuple[Consumer | None, Any]] = deque()  # (None, call) is a notice
         self._drainers: Any = None
@@ -294,6 +295,13 @@ class Inbound(Pacing, HubBound, Caller):
     def wait_for_event(self, timeout: float | None) -> None:
         """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
         self.check_open()
+        self._drainers_idle += 1
+        try:
+            self._wait_for_event(timeout)
+        finally:
+            self._drainers_idle -= 1
+
+    def _wait_for_event(self, timeout: float | None) -> None:
         if timeout is not None and timeout <= 0:
             timeout = POLL if self.backlog is not None or self.link.transport.has_input else 0
             self.green.sleep(0)
@@ -304,29 +312,42 @@ class Inbound(Pacing, HubBound, Caller):
                 self.check_open()
                 raise TimeoutError('timed out')
 
-    def run_event(self) -> bool:
-        """Take the oldest event and run its callback in this greenlet.
-
-        Returns False if there was nothing left to do: another call came first.
-        """
-        consumer, item = self._events.popleft()
-        if consumer is None:
-            return bool(item())
-        self.budget.give_back(item.size)
-        if self.crowded:
-            self.freed()
-        assert consumer.callback is not None  # one without is not queued
-        self.handlers_running += 1
+    def _breathe_as_drainer(self) -> None:
+        """``breathe`` in drain_events. Switches."""
+        self._drainers_idle += 1
         try:
-            if tracing.installed:
-                self.run_handler(consumer.callback, item)
-            else:
-                consumer.callback(item)
+            self.breathe()
         finally:
-            self.handlers_running -= 1
-            if self.draining:
-                self._quiet.wake_all()
-        return True
+            self._drainers_idle -= 1
+
+    def run_event(self) -> bool:
+        """Take the oldest event that is still good for anything and run its callback in this greenlet.
+
+        Returns False if there was none; then it has not switched.
+        """
+        while self._events:
+            consumer, item = self._events.popleft()
+            if consumer is not None:
+                self.budget.give_back(item.size)
+                if self.crowded:
+                    self.freed()
+            self.handlers_running += 1
+            try:
+                if consumer is None:
+                    if not item():
+                        continue  # another call came first
+                else:
+                    assert consumer.callback is not None  # one without is not queued
+                    if tracing.installed:
+                        self.run_handler(consumer.callback, item)
+                    else:
+                        consumer.callback(item)
+            finally:
+                self.handlers_running -= 1
+                if self.draining:
+                    self._quiet.wake_all()
+            return True
+        return False
 
     def run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
         """Call the program's handler or callback of a message."""
@@ -343,15 +364,43 @@ class Inbound(Pacing, HubBound, Caller):
         return any(consumer is not None for consumer, _ in self._events)
 
     def wait_for_quiet(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
-        """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches."""
+        """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches.
+
+        Meanwhile it hands out deliveries as drain_events would, unless another greenlet is there to do it.
+        """
         while not condition():
             if deadline.passed:
                 return False
-            left = deadline.left()
-            # Looked at now and then, too: nobody tells that a greenlet has died.
-            self._quiet.wait(QUIET_LOOK if left is None else min(left, QUIET_LOOK))
+            if not self._hand_out(deadline):
+                left = deadline.left()
+                # Looked at now and then, too: nobody tells that a greenlet has died.
+                self._quiet.wait(QUIET_LOOK if left is None else min(left, QUIET_LOOK))
             self.check_open()
         return True
+
+    def _hand_out(self, deadline: green.Deadline) -> bool:
+        """Run the callbacks of deliveries that no other greenlet comes for. Returns whether there was one. Switches."""
+        did = False
+        while not deadline.passed and not self._others_drain and self._bring_delivery_forward():
+            self.run_event()
+            did = True
+            if self.long_without_breath():
+                self.breathe()
+        return did
+
+    @property
+    def _others_drain(self) -> bool:
+        """Whether a greenlet is in drain_events, and not in ``drain`` by a callback there: it may come for the next."""
+        return self._drainers_idle + self.handlers_running > sum(self.in_drain.values())
+
+    def _bring_delivery_forward(self) -> bool:
+        """Have run_event take the oldest delivery next, past the notices before it. Returns whether there is one."""
+        for place, event in enumerate(self._events):
+            if event[0] is not None:
+                del self._events[place]
+                self._events.appendleft(event)
+                return True
+        return False
 
     def retire(self, intake: Any) -> None:
         """The last message of an ended intake may have been handled."""
@@ -368,6 +417,8 @@ class Inbound(Pacing, HubBound, Caller):
         """There are events."""
         if self._drainers and self._events:
             self._drainers.wake(len(self._events))
+        elif self._events:
+            self.wake_quiet()  # ``drain`` hands out what nobody else comes for
 
     def check_taking(self) -> None:
         """Raise if no consumer may be started any more."""
@@ -378,34 +429,34 @@ class Inbound(Pacing, HubBound, Caller):
         """The broker takes them back: drop what is undelivered of this channel."""
         if self.backlog is not None:
             self.backlog.forget_channel(channel)
-        self._filter_events(lambda consumer, message: message.channel is not channel)
+        self._take_out(lambda consumer, message: message.channel is channel)
 
     def withdraw(self, consumer: Consumer) -> None:
         """Give back to the queue what is undelivered of this consumer."""
-
-        def keep(owner: Consumer, message: Any) -> bool:
-            if owner is not consumer:
-                return True
-            if not owner.no_ack:
-                message.channel.give_back(message, owner.of_stream)
-            return False
-
-        self._filter_events(keep)
+        for message in self._take_out(lambda owner, message: owner is consumer):
+            if not consumer.no_ack:
+                message.channel.give_back(message, consumer.of_stream)
         if self.backlog is not None:
             self.backlog.withdraw(consumer)
 
-    def _filter_events(self, keep: Callable[[Consumer, Any], bool]) -> None:
-        kept = []
-        for consumer, item in self._events:
-            if consumer is None or keep(consumer, item):
-                kept.append((consumer, item))
+    def _take_out(self, unwanted: Callable[[Consumer, Any], bool]) -> list[Any]:
+        """Take the *unwanted* deliveries out of the queue, and return them. Sends nothing: a send may end the link."""
+        budget = self.budget
+        kept: deque[tuple[Consumer | None, Any]] = deque()
+        taken = []
+        for event in list(self._events):
+            consumer, item = event
+            if consumer is None or not unwanted(consumer, item):
+                kept.append(event)
             else:
-                self.budget.give_back(item.size)
-        if len(kept) != len(self._events):
-            self._events.clear()
-            self._events.extend(kept)
+                taken.append(item)
+        if taken and budget is self.budget:  # else the collector has run what sends, and the end came of it
+            self._events = kept
+            for message in taken:
+                budget.give_back(message.size)
             if self.crowded:
                 self.freed()
+        return taken
 
     def forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""

@@ -52,6 +52,12 @@ class Pacing:
     def check_open(self) -> None:
         raise NotImplementedError
 
+    def wait_begins(self) -> None:
+        raise NotImplementedError
+
+    def wait_ends(self) -> None:
+        raise NotImplementedError
+
     # -- from the reader --------------------------------------------------------------
 
     def _on_blocked(self, reason: str) -> None:
@@ -104,9 +110,11 @@ class Pacing:
         )
         deadline = deadline or green.Deadline(self.rpc_timeout)
         begun = time.monotonic()
+        self.wait_begins()  # connection.blocked and unblocked may stand behind more deliveries than there is room for
         try:
             self._wait_for_peer(deadline, unblocking)
         finally:
+            self.wait_ends()
             self.counts.write_wait_seconds += time.monotonic() - begun
 
     def _wait_for_peer(self, deadline: green.Deadline, unblocking: green.Deadline) -> None:
@@ -115,7 +123,7 @@ class Pacing:
                 refused = self.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
                 if refused and self._holds_publishes:
                     raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
-            elif not self.link.writer.wait_for_room(deadline.left()):
+            elif not self.link.writer.wait_for_room(deadline.left()) and not self._holds_publishes:
                 raise TimeoutError(f'basic.publish: the send queue was full for {deadline.seconds} s')
 
     def wait_until_sent(self, deadline: green.Deadline) -> None:

@@ -130,7 +130,9 @@ class Telling:
                 did = True
                 notices.errors.pop(0)()
         finally:
-            if notices:
+            # Calls that are left while handlers run belong to whoever runs those: to be sent here again for
+            # them would be for nothing, and without end.
+            if notices.errors or self._unraised is not None or (notices.calls and not self._noticing):
                 self._flag()
         return did
 
@@ -145,3 +147,5 @@ class Telling:
                 calls.pop(0)()
         finally:
             self._noticing = False
+            if calls:
+                self._flag()  # a handler has raised; drain_events may have been here meanwhile, for nothing

@@ -7,7 +7,7 @@ from typing import Any
 import greens
 import pytest
 from greenlet import GreenletExit
-from script import ScriptedBroker
+from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
@@ -144,3 +144,41 @@ def test_blocked_is_forgotten_by_the_next_connection(peer: ScriptedBroker, chann
     peer.handshake()
     opening.get()
     assert not client.is_blocked
+
+
+def full_of_deliveries(peer: ScriptedBroker, **arguments: Any) -> gamqp.Channel:
+    """A channel whose connection reads no more, because of messages that nobody has come for."""
+    client = peer.open(max_undelivered_messages=4, **arguments)
+    channel = peer.open_channel(client)
+    starting = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
+    peer.expect('basic.consume')
+    peer.send('basic.consume-ok', consumer_tag='tag')
+    starting.get()
+    peer.raw(b''.join(frames('basic.deliver', consumer_tag='tag', delivery_tag=tag, body=b'x') for tag in range(1, 5)))
+    greens.wait_until(lambda: not client.link.listening)
+    return channel
+
+
+def test_unblocked_is_heard_though_there_is_no_room_for_deliveries(peer: ScriptedBroker) -> None:
+    channel = full_of_deliveries(peer)
+    client = channel.connection
+    asking = greens.spawn(channel.queue_purge, 'q')
+    peer.expect('queue.purge')
+    peer.raw(frames('connection.blocked', reason='low on memory') + frames('queue.purge-ok'))
+    asking.get()
+    assert client.is_blocked
+    peer.send('connection.unblocked')
+    greens.wait_until(lambda: not client.link.listening)
+    channel.basic_publish(gamqp.Message(b'y'), '', 'q')
+    assert peer.expect('basic.publish').body == b'y'
+    assert not client._waits
+
+
+def test_that_the_broker_refuses_is_heard_while_the_send_queue_is_full(peer: ScriptedBroker) -> None:
+    """And is what the publisher is told: it is why nothing goes."""
+    channel = full_of_deliveries(peer, rpc_timeout=0.5)
+    while not channel.connection.must_wait_to_publish:
+        channel.basic_publish(gamqp.Message(bytes(1024 * 1024)), '', 'q')  # the peer reads nothing
+    peer.send('connection.blocked', reason='low on memory')
+    with pytest.raises(exceptions.Blocked, match='low on memory'):
+        channel.basic_publish(gamqp.Message(b'y'), '', 'q')

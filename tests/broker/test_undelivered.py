@@ -185,3 +185,20 @@ def test_a_stopped_connection_closes(peer: ScriptedBroker, channel: gamqp.Channe
     peer.hang_up()
     closing.get()
     assert not client.connected
+
+
+def test_the_link_that_ends_while_messages_are_given_back_is_told_and_leaves_the_budget_whole(
+    peer: ScriptedBroker, got: list[Any]
+) -> None:
+    """Nobody reads, so it is a nack that finds out that the peer has gone."""
+    count = 20_000
+    channel = consuming(peer, got, max_undelivered_messages=count)
+    client: Any = channel.connection
+    peer.raw(flood(count, size=1))
+    greens.wait_until(lambda: stopped(client))
+    peer.hang_up()
+    with pytest.raises(gamqp.RecoverableConnectionError):
+        channel.basic_cancel('tag')
+    assert not client.connected
+    assert (client.budget.messages, client.budget.bytes) == (0, 0)
+    assert not client._events

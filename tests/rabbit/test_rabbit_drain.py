@@ -80,6 +80,25 @@ def test_messages_without_ack_are_still_handed_out(rabbit):
         channel.queue_delete(queue)
 
 
+def test_the_only_greenlet_that_runs_callbacks_may_drain(rabbit):
+    """As a program does that is one loop of drain_events and then stops: nothing without acks is lost."""
+    handled = []
+    with rabbit.connect() as control:
+        channel = control.channel()
+        queue = tools.shared_queue(channel)
+        tools.publish_all(channel, queue, [b'%d' % number for number in range(500)])
+        connection = rabbit.connect()
+        connection.channel().basic_consume(
+            queue, no_ack=True, callback=lambda message: handled.append(int(bytes(message.body)))
+        )
+        while len(handled) < 10:
+            connection.drain_events(timeout=10)
+        assert connection.drain(20) is True
+        left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
+        assert handled + left == list(range(500))
+        channel.queue_delete(queue)
+
+
 def test_confirms_are_waited_for(rabbit):
     connection = rabbit.connect()
     channel = connection.channel()

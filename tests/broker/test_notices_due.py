@@ -1,0 +1,174 @@
+"""Who runs the event handlers when several greenlets come for them, and what becomes of what is left."""
+
+from __future__ import annotations
+
+import greens
+import pytest
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import exceptions, green
+
+
+@pytest.fixture
+def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
+    """One with confirms, and with publishes that await some."""
+    channel = peer.open_channel(client)
+    selecting = greens.spawn(channel.confirm_select)
+    peer.expect('confirm.select')
+    peer.send('confirm.select-ok')
+    selecting.get()
+    for _ in range(3):
+        channel.basic_publish(gamqp.Message(b'x'), '', 'q')
+        peer.expect('basic.publish')
+    return channel
+
+
+def drain(client: gamqp.Connection, timeout: float = 0.3) -> None:
+    """As programs do, until nothing comes."""
+    with pytest.raises(TimeoutError):
+        while True:
+            client.drain_events(timeout=timeout)
+
+
+@pytest.mark.limit(20)
+def test_a_second_drainer_waits_while_a_handler_runs(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    """It has nothing to do there; it must let others run, and look at its deadline."""
+    seen: list[int] = []
+    hold = green.Event(greens.backend)
+
+    def handler(tag: int, multiple: bool) -> None:
+        hold.wait()
+        seen.append(tag)
+
+    channel.events['basic_ack'].add(handler)
+    first = greens.spawn(drain, client)
+    peer.send('basic.ack', delivery_tag=1)
+    greens.wait_until(lambda: len(hold))
+    second = greens.spawn(drain, client)
+    peer.send('basic.ack', delivery_tag=2)
+    second.get()
+    assert seen == []
+    hold.set()
+    first.get()
+    assert seen == [1, 2]
+
+
+@pytest.mark.limit(20)
+def test_drain_events_inside_a_handler_keeps_its_deadline(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    seen: list[int] = []
+
+    def handler(tag: int, multiple: bool) -> None:
+        seen.append(tag)
+        if tag == 1:
+            peer.send('basic.ack', delivery_tag=2)
+            drain(client)
+            assert seen == [1]  # handlers of a channel do not nest
+
+    channel.events['basic_ack'].add(handler)
+    peer.send('basic.ack', delivery_tag=1)
+    drain(client)
+    assert seen == [1, 2]
+
+
+def test_what_a_failed_handler_leaves_is_run_though_another_drainer_was_sent_away(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    seen: list[int] = []
+    hold = green.Event(greens.backend)
+
+    def handler(tag: int, multiple: bool) -> None:
+        seen.append(tag)
+        if tag == 1:
+            hold.wait()
+            raise ZeroDivisionError
+
+    channel.events['basic_ack'].add(handler)
+    first = greens.spawn(client.drain_events, 5)
+    peer.send('basic.ack', delivery_tag=1)
+    greens.wait_until(lambda: len(hold))
+    peer.send('basic.ack', delivery_tag=2)
+    with pytest.raises(TimeoutError):
+        client.drain_events(timeout=0.3)
+    hold.set()
+    with pytest.raises(ZeroDivisionError):
+        first.get()
+    client.drain_events(timeout=5)
+    assert seen == [1, 2]
+
+
+def test_a_channel_error_is_told_though_a_handler_has_failed(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    def fail(tag: int, multiple: bool) -> None:
+        raise ZeroDivisionError
+
+    channel.events['basic_ack'].add(fail)
+    peer.send('basic.ack', delivery_tag=3, multiple=True)
+    peer.send('channel.close', reply_code=406, reply_text='no more')
+    peer.expect('channel.close-ok')
+    peer.expect('channel.open')
+    peer.send('channel.open-ok')
+    greens.wait_until(lambda: channel.is_open)
+    with pytest.raises(ZeroDivisionError):
+        client.drain_events(timeout=5)
+    with pytest.raises(exceptions.PreconditionFailed, match='no more'):
+        client.drain_events(timeout=5)
+    with pytest.raises(TimeoutError):
+        client.drain_events(timeout=0)
+
+
+def test_drain_events_ends_in_time_though_there_is_always_something_that_a_publisher_takes(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    """Its confirm wakes the publisher first, which calls the handlers; then the next one is here already."""
+    last = 1000
+    tags: list[int] = []
+
+    def handler(tag: int, multiple: bool) -> None:
+        tags.append(tag)
+        if tag < last:
+            peer.send('basic.ack', delivery_tag=tag + 1)  # for the publish that follows before this is read
+
+    def publish() -> None:
+        while len(tags) < last - 3:
+            channel.basic_publish_confirm(gamqp.Message(b'x'), '', 'q')
+
+    channel.events['basic_ack'].add(handler)
+    publishing = greens.spawn(publish)
+    peer.expect('basic.publish')
+    peer.send('basic.ack', delivery_tag=4)
+    drain(client, 0)
+    assert len(tags) < last // 2
+    publishing.get()
+    assert tags == list(range(4, last + 1))
+
+
+def test_what_a_publisher_leaves_whose_handler_failed_is_run_by_drain_events(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    seen: list[int] = []
+    hold = green.Event(greens.backend)
+
+    def handler(tag: int, multiple: bool) -> None:
+        seen.append(tag)
+        if tag == 4:
+            hold.wait()
+            raise ZeroDivisionError
+
+    channel.events['basic_ack'].add(handler)
+    publishing = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q')
+    peer.expect('basic.publish')
+    peer.send('basic.ack', delivery_tag=4)
+    greens.wait_until(lambda: len(hold))
+    peer.send('basic.ack', delivery_tag=1)
+    drain(client)  # comes in vain
+    hold.set()
+    with pytest.raises(ZeroDivisionError):
+        publishing.get()
+    client.drain_events(timeout=5)
+    assert seen == [4, 1]
