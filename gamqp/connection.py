@@ -331,13 +331,14 @@ class Connection(Liveness):
         handlers, for loops over ``Channel.consume`` to ask for their next message and
         for callbacks inside drain_events, sends their acks, waits for outstanding
         confirms, and closes. Called in one of these, it waits for the others that do not.
-        Heartbeats go on until the end. timeout: total seconds for all but the close,
-        None for as long as handlers take (the broker's answers have timeouts of their
-        own); a callback is not interrupted by it. Returns
-        whether everything was finished; the connection is closed in any case. Raises
-        why the connection ended, if it was lost before. What a callback raises comes
-        out, as from drain_events: after that, and when it is interrupted, the
-        connection is left open, without consumers; call it again to go on.
+        Heartbeats go on until the end.
+
+        timeout: total seconds for all but the close, None for as long as handlers
+        take (the broker's answers have timeouts of their own); a callback is not
+        interrupted by it. Returns whether everything was finished; the connection is
+        closed in any case. Raises why the connection ended, if it was lost before. What
+        a callback raises comes out, as from drain_events: after that, and when it is
+        interrupted, the connection is left open, without consumers; call it again to go on.
         """
         self.check_open()
         finished = draining.drain(self, green.Deadline(timeout))
