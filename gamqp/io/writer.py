@@ -171,7 +171,8 @@ class Writer:
         try:
             self._pushing = True
             while (self._queued or self._transport.unsent) and turn > 0:
-                head = self._head = self._head or self._gather()
+                head = self._head or self._gather()
+                self._head = head or None  # nothing is no rest: whoever finds one takes the stream to be inside a frame
                 taken = self._transport.send(head)
                 self._queued -= taken
                 self.counts.bytes_out += taken

@@ -19,7 +19,7 @@ from frames import Stream
 from script import frames
 
 from gamqp.green import native
-from gamqp.io.shared_writer import SharedWriter
+from gamqp.io.shared_writer import SOON, SharedWriter
 from gamqp.state.pulse import Pulse
 from gamqp.transport.shared import SharedTCPTransport
 from gamqp.wire import HEARTBEAT
@@ -75,6 +75,23 @@ class Kernel:
         self.wants = None
 
 
+def expect_heartbeats(writer: SharedWriter, kernel: Kernel) -> None:
+    """Held up in any state whatever, with room in the kernel, a hub is helped out: the rest, and then heartbeats."""
+    room, kernel.room = kernel.room, 1_000_000
+    looks = 0
+    while writer._head is not None or kernel.unsent:
+        writer.attend(time.monotonic() + 3600)
+        looks += 1
+        assert looks < 5
+    for _ in range(2):
+        before, at = len(kernel.taken), writer.pulse.sent_at
+        pause = writer.attend(time.monotonic() + 3600)
+        assert kernel.taken[before:] == HEARTBEAT
+        assert writer.pulse.sent_at > at
+        assert pause > SOON  # it sleeps until the next one is due
+    kernel.room = room
+
+
 @pytest.mark.parametrize('chunk', [0, 100], ids=['plain', 'records'])
 @pytest.mark.parametrize('seed', SEEDS)
 def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -> None:
@@ -106,6 +123,8 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
     turns = [hub_sends, *[thread_looks] * 3, *[hub_turns] * 2, *[room_comes] * 5, greens.sleep]
     for _ in range(300):
         source.choice(turns)()
+        if source.random() < 0.1:
+            expect_heartbeats(writer, kernel)
     kernel.room = 1_000_000
     hub_turns()
     writer.flush()
@@ -119,6 +138,22 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
     assert [key for _, key, _ in stream.published] == [str(number) for number in range(bodies)]
     assert stream.heartbeats > 0
     assert writer.counts.bytes_out == len(kernel.taken)
+    writer.close()
+
+
+def test_heartbeats_follow_when_all_was_encrypted_and_the_rest_has_gone_out() -> None:
+    """What any large publish over TLS leaves behind: nothing is queued, and the kernel has not got everything."""
+    kernel = Kernel(chunk=100)
+    writer = SharedWriter(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
+    writer.hub_watch = SimpleNamespace(look_who=lambda: None)
+    kernel.room = 30
+    writer.send(bytes(50))
+    assert (writer.queued, writer.pending) == (0, True)
+    kernel.room = 100
+    for expected in (b'', HEARTBEAT, HEARTBEAT * 2):
+        pause = writer.attend(time.monotonic() + 3600)
+        assert bytes(kernel.taken) == bytes(50) + expected
+    assert pause > SOON
     writer.close()
 
 
