@@ -16,7 +16,7 @@ A backend (``_gevent``, ``_eventlet``) has
     sleep(seconds)              cooperative; 0 lets everybody else run once
     hub()                       the hub of this thread: two equal hubs, one thread
     Readiness(fd)               waits and watches for one socket
-    Doorbell(fn)                ``ring()``, from any thread, has the hub of this thread call fn
+    Doorbell(fn)                ``ring()``, from any thread, has the hub of this thread call fn, a method held weakly
     getaddrinfo(host, port)     cooperative name resolution
     socket_class()              the operating system's own socket, whatever was patched
 """
@@ -27,9 +27,9 @@ import importlib
 import sys
 from types import ModuleType
 
-from .slots import Deadline, Event, Gate, Slot
+from .slots import Deadline, Event, Gate, Slot, waking_nobody
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'use')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'use', 'waking_nobody')
 
 _chosen: ModuleType | None = None
 

@@ -6,6 +6,7 @@ listener of the hub, so it makes no difference what eventlet has patched.
 
 from __future__ import annotations
 
+import functools
 import os
 import posix  # what os.read and os.write are before eventlet patches them
 import sys
@@ -20,6 +21,7 @@ import eventlet.patcher
 import eventlet.tpool
 from eventlet.hubs import get_hub as hub
 
+from .native import get_ident
 from .slots import Slot
 
 __all__ = (
@@ -91,13 +93,14 @@ class Readiness:
     After ``close`` a waiting reader wakes with False and the callback is never called.
     """
 
-    __slots__ = ('_closed', '_fd', '_slot', '_waiting', '_writer')
+    __slots__ = ('_closed', '_fd', '_slot', '_thread', '_waiting', '_writer')
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._slot: Slot | None = None
         self._waiting: Any = None
         self._writer: Any = None
+        self._thread = get_ident()
         self._closed = False
 
     def wait_readable(self, timeout: float | None = None) -> bool:
@@ -138,10 +141,15 @@ class Readiness:
             self._writer = None
 
     def close(self) -> None:
-        """Stop everything; must come before the descriptor itself is closed. Does not switch."""
+        """Stop everything; must come before the descriptor itself is closed. Does not switch.
+
+        From another thread, the hub's being gone (or in the process that forked this one), it touches nothing.
+        """
         if self._closed:
             return
         self._closed = True
+        if get_ident() != self._thread:
+            return
         # Now, not when the waiter wakes: by then the descriptor may be somebody else's.
         self._forget_waiting()
         self.unwatch_writable()
@@ -156,25 +164,19 @@ def _ignore(*exc_info: object) -> None:
 class Doorbell:
     """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is.
 
-    A pipe: eventlet has nothing else that wakes a hub from another thread.
+    fn: a method, whose object is to keep the bell, and is not kept by it. A pipe:
+    eventlet has nothing else that wakes a hub from another thread.
     """
 
     is_cut = False  # eventlet destroys no hubs
 
     def __init__(self, fn: Callable[[], Any]) -> None:
-        self._fn = fn
         self._ends = os.pipe()
         for end in self._ends:
             os.set_blocking(end, False)
-        hub().add(hub().READ, self._ends[0], self._heard, _ignore, _ignore)
+        hub().add(hub().READ, self._ends[0], functools.partial(_heard, weakref.WeakMethod(fn)), _ignore, _ignore)
+        weakref.finalize(self, _close_all, self._ends).atexit = False
         _bells.add(self)
-
-    def _heard(self, fd: int) -> None:
-        try:
-            posix.read(fd, 4096)
-        except BlockingIOError:
-            pass
-        self._fn()
 
     def ring(self) -> None:
         """From any thread; does not switch."""
@@ -190,6 +192,22 @@ class Doorbell:
             os.set_blocking(mine, False)
             os.dup2(mine, theirs, inheritable=False)
             os.close(mine)
+
+
+def _heard(ref: weakref.WeakMethod[Callable[[], Any]], fd: int) -> None:
+    try:
+        posix.read(fd, 4096)
+    except BlockingIOError:
+        pass
+    fn = ref()
+    if fn is not None:
+        fn()
+
+
+def _close_all(ends: tuple[int, int]) -> None:
+    """A bell is gone, and with it whoever could ring; who could hear it has ended, or has another hub by now."""
+    for end in ends:
+        os.close(end)
 
 
 _bells: weakref.WeakSet[Doorbell] = weakref.WeakSet()

@@ -7,6 +7,7 @@ non-blocking, and every wait is a watcher of the hub's loop.
 from __future__ import annotations
 
 import sys
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ import gevent.monkey
 import gevent.socket
 from gevent import get_hub as hub
 
+from .native import get_ident
 from .slots import Slot
 
 __all__ = (
@@ -93,13 +95,14 @@ class Readiness:
     After ``close`` a waiting reader wakes with False and the callback is never called.
     """
 
-    __slots__ = ('_closed', '_read', '_slot', '_write')
+    __slots__ = ('_closed', '_read', '_slot', '_thread', '_write')
 
     def __init__(self, fd: int) -> None:
         loop = hub().loop
         self._read = loop.io(fd, 1)
         self._write = loop.io(fd, 2)
         self._slot: Slot | None = None
+        self._thread = get_ident()
         self._closed = False
 
     def wait_readable(self, timeout: float | None = None) -> bool:
@@ -132,10 +135,15 @@ class Readiness:
             self._write.stop()
 
     def close(self) -> None:
-        """Stop everything; must come before the descriptor itself is closed. Does not switch."""
+        """Stop everything; must come before the descriptor itself is closed. Does not switch.
+
+        From another thread, the hub's being gone (or in the process that forked this one), it touches nothing.
+        """
         if self._closed:
             return
         self._closed = True
+        if get_ident() != self._thread:
+            return
         self._read.close()
         self._write.close()
         if self._slot is not None:
@@ -143,13 +151,18 @@ class Readiness:
 
 
 class Doorbell:
-    """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is."""
+    """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is.
+
+    fn: a method, whose object is to keep the bell, and is not kept by it.
+    """
 
     def __init__(self, fn: Callable[[], Any]) -> None:
         self._hub = hub()
         # Not the loop's run_callback_threadsafe: that counts on the interpreter lock in places where libev has none.
         self._watcher = self._hub.loop.async_(ref=False)
-        self._watcher.start(fn)
+        # What is active keeps itself, its callback and the loop with its descriptors, until it is closed.
+        self._watcher.start(_call, weakref.WeakMethod(fn))
+        weakref.finalize(self, _silence, self._hub, self._watcher).atexit = False
 
     @property
     def is_cut(self) -> bool:
@@ -160,3 +173,15 @@ class Doorbell:
         """From any thread; does not switch, and does nothing when the hub is gone."""
         if not self.is_cut:
             self._watcher.send()
+
+
+def _call(ref: weakref.WeakMethod[Callable[[], Any]]) -> None:
+    fn = ref()
+    if fn is not None:
+        fn()
+
+
+def _silence(hub: Any, watcher: Any) -> None:
+    """A bell is gone, and with it whoever could ring; who could hear it has ended, or has another hub by now."""
+    if hub.loop is not None:
+        watcher.close()

@@ -9,14 +9,32 @@ nothing behind: a wake-up that is already under way finds nobody and does nothin
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import deque
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
 import greenlet
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'waking_nobody')
+
+_waking = True
+
+
+@contextlib.contextmanager
+def waking_nobody() -> Iterator[None]:
+    """For a forked child: settle slots, and leave those asleep who wait there, greenlets of threads that it has not.
+
+    Nothing in the block may switch greenlets, and no other thread may run yet.
+    """
+    global _waking
+    _waking = False
+    try:
+        yield
+    finally:
+        _waking = True
 
 
 class Deadline:
@@ -63,14 +81,14 @@ class Slot:
         if not self.done:
             self.done = True
             self._value = value
-            if self._waiter is not None:
+            if self._waiter is not None and _waking:
                 self._green.run_soon(self._wake)
 
     def fail(self, make_error: Any) -> None:
         if not self.done:
             self.done = True
             self._make_error = make_error
-            if self._waiter is not None:
+            if self._waiter is not None and _waking:
                 self._green.run_soon(self._wake)
 
     def fire(self, value: Any = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import time
 import weakref
 from typing import Any
 
@@ -25,6 +26,10 @@ __all__ = ('abandon', 'alive', 'is_agreed')
 # Seconds of silence of a peer for which the interpreter waits at its end.
 EXIT_PATIENCE = 5.0
 
+# Seconds that the hubs of other threads, all together, get to begin with it. One that waits for
+# something needs a millisecond, one that is held up may need for ever.
+OTHERS_PATIENCE = 1.0
+
 # Seconds that an abandoned link has to send what is left and to hear close-ok.
 ABANDON_PATIENCE = 10.0
 
@@ -35,7 +40,7 @@ alive: weakref.WeakSet[Any] = weakref.WeakSet()
 def abandon(link: Any) -> None:
     """Close a link whose connection was garbage-collected, in the background. Does not switch.
 
-    From another thread than the hub's it does nothing; reader or heartbeat will come here.
+    To be called in the hub's thread; from another one it does nothing.
     """
     if link.reason is not None or link.abandoned or native.get_ident() != link.thread:
         return
@@ -65,17 +70,61 @@ def _farewell(link: Any) -> None:
             break
 
 
+def _leave(link: Any) -> None:
+    """In the thread of the link's hub, or when that has ended."""
+    if link.reason is not None:
+        return
+    try:
+        _farewell(link)
+    except OSError:
+        pass  # the peer is gone; there is nobody left to tell
+    reason = Reason(exceptions.RecoverableConnectionError('the program has ended'), clean=True)
+    if link.thread == native.get_ident():
+        link.writer.disown()  # it is sent
+        link.end(reason)
+    else:
+        link.reason = reason  # nobody is left who could be told
+        link.transport.disown()
+
+
+class _Request:
+    """That the hub of another thread, which lives, say goodbye: from here nothing of its may be touched."""
+
+    def __init__(self, link: Any, owner: Any) -> None:
+        self._link = link
+        self._begun = False
+        self._over = native.Lock()
+        self._over.acquire()
+        owner.leave_word(self._grant)
+
+    def _grant(self) -> None:
+        """In that hub, which stands still meanwhile."""
+        self._begun = True
+        try:
+            _leave(self._link)
+        finally:
+            self._over.release()
+
+    def wait(self, seconds: float) -> None:
+        if not self._over.acquire(True, seconds) and self._begun:
+            self._over.acquire(True, EXIT_PATIENCE)
+
+
 @atexit.register
 def _say_goodbye() -> None:
-    """For programs that end without closing."""
+    """For programs that end without closing. Whoever does not get to say it in time is left as it is."""
+    ours, requests = [], []
     for link in list(alive):
-        if link.reason is None:
-            try:
-                _farewell(link)
-            except OSError:
-                pass  # the peer is gone; there is nobody left to tell
-            link.writer.disown()  # it is sent
-            link.end(Reason(exceptions.RecoverableConnectionError('the program has ended'), clean=True))
+        owner = link.owner()
+        if link.thread == native.get_ident() or link.life() is None:
+            ours.append(link)
+        elif owner is not None:  # else its hub has said it already
+            requests.append(_Request(link, owner))
+    for link in ours:
+        _leave(link)
+    until = time.monotonic() + OTHERS_PATIENCE
+    for request in requests:
+        request.wait(max(0.0, until - time.monotonic()))
 
 
 def _disown_all() -> None:

@@ -10,6 +10,7 @@ writer, close the socket, wake reader and heartbeat, tell the owner.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
 import weakref
@@ -36,8 +37,9 @@ LAST_WORDS = 1.0
 class Link:
     """Owner of one connected transport. Made, and used, in the thread of its hub.
 
-    owner: has ``on_events(list)``, ``on_protocol_error(error)``,
-    ``on_link_end(reason)`` and ``must_pause()``; none may switch greenlets. Held weakly.
+    owner: has ``on_events(list)``, ``on_protocol_error(error)``, ``on_link_end(reason)``,
+    ``must_pause()`` and ``leave_word(fn)``; none may switch greenlets. Held weakly.
+    life: of its thread, gives None when that has ended.
     counts: the owner's; bytes are added to it.
     """
 
@@ -52,6 +54,7 @@ class Link:
     ) -> None:
         self.green = backend
         self.thread = native.get_ident()
+        self.life = native.life_of_this_thread()
         self.hub = backend.hub()
         self.watch = hubwatch.watch_of(self.hub, backend, self.thread)
         self.transport = transport
@@ -59,7 +62,7 @@ class Link:
         self.owner = weakref.ref(owner)
         self.pulse = Pulse(0, time.monotonic())
         self.counts = counts
-        self.writer = make_writer(backend, transport, self.pulse, self.lose_writing, stall, counts)
+        self.writer = make_writer(self.life, backend, transport, self.pulse, self.lose_writing, stall, counts)
         self.reason: Reason | None = None
         self.heard = False  # whether the peer has ever said anything
         self.abandoned = False  # the owner was collected, and close is said in the background
@@ -117,9 +120,7 @@ class Link:
         self.writer.close()
         self.transport.close()
         self.watch.leave(self)
-        for slot in (self._resume, self._beat):
-            if slot is not None:
-                slot.succeed()
+        self._wake_own()
         if self._last_words is not None:
             self._last_words.cancel()
         goodbye.alive.discard(self)
@@ -137,10 +138,19 @@ class Link:
         self.reason = reason
         self.watch.forget()
         self.transport.renew_guard()
-        self.writer.disown()
-        owner = self.owner()
-        if owner is not None:
-            owner.on_link_end(self, reason)
+        # A child has copies of the greenlets of one thread, the one that forked.
+        with contextlib.nullcontext() if native.get_ident() == self.thread else green.waking_nobody():
+            self.writer.disown()
+            self._wake_own()
+            owner = self.owner()
+            if owner is not None:
+                owner.on_link_end(self, reason)
+
+    def _wake_own(self) -> None:
+        """Reader and heartbeat see that it has ended, and end."""
+        for slot in (self._resume, self._beat):
+            if slot is not None:
+                slot.succeed()
 
     # -- for the reader ----------------------------------------------------------
 
@@ -180,7 +190,7 @@ class Link:
             self._beat = None
 
 
-def make_writer(backend: ModuleType, transport: TCPTransport, *arguments: Any) -> Writer:
+def make_writer(life: Any, backend: ModuleType, transport: TCPTransport, *arguments: Any) -> Writer:
     if transport.shared:
-        return SharedWriter(backend, transport, *arguments, hub_thread=native.life_of_this_thread())
+        return SharedWriter(backend, transport, *arguments, hub_thread=life)
     return Writer(backend, transport, *arguments)

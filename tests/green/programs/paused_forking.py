@@ -1,0 +1,37 @@
+"""Program: fork while the reader does not read, the program having enough to do. Arguments: library, host.
+
+Prints 'ready' when messages may come. The child prints whether reader and heartbeat of its parent's
+connection have ended there.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import backends
+
+library, host = sys.argv[1:]
+backends.begin(library, 'not')
+
+import gamqp  # noqa: E402
+from gamqp import green  # noqa: E402
+
+backend = green.backend()
+connection = gamqp.Connection(host, max_undelivered_messages=2)
+connection.connect()
+channel = connection.channel()
+channel.basic_consume('q', 'tag', no_ack=True, callback=print)
+print('ready', flush=True)
+link = connection.link
+while link.listening:
+    backend.sleep(0.01)
+child = os.fork()
+if child:
+    assert not link.listening
+    os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+deadline = green.Deadline(5)
+while not (link._reader.dead and link._heartbeat.dead) and not deadline.passed:
+    backend.sleep(0.01)
+print(bool(link._reader.dead), bool(link._heartbeat.dead), flush=True)
+os._exit(0)

@@ -1,0 +1,179 @@
+"""Connections of several threads when the program ends or forks, and what a thread leaves behind when it ends."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import os
+import threading
+import time
+from typing import Any
+
+import greens
+import pytest
+from script import ScriptedBroker
+from test_programs import PATIENCE, every_library, outcome, program, successful
+
+from gamqp.threads import door_of_this_thread
+
+THREADS = 20
+
+
+# -- the end of the program --------------------------------------------------------------
+
+
+def agree(peer: ScriptedBroker) -> None:
+    """The peer is told of the end, and the client hangs up when it has heard the answer."""
+    assert peer.expect('connection.close').reply_text == 'the program has ended'
+    peer.send('connection.close-ok')
+    peer.expect_end()
+    peer.hang_up()
+
+
+@every_library
+@pytest.mark.parametrize('what', ['ticks', 'ended'])
+def test_the_connection_of_another_thread_says_goodbye(library: str, what: str) -> None:
+    """A thread whose hub runs says it itself: whoever else touched its sockets and watchers would break them."""
+    for _ in range(3 if what == 'ticks' else 1):
+        with ScriptedBroker() as peer:
+            process = program('thread_leaving.py', library, peer.host, what)
+            try:
+                peer.handshake(patience=PATIENCE)
+                agree(peer)
+                assert outcome(process) == (0, '', '')
+            finally:
+                process.kill()
+                process.communicate()
+
+
+@every_library
+def test_what_another_thread_is_publishing_goes_out_once_and_in_order(library: str) -> None:
+    with ScriptedBroker() as peer:
+        process = program('thread_leaving.py', library, peer.host, 'publishes')
+        try:
+            peer.handshake(patience=PATIENCE)
+            peer.expect('channel.open')
+            peer.send('channel.open-ok', 1)
+            count = 0
+            while (event := peer.next()).name == 'basic.publish':
+                assert bytes(event.body) == b'%d' % count
+                count += 1
+            assert count >= 200
+            assert (event.name, event.reply_text) == ('connection.close', 'the program has ended')
+            peer.send('connection.close-ok')
+            peer.expect_end()
+            assert outcome(process) == (0, '', '')
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@every_library
+def test_a_thread_that_does_not_let_its_hub_run_is_left_alone(library: str) -> None:
+    """And keeps the program for no longer than a moment."""
+    with ScriptedBroker() as peer:
+        process = program('thread_leaving.py', library, peer.host, 'held')
+        try:
+            peer.handshake(patience=PATIENCE)
+            began = time.monotonic()
+            assert outcome(process) == (0, '', '')
+            assert time.monotonic() - began < 10
+            peer.expect_end()  # without a word
+        finally:
+            process.kill()
+            process.communicate()
+
+
+# -- forks ---------------------------------------------------------------------------------
+
+
+@every_library
+def test_a_child_wakes_no_greenlets_of_threads_it_does_not_have(library: str) -> None:
+    with ScriptedBroker() as peer:
+        process = program('thread_forking.py', library, peer.host)
+        try:
+            peer.handshake(patience=PATIENCE)
+            for _ in range(3):
+                peer.expect('channel.open')
+            assert outcome(process) == (0, 'refused False False\n', '')
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@every_library
+def test_a_reader_that_paused_ends_in_a_child(library: str) -> None:
+    with ScriptedBroker() as peer:
+        process = program('paused_forking.py', library, peer.host)
+        try:
+            peer.handshake(patience=PATIENCE)
+            peer.expect('channel.open')
+            peer.send('channel.open-ok', 1)
+            peer.expect('basic.consume')
+            peer.send('basic.consume-ok', 1, consumer_tag='tag')
+            assert process.stdout is not None
+            assert process.stdout.readline() == 'ready\n'
+            for number in range(10):
+                peer.send('basic.deliver', 1, consumer_tag='tag', delivery_tag=number + 1)
+            assert successful(process) == 'True True\n'
+        finally:
+            process.kill()
+            process.communicate()
+
+
+# -- the end of a thread -------------------------------------------------------------------
+
+
+class Passing:
+    """Stands for the call of another thread."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
+
+    def start(self) -> None:
+        self.begun.set()
+
+
+def run_in_thread(fn: Any) -> None:
+    thread = threading.Thread(target=fn)
+    thread.start()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def descriptors() -> int:
+    gc.collect()
+    return len(os.listdir('/proc/self/fd'))
+
+
+def test_a_thread_that_has_ended_leaves_no_descriptors_of_ours() -> None:
+    def home() -> None:
+        door_of_this_thread(greens.backend)
+
+    run_in_thread(home)  # whatever the first one ever opens
+    before = descriptors()
+    for _ in range(THREADS):
+        run_in_thread(home)
+    assert descriptors() < before + THREADS  # a library may be late with some of its own
+
+
+def test_a_door_to_a_thread_that_has_ended_may_be_knocked_at() -> None:
+    """As long as somebody has it, what it writes to is there, and is nobody else's."""
+    doors: list[Any] = []
+    run_in_thread(lambda: doors.append(door_of_this_thread(greens.backend)))
+    (door,) = doors
+    call = Passing()
+    for _ in range(3):
+        door.take(call)
+    assert not call.begun.is_set()
+
+
+def test_a_door_is_there_as_long_as_its_thread() -> None:
+    """Nobody else holds it; who asks for it again gets it, and it is heard."""
+    gc.collect()
+    call = Passing()
+    door = door_of_this_thread(greens.backend)
+    run_in_thread(functools.partial(door.take, call))
+    del door
+    gc.collect()
+    greens.wait_until(call.begun.is_set)
