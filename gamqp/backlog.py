@@ -33,7 +33,7 @@ class _Share:
     def __init__(self, channel: Any, consumer: Consumer) -> None:
         self.channel = channel
         self.consumer = consumer
-        self.incarnation = channel.incarnation
+        self.incarnation = channel._arriving
         self.count = 0
         self.dropped = False  # they are passed over when they come back
         self.tags = Tags()  # of those that await an ack
@@ -203,10 +203,13 @@ class Backlog:
                 self._root.green.spawn(self._give_back_rest, share)
             self._settle_down()
 
-    def forget_channel(self, channel: Any) -> None:
-        """The broker takes back what is not acked. What iterators and handlers got without acks is still theirs."""
+    def forget_channel(self, channel: Any, all_of_callbacks: bool = True) -> None:
+        """The broker takes back what is not acked. What iterators and handlers got without acks is still theirs.
+
+        all_of_callbacks: what callbacks have here goes in any case, since the channel ends.
+        """
         for share in list(self._shares.values()):
-            if share.channel is channel and (share.of_callback or not share.consumer.no_ack):
+            if share.channel is channel and ((share.of_callback and all_of_callbacks) or not share.consumer.no_ack):
                 self._drop(share)
                 share.unlink()
         self._settle_down()

@@ -15,6 +15,8 @@ from .wire.spec import PROPERTIES
 
 __all__ = ('Message',)
 
+_NAMES = frozenset(name for name, _ in PROPERTIES)
+
 
 class Message(Content):
     """A message.
@@ -24,7 +26,8 @@ class Message(Content):
     channel: the channel it came from, or None. properties: content_type,
     content_encoding, application_headers (a dict), delivery_mode (2: persistent),
     priority, correlation_id, reply_to, expiration, message_id, timestamp (seconds, or
-    a datetime; it arrives as seconds), type, user_id, app_id, cluster_id; None means absent.
+    a datetime; it arrives as seconds), type, user_id, app_id, cluster_id; None means absent,
+    other names are ignored. Those that are present are attributes, too: ``message.reply_to``.
     """
 
     # Of the channel, when this was delivered; set on the object only when it is not 0.
@@ -34,8 +37,21 @@ class Message(Content):
     PROPERTIES: ClassVar[list[tuple[str, str]]] = list(PROPERTIES)
 
     def __init__(self, body: Any = '', children: Any = None, channel: Any = None, **properties: Any) -> None:
-        super().__init__(body, properties)
+        try:
+            super().__init__(body, properties)
+        except TypeError:
+            # Something without a length, as None: publishing it says what is wrong.
+            super().__init__(b'', properties)
+            self.body = body
         self.channel = channel
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is no attribute, and by copy and pickle for private names of bare objects.
+        if name in _NAMES:
+            properties = self.properties
+            if name in properties:
+                return properties[name]
+        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
 
     def __repr__(self) -> str:
         where = f' tag {self.delivery_tag}' if self.delivery_tag else ''
@@ -44,7 +60,7 @@ class Message(Content):
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge this delivery, and with *multiple* all earlier ones of its channel.
 
-        Does nothing when the channel was closed by an error and reopened since:
+        Does nothing when the channel was closed by an error and reopened, or told to recover, since:
         the broker has requeued the message, and its tag means another one now.
         Does not switch greenlets. Raises RecoverableConnectionError when the
         channel or connection it came over is gone, or it came over none.

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from . import exceptions
@@ -59,7 +60,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self.channel_id = channel_id
         self.auto_decode = auto_decode
         self.on_open = on_open
-        self.incarnation = 0  # how often it was reopened: delivery tags begin anew each time
+        self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
+        self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.outstanding_limit = connection.outstanding_limit
         self.active = True  # False while the broker asks us by channel.flow not to publish
@@ -108,14 +110,15 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         return self.is_open or (self._life.state == lifecycle.OPENING and self.incarnation > 0)
 
     @property
-    def callbacks(self) -> dict[str, Any]:
-        """Consumer tag -> callback, of the consumers of this channel."""
-        return {tag: consumer.callback for tag, consumer in self._consumers.items()}
+    def callbacks(self) -> Mapping[str, Any]:
+        """Consumer tag -> callback, of the consumers of this channel. Read-only."""
+        return MappingProxyType({tag: consumer.callback for tag, consumer in self._consumers.items()})
 
     @property
-    def cancel_callbacks(self) -> dict[str, Any]:
-        """Consumer tag -> on_cancel, of the consumers that have one."""
-        return {tag: one.on_cancel for tag, one in self._consumers.items() if one.on_cancel is not None}
+    def cancel_callbacks(self) -> Mapping[str, Any]:
+        """Consumer tag -> on_cancel, of the consumers that have one. Read-only."""
+        having = {tag: one.on_cancel for tag, one in self._consumers.items() if one.on_cancel is not None}
+        return MappingProxyType(having)
 
     @property
     def no_ack_consumers(self) -> NoAckTags:
@@ -268,8 +271,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
     def on_content(self, message: Any) -> None:
         """A complete deliver, return or get-ok."""
         message.channel = self
-        if self.incarnation:
-            message.incarnation = self.incarnation
+        if self._arriving:
+            message.incarnation = self._arriving
         message.auto_decode = self.auto_decode
         if message.redelivered:
             self._counts.redelivered += 1
@@ -348,6 +351,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
 
     def _reopen(self) -> None:
         self.incarnation += 1
+        self._arriving = self.incarnation
         self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
 
     def _on_flow(self, active: bool) -> None:

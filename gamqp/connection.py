@@ -17,15 +17,16 @@ from . import draining, exceptions, green, handshake, sasl, stats
 from .about import __version__
 from .basic_message import Message
 from .channel import Channel
+from .inbound import OpenChannels
 from .io import goodbye
 from .io.link import Link
 from .liveness import Liveness
 from .pacing import BLOCKED_POLICIES
-from .state import lifecycle, uri
+from .state import lifecycle, negotiate, uri
 from .state.budget import Budget
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
-from .transport import Transport, check_options
+from .transport import Transport, check_options, is_secure, to_host_port
 from .wire import Decoder, encode_method
 from .wire.spec import Connection as Spec
 
@@ -66,8 +67,9 @@ class Connection(Liveness):
     connect. login_method: PLAIN, AMQPLAIN, EXTERNAL, GSSAPI, several of them in a
     tuple (best first), or any name together with login_response (bytes).
     authentication: a sasl.SASL or several, instead of those. virtual_host. ssl:
-    True for TLS that verifies the broker's certificate and host name, an
-    ssl.SSLContext, or a dict of options, see ``transport.context.make_context``.
+    None or False for none, True for TLS that verifies the broker's certificate and
+    host name, an ssl.SSLContext, or a dict of options (an empty one is like True), see
+    ``transport.context.make_context``.
     locale. client_properties: shown by the broker's management. connect_timeout:
     total seconds for connecting and the handshake, None for 10. channel_max,
     frame_max: limits, the smaller of ours and the broker's counts, None for 2047
@@ -171,13 +173,17 @@ class Connection(Liveness):
             raise ValueError(f'blocked_policy: one of {", ".join(BLOCKED_POLICIES)}, not {blocked_policy!r}')
         if metrics is not None and not metrics_interval > 0:
             raise ValueError(f'metrics_interval: more than 0 seconds, not {metrics_interval!r}')
-        if ssl:
+        if heartbeat is not None:
+            negotiate.heartbeat(heartbeat, 0)  # refuse now what could not be meant
+        to_host_port(host)
+        secure = is_secure(ssl)
+        if secure:
             check_options(ssl)
         super().__init__(Budget(max_undelivered_messages, max_undelivered_bytes))
         self.host = host
         self.virtual_host = virtual_host
         self.authentication = choose_authentication(
-            userid, password, login_method, login_response, authentication, bool(ssl)
+            userid, password, login_method, login_response, authentication, secure
         )
         self.locale = locale
         self.client_properties = dict(client_properties or {})
@@ -264,7 +270,7 @@ class Connection(Liveness):
         try:
             transport.connect(deadline)
             self.check_opening(attempt)
-            decoder = Decoder(Message, FRAME_MAX, self.max_inbound_body)
+            decoder = Decoder(Message, FRAME_MAX, self.max_inbound_body, OpenChannels(self))
             self.link = Link(self.green, transport, decoder, self, self.counts, self.write_timeout)
             self.link.start_reading()
             handshake.run(self, deadline)
@@ -374,7 +380,8 @@ class Connection(Liveness):
 
     @property
     def server_capabilities(self) -> dict[str, Any]:
-        return self.server_properties.get('capabilities') or {}
+        capabilities = self.server_properties.get('capabilities')
+        return capabilities if isinstance(capabilities, dict) else {}
 
     # -- use ------------------------------------------------------------------------
 
@@ -421,9 +428,13 @@ class Connection(Liveness):
         new_secret: what would be the password now. reason: for the broker's log.
         It counts for this connection only: for the next ones give a callable as
         *password*. Raises NotAllowed when the broker refuses, and has then closed
-        the connection. https://www.rabbitmq.com/docs/oauth2
+        the connection, ValueError for a str that is not to be encoded as UTF-8.
+        https://www.rabbitmq.com/docs/oauth2
         """
-        secret = new_secret.encode() if isinstance(new_secret, str) else new_secret
+        try:
+            secret = new_secret.encode() if isinstance(new_secret, str) else new_secret
+        except UnicodeEncodeError:  # which holds the secret
+            raise ValueError('update_secret: the new secret cannot be encoded as UTF-8') from None
         self._call(Spec.UpdateSecret, (secret, reason))
 
     def flush(self, timeout: float | None = None) -> None:
@@ -452,7 +463,7 @@ def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) ->
     for a URI that cannot be understood, and what ``Connection.connect`` raises.
     """
     parsed = uri.parse(url)
-    if parsed.get('ssl') and not arguments.get('ssl', True):
+    if 'ssl' in parsed and not is_secure(arguments.get('ssl', True)):
         raise ValueError('amqps:// and an ssl argument that turns TLS off contradict each other')
     connection = Connection(**{**parsed, **arguments})
     connection.connect()

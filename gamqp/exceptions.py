@@ -330,11 +330,18 @@ ERROR_MAP: dict[int, type[AMQPError]] = {
 }
 
 
-def error_for_code(code: int, text: str, method: tuple[int, int] | None, default: type[AMQPError]) -> AMQPError:
+def as_text(words: str | bytes) -> str:
+    """The broker's words for people, whatever their bytes are."""
+    return words if isinstance(words, str) else words.decode('utf-8', 'replace')
+
+
+def error_for_code(code: int, text: str | bytes, method: tuple[int, int] | None, default: type[AMQPError]) -> AMQPError:
     """The error object for a reply code; of class *default* where the code is unknown.
 
+    text: bytes where it is not UTF-8; RabbitMQ cuts long ones, and may do so amid a character.
     method is (class id, method id) of what failed. Raises nothing.
     """
+    text = as_text(text)
     return ERROR_MAP.get(code, default)(text, method, reply_code=code)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable
 from types import ModuleType
@@ -33,7 +34,7 @@ from .wire import encode_method
 from .wire.spec import Channel as ChannelSpec
 from .wire.spec import Connection as Spec
 
-__all__ = ('Inbound',)
+__all__ = ('Inbound', 'OpenChannels')
 
 logger = logging.getLogger('gamqp.connection')
 
@@ -45,6 +46,17 @@ COMPLAIN_EVERY = 60.0
 
 # Seconds that drain_events(timeout=0) waits for input that is known to be there.
 POLL = 0.01
+
+
+class OpenChannels:
+    """The numbers of a connection's channels, for its decoder, which must not keep the connection."""
+
+    def __init__(self, root: Inbound) -> None:
+        self._root = weakref.ref(root)
+
+    def __contains__(self, number: int) -> bool:
+        root = self._root()
+        return root is not None and number in root.channels
 
 
 class Inbound(Pacing, HubBound, Caller):
@@ -94,6 +106,7 @@ class Inbound(Pacing, HubBound, Caller):
         self.green = backend
         self.link = None
         self.draining = self.crowded = False
+        self.replicated_queues.clear()
         self._drainers = green.Gate(backend)
         self._unblocked = green.Gate(backend)
         self._quiet = green.Gate(backend)
@@ -177,7 +190,7 @@ class Inbound(Pacing, HubBound, Caller):
         return self.backlog
 
     def on_delivery(self, consumer: Consumer, message: Any) -> None:
-        self.budget.take(message.size)
+        self.budget.take(message.weight)
         self._events.append((consumer, message))
 
     def on_notice(self, notice: Callable[[], bool]) -> None:
@@ -250,7 +263,7 @@ class Inbound(Pacing, HubBound, Caller):
         if sig == Spec.Close:
             self._on_close(*args)
         elif sig == Spec.Blocked:
-            self._on_blocked(*args)
+            self._on_blocked(exceptions.as_text(args[0]))
         elif sig == Spec.Unblocked:
             self._on_unblocked()
         else:
@@ -328,7 +341,7 @@ class Inbound(Pacing, HubBound, Caller):
         while self._events:
             consumer, item = self._events.popleft()
             if consumer is not None:
-                self.budget.give_back(item.size)
+                self.budget.give_back(item.weight)
                 if self.crowded:
                     self.freed()
             self.handlers_running += 1
@@ -431,6 +444,12 @@ class Inbound(Pacing, HubBound, Caller):
             self.backlog.forget_channel(channel)
         self._take_out(lambda consumer, message: message.channel is channel)
 
+    def forget_unsettled(self, channel: Any) -> None:
+        """The same for those that await an ack, of consumers that go on."""
+        if self.backlog is not None:
+            self.backlog.forget_channel(channel, all_of_callbacks=False)
+        self._take_out(lambda consumer, message: message.channel is channel and not consumer.no_ack)
+
     def withdraw(self, consumer: Consumer) -> None:
         """Give back to the queue what is undelivered of this consumer."""
         for message in self._take_out(lambda owner, message: owner is consumer):
@@ -453,7 +472,7 @@ class Inbound(Pacing, HubBound, Caller):
         if taken and budget is self.budget:  # else the collector has run what sends, and the end came of it
             self._events = kept
             for message in taken:
-                budget.give_back(message.size)
+                budget.give_back(message.weight)
             if self.crowded:
                 self.freed()
         return taken

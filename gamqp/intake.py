@@ -69,7 +69,7 @@ class Intake:
     # -- from the reader ------------------------------------------------------------
 
     def put(self, message: Any) -> None:
-        self._budget.take(message.size)
+        self._budget.take(message.weight)
         self.delivered += 1
         if self.messages is None:
             self.messages = deque()
@@ -108,7 +108,7 @@ class Intake:
         messages = self.messages
         assert messages
         message = messages.popleft()
-        self._return_budget(message.size)
+        self._return_budget(message.weight)
         return message
 
     def withdraw(self) -> list[Any]:
@@ -117,7 +117,7 @@ class Intake:
         if self.root.backlog is not None:
             self.root.backlog.drop(self.entry)
         for message in messages:
-            self._return_budget(message.size)
+            self._return_budget(message.weight)
         return messages
 
     def spool_lost(self) -> None:

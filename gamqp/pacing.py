@@ -40,7 +40,8 @@ class Pacing:
 
     def __init__(self) -> None:
         self.blocked_reason: str | None = None
-        self.unlooked = 0  # bytes published since somebody looked at the clock
+        self.unlooked = 0  # bytes published since a publish let others run, or could have
+        self.look_at = 0.0  # from when on, in seconds of time.monotonic(), a publish asks ``breath_due``
         self._unblocked: Any = None
         self._blocked_at = 0.0
         self._looked_at = 0.0
@@ -136,11 +137,19 @@ class Pacing:
         self.check_open()
 
     def breath_due(self) -> bool:
-        """Whether a publisher that never waits has kept the hub from its turn for long enough."""
-        if self.unlooked < BYTES_PER_LOOK:
-            return False
-        self.unlooked = 0
-        return time.monotonic() - self._looked_at > BREATH
+        """Whether the hub has to have a turn before a publish. Asked every BREATH at most, for it costs a system call.
+
+        It has when a publisher that never waits has kept it from its turn for long
+        enough, or when something has arrived: a program that computes between two
+        publishes does not know yet that the peer has hung up.
+        """
+        now = time.monotonic()
+        self.look_at = now + BREATH
+        if self.unlooked >= BYTES_PER_LOOK:
+            self.unlooked = 0
+            if now - self._looked_at > BREATH:
+                return True
+        return bool(self.link.has_unheard)
 
     def long_without_breath(self) -> bool:
         """The same for a program that drains without ever having to wait."""
@@ -154,3 +163,10 @@ class Pacing:
         """Let everybody else run once. Switches."""
         self.green.sleep(0)
         self._looked_at = time.monotonic()
+
+    def breathe_to_publish(self) -> None:
+        """The same, and the reader reads what has arrived. Switches."""
+        link = self.link
+        self.breathe()
+        if link.has_unheard:
+            link.hear()

@@ -67,7 +67,7 @@ GAUGES: dict[str, tuple[str, str, Any]] = {
     'consumers': ('consumers', 'Consumers.', sum),
     'unconfirmed': ('unconfirmed_messages', 'Publishes whose confirm has not come yet.', sum),
     'undelivered_messages': ('undelivered_messages', 'Messages that wait in memory for the program.', sum),
-    'undelivered_bytes': ('undelivered_bytes', 'The size of their bodies.', sum),
+    'undelivered_bytes': ('undelivered_bytes', 'The size of their bodies, and of large properties.', sum),
     'spooled_messages': ('spooled_messages', 'Messages that wait in temporary files for the program.', sum),
     'spooled_bytes': ('spooled_bytes', 'What these files hold.', sum),
     'unsettled': ('unsettled_messages', 'Deliveries that were not acked, nacked or rejected yet.', sum),

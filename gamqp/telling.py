@@ -16,7 +16,7 @@ from .receipt import returned_error
 from .state.confirms import Confirms
 from .state.counts import Counts
 from .state.lifecycle import Reason
-from .state.notices import Notices, Returned
+from .state.notices import KEPT, Notices, Returned
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Handlers', 'Telling')
@@ -32,6 +32,7 @@ class Telling:
     """A channel's notices and its confirms."""
 
     auto_decode: bool
+    channel_id: int
     events: dict[str, Any]
     return_taker: Any
     _confirm_room: Gate | None
@@ -84,7 +85,13 @@ class Telling:
         told = self._notify('basic_return', error.make_error(), info['exchange'], info['routing_key'], message)
         if not known and not told:
             self.returned_messages.put(basic_return_t(**info, message=message))
-            self._notices.add_error(error.throw)
+            if self._notices.add_return(error.throw):
+                self._connection.report(
+                    'channel %s: more than %s messages came back that no basic_return handler takes and that '
+                    'drain_events has not raised; only the latest are kept',
+                    self.channel_id,
+                    KEPT,
+                )
             self._flag()
 
     def _settle_returned(self, info: dict[str, Any], message: Any) -> bool:
@@ -126,26 +133,27 @@ class Telling:
             self.run_handlers()
             if self._unraised is not None:
                 self._check(ChannelSpec.Close)
-            if notices.errors:
+            throw = notices.take_error()
+            if throw is not None:
                 did = True
-                notices.errors.pop(0)()
+                throw()
         finally:
             # Calls that are left while handlers run belong to whoever runs those: to be sent here again for
             # them would be for nothing, and without end.
-            if notices.errors or self._unraised is not None or (notices.calls and not self._noticing):
+            if notices.to_raise or self._unraised is not None or (notices.calls and not self._noticing):
                 self._flag()
         return did
 
     def run_handlers(self) -> None:
         """Call the event handlers that are due, never one inside another. Whatever they raise comes out."""
-        calls = self._notices.calls
+        notices = self._notices
         if self._noticing:
             return
         self._noticing = True
         try:
-            while calls:
-                calls.pop(0)()
+            while (call := notices.take_call()) is not None:
+                call()
         finally:
             self._noticing = False
-            if calls:
+            if notices.calls:
                 self._flag()  # a handler has raised; drain_events may have been here meanwhile, for nothing

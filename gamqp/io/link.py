@@ -18,6 +18,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+import greenlet
+
 from .. import exceptions, green
 from ..green import native
 from ..state.counts import Counts
@@ -32,6 +34,16 @@ __all__ = ('Link',)
 
 # Seconds the reader gets for what the peer sent before it stopped taking.
 LAST_WORDS = 1.0
+
+# Turns of the hub that the reader gets for what has arrived. One may not be enough: a hub can
+# run its callbacks, and so wake the one who let it run, before it asks for sockets.
+TURNS = 4
+
+# Seconds to let the hub run for, where a sleep of 0 may not make it ask for sockets.
+TICK = 0.000001
+
+# Seconds between two looks whether a link whose writer has failed has ended.
+END_LOOK = 0.002
 
 
 class Link:
@@ -132,6 +144,28 @@ class Link:
         """Call *call*, which ends the link, unless it has ended by then."""
         if self._last_words is None:
             self._last_words = self.green.call_later(seconds, call)
+
+    @property
+    def has_unheard(self) -> bool:
+        """Whether something has arrived, perhaps the end, that ``hear`` would bring to the reader."""
+        return self.reason is None and self.listening and self.transport.has_input and not self._in_hub
+
+    def hear(self) -> None:
+        """Let the reader take what has arrived; it may go on arriving, so not for long. Switches."""
+        for _ in range(TURNS):
+            self.green.sleep(TICK)
+            if not self.has_unheard:
+                break
+
+    def wait_for_end(self) -> None:
+        """The writer has failed: wait until the reader, or LAST_WORDS, has ended the link. Switches."""
+        while self.reason is None and not self._in_hub:
+            self.green.sleep(END_LOOK)
+
+    @property
+    def _in_hub(self) -> bool:
+        """Whether it is a callback of the hub that runs, which cannot switch."""
+        return greenlet.getcurrent() is getattr(self.hub, 'greenlet', self.hub)
 
     def disown(self, reason: Reason) -> None:
         """In a forked child: socket and hub are its parent's, so touch neither."""

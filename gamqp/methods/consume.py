@@ -27,7 +27,10 @@ Arguments = dict[str, Any] | None
 class ConsumeMethods(Caller):
     """Mixin of Channel."""
 
+    connection: Any  # None when the channel is closed
+    incarnation: int
     _altered: bool
+    _arriving: int
     _consumers: Consumers
     _counts: Counts
     _unsettled: Unsettled
@@ -173,7 +176,11 @@ class ConsumeMethods(Caller):
         Messages that had arrived but had not reached the callback go back to the
         queue; those of a no_ack consumer, which the broker has forgotten, are
         still handed out by drain_events. nowait: do not wait for the broker.
+        Does nothing when the channel is closed, and its consumers with it.
         """
+        self._root().check_thread()
+        if self.connection is None:
+            return
         self._cancel(consumer_tag, not nowait)
 
     def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
@@ -281,19 +288,38 @@ class ConsumeMethods(Caller):
     def basic_recover(self, requeue: bool = False) -> None:
         """Have all unacked deliveries of this channel delivered again.
 
+        Those that wait here are dropped, and acks and the like of messages that were
+        handed out before do nothing: the broker has taken them back.
         requeue: must be True with RabbitMQ, which does not know the other way:
         AMQPNotImplementedError is raised instead of letting it close the connection.
         """
         self._check_recover(requeue, Basic.Recover)
-        self._call(Basic.Recover, (requeue,), arrived=self._on_recover_ok)
+        self._check(Basic.Recover)
+        expected = Expected((Basic.RecoverOk,), green.Slot(self._root().green), self._on_recover_ok)
+        self._ask(Basic.Recover, (requeue,), expected)
+        self.incarnation += 1  # what was delivered up to now; what comes before recover-ok belongs to that
+        self._forget_unsettled()
+        self.await_reply(expected, Basic.Recover, None)
 
     def _on_recover_ok(self, reply: Any) -> None:
-        self._unsettled.clear()  # the broker has them; they come again under new tags
+        self._arriving += 1
+        self._forget_unsettled()
+
+    def _forget_unsettled(self) -> None:
+        """The broker has them; they come again under new tags. Does not switch."""
+        self._root().forget_unsettled(self)
+        for intake in self.intakes():
+            if not intake.entry.no_ack:
+                intake.withdraw()
+        self._unsettled.clear()
 
     def basic_recover_async(self, requeue: bool = False) -> None:
         """basic_recover without waiting for the reply; there is none. Does not switch."""
         self._check_recover(requeue, Basic.RecoverAsync)
         self._send(Basic.RecoverAsync, (requeue,))
+        self.incarnation += 1
+        self._arriving += 1  # at once, since nothing tells where the old deliveries end
+        self._forget_unsettled()
 
     def _check_recover(self, requeue: bool, sig: tuple[int, int]) -> None:
         product = self._root().server_properties.get('product')

@@ -9,7 +9,8 @@ agree with the order on the wire. It never reads. Errors: see ``gamqp.methods``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from time import monotonic
+from typing import Any, NoReturn
 
 from .. import exceptions, green, tracing
 from ..calls import Caller
@@ -21,9 +22,11 @@ from ..state.lifecycle import Reason
 from ..state.notices import Notices
 from ..tracing import Tracing
 from ..wire import Content, encode_publish
-from ..wire.spec import Basic, Confirm
+from ..wire.spec import PROPERTIES, Basic, Confirm
 
 __all__ = ('PublishMethods', 'taken_apart')
+
+_NAMES = frozenset(name for name, _ in PROPERTIES)
 
 
 class PublishMethods(Caller):
@@ -65,7 +68,8 @@ class PublishMethods(Caller):
         Turns confirm mode on if it is off. Any number of greenlets may publish on one
         channel. Switches greenlets only to wait for a blocked connection, for a full
         send queue, or while *outstanding_limit* publishes of this channel have no
-        confirm yet, and now and then to let others run. Raises Blocked or TimeoutError
+        confirm yet, and now and then to let others run, also before the first publish
+        after a while: the peer may have hung up meanwhile. Raises Blocked or TimeoutError
         when that takes too long, EncodeError, and why the channel or connection ended;
         nothing was sent then. https://www.rabbitmq.com/docs/confirms
         """
@@ -128,8 +132,10 @@ class PublishMethods(Caller):
         default *timeout*, else the connection's confirm_timeout.
 
         Without confirms it switches greenlets only to wait for a blocked
-        connection or a full send queue, and now and then to let others run.
-        Raises MessageNacked when the broker refuses the message and TimeoutError
+        connection or a full send queue, and now and then to let others run, also
+        before the first publish after a while, to learn whether the peer has hung up
+        meanwhile; then, and when the system refuses the message, why the connection
+        ended is raised. Raises MessageNacked when the broker refuses the message and TimeoutError
         when no confirm came in time; the message may have been taken then.
         """
         if self._root().confirm_publish:
@@ -232,8 +238,8 @@ class PublishMethods(Caller):
             # All waiting comes before the message is handed over: whoever is interrupted in it has published nothing.
             if root.must_wait_to_publish or (limit and self._is_crowded(limit)):
                 self._wait_for_turn(deadline, limit)
-            elif root.breath_due():
-                root.breathe()
+            elif monotonic() >= root.look_at and root.breath_due():
+                root.breathe_to_publish()
                 self._check(Basic.Publish)
                 self._wait_for_turn(deadline, limit)
             if isinstance(body, str):
@@ -263,9 +269,19 @@ class PublishMethods(Caller):
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
             root.link.lose(exc)
             raise
+        if self._writer.closed:
+            self._raise_loss(root.link)
         self._counts.published += 1
         root.unlooked += len(frames)
         return tag
+
+    def _raise_loss(self, link: Any) -> NoReturn:
+        """The writer has failed, at these frames or before: no broker has got them whole. Switches."""
+        link.wait_for_end()
+        self._check(Basic.Publish)
+        if link.reason is not None:
+            link.reason.throw()
+        raise exceptions.RecoverableConnectionError('connection lost: the peer takes nothing any more')
 
     def _hand_over_traced(
         self, tracer: Tracing, body: Any, properties: dict[str, Any], exchange: str, routing_key: str, *rest: Any
@@ -320,9 +336,17 @@ class PublishMethods(Caller):
 
 
 def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """(body, properties) of a Message or body; *properties* go before the Message's. Raises EncodeError."""
-    if 'headers' in properties:
-        properties['application_headers'] = properties.pop('headers')
+    """(body, properties) of a Message or body; *properties* go before the Message's.
+
+    Raises EncodeError, also for a name in *properties* that is none: a slip of the pen. In a Message it is ignored.
+    """
+    if properties:
+        if 'headers' in properties:
+            properties['application_headers'] = properties.pop('headers')
+        if not _NAMES.issuperset(properties):
+            unknown = next(name for name in properties if name not in _NAMES)
+            valid = ', '.join(name for name, _ in PROPERTIES)
+            raise exceptions.EncodeError(f'no such message property: {unknown!r}; there are {valid}', Basic.Publish)
     if isinstance(message, Content):
         return message.body, {**message.properties, **properties}
     if isinstance(message, (bytes, str, bytearray, memoryview)):
@@ -341,8 +365,9 @@ def _encode_text(body: str, properties: dict[str, Any]) -> tuple[bytes, dict[str
         encoding = 'utf-8'
         properties = {**properties, 'content_encoding': encoding}
     try:
-        return body.encode(encoding), properties
-    except (LookupError, UnicodeError) as exc:
+        name = encoding.decode('ascii') if isinstance(encoding, bytes) else encoding
+        return body.encode(name), properties
+    except (LookupError, TypeError, ValueError) as exc:
         raise exceptions.EncodeError(
             f'the body cannot be encoded by content_encoding {encoding!r}: {exc}', Basic.Publish
         ) from exc

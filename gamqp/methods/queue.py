@@ -50,9 +50,17 @@ class QueueMethods(Caller):
             warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
         reply = self._request(Queue.Declare, args, nowait)
-        if arguments and arguments.get('x-queue-type') in REPLICATED:
-            self._root().replicated_queues.add(queue)
+        if not passive:  # which says nothing about the type
+            replicated = bool(arguments) and (arguments or {}).get('x-queue-type') in REPLICATED
+            self._note_type(queue if queue or nowait else reply[0], replicated)
         return None if nowait else queue_declare_ok_t(*reply)
+
+    def _note_type(self, queue: str, replicated: bool) -> None:
+        known = self._root().replicated_queues
+        if replicated:
+            known.add(queue)
+        else:
+            known.discard(queue)
 
     def queue_bind(
         self,
@@ -96,4 +104,5 @@ class QueueMethods(Caller):
         if_unused, if_empty: refuse (PreconditionFailed) when it has consumers, or messages.
         """
         reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
+        self._note_type(queue, False)
         return None if nowait else reply[0]

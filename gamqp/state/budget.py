@@ -14,7 +14,7 @@ COST = 500
 
 
 class Budget:
-    """Counts undelivered messages and their body bytes.
+    """Counts undelivered messages and their bytes: bodies, and properties where they are large.
 
     max_bytes: of memory, so that each message counts COST more than its body.
     """

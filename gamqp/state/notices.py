@@ -1,8 +1,10 @@
 """What a channel has to tell the program and the program has not yet come for.
 
-State, no I/O. Two kinds: calls of event handlers (confirms, returns), which a
-publisher may run on its way, and errors, which only drain_events raises. Both
-are bounded for programs that never come: the oldest go first.
+State, no I/O. Three kinds: calls of event handlers (confirms, returns), which a
+publisher may run on its way; errors, which only drain_events raises; and returned
+messages that nobody takes, which are such errors too. Of the last only the latest are
+kept, for programs that never come. What a handler was registered for is never dropped:
+there is no more of it than the program has published and not come for.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 __all__ = ('KEPT', 'Notices', 'Returned')
 
-KEPT = 1000  # of each kind; one is a few hundred bytes, and the body of a returned message
+KEPT = 1000  # returned messages that are to be raised; one is a few hundred bytes, and the body
 
 KEPT_RETURNS = 100  # with their bodies, for programs that never look at them
 
@@ -24,30 +26,52 @@ Call = Callable[[], Any]
 class Notices:
     """flagged: whether drain_events has been told to come here and has not come yet."""
 
-    __slots__ = ('calls', 'errors', 'flagged')
+    __slots__ = ('_lost', '_returns', 'calls', 'errors', 'flagged')
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.errors: list[Call] = []
+        # Made when needed: most channels have nothing to tell.
+        self.calls: deque[Call] | None = None
+        self.errors: deque[Call] | None = None
+        self._returns: deque[Call] | None = None
+        self._lost = False
         self.flagged = False
 
     def add_call(self, call: Call) -> None:
-        self._add(self.calls, call)
+        if self.calls is None:
+            self.calls = deque()
+        self.calls.append(call)
 
     def add_error(self, throw: Call) -> None:
-        self._add(self.errors, throw)
+        if self.errors is None:
+            self.errors = deque()
+        self.errors.append(throw)
 
-    def _add(self, kind: list[Call], item: Call) -> None:
-        if len(kind) >= KEPT:
-            del kind[0]
-        kind.append(item)
+    def add_return(self, throw: Call) -> bool:
+        """A returned message that nobody took. Returns True when this was the first one to push an older one out."""
+        if self._returns is None:
+            self._returns = deque(maxlen=KEPT)
+        lost, self._lost = self._lost, self._lost or len(self._returns) == KEPT
+        self._returns.append(throw)
+        return self._lost and not lost
+
+    @property
+    def to_raise(self) -> bool:
+        return bool(self.errors or self._returns)
+
+    def take_call(self) -> Call | None:
+        """The oldest call, or None."""
+        return self.calls.popleft() if self.calls else None
+
+    def take_error(self) -> Call | None:
+        """The oldest error, those first that are of no returned message; or None."""
+        errors = self.errors or self._returns
+        return errors.popleft() if errors else None
 
     def clear(self) -> None:
-        self.calls.clear()
-        self.errors.clear()
+        self.calls = self.errors = self._returns = None
 
     def __bool__(self) -> bool:
-        return bool(self.calls or self.errors)
+        return bool(self.calls or self.errors or self._returns)
 
 
 class Returned(deque[Any]):

@@ -7,6 +7,7 @@ comes here. What must not enter: cutting of frames, decoding.
 
 from __future__ import annotations
 
+from collections.abc import Container
 from struct import Struct
 
 from .. import exceptions
@@ -25,11 +26,12 @@ _SMALL = 1024
 
 
 class Half:
-    """One content on its way."""
+    """One content on its way. wanted: False for one that is only counted, and never delivered."""
 
-    __slots__ = ('_chunks', 'content', 'header', 'remaining', 'size')
+    __slots__ = ('_chunks', 'content', 'header', 'remaining', 'size', 'wanted')
 
-    def __init__(self, content: Content) -> None:
+    def __init__(self, content: Content, wanted: bool) -> None:
+        self.wanted = wanted
         self.content = content
         #: The property section.
         self.header = b''
@@ -41,6 +43,8 @@ class Half:
     def add(self, chunk: bytes) -> None:
         """Take in the payload of one body frame."""
         self.remaining -= len(chunk)
+        if not self.wanted:
+            return
         last = self._chunks[-1] if self._chunks else None
         if len(chunk) >= _SMALL:
             self._chunks.append(chunk)
@@ -49,17 +53,23 @@ class Half:
         else:
             self._chunks.append(bytearray(chunk))
 
+    def drop(self) -> None:
+        """Nobody wants it any more; the rest of it must come all the same."""
+        self.wanted = False
+        self._chunks.clear()
+
     def body(self) -> bytes:
         """All of the body, joined once."""
         return b''.join(self._chunks)
 
 
 class Assembly:
-    """The contents on their way, at most one per channel."""
+    """The contents on their way, at most one per channel. channels: numbers of those that may have one, or None."""
 
-    __slots__ = ('halves',)
+    __slots__ = ('_channels', 'halves')
 
-    def __init__(self) -> None:
+    def __init__(self, channels: Container[int] | None = None) -> None:
+        self._channels = channels
         #: By channel; always this one dict.
         self.halves: dict[int, Half] = {}
 
@@ -71,11 +81,13 @@ class Assembly:
 
     def begin(self, channel_id: int, content: Content) -> None:
         """A method with content has arrived; its header is not here yet."""
-        self.halves[channel_id] = Half(content)
+        self.halves[channel_id] = Half(content, self._channels is None or channel_id in self._channels)
 
     def forget(self, channel_id: int) -> None:
-        """Drop what has arrived for a channel."""
-        self.halves.pop(channel_id, None)
+        """Drop what has arrived for a channel, and the rest of it when that comes."""
+        half = self.halves.get(channel_id)
+        if half is not None:
+            half.drop()
 
     def clear(self) -> None:
         """Drop everything."""
@@ -141,7 +153,7 @@ class Assembly:
         if half.remaining:
             return None
         del self.halves[channel_id]
-        return half
+        return half if half.wanted else None
 
 
 def _name(half: Half) -> str:

@@ -16,6 +16,7 @@ cdef class Content:
     cdef public bint redelivered
     cdef public bint auto_decode
     cdef public object size
+    cdef public object weight
     cdef bytes _args
     cdef bytes _header
     cdef object _body

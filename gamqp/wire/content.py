@@ -43,13 +43,27 @@ _END = bytes([spec.FRAME_END])
 _BASIC = 60
 _PART = 128 * 1024  # of a body in one frame: what RabbitMQ makes of it, too
 
+# What a sender may have us decode, in lower case and with '-'. Of Python's others some take quadratic
+# time (punycode), and any unknown name that Python is asked for stays in its memory.
+TEXT_ENCODINGS: frozenset[str] = frozenset(
+    (
+        *('utf-8', 'utf8', 'ascii', 'us-ascii', 'latin-1', 'latin1', 'cp437', 'cp850', 'koi8-r', 'koi8-u'),
+        *('utf-16', 'utf-16-le', 'utf-16-be', 'utf-16le', 'utf-16be'),
+        *('utf-32', 'utf-32-le', 'utf-32-be', 'utf-32le', 'utf-32be'),
+        *(f'iso-8859-{part}' for part in range(1, 17) if part != 12),  # there is no part 12
+        *(f'{family}{page}' for family in ('cp', 'windows-') for page in range(1250, 1259)),
+        *('gbk', 'gb2312', 'gb18030', 'big5', 'shift-jis', 'euc-jp', 'euc-kr', 'iso-2022-jp'),
+    )
+)
+
 
 class Content:
     """A message with its body, properties and the method that brought it.
 
     Attributes, all writable: ``channel`` (for the layers above, None here), ``channel_id``,
     ``method`` (sig, None when made locally), ``delivery_tag``, ``consumer_tag`` (None where the
-    method has none), ``redelivered``, ``auto_decode``, ``size`` (of the body as it arrived, in bytes).
+    method has none), ``redelivered``, ``auto_decode``, ``size`` (of the body as it arrived, in bytes),
+    ``weight`` (size, and that of the properties where they are large).
     """
 
     __slots__ = (
@@ -66,6 +80,7 @@ class Content:
         'method',
         'redelivered',
         'size',
+        'weight',
     )
 
     def __init__(self, body: Any = b'', properties: dict[str, Any] | None = None) -> None:
@@ -76,7 +91,7 @@ class Content:
         self.consumer_tag: str | bytes | None = None
         self.redelivered = False
         self.auto_decode = False
-        self.size = len(body)
+        self.size = self.weight = len(body)
         self._args = b''
         self._header = b''
         self._body = body
@@ -98,8 +113,8 @@ class Content:
     def body(self) -> Any:
         """What was sent, as bytes.
 
-        With ``auto_decode`` and a content_encoding property, decoded to str at first access;
-        bytes after all if that fails.
+        With ``auto_decode`` and a content_encoding property that names one of TEXT_ENCODINGS,
+        decoded to str at first access; bytes after all if that fails, or with any other name.
         """
         if self.auto_decode and self._is_encoded():
             self._decode_body()
@@ -120,11 +135,18 @@ class Content:
 
     def _decode_body(self) -> None:
         try:
-            self._body = self._body.decode(self.properties['content_encoding'])
+            encoding = self.properties['content_encoding']
+            if isinstance(encoding, bytes):
+                encoding = encoding.decode('ascii')
+            encoding = encoding.lower().replace('_', '-').replace(' ', '-')
+            if encoding in TEXT_ENCODINGS:
+                self._body = self._body.decode(encoding)
+                return
         except Exception:
-            # Unknown or wrong encoding, or one that is no text encoding (gzip): by contract it
-            # stays bytes, and need not be tried again.
-            self.auto_decode = False
+            pass
+        # Wrong encoding, or one that is not for us (gzip): by contract it stays bytes, and need
+        # not be tried again.
+        self.auto_decode = False
 
     @property
     def properties(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from .methods cimport decode_args
 
 cdef bint TYPE_CHECKING
 cdef unsigned int _METHOD, _HEADER, _BODY, _HEARTBEAT, _END, _BASIC, _CONNECTION, _DELIVER, _GET_OK, _ACK
-cdef Py_ssize_t _MAX_CONTROL, _HEAD_SIZE, _OVERHEAD, _FIXED
+cdef Py_ssize_t _MAX_CONTROL, _HEAD_SIZE, _OVERHEAD, _FIXED, _LIGHT
 cdef dict _BY_KEY
 
 

@@ -50,6 +50,7 @@ _OVERHEAD = spec.FRAME_OVERHEAD
 _FIXED = 12  # class, weight and body size, before the property flags
 _BASIC = 60
 _CONNECTION = 10
+_LIGHT = 256  # bytes of properties that are not worth counting
 _DELIVER = (60 << 16) | 60
 _GET_OK = (60 << 16) | 71
 _ACK = (60 << 16) | 80
@@ -77,7 +78,8 @@ class Decoder:
     (channel_id, sig, args). Heartbeats are only counted, in ``heartbeats``.
 
     frame_max: largest frame accepted, counting its 8 bytes around the payload; 0 is no limit.
-    max_body: largest body accepted. Both may be set at any time. ``error`` is None until the
+    max_body: largest body accepted. Both may be set at any time. channels: numbers of those
+    that are open, None for all; what comes in pieces for another one is not kept. ``error`` is None until the
     peer breaks the protocol; then it says how, and the decoder takes nothing more.
     """
 
@@ -93,13 +95,19 @@ class Decoder:
         'max_body',
     )
 
-    def __init__(self, content_class: type[Content] = Content, frame_max: _int = 0, max_body: _int = MAX_BODY) -> None:
+    def __init__(
+        self,
+        content_class: type[Content] = Content,
+        frame_max: _int = 0,
+        max_body: _int = MAX_BODY,
+        channels: Any = None,
+    ) -> None:
         self.frame_max = frame_max
         self.max_body = max_body
         self.heartbeats = 0
         self.error: exceptions.AMQPError | None = None
         self._content_class = content_class
-        self._assembly = Assembly()
+        self._assembly = Assembly(channels)
         self._halves = self._assembly.halves  # looked at for every method, hence at hand
         self._buffer = Buffer()
         self._need = 1  # so many bytes must be held before another look is worth it
@@ -320,6 +328,7 @@ class Decoder:
             return -1
         if self.frame_max and (size > self.frame_max - _OVERHEAD or total > self.frame_max - _OVERHEAD):
             return -1
+        content.weight = total if size <= _LIGHT else total + size
         stop = body
         if total:
             stop = body + total + _OVERHEAD
@@ -348,6 +357,7 @@ class Decoder:
         content._header = half.header
         content._body = half.body()
         content.size = half.size
+        content.weight = half.size if len(half.header) <= _LIGHT else half.size + len(half.header)
         events.append(content)
 
 

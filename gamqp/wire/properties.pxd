@@ -14,5 +14,5 @@ cdef tuple _ROWS
 cpdef dict decode_properties(bytes payload, Py_ssize_t offset)
 @cython.locals(flags="unsigned int", more="unsigned int")
 cdef unsigned int _read_flags(Reader reader) except? 0xFFFF
-@cython.locals(given=dict, flags="unsigned int", flag="unsigned int", found=Py_ssize_t, start=Py_ssize_t, kind=int)
+@cython.locals(given=dict, flags="unsigned int", flag="unsigned int", start=Py_ssize_t, kind=int)
 cpdef int write_properties(Writer writer, object properties) except -1

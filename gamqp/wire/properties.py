@@ -38,7 +38,6 @@ _KINDS = {'s': _SHORTSTR, 'o': _OCTET, 'F': _TABLE, 'T': _TIMESTAMP}
 # (name, kind) in the order of the wire; the first property has the highest bit.
 _ROWS: tuple[tuple[str, int], ...] = tuple((name, _KINDS[letter]) for name, letter in spec.PROPERTIES)
 _FIRST_FLAG = 0x8000
-_NAMES = frozenset(name for name, _ in spec.PROPERTIES)
 _CONTINUED = 1  # lowest bit: another 16 flags follow
 _UNASSIGNED = 2  # the one bit between the 14 properties and the continuation
 
@@ -83,13 +82,12 @@ def _read_flags(reader: Reader) -> int:
 def write_properties(writer: Writer, properties: Any) -> None:
     """Write flags and properties; None (as the dict, or as a value) means absent.
 
-    Raises EncodeError, also for a name that is no property.
+    A name that is no property is ignored, as in py-amqp: celery gives its own. Raises EncodeError.
     """
     given: dict[str, Any] = properties if type(properties) is dict else dict(properties or ())
     start = writer.tell()
     writer.u16(0)
     flags = 0
-    found = 0
     flag = _FIRST_FLAG
     name = ''
     try:
@@ -97,7 +95,6 @@ def write_properties(writer: Writer, properties: Any) -> None:
             value = given.get(name)
             if value is not None:
                 flags |= flag
-                found += 1
                 if kind == _SHORTSTR:
                     writer.shortstr(value)
                 elif kind == _OCTET:
@@ -109,13 +106,4 @@ def write_properties(writer: Writer, properties: Any) -> None:
             flag >>= 1
     except exceptions.EncodeError as exc:
         raise within(name, exc) from None
-    if found != len(given):
-        _refuse_unknown(given)
     writer.patch_u16(start, flags)
-
-
-def _refuse_unknown(given: dict[str, Any]) -> None:
-    unknown = [name for name in given if name not in _NAMES]
-    if unknown:
-        valid = ', '.join(name for name, _ in spec.PROPERTIES)
-        raise exceptions.EncodeError(f'no such message property: {unknown[0]!r}; there are {valid}')

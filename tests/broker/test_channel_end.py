@@ -7,7 +7,7 @@ import contextlib
 import greens
 import pytest
 from greenlet import GreenletExit
-from script import ScriptedBroker
+from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
@@ -26,6 +26,41 @@ def expect_reopening(peer: ScriptedBroker, channel: int = 1) -> None:
 def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
+
+
+# RabbitMQ cuts long texts, be it in the middle of a character.
+CUT = 'PRECONDITION_FAILED - inequivalent arg for queue 漢'.encode()[:-1]
+
+
+def test_a_text_that_is_cut_inside_a_character_is_an_error_like_any(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    peer.expect('queue.declare', 1)
+    peer.send('channel.close', 1, reply_code=406, reply_text=CUT, class_id=50, method_id=10)
+    with pytest.raises(exceptions.PreconditionFailed, match='for queue \ufffd'):
+        declaring.get()
+    expect_reopening(peer)
+    assert client.connected
+    waiting = greens.spawn(channel.queue_declare, 'q', True)
+    peer.expect('queue.declare', 1)
+    peer.send('connection.close', reply_code=320, reply_text=CUT)
+    with pytest.raises(exceptions.ConnectionForced, match='for queue \ufffd'):
+        waiting.get()
+
+
+def test_a_channel_that_is_dropped_amid_a_delivery_takes_no_other_with_it(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    other = peer.open_channel(client, 2)
+    said = frames('basic.deliver', 1, consumer_tag='tag', delivery_tag=1, body=bytes(10_000), limit=4096)
+    peer.raw(said[:5000])
+    greens.wait_until(lambda: client.link.decoder.pending)
+    channel.collect()
+    declaring = greens.spawn(other.queue_declare, 'q')
+    peer.expect('queue.declare', 2)
+    peer.raw(said[5000:] + frames('queue.declare-ok', 2, queue='q'))
+    assert declaring.get().queue == 'q'
 
 
 def test_the_waiting_caller_gets_code_text_and_method(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import greens
 import pytest
-from script import ScriptedBroker
+from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions, green
@@ -139,6 +139,7 @@ def test_drain_events_ends_in_time_though_there_is_always_something_that_a_publi
             channel.basic_publish_confirm(gamqp.Message(b'x'), '', 'q')
 
     channel.events['basic_ack'].add(handler)
+    client.look_at = float('inf')  # or a publish reads what has arrived, its own confirm, before it goes
     publishing = greens.spawn(publish)
     peer.expect('basic.publish')
     peer.send('basic.ack', delivery_tag=4)
@@ -172,3 +173,37 @@ def test_what_a_publisher_leaves_whose_handler_failed_is_run_by_drain_events(
         publishing.get()
     client.drain_events(timeout=5)
     assert seen == [4, 1]
+
+
+@pytest.mark.parametrize('event', ['basic_ack', 'basic_nack'])
+def test_a_handler_gets_every_confirm_however_late_the_program_comes(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, event: str
+) -> None:
+    tags: list[int] = []
+    channel.events[event].add(lambda tag, multiple: tags.append(tag))
+    peer.raw(b''.join(frames(event.replace('_', '.'), delivery_tag=tag) for tag in range(1, 2501)))
+    drain(client)
+    assert tags == list(range(1, 2501))
+
+
+def test_a_handler_gets_every_returned_message_however_late_the_program_comes(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    bodies: list[bytes] = []
+    channel.events['basic_return'].add(lambda error, exchange, key, message: bodies.append(message.body))
+    said = [frames('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'%d' % n) for n in range(2500)]
+    peer.raw(b''.join(said))
+    drain(client)
+    assert bodies == [b'%d' % n for n in range(2500)]
+
+
+def test_returns_that_nobody_comes_for_are_told_of_once(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    said = [frames('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'%d' % n) for n in range(1100)]
+    peer.raw(b''.join(said))
+    greens.wait_until(lambda: 'messages came back' in caplog.text)
+    greens.wait_until(lambda: client.stats()['returned'] == 1100)
+    assert caplog.text.count('messages came back') == 1
+    with pytest.raises(exceptions.AMQPError, match='NO_ROUTE'):
+        client.drain_events(timeout=5)

@@ -79,6 +79,24 @@ def test_above_the_bytes_reading_stops(peer: ScriptedBroker, got: list[Any]) -> 
     assert len(channel.connection._events) < 100
 
 
+def test_large_headers_count_as_bytes_too(peer: ScriptedBroker, got: list[Any]) -> None:
+    channel = consuming(peer, got, max_undelivered_bytes=1_000_000)
+    client: Any = channel.connection
+    headers = {'application_headers': {'key': 'x' * 20_000}}
+    said = b''.join(
+        frames('basic.deliver', consumer_tag='tag', delivery_tag=number, properties=headers) for number in range(1, 501)
+    )
+    sent = peer.pour(said)
+    assert sent < len(said)
+    assert stopped(client)
+    assert len(client._events) < 100
+    rest = greens.spawn(peer.raw, said[sent:])
+    while len(got) < 500:
+        client.drain_events(timeout=5)
+    rest.get()
+    assert (client.budget.messages, client.budget.bytes) == (0, 0)
+
+
 def test_half_is_drained_before_reading_goes_on(peer: ScriptedBroker, channel: gamqp.Channel, got: list[Any]) -> None:
     client: Any = channel.connection
     peer.raw(flood(LIMIT, size=10))

@@ -117,6 +117,12 @@ def test_what_a_channel_tells_of_its_consumers(channel: Any, queue: str) -> None
     assert channel.no_ack_consumers == {tag} and len(channel.no_ack_consumers) == 1
     assert tag in channel.no_ack_consumers and 'mine' not in channel.no_ack_consumers
     assert channel.no_ack_consumers | {'other'} == {tag, 'other'}
+    with pytest.raises(TypeError):
+        channel.callbacks['mine'] = repr
+    with pytest.raises(TypeError):
+        channel.cancel_callbacks['mine'] = repr
+    with pytest.raises(AttributeError):
+        channel.no_ack_consumers.add('mine')
     channel.basic_cancel(tag)
     channel.basic_cancel('mine')
     assert channel.callbacks == channel.cancel_callbacks == {}

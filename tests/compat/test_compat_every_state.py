@@ -29,7 +29,8 @@ SHORT = 0.02
 DOCUMENTED = (exceptions.AMQPError, exceptions.MessageNacked, OSError)
 
 CONNECTION = (
-    'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick', 'is_alive',
+    'blocking_read', 'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick',
+    'is_alive',
     'run_in_hub', 'send_heartbeat', 'stats', 'update_secret', '__enter__', '__repr__',
 )  # fmt: skip
 CONNECTION_FACTS = (
@@ -63,6 +64,8 @@ VALUES: dict[str, tuple[Any, ...]] = {
         gamqp.Message('text'),
         gamqp.Message(b'bytes', delivery_mode=2),
         gamqp.Message('x', nonsense=1),
+        gamqp.Message('x', priority=300),
+        gamqp.Message(None),
         None,
         'str',
     ),
@@ -273,8 +276,10 @@ def test_the_list_of_methods_is_complete() -> None:
     """What is public and in no list is a method that the test above has forgotten, or an inner one."""
     inner = {
         # between connection, reader and channels
-        'begin', 'breath_due', 'breathe', 'check_open', 'check_opening', 'confirm_select_unawaited', 'end', 'expect',
-        'forget_channel', 'forget_deliveries', 'give_up', 'long_without_breath', 'must_pause', 'on_close', 'report',
+        'begin', 'breath_due', 'breathe', 'check_open', 'check_opening',
+        'confirm_select_unawaited', 'end', 'expect',
+        'forget_channel', 'forget_deliveries', 'forget_unsettled', 'give_up', 'long_without_breath',
+        'must_pause', 'on_close', 'report',
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
         'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',
         'must_wait_to_publish', 'Channel', 'library_properties', 'negotiate_capabilities',
@@ -283,6 +288,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'freed', 'give_back_tag', 'wake_drainers', 'wake_quiet',
         'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'end_consumer', 'forget_refusals', 'give_back',
         'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
+        'breathe_to_publish',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):
         public = {name for name in dir(cls) if not name.startswith(('_', 'on_'))}

@@ -27,7 +27,7 @@ INNER = {
     'set_cloexec', 'method_framing', 'AMQP_PROTOCOL_HEADER', 'DEFAULT_SOCKET_SETTINGS', 'IPV6_LITERAL',
 }  # fmt: skip
 METHODS_INNER = {
-    'Transport', 'blocking_read', 'bytes_recv', 'bytes_sent', 'dispatch_method', 'frame_writer', 'on_inbound_frame',
+    'Transport', 'bytes_recv', 'bytes_sent', 'dispatch_method', 'frame_writer', 'on_inbound_frame',
     'on_inbound_method', 'prev_recv', 'prev_sent', 'send_method', 'then', 'wait', 'inbound_body', 'inbound_header',
     'body_received', 'body_size', 'frame_args', 'frame_method', 'ready', 'frame_handler_cls', 'frame_writer_cls',
 }  # fmt: skip

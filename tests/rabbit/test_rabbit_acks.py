@@ -107,3 +107,37 @@ def test_acks_from_before_a_channel_error_are_dropped_and_counted(connection, ch
     other.close()
     tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
+
+
+@pytest.mark.parametrize('how', ['callback', 'loop', 'subscribe'])
+def test_after_recover_each_message_comes_again_and_nothing_dead_is_settled(connection, channel, how):
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'%d' % number for number in range(5)])
+    other = connection.channel()
+    got = []
+
+    def handle(message):
+        got.append(message)
+        if len(got) == 1:
+            other.basic_recover(True)
+        if how != 'subscribe':
+            message.ack()
+
+    if how == 'callback':
+        other.basic_consume(queue, callback=handle)
+        greens.wait_until(lambda: other.unsettled == 5)
+        tools.drain_until(connection, lambda: len(got) == 6)
+    elif how == 'loop':
+        for message in other.consume(queue, timeout=5):
+            handle(message)
+            if len(got) == 6:
+                break
+    else:
+        other.subscribe(queue, handle, prefetch=5)
+        greens.wait_until(lambda: len(got) == 6)
+    assert sorted(bytes(message.body) for message in got[1:]) == [b'0', b'1', b'2', b'3', b'4']
+    other.basic_qos(0, 1, False)  # behind all acks
+    assert other.stale_settlements == (how != 'subscribe')  # which looks first
+    other.close()
+    tools.wait_ready(channel, queue, 0)
+    assert channel.queue_delete(queue) == 0

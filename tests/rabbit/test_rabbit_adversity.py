@@ -233,3 +233,14 @@ def declare_for_ever(channel):
 def publish_for_ever(channel, queue):
     while True:
         channel.basic_publish_confirm(gamqp.Message(bytes(200_000)), '', queue)
+
+
+@pytest.mark.parametrize('reset', [False, True], ids=['FIN', 'RST'])
+def test_a_publish_after_a_loss_that_nobody_had_a_turn_to_see_raises(proxy, channel, queue, reset):
+    """A program that computes between its publishes and switches nowhere; who retries publishes it again then."""
+    channel.basic_publish_confirm(gamqp.Message(b'before'), '', queue)
+    proxy.cut(reset)
+    time.sleep(0.1)
+    for _ in range(2):
+        with pytest.raises(exceptions.RecoverableConnectionError):
+            channel.basic_publish(gamqp.Message(b'after'), '', queue)

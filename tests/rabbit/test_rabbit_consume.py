@@ -193,6 +193,24 @@ def test_a_global_prefetch_is_refused_where_there_can_be_none(connection, channe
     channel.queue_delete(queue)
 
 
+@pytest.mark.parametrize('how', ['deleted', 'declared'])
+def test_a_global_prefetch_is_not_refused_for_a_queue_that_was_made_anew(rabbit, connection, channel, how):
+    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
+    if how == 'deleted':
+        channel.queue_delete(queue)
+        with rabbit.connect() as other:
+            other.channel().queue_declare(queue, durable=True, auto_delete=False)
+        channel.queue_declare(queue, passive=True, arguments={'x-queue-type': 'quorum'})
+    else:
+        with rabbit.connect() as other:
+            other.channel().queue_delete(queue)
+        channel.queue_declare(queue, durable=True, auto_delete=False)
+    channel.basic_qos(0, 3, True)
+    channel.basic_consume(queue)
+    assert connection.connected
+    channel.queue_delete(queue)
+
+
 def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_works(rabbit):
     with rabbit.connect() as connection:
         queue = tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})

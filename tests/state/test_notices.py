@@ -1,25 +1,34 @@
-"""Notices: bounded, oldest first out, calls and errors apart."""
+"""Notices: oldest first out, calls and errors apart, and only what nobody has asked for is bounded."""
 
 from __future__ import annotations
-
-from typing import Any
-
-import pytest
 
 from gamqp.state.notices import KEPT, Notices
 
 
-@pytest.mark.parametrize('kind', ['call', 'error'])
-def test_the_oldest_go_when_nobody_comes(kind: str) -> None:
+def test_no_call_is_ever_dropped_and_no_error_of_a_consumer() -> None:
     notices = Notices()
     told: list[int] = []
-    for number in range(KEPT + 5):
-        getattr(notices, f'add_{kind}')(lambda number=number: told.append(number))
-    kept: list[Any] = getattr(notices, f'{kind}s')
-    assert len(kept) == KEPT
-    for call in kept:
+    for number in range(3 * KEPT):
+        notices.add_call(lambda number=number: told.append(number))  # type: ignore[misc]
+        notices.add_error(lambda number=number: told.append(-number))  # type: ignore[misc]
+    while (call := notices.take_call()) is not None:
         call()
-    assert told == list(range(5, KEPT + 5))
+    assert told == list(range(3 * KEPT))
+    told.clear()
+    while (throw := notices.take_error()) is not None:
+        throw()
+    assert told == [-number for number in range(3 * KEPT)]
+
+
+def test_the_oldest_returns_that_nobody_took_go_and_the_first_is_told() -> None:
+    notices = Notices()
+    told: list[int] = []
+    notices.add_error(lambda: told.append(-1))
+    lost = [notices.add_return(lambda number=number: told.append(number)) for number in range(KEPT + 5)]  # type: ignore[misc]
+    assert [number for number, first in enumerate(lost) if first] == [KEPT]
+    while (throw := notices.take_error()) is not None:
+        throw()
+    assert told == [-1, *range(5, KEPT + 5)]
 
 
 def test_is_true_while_it_holds_something() -> None:
@@ -30,7 +39,11 @@ def test_is_true_while_it_holds_something() -> None:
     notices.clear()
     assert not notices
     notices.add_error(print)
-    assert notices
+    assert notices and notices.to_raise
+    notices.clear()
+    assert not notices and not notices.to_raise
+    notices.add_return(print)
+    assert notices and notices.to_raise
     notices.clear()
     assert not notices
     assert not notices.flagged

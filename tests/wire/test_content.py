@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import gc
 import pickle
@@ -13,6 +14,7 @@ from golden import load
 
 from gamqp import exceptions
 from gamqp import wire as loaded
+from gamqp.wire.content import TEXT_ENCODINGS
 
 DELIVER = (60, 60)
 
@@ -140,6 +142,16 @@ def test_subclasses(source: Any) -> None:
         ('gzip', b'abc', b'abc'),
         ('no such', b'abc', b'abc'),
         ('hex', b'6162', b'6162'),
+        ('UTF_8', b'gr\xc3\xbc', 'grü'),
+        ('ISO 8859_1', b'gr\xfc', 'grü'),
+        ('Windows-1252', b'\x80', '€'),
+        (b'utf-8', b'gr\xc3\xbc', 'grü'),
+        (b'\xff', b'abc', b'abc'),
+        ('gb18030', '队'.encode('gb18030'), '队'),
+        ('punycode', b'abc-', b'abc-'),
+        ('idna', b'abc', b'abc'),
+        ('unicode_escape', b'abc', b'abc'),
+        ('utf-7', b'abc', b'abc'),
         ('', b'abc', b'abc'),
         (None, b'abc', b'abc'),
     ],
@@ -152,6 +164,28 @@ def test_auto_decode(wire: Any, encoding: Any, body: bytes, expected: Any) -> No
         assert content.body == expected
         assert content.body == expected
         assert content.size == len(body)
+
+
+def test_names_that_the_sender_invents_are_not_looked_up(wire: Any) -> None:
+    """Python keeps each name it was ever asked for."""
+    asked = []
+    search = asked.append  # and finds nothing
+    codecs.register(search)
+    try:
+        for encoding in ('not-a-codec-1', 'not_a_codec_2', 'punycode'):
+            content = deliver(wire, {'content_encoding': encoding})
+            content.auto_decode = True
+            assert content.body == b'body'
+    finally:
+        codecs.unregister(search)
+    assert asked == []
+
+
+def test_every_encoding_that_is_decoded_is_one_of_python() -> None:
+    assert len(TEXT_ENCODINGS) > 50
+    for name in TEXT_ENCODINGS:
+        assert 'a'.encode(name).decode(name) == 'a'
+        assert name == name.lower().replace('_', '-').replace(' ', '-')
 
 
 def test_auto_decode_of_local_messages_and_of_what_was_set(wire: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tracemalloc
 from itertools import pairwise
 from typing import Any
 
@@ -27,8 +28,8 @@ def method(wire: Any, channel_id: int, sig: Any = DELIVER, args: Any = ARGS) -> 
     return bytes(wire.encode_method(channel_id, sig, args))
 
 
-def deliver(wire: Any, channel_id: int = 1, body: bytes = b'body') -> bytes:
-    return bytes(wire.encode_content(channel_id, DELIVER, ARGS, {'priority': 1}, body, 0))
+def deliver(wire: Any, channel_id: int = 1, body: bytes = b'body', properties: Any = None) -> bytes:
+    return bytes(wire.encode_content(channel_id, DELIVER, ARGS, properties or {'priority': 1}, body, 0))
 
 
 @pytest.mark.parametrize('name', sorted(EXPECTED))
@@ -261,11 +262,49 @@ def test_forget(wire: Any) -> None:
     decoder = wire.Decoder()
     decoder.feed(method(wire, 1) + header(1, 5) + frame(3, 1, b'ab') + method(wire, 2))
     decoder.forget(1)
-    decoder.forget(77)
-    assert decoder.pending
-    assert decoder.feed(method(wire, 1, (20, 41), ())) == [(1, (20, 41), ())]
     decoder.forget(2)
+    decoder.forget(77)
+    # What is left of them must come, and is not delivered.
+    assert decoder.feed(frame(3, 1, b'cde')) == []
+    assert decoder.feed(method(wire, 1, (20, 41), ())) == [(1, (20, 41), ())]
+    assert decoder.pending
+    assert decoder.feed(header(2, 0)) == []
     assert not decoder.pending
+    (content,) = decoder.feed(method(wire, 2) + header(2, 5) + frame(3, 2, b'ab') + frame(3, 2, b'cde'))
+    assert content.body == b'abcde'
+
+
+def test_of_channels_that_are_not_open_nothing_is_kept(wire: Any) -> None:
+    channels = {1: object()}
+    decoder = wire.Decoder(channels=channels)
+    part = bytes(100_000)
+    for number in (1, 2):
+        assert decoder.feed(method(wire, number) + header(number, 300_000)) == []
+    tracemalloc.start()
+    try:
+        for _ in range(2):
+            assert decoder.feed(frame(3, 2, part)) == []
+        assert tracemalloc.get_traced_memory()[0] < len(part)
+    finally:
+        tracemalloc.stop()
+    assert decoder.feed(frame(3, 2, part)) == []
+    (content,) = decoder.feed(frame(3, 1, part) * 3)
+    assert content.body == part * 3
+    assert decoder.error is None
+
+
+@pytest.mark.parametrize('pieces', [False, True])
+def test_large_properties_weigh(wire: Any, pieces: bool) -> None:
+    def decoded(headers: Any) -> Any:
+        data = deliver(wire, body=b'body', properties={'application_headers': headers})
+        decoder, step = wire.Decoder(), 1 if pieces else len(data)
+        return [content for at in range(0, len(data), step) for content in decoder.feed(data[at : at + step])]
+
+    (light,) = decoded({'key': 'x' * 100})
+    assert (light.size, light.weight) == (4, 4)
+    (heavy,) = decoded({'key': 'x' * 1000})
+    assert heavy.size == 4
+    assert 1004 < heavy.weight < 1050
 
 
 def test_room_and_commit(wire: Any) -> None:

@@ -1,0 +1,125 @@
+"""A publish of a program that lets the hub have no turn: it must not go to a peer that has hung up, and say so."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+import greens
+import pytest
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import exceptions
+
+ENDS = ('FIN', 'RST', 'last words')
+
+
+def compute(seconds: float = 0.05) -> None:
+    """What keeps the hub from its turn."""
+    time.sleep(seconds)
+
+
+def end(peer: ScriptedBroker, how: str) -> None:
+    if how == 'last words':
+        peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
+    peer.cut(reset=how == 'RST')
+
+
+def is_known_as(how: str, error: BaseException) -> bool:
+    if how == 'last words':
+        return isinstance(error, exceptions.ConnectionForced) and 'by operator' in str(error)
+    return isinstance(error, exceptions.RecoverableConnectionError)
+
+
+@pytest.mark.parametrize('how', ENDS)
+def test_a_publish_after_computing_raises_when_the_peer_has_hung_up(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, how: str
+) -> None:
+    channel.basic_publish(gamqp.Message(b'before'), '', 'q')
+    peer.expect('basic.publish')
+    end(peer, how)
+    compute()
+    for _ in range(2):
+        with pytest.raises(exceptions.RecoverableConnectionError) as info:
+            channel.basic_publish(gamqp.Message(b'after'), '', 'q')
+        assert is_known_as(how, info.value)
+    assert not client.connected
+
+
+@pytest.mark.parametrize('how', ENDS)
+def test_a_publish_with_a_receipt_raises_too(peer: ScriptedBroker, channel: gamqp.Channel, how: str) -> None:
+    receipt = channel.publish(b'before', routing_key='q')
+    peer.expect('confirm.select')
+    peer.expect('basic.publish')
+    end(peer, how)
+    compute()
+    with pytest.raises(exceptions.RecoverableConnectionError) as info:
+        channel.publish(b'after', routing_key='q')
+    assert is_known_as(how, info.value)
+    with pytest.raises(exceptions.RecoverableConnectionError):
+        receipt.wait()
+
+
+def test_the_second_publish_of_a_pass_of_the_hub_looks_too(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
+    greens.sleep(0)
+    channel.basic_publish(gamqp.Message(b'first'), '', 'q')
+    peer.cut()
+    compute()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed the socket'):
+        channel.basic_publish(gamqp.Message(b'second'), '', 'q')
+
+
+@pytest.mark.parametrize('way', ['basic_publish', 'publish'])
+def test_a_publish_that_the_system_refuses_raises(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, way: str
+) -> None:
+    channel.confirm_select(nowait=True)
+    peer.expect('confirm.select')
+    greens.sleep(0.01)
+    before = client.stats()
+    client.look_at = float('inf')  # no look before: it is the send that fails
+    client.sock.shutdown(socket.SHUT_WR)
+    peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
+    arguments: dict[str, Any] = {'routing_key': 'q'}
+    with pytest.raises(exceptions.ConnectionForced, match='by operator'):
+        getattr(channel, way)(gamqp.Message(b'x'), **arguments)
+    assert client.stats()['published'] == before['published'], 'counted although it was refused'
+    assert not client.connected
+
+
+def test_a_publish_after_a_refused_write_raises_without_last_words(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    """Input that goes on hides the end from the reader; the write has failed all the same."""
+    greens.sleep(0.01)
+    client.look_at = float('inf')
+    peer.send('connection.blocked', reason='')
+    client.sock.shutdown(socket.SHUT_WR)
+    compute()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='connection lost'):
+        channel.basic_publish(gamqp.Message(b'x'), '', 'q')
+
+
+def test_a_kill_while_a_publish_looks_leaves_it_done_or_undone(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    steps: list[str] = []
+
+    def program() -> None:
+        compute()
+        peer.send('connection.unblocked')
+        steps.append('publishes')
+        channel.basic_publish(gamqp.Message(b'x'), '', 'q')
+        steps.append('has published')
+
+    task = greens.spawn(program)
+    greens.wait_until(lambda: steps, what='the program to look')
+    assert steps == ['publishes'], 'it has not let others run'
+    task.kill()
+    greens.wait_until(lambda: task.done)
+    if len(steps) > 1:  # it was ready to go on before the kill came
+        peer.expect('basic.publish')
+    client.send_heartbeat()
+    peer.expect_nothing_before_beat()

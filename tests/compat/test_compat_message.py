@@ -1,0 +1,160 @@
+"""Messages, and calls on what is closed, as programs and cleanup code written for py-amqp use them."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import greens
+import pytest
+import tools
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import exceptions
+
+#: What celery gives to kombu's publish, and kombu to Message, beside true properties.
+CELERYS = {'origin': 'gen1@host', 'argsrepr': "('a',)", 'periodic_task_name': 'every minute', 'headers': {'x': 1}}
+
+
+@pytest.fixture
+def queue(channel: gamqp.Channel) -> str:
+    return channel.queue_declare(exclusive=True, auto_delete=False).queue
+
+
+# -- names that are no property ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('how', ['basic_publish', 'basic_publish_confirm', 'publish'])
+def test_unknown_properties_of_a_message_are_ignored(channel: Any, queue: str, how: str) -> None:
+    message = gamqp.Message('x', priority=3, **CELERYS)
+    getattr(channel, how)(message, exchange='', routing_key=queue)
+    channel.wait_for_confirms()
+    tools.wait_ready(channel, queue, 1)
+    got = channel.basic_get(queue, no_ack=True)
+    assert got.properties == {'priority': 3, 'content_encoding': 'utf-8'}
+    assert got.body == 'x'
+
+
+def test_unknown_keywords_of_publish_are_refused(channel: Any, queue: str) -> None:
+    with pytest.raises(exceptions.EncodeError, match=r"no such message property: 'priorty'.*content_type.*cluster_id"):
+        channel.publish(gamqp.Message('x', origin='y'), routing_key=queue, priorty=3)
+    with pytest.raises(exceptions.EncodeError, match='origin'):
+        channel.publish(b'x', routing_key=queue, origin=None)
+    channel.publish(b'x', routing_key=queue, headers={'a': 1}, type='t').wait()
+    assert channel.basic_get(queue, no_ack=True).properties == {'application_headers': {'a': 1}, 'type': 't'}
+
+
+# -- properties as attributes -----------------------------------------------------------------
+
+
+def test_properties_that_are_present_are_attributes() -> None:
+    amqp = pytest.importorskip('amqp', reason='py-amqp is not installed')
+    given = {'reply_to': 'q', 'correlation_id': '7', 'priority': None, 'type': 't', 'timestamp': 5}
+    ours, theirs = gamqp.Message('x', **given), amqp.Message('x', **given)
+    for name, _ in amqp.Message.PROPERTIES:
+        assert hasattr(ours, name) == hasattr(theirs, name) == (name in given), name
+        assert getattr(ours, name, 'absent') == getattr(theirs, name, 'absent'), name
+    ours.properties['message_id'] = 'later'
+    assert ours.message_id == 'later'
+    ours.reply_to = 'mine'  # an attribute like any other; what is sent does not change, as in py-amqp
+    assert (ours.reply_to, ours.properties['reply_to']) == ('mine', 'q')
+
+
+def test_an_attribute_that_is_none_is_an_error_with_the_usual_words() -> None:
+    message = gamqp.Message('x', origin='gen1')
+    for name in ('reply_to', 'no_such', 'origin', '_private', '__setstate__x'):
+        with pytest.raises(AttributeError, match=f"^'Message' object has no attribute '{name}'$"):
+            getattr(message, name)
+        assert not hasattr(message, name)
+
+
+def test_properties_of_a_delivery_are_attributes(channel: Any, queue: str) -> None:
+    sent = gamqp.Message(b'x', reply_to='answers', correlation_id='7', content_type='text/plain')
+    channel.basic_publish_confirm(sent, '', queue)
+    message = channel.basic_get(queue, no_ack=True)
+    assert (message.reply_to, message.correlation_id, message.content_type) == ('answers', '7', 'text/plain')
+    assert not hasattr(message, 'content_encoding')
+    assert (message.body, message.size, message.headers, message.consumer_tag) == (b'x', 1, {}, None)
+    assert message.delivery_info['routing_key'] == queue
+    for again in (copy.copy(message), copy.deepcopy(message.properties) and pickle.loads(pickle.dumps(message))):
+        assert (type(again), again.reply_to, again.body) == (gamqp.Message, 'answers', b'x')
+
+
+# -- bodies that cannot be sent ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize('body', [None, 1])
+def test_a_body_that_cannot_be_sent_is_refused_when_it_is_published(channel: Any, queue: str, body: Any) -> None:
+    message = gamqp.Message(body, priority=3)
+    assert (message.body, message.properties, message.size) == (body, {'priority': 3}, 0)
+    for publish in (channel.basic_publish, channel.basic_publish_confirm, channel.publish):
+        with pytest.raises(exceptions.EncodeError, match=f'body: expected bytes or str, got {type(body).__name__}'):
+            publish(message, '', queue)
+    channel.basic_publish_confirm(gamqp.Message('x'), '', queue)
+    assert channel.queue_declare(queue, passive=True).message_count == 1
+
+
+# -- cancel on what is closed -----------------------------------------------------------------
+
+
+def _closed_channel(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
+    task = greens.spawn(channel.close)
+    peer.expect('channel.close')
+    peer.send('channel.close-ok')
+    task.get()
+
+
+def _closed_connection(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
+    task = greens.spawn(connection.close)
+    peer.agree_to_close()
+    task.get()
+
+
+def _closed_by_the_peer(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
+    peer.send('connection.close', reply_code=320, reply_text='going down')
+    greens.wait_until(lambda: not connection.connected)
+
+
+def _lost(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
+    peer.cut(reset=True)
+    greens.wait_until(lambda: not connection.connected)
+
+
+def _collected(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
+    connection.collect()
+
+
+@pytest.mark.parametrize('end', [_closed_channel, _closed_connection, _closed_by_the_peer, _lost, _collected])
+def test_cancel_on_a_closed_channel_does_nothing(peer: ScriptedBroker, end: Callable[..., None]) -> None:
+    connection = peer.open(heartbeat=0)
+    channel = peer.open_channel(connection)
+    consuming = greens.spawn(channel.basic_consume, 'q', 'tag')
+    peer.expect('basic.consume')
+    peer.send('basic.consume-ok', consumer_tag='tag')
+    consuming.get()
+    end(peer, connection, channel)
+    assert not channel.is_open
+    assert channel.basic_cancel('tag') is None
+    assert channel.basic_cancel('never was', nowait=True) is None
+    with pytest.raises(gamqp.WrongThread):
+        tools.in_thread(channel.basic_cancel, 'tag')
+    connection.collect()
+
+
+# -- one event --------------------------------------------------------------------------------
+
+
+def test_blocking_read_takes_one_event(connection: Any, channel: Any, queue: str) -> None:
+    got: list[Any] = []
+    channel.basic_consume(queue, callback=got.append, no_ack=True)
+    with pytest.raises(TimeoutError):
+        connection.blocking_read(timeout=0)
+    for body in ('a', 'b'):
+        channel.basic_publish(gamqp.Message(body), '', queue)
+    tools.wait_ready(channel, queue, 0)
+    for number in (1, 2):
+        assert connection.blocking_read(timeout=10), 'py-amqp reads on until it is true'
+        assert len(got) == number
