@@ -147,4 +147,5 @@ def client_properties(connection: Any) -> dict[str, Any]:
 def default_name() -> str:
     """host:pid:program, to tell connections apart in the broker's management."""
     program = os.path.basename(sys.argv[0] or '') if sys.argv else ''
-    return f'{platform.node()}:{os.getpid()}:{program or "python"}'
+    name = f'{platform.node()}:{os.getpid()}:{program or "python"}'
+    return name.encode('utf-8', 'replace').decode()  # the name of a file need not be text

@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from . import exceptions
 from .wire import dumps
 
 __all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL')
@@ -138,7 +139,7 @@ class GSSAPI(SASL):
         rdns: bool = False,
         fail_soft: bool = False,
     ) -> None:
-        self.client_name = client_name.encode('ascii') if isinstance(client_name, str) else client_name
+        self.client_name = _as_name(client_name) if isinstance(client_name, str) else client_name
         self.service = service.encode('ascii') if isinstance(service, str) else service
         self.rdns, self.fail_soft = rdns, fail_soft
         # Of connections that are logging in.
@@ -153,7 +154,7 @@ class GSSAPI(SASL):
         name = connection.transport.host
         if self.rdns:
             name = connection.green.gethostbyaddr(connection.transport.sock.getpeername()[0])[0]
-        return str(name).encode('ascii')
+        return _as_name(str(name))
 
     def start(self, connection: Any) -> Any:
         gssapi = _gssapi()
@@ -175,7 +176,9 @@ class GSSAPI(SASL):
 
     def challenge(self, connection: Any, question: Any) -> bytes:
         """Step by step until the context stands; then the broker offers security layers, and we choose none."""
-        context = self._contexts[connection]
+        context = self._contexts.get(connection)
+        if context is None:
+            raise exceptions.AMQPNotImplementedError('GSSAPI: the broker asks again, after the end', (10, 20))
         question = question.encode() if isinstance(question, str) else bytes(question)
         if not context.complete:
             return connection.green.in_thread(context.step, question) or b''
@@ -185,6 +188,11 @@ class GSSAPI(SASL):
             raise ValueError('GSSAPI: the broker insists on a security layer, which is what TLS is for')
         answer: bytes = context.wrap(_NO_LAYER, False).message
         return answer
+
+
+def _as_name(text: str) -> bytes:
+    # Never raises: a name that is none is for Kerberos to refuse, or to be passed over (fail_soft).
+    return text.encode('utf-8', 'surrogatepass')
 
 
 def _gssapi() -> Any:

@@ -17,12 +17,13 @@ __all__ = ('ChannelIds',)
 class ChannelIds:
     """Numbers 1 to *limit* (the negotiated channel_max)."""
 
-    __slots__ = ('_fresh', '_limit', '_rested', '_taken')
+    __slots__ = ('_fresh', '_limit', '_rested', '_resting', '_taken')
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._fresh = 1  # no number from here on has ever been taken by take()
-        self._rested: deque[int] = deque()
+        self._rested: deque[int] = deque()  # some may have been claimed meanwhile
+        self._resting: set[int] = set()  # the same numbers
         self._taken: set[int] = set()
 
     def __len__(self) -> int:
@@ -38,6 +39,7 @@ class ChannelIds:
                 return channel_id
         while self._rested:
             channel_id = self._rested.popleft()
+            self._resting.remove(channel_id)
             if channel_id not in self._taken:
                 self._taken.add(channel_id)
                 return channel_id
@@ -59,5 +61,6 @@ class ChannelIds:
         """Give a number back; one that was not taken is ignored."""
         if channel_id in self._taken:
             self._taken.remove(channel_id)
-            if channel_id < self._fresh:
+            if channel_id < self._fresh and channel_id not in self._resting:
                 self._rested.append(channel_id)
+                self._resting.add(channel_id)

@@ -6,6 +6,7 @@ the two limits the smaller one wins and 0 stands for "no limit".
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -64,9 +65,12 @@ def heartbeat(ours: float | None, theirs: int) -> int:
 
     ours: None takes the server's, 0 turns heartbeats off, whatever the server
     says; else the smaller of the two, or the larger one when the server says 0.
+    Raises ValueError for one of ours that is negative, infinite or no number.
     """
     if ours is None:
         return theirs
+    if not 0 <= ours < math.inf:
+        raise ValueError(f'heartbeat: 0 or more seconds, not {ours!r}')
     if ours == 0:
         return 0
     # On the wire it is whole seconds; a fraction must not become "off".

@@ -21,6 +21,7 @@ _SECURE = {'amqp': False, 'amqps': True}
 _CERT_NONE = 0
 
 _NOT_IN_A_URI = re.compile(r'[\x00-\x20\x7f]')
+_DIGITS = 12  # of a number; no float can hold those of any length
 _BAD_ESCAPE = re.compile(r'%(?![0-9A-Fa-f]{2})')
 _NOT_IN_A_HOST = re.compile(r'[\x00-\x20\x7f/?#@:\[\]\\]')
 
@@ -125,8 +126,8 @@ def _host(name: str, port: int | None) -> str:
 
 
 def _number(key: str, value: str, before: Any = None) -> int:
-    if not (value.isascii() and value.isdigit()):
-        raise ValueError(f'the parameter {key} of the AMQP URI must be a whole number')
+    if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS):
+        raise ValueError(f'the parameter {key} of the AMQP URI must be a whole number of at most {_DIGITS} digits')
     return int(value)
 
 

@@ -15,17 +15,31 @@ from .shared import SharedSSLTransport, SharedTCPTransport
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLTransport
 
-__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'SSLTransport', 'TCPTransport', 'Transport', 'check_options', 'to_host_port')
+__all__ = (
+    'AMQPS_PORT',
+    'AMQP_PORT',
+    'SSLTransport',
+    'TCPTransport',
+    'Transport',
+    'check_options',
+    'is_secure',
+    'to_host_port',
+)
+
+
+def is_secure(ssl: Any) -> bool:
+    """Whether an *ssl* argument asks for TLS: all but None and False do, and {} is like True."""
+    return ssl is not None and ssl is not False
 
 
 def Transport(
     host: str, connect_timeout: float | None = None, ssl: Any = False, shared: bool = False, **arguments: Any
 ) -> TCPTransport:
-    """A transport for *host*, not yet connected: with TLS where *ssl* is true (what it may be: see ``context``).
+    """A transport for *host*, not yet connected: with TLS unless *ssl* is None or False (what else: see ``context``).
 
     shared: for the hub and a heartbeat thread, see ``shared``.
     Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
     """
-    if ssl:
+    if is_secure(ssl):
         return (SharedSSLTransport if shared else SSLTransport)(host, connect_timeout, ssl, **arguments)
     return (SharedTCPTransport if shared else TCPTransport)(host, connect_timeout, **arguments)

@@ -31,7 +31,9 @@ _CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 
 
 def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
-    """'name', 'name:port', '::1' or '[::1]:port' -> (host, port). Raises ValueError for a bad port."""
+    """'name', 'name:port', '::1' or '[::1]:port' -> (host, port). Raises ValueError for a bad port and for a URL."""
+    if '/' in host or '@' in host:  # not quoted: it may hold a password
+        raise ValueError('host: a name or an address is wanted here, not a URL, which is for gamqp.connect')
     if host.startswith('['):
         name, _, rest = host[1:].partition(']')
         port = rest[1:] if rest.startswith(':') else rest

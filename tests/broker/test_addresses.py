@@ -138,6 +138,15 @@ def test_a_name_that_no_host_can_have_is_a_gaierror_too(name: str) -> None:
         gamqp.Connection(name).connect()
 
 
+@pytest.mark.parametrize(
+    'host', ['amqp://user:hunter2@host/', 'user:hunter2@host', 'hunter2@host', 'host/hunter2', '[hunter2@host]:1']
+)
+def test_a_url_in_the_place_of_a_host_is_refused_and_not_quoted(host: str) -> None:
+    with pytest.raises(ValueError, match='not a URL') as caught:
+        gamqp.Connection(host)
+    assert 'hunter2' not in str(caught.value)
+
+
 def test_a_name_service_that_breaks_is_an_error_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def answer(host: str, port: int) -> list[Any]:
         raise RuntimeError('no more threads')

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Any
 
 import greens
@@ -39,6 +41,27 @@ def test_opens_tells_the_server_who_it_is_and_closes(peer: ScriptedBroker) -> No
 def test_has_a_name_when_none_is_given(peer: ScriptedBroker) -> None:
     peer.open()
     assert peer.start_ok.client_properties['connection_name'].count(':') >= 2
+
+
+def test_a_program_whose_name_is_no_text_connects(peer: ScriptedBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, 'argv', [os.fsdecode(b'/opt/caf\xe9.py')])
+    peer.open()
+    assert peer.start_ok.client_properties['connection_name'].endswith(':caf?.py')
+
+
+@pytest.mark.parametrize('capabilities', ['all', 1, None, ['basic.nack']])
+def test_capabilities_that_are_no_table_are_none(peer: ScriptedBroker, capabilities: Any) -> None:
+    connection = peer.client()
+    opening = greens.spawn(connection.connect)
+    peer.handshake(properties={'capabilities': capabilities})
+    opening.get()
+    assert connection.server_capabilities == {}
+
+
+@pytest.mark.parametrize('heartbeat', [-1, -0.1, float('inf'), float('nan')])
+def test_a_heartbeat_that_cannot_be_meant_is_refused_at_once(heartbeat: float) -> None:
+    with pytest.raises(ValueError, match='heartbeat'):
+        gamqp.Connection(heartbeat=heartbeat)
 
 
 def test_sends_all_six_capabilities_to_a_server_that_has_them(peer: ScriptedBroker) -> None:

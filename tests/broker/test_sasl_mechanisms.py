@@ -301,6 +301,35 @@ def test_gssapi_is_tried_first_and_passed_over_when_it_fails(
     assert peer.start_ok.mechanism == 'PLAIN'
 
 
+@pytest.mark.parametrize('userid', ['jörg', 'j\udcf6rg'])
+def test_gssapi_takes_any_user_name(kerberos: Any, userid: str) -> None:
+    gssapi, *_ = gamqp.Connection(userid=userid, password='p').authentication
+    assert gssapi.client_name == userid.encode('utf-8', 'surrogatepass')
+
+
+def test_gssapi_does_not_keep_a_user_with_any_name_from_logging_in(peer: ScriptedBroker) -> None:
+    log_in(peer, b'PLAIN GSSAPI', userid='jörg', password='p')
+    assert octets(peer.start_ok.response) == '\0jörg\0p'.encode()
+
+
+def test_gssapi_takes_any_host_name() -> None:
+    transport = types.SimpleNamespace(host='bücher.test')
+    name = sasl.GSSAPI(fail_soft=True).get_hostname(types.SimpleNamespace(transport=transport))
+    assert name == 'bücher.test'.encode()
+
+
+def test_gssapi_that_is_asked_again_after_the_end_is_an_error_of_amqp(peer: ScriptedBroker, kerberos: Any) -> None:
+    opening = greens.spawn(peer.client(login_method='GSSAPI').connect)
+    peer.handshake(until='tune', mechanisms=b'GSSAPI')
+    for question in (b'?', b'wrapped \x07\0\xff\xff'):
+        peer.send('connection.secure', challenge=question)
+        peer.expect('connection.secure-ok')
+    peer.send('connection.secure', challenge=b'again')
+    with pytest.raises(exceptions.AMQPNotImplementedError, match='asks again'):
+        opening.get()
+    peer.expect_end()
+
+
 def test_gssapi_that_was_asked_for_fails_with_its_own_error(
     peer: ScriptedBroker, kerberos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

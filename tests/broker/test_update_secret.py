@@ -55,6 +55,15 @@ def test_a_refusal_ends_the_connection_for_everybody_and_does_not_tell_the_secre
     assert not client.connected
 
 
+def test_a_secret_that_cannot_be_encoded_is_not_quoted(client: gamqp.Connection) -> None:
+    with pytest.raises(ValueError, match='UTF-8') as caught:
+        client.update_secret('n3w\udcff')
+    assert not isinstance(caught.value, UnicodeError)  # which would hold it
+    assert caught.value.__suppress_context__
+    assert 'n3w' not in str(caught.value)
+    assert client.connected
+
+
 def test_a_broker_that_does_not_know_it_ends_the_connection(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     renewing = greens.spawn(client.update_secret, 'x')
     peer.expect('connection.update-secret')

@@ -73,3 +73,10 @@ def test_heartbeat(ours: Any, theirs: int, agreed: int) -> None:
     result = negotiate.heartbeat(ours, theirs)
     assert result == agreed
     assert isinstance(result, int)
+
+
+@pytest.mark.parametrize('ours', [-1, -0.1, float('inf'), float('-inf'), float('nan')])
+def test_a_heartbeat_that_cannot_be_meant(ours: float) -> None:
+    for theirs in (0, 60):
+        with pytest.raises(ValueError, match='heartbeat'):
+            negotiate.heartbeat(ours, theirs)

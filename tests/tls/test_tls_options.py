@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from pathlib import Path
 from typing import Any
 
+import greens
 import pytest
 from certificates import Certificates
 
@@ -146,6 +148,8 @@ READY = ssl.create_default_context()
 REFUSED: list[tuple[Any, type[BaseException], str]] = [
     ('yes', TypeError, 'ssl must be True, an ssl.SSLContext or a dict, not str'),
     (1, TypeError, 'not int'),
+    (0, TypeError, 'a dict, not int'),
+    ('', TypeError, 'a dict, not str'),
     ({'ca_cert': 'x'}, ValueError, "unknown options 'ca_cert'; possible are ca_certs"),
     ({'server_side': True}, ValueError, 'server_side is for servers'),
     ({'context': 'x'}, TypeError, 'context must be an ssl.SSLContext or a dict, not str'),
@@ -174,7 +178,7 @@ def test_options_that_are_none_do_not_count() -> None:
 
 @pytest.mark.parametrize(
     ('ssl_argument', 'kind', 'port'),
-    [(False, TCPTransport, 5672), (None, TCPTransport, 5672), ({}, TCPTransport, 5672), (True, SSLTransport, 5671)],
+    [(False, TCPTransport, 5672), (None, TCPTransport, 5672), ({}, SSLTransport, 5671), (True, SSLTransport, 5671)],
 )
 def test_the_transport_and_the_port_that_go_with_it(ssl_argument: Any, kind: Any, port: int) -> None:
     transport = Transport('host', None, ssl_argument)
@@ -183,6 +187,33 @@ def test_the_transport_and_the_port_that_go_with_it(ssl_argument: Any, kind: Any
 
 
 def test_an_address_for_tls_cannot_be_turned_into_plain_text() -> None:
-    for off in (False, None, {}):
+    for off in (False, None):
         with pytest.raises(ValueError, match='contradict'):
             gamqp.connect('amqps://localhost:1', ssl=off)
+
+
+def test_a_dictionary_without_options_is_verified_tls() -> None:
+    """It is what is left where options are computed, and must not put credentials on the wire in clear."""
+    context, name = make_context({}, 'host')
+    assert (context.verify_mode, context.check_hostname, name) == (ssl.CERT_REQUIRED, True, 'host')
+    mechanisms = [[one.mechanism for one in gamqp.Connection(ssl=tls).authentication] for tls in ({}, True, False)]
+    assert mechanisms[0] == mechanisms[1] != mechanisms[2]
+
+
+def test_a_dictionary_without_options_does_not_talk_in_clear() -> None:
+    listener = socket.create_server(('127.0.0.1', 0))
+    connecting = greens.spawn(gamqp.Connection(f'127.0.0.1:{listener.getsockname()[1]}', ssl={}).connect)
+    wait_readable(listener)
+    accepted, _ = listener.accept()
+    wait_readable(accepted)
+    assert accepted.recv(1) == b'\x16'  # a TLS handshake, and not AMQP
+    accepted.close()
+    listener.close()
+    with pytest.raises(OSError, match=r'127\.0\.0\.1'):
+        connecting.get()
+
+
+def wait_readable(sock: Any) -> None:
+    ready = greens.backend.Readiness(sock.fileno())
+    assert ready.wait_readable(20)
+    ready.close()
