@@ -11,11 +11,9 @@ from typing import Any, ClassVar
 
 from . import exceptions
 from .wire import Content
-from .wire.spec import PROPERTIES
+from .wire.spec import PROPERTIES, PROPERTY_NAMES
 
 __all__ = ('Message',)
-
-_NAMES = frozenset(name for name, _ in PROPERTIES)
 
 
 class Message(Content):
@@ -47,7 +45,7 @@ class Message(Content):
 
     def __getattr__(self, name: str) -> Any:
         # Asked only for what is no attribute, and by copy and pickle for private names of bare objects.
-        if name in _NAMES:
+        if name in PROPERTY_NAMES:
             properties = self.properties
             if name in properties:
                 return properties[name]

@@ -22,11 +22,9 @@ from ..state.lifecycle import Reason
 from ..state.notices import Notices
 from ..tracing import Tracing
 from ..wire import Content, encode_publish
-from ..wire.spec import PROPERTIES, Basic, Confirm
+from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic, Confirm
 
 __all__ = ('PublishMethods', 'taken_apart')
-
-_NAMES = frozenset(name for name, _ in PROPERTIES)
 
 
 class PublishMethods(Caller):
@@ -343,8 +341,8 @@ def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str
     if properties:
         if 'headers' in properties:
             properties['application_headers'] = properties.pop('headers')
-        if not _NAMES.issuperset(properties):
-            unknown = next(name for name in properties if name not in _NAMES)
+        if not PROPERTY_NAMES.issuperset(properties):
+            unknown = next(name for name in properties if name not in PROPERTY_NAMES)
             valid = ', '.join(name for name, _ in PROPERTIES)
             raise exceptions.EncodeError(f'no such message property: {unknown!r}; there are {valid}', Basic.Publish)
     if isinstance(message, Content):

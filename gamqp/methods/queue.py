@@ -51,7 +51,7 @@ class QueueMethods(Caller):
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
         reply = self._request(Queue.Declare, args, nowait)
         if not passive:  # which says nothing about the type
-            replicated = bool(arguments) and (arguments or {}).get('x-queue-type') in REPLICATED
+            replicated = (arguments or {}).get('x-queue-type') in REPLICATED
             self._note_type(queue if queue or nowait else reply[0], replicated)
         return None if nowait else queue_declare_ok_t(*reply)
 

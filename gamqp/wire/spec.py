@@ -23,6 +23,7 @@ __all__ = (
     'FRAME_OVERHEAD',
     'METHODS',
     'PROPERTIES',
+    'PROPERTY_NAMES',
     'REPLY_CODES',
     'Access',
     'Basic',
@@ -103,6 +104,7 @@ PROPERTIES: tuple[tuple[str, str], ...] = (
     ('app_id', 's'),
     ('cluster_id', 's'),
 )
+PROPERTY_NAMES = frozenset(name for name, _ in PROPERTIES)
 
 # class name -> (class id, rows of (method id, name, arguments, replies)).
 _Rows = tuple[tuple[int, str, str, str], ...]
