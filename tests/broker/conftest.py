@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from consuming import Work
@@ -42,3 +43,9 @@ def no_file_is_left() -> Iterator[None]:
     before = temporary_files()
     yield
     assert temporary_files() == before
+
+
+@pytest.fixture
+def got() -> list[Any]:
+    """For callbacks to put their messages in."""
+    return []

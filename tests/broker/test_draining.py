@@ -36,6 +36,13 @@ def drain(peer: ScriptedBroker, client: gamqp.Connection, timeout: float | None 
     return result
 
 
+def begun(client: gamqp.Connection) -> Any:
+    """The greenlet of a drain that has begun."""
+    draining = greens.spawn(client.drain, 20)
+    greens.wait_until(lambda: client.draining)
+    return draining
+
+
 def publish(peer: ScriptedBroker, channel: gamqp.Channel, **arguments: Any) -> gamqp.Receipt:
     """The first publish that is to be confirmed."""
     receipt = channel.publish(b'x', routing_key='q', **arguments)
@@ -61,8 +68,7 @@ def test_a_channel_that_another_greenlet_closes_meanwhile_does_no_harm(
 ) -> None:
     other = peer.open_channel(client, 2)
     receipt = publish(peer, channel)
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = begun(client)
     closing = greens.spawn(other.close)
     peer.expect('channel.close', 2)
     peer.send('channel.close-ok', 2)
@@ -79,8 +85,7 @@ def test_the_channel_whose_confirms_are_awaited_may_be_closed(
     other = peer.open_channel(client, 2)
     lost = publish(peer, channel)
     receipt = publish(peer, other)
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = begun(client)
     closing = greens.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok')
@@ -129,8 +134,7 @@ def test_the_connection_that_ends_amid_confirms_is_told(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     publish(peer, channel)
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = begun(client)
     peer.send('connection.close', reply_code=320, reply_text='going down')
     with pytest.raises(exceptions.ConnectionForced, match='going down'):
         draining.get()
@@ -147,8 +151,7 @@ def test_publishes_after_a_channel_error_are_waited_for(
     with pytest.raises(exceptions.NotFound):
         lost.wait(10)
     receipt = publish(peer, channel)  # nobody has asked wait_for_confirms, so the error is still to be told there
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = begun(client)
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
     peer.send('basic.ack', delivery_tag=1)
@@ -161,8 +164,7 @@ def test_a_channel_error_decides_what_is_waited_for(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     lost = publish(peer, channel)
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = begun(client)
     refuse(peer, channel)
     peer.agree_to_close()
     assert draining.get() is True
@@ -336,8 +338,7 @@ def test_an_event_handler_that_runs_is_waited_for(
     once = greens.spawn(client.drain_events)
     peer.send('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'b')
     greens.wait_until(lambda: len(hold))
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = begun(client)
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
     hold.set()

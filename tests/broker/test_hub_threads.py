@@ -310,11 +310,27 @@ class Quiet:
 
 def test_a_connection_that_is_dropped_in_another_thread_says_goodbye(peer: ScriptedBroker) -> None:
     """It is collected where somebody else's allocation happens to trigger it; its hub notices."""
-    client = peer.open((10, 131072, 1), heartbeat_thread=True)
-    gone = weakref.ref(client)
+    held = [peer.open((10, 131072, 1), heartbeat_thread=True)]
+    gone = weakref.ref(held[0])
+    drop_elsewhere(peer, held)
+    assert gone() is None
+    peer.agree_to_close()
+    greens.wait_until(lambda: not pacemaker.running)
+
+
+@pytest.mark.parametrize('heartbeat', [0, 600])
+def test_its_hub_hears_at_once_that_it_was_dropped_heartbeats_or_not(peer: ScriptedBroker, heartbeat: int) -> None:
+    held = [peer.open((10, 131072, heartbeat), heartbeat=heartbeat)]
+    link = held[0].link
+    drop_elsewhere(peer, held)
+    assert link.owner() is None
+    assert peer.agree_to_close().reply_text == 'abandoned'
+    greens.wait_until(lambda: link.reason is not None)
+
+
+def drop_elsewhere(peer: ScriptedBroker, held: list[Any]) -> None:
+    """Have another thread drop and collect the connection, of which *held* is the last reference."""
     peer._clients.clear()
-    held = [client]
-    del client
 
     def drop() -> None:
         held.clear()
@@ -322,9 +338,6 @@ def test_a_connection_that_is_dropped_in_another_thread_says_goodbye(peer: Scrip
 
     with pytest.warns(ResourceWarning, match='never closed'):
         tools.in_thread(drop)
-    assert gone() is None
-    peer.agree_to_close()
-    greens.wait_until(lambda: not pacemaker.running)
 
 
 def test_a_connection_may_be_opened_again_in_another_thread(peer: ScriptedBroker) -> None:

@@ -81,6 +81,30 @@ def test_nothing_that_waited_for_a_handler_is_handled_or_acked(
     assert client.budget.messages == 0
 
 
+@pytest.mark.parametrize('answered', [False, True])
+def test_a_caller_that_is_killed_amid_it_leaves_the_channel_in_order(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, answered: bool
+) -> None:
+    loop = start(peer, channel, 5)
+    first = next(loop)
+    recovering = greens.spawn(channel.basic_recover, True)
+    peer.expect('basic.recover')
+    if answered:  # and killed before it runs again, if the hub has read that by then
+        peer.send('basic.recover-ok')
+    recovering.kill()
+    if not answered:
+        peer.raw(messages(loop.tag, [6]))
+        peer.send('basic.recover-ok')
+    peer.raw(messages(loop.tag, [7]))
+    message = next(loop)
+    assert message.delivery_tag == 7
+    first.ack()
+    silent(peer, client)
+    message.ack()
+    assert peer.expect('basic.ack').delivery_tag == 7
+    assert (channel.unsettled, client.budget.messages) == (0, 0)
+
+
 @pytest.mark.parametrize('how', ['callback', 'loop'])
 def test_what_needs_no_ack_is_kept(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, how: str

@@ -27,11 +27,6 @@ def client(peer: ScriptedBroker) -> gamqp.Connection:
 
 
 @pytest.fixture
-def got() -> list[Any]:
-    return []
-
-
-@pytest.fixture
 def consumed(peer: ScriptedBroker, channel: gamqp.Channel, got: list[Any]) -> gamqp.Channel:
     """The channel, with a callback."""
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))

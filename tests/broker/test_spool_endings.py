@@ -22,11 +22,6 @@ def client(peer: ScriptedBroker) -> gamqp.Connection:
     return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
 
 
-@pytest.fixture
-def got() -> list[Any]:
-    return []
-
-
 def stuck(message: Any) -> None:
     """A handler that does not come to an end by itself."""
     greens.sleep(50)

@@ -24,11 +24,6 @@ def client(peer: ScriptedBroker) -> gamqp.Connection:
     return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
 
 
-@pytest.fixture
-def got() -> list[Any]:
-    return []
-
-
 # -- the end of a consumer without acks ------------------------------------------------------
 
 

@@ -21,11 +21,6 @@ def peer() -> Iterator[ScriptedBroker]:
         yield peer
 
 
-@pytest.fixture
-def got() -> list[Any]:
-    return []
-
-
 def consuming(peer: ScriptedBroker, got: list[Any], tune: tuple[int, int, int] = (10, 131072, 0), **limits: int) -> Any:
     """A channel with one consumer, on a connection with small limits."""
     client = peer.open(tune, **limits)
