@@ -34,6 +34,8 @@ def pytest_report_header() -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', 'limit(seconds): another hard time limit than 60 seconds')
     config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
+    config.addinivalue_line('markers', 'real_seconds: needs the clock to go at its pace; runs last, one at a time')
+    config.addinivalue_line('markers', 'slow: takes long; runs with ./tests/run --all only')
 
 
 @pytest.hookimpl(wrapper=True)
