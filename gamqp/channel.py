@@ -335,8 +335,11 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             return
         self._usable = False  # from here on nothing must be sent before channel.open
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-        self._connection.report('channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason))
         if not self._drop(reason):
+            # Nobody waits for what the broker refused, so it comes out of some later call, or of none at all.
+            self._connection.report(
+                'channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason)
+            )
             self._unraised = reason
             self._flag()
         if self._life.state == lifecycle.OPEN:

@@ -379,3 +379,57 @@ def test_a_closed_channel_cannot_be_opened_again(peer: ScriptedBroker, channel: 
     closing.get()
     with pytest.raises(exceptions.RecoverableConnectionError, match='channel 1 is closed'):
         channel.open()
+
+
+def warnings_after(peer: ScriptedBroker, client: gamqp.Connection, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What was logged until now; it is told by greenlets that began before this call."""
+    full_stop(peer, client)
+    greens.sleep(0)
+    return [record.getMessage() for record in caplog.records]
+
+
+@pytest.mark.parametrize('call', ['reply', 'confirm', 'receipt', 'iterator', 'consumer'])
+def test_an_error_that_its_caller_gets_is_no_warning(
+    peer: ScriptedBroker,
+    client: gamqp.Connection,
+    channel: gamqp.Channel,
+    caplog: pytest.LogCaptureFixture,
+    call: str,
+) -> None:
+    asking = {
+        'reply': lambda: channel.queue_declare('q', True),
+        'confirm': lambda: channel.basic_publish_confirm(gamqp.Message('x'), 'no such exchange'),
+        'receipt': lambda: channel.publish('x', 'no such exchange').wait(),
+        'iterator': lambda: next(iter(channel.consume('q'))),
+        'consumer': lambda: channel.subscribe('q', print).join(),
+    }
+    waiting = greens.spawn(asking[call])
+    if call in ('confirm', 'receipt'):
+        peer.expect('confirm.select', 1)
+        peer.expect('basic.publish', 1)
+    elif call in ('iterator', 'consumer'):
+        peer.expect('basic.qos', 1)
+        peer.send('basic.qos-ok', 1)
+        consume = peer.expect('basic.consume', 1)
+        peer.send('basic.consume-ok', 1, consumer_tag=consume.consumer_tag)
+        greens.wait_until(lambda: any(getattr(one, '_idle', True) for one in channel.intakes()), what='it waits')
+    else:
+        peer.expect('queue.declare', 1)
+    refuse(peer)
+    with pytest.raises(exceptions.NotFound):
+        waiting.get()
+    expect_reopening(peer)
+    assert warnings_after(peer, client, caplog) == []
+
+
+def test_an_error_that_nobody_waits_for_is_a_warning(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel.basic_publish(gamqp.Message('x'), 'no such exchange')
+    peer.expect('basic.publish', 1)
+    refuse(peer)
+    expect_reopening(peer)
+    (text,) = warnings_after(peer, client, caplog)
+    assert 'channel 1 was closed by the broker and is reopened: ' in text
+    with pytest.raises(exceptions.NotFound):
+        channel.queue_declare('q')
