@@ -35,7 +35,27 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', 'limit(seconds): another hard time limit than 60 seconds')
     config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
     config.addinivalue_line('markers', 'real_seconds: needs the clock to go at its pace; runs last, one at a time')
-    config.addinivalue_line('markers', 'slow: takes long; runs with ./tests/run --all only')
+    config.addinivalue_line('markers', 'slow: takes long; not in the default run of ./tests/run, see --all there')
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what tests/run has left out, and put what needs the clock at the end."""
+    part = os.environ.get('GAMQP_TEST_PART')  # 'together', 'alone', or everything
+    # Who names a test, or the marker, means it.
+    wanted = any('::' in argument for argument in config.args) or 'slow' in config.option.markexpr
+    no_slow = os.environ.get('GAMQP_TEST_SLOW') == '0' and not wanted
+    chosen: tuple[list[pytest.Item], list[pytest.Item]] = ([], [])
+    left_out = []
+    for item in items:
+        alone = item.get_closest_marker('real_seconds') is not None
+        if (no_slow and item.get_closest_marker('slow')) or (part and alone != (part == 'alone')):
+            left_out.append(item)
+        else:
+            chosen[alone].append(item)
+    items[:] = [*chosen[False], *chosen[True]]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,8 +3,12 @@
 # Set-up shared by tests/run, examples/quickstart and .ci/run: a Python, a virtual environment, the project
 # installed in it. To be sourced; defines functions and runs nothing.
 #
-#     prepare compiled tests,eventlet,kombu      # build ('compiled' or 'pure') and extras ('' = none)
-#     "$venv/bin/python" …                       # $venv, and $build as it could be made
+#     choose_build compiled                      # 'compiled' or 'pure': sets $build, to what can be made here
+#     find_brokers 3.10                          # installs RabbitMQ if need be; sets $brokers (rabbit/node.py)
+#     prepare "$build" tests,eventlet,kombu      # makes the environment $venv, with these extras ('' = none)
+#     "$venv/bin/python" …
+#
+# In this order, so that what cannot be had here is said before anything is built.
 #
 # What it keeps to:
 #   * nothing is written into the source tree but .venv/. The project is built from a copy of its sources in
@@ -13,6 +17,7 @@
 #     installs again without asking any index, and compiles only the modules that changed;
 #   * several runs in one checkout do not disturb each other: a run holds a lock (shared) on its environment
 #     until it ends, and one that has to change it waits for those that use it;
+#   * Ctrl-C ends the script with one line, whatever was being installed;
 #   * the machine's own pip and apt settings are used as they are.
 
 # The checkout, wherever we were called from.
@@ -33,6 +38,25 @@ die() {
     exit 3
 }
 
+# Ctrl-C goes to what runs in the foreground too, and bash calls this when that has ended. Without it the script
+# would take the end of apt-get or pip for a failure, say so, and perhaps go on.
+interrupted() {
+    rm -f "$log"
+    say 'interrupted'
+    exit 130
+}
+log=
+
+# Run a command that says much, and show what it said only if it fails.
+quietly() {
+    local status=0
+    log=$(mktemp)
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    [ $status = 0 ] || tail -n 30 "$log" >&2
+    rm -f "$log"
+    return $status
+}
+
 # -- the machine ---------------------------------------------------------------------------------------------
 
 # Run a command as root; fails when that cannot be had without asking for a password.
@@ -48,14 +72,9 @@ as_root() {
 apt_install() {
     command -v apt-get >/dev/null && as_root true || return 1
     say "setup: installing $* (apt-get)"
-    local log
-    log=$(mktemp)
-    if apt_get update >"$log" 2>&1 && apt_get -y install --no-install-recommends "$@" >>"$log" 2>&1; then
-        rm -f "$log"
+    if quietly apt_get update && quietly apt_get -y install --no-install-recommends "$@"; then
         return 0
     fi
-    tail -n 15 "$log" >&2
-    rm -f "$log"
     say "setup: apt-get could not install $*"
     return 1
 }
@@ -108,6 +127,30 @@ can_compile() {
 find_compiler() {
     # -dev packages are for the distribution's own Python; another brings its headers along.
     can_compile || { apt_install gcc libc6-dev python3-dev && can_compile; }
+}
+
+# Set $build to 'compiled' or 'pure', and $python. Where nothing can be compiled the first becomes the second, with a
+# note, unless GAMQP_CYTHON=1 says that it must not.
+choose_build() {
+    trap interrupted INT
+    build=$1
+    find_python
+    if [ "$build" = compiled ] && ! find_compiler; then
+        if [ "${GAMQP_CYTHON:-}" = 1 ]; then
+            die "GAMQP_CYTHON=1, but there is no C compiler with the headers of $python, and none can be installed"
+        fi
+        say "NOTE: no C compiler with the headers of $python, and none can be installed: going on with the" \
+            "pure Python build, which is slower"
+        build=pure
+    fi
+    trap - INT
+}
+
+# Install the RabbitMQ servers of a list as node.py takes it, if need be. Sets $brokers to those that can be had.
+find_brokers() {
+    trap interrupted INT
+    brokers=$("$python" "$root/tests/rabbit/node.py" install --rabbitmq "$1") || exit
+    trap - INT
 }
 
 # -- the environment -----------------------------------------------------------------------------------------
@@ -179,7 +222,7 @@ install_project() {
 }
 
 pip_install() {
-    "$venv/bin/python" -m pip install --quiet --no-input "$@" || die "pip install $* failed (see above)"
+    quietly "$venv/bin/python" -m pip install --quiet --no-input "$@" || die "pip install $* failed (see above)"
 }
 
 # What is needed to build: as pyproject.toml says. Installed in the environment itself, because an isolated
@@ -224,7 +267,7 @@ compare() {
 install_everything() {
     say "setup: making .venv/$build (the $build build${extras:+, with $extras})"
     rm -rf "$venv" "$source"
-    "$python" -m venv "$venv" || die "$python could not make a virtual environment"
+    quietly "$python" -m venv "$venv" || die "$python could not make a virtual environment (see above)"
     local requirements
     requirements=$(build_requirements) || die "pyproject.toml has no [build-system] requires"
     mapfile -t requirements <<<"$requirements"
@@ -247,19 +290,11 @@ install_code() {
     install_project --no-deps --force-reinstall "$source"
 }
 
-# Make the environment; see the head of this file. Sets $build, $venv, $python.
+# Make an environment; see the head of this file. Sets $build, $venv, $python.
 prepare() {
-    build=$1
+    choose_build "$1"
+    trap interrupted INT
     extras=${2:-}
-    find_python
-    if [ "$build" = compiled ] && ! find_compiler; then
-        if [ "${GAMQP_CYTHON:-}" = 1 ]; then
-            die "GAMQP_CYTHON=1, but there is no C compiler with the headers of $python"
-        fi
-        say "NOTE: no C compiler with the headers of $python, and none can be installed: going on with the" \
-            "pure Python build, which is slower"
-        build=pure
-    fi
     venv=$root/.venv/$build
     source=$venv.src
     stamp=$venv.stamp
@@ -269,9 +304,10 @@ prepare() {
     key=$(environment_key)
     code=$({ metadata_files; package_files; } | digest)
     compare
-    [ $todo != nothing ] || return 0
-    lock_environment exclusive
-    compare # another run may have done it while we waited
+    if [ $todo != nothing ]; then
+        lock_environment exclusive
+        compare # another run may have done it while we waited
+    fi
     if [ $todo != nothing ]; then
         # If this fails: is the environment lost with it, or only the code to be installed again?
         if [ $todo = everything ]; then rm -f "$stamp"; else printf '%s\n' "$key" "$installed_extras" >"$stamp"; fi
@@ -280,6 +316,7 @@ prepare() {
         printf '%s\n' "$key" "$installed_extras" "$code" >"$stamp"
     fi
     lock_environment shared
+    trap - INT
 }
 
 # The compiled build must really be compiled, the pure one must not; whatever pip thought of it.

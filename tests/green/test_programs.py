@@ -15,15 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import greens
 import pytest
 from script import ScriptedBroker
 
 PROGRAMS = Path(__file__).parent / 'programs'
-LIBRARIES = [
-    pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(name), reason=f'no {name} here'))
-    for name in ('gevent', 'eventlet')
-]
-every_library = pytest.mark.parametrize('library', LIBRARIES)
+# Each program once: with the greenlet library of this run.
+every_library = pytest.mark.parametrize('library', [greens.GREEN])
 # Seconds that a program may take; it takes one or two.
 PATIENCE = 30
 

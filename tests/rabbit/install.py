@@ -130,10 +130,18 @@ def _become_root() -> list[str] | None:
 
 def _run_logged(argv: list[str], what: str, env: dict[str, str] | None = None) -> None:
     """Run quietly; when it fails, raise with the end of what it printed."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=env)
-    if done.returncode != 0:
-        tail = '\n'.join(done.stdout.decode(errors='replace').splitlines()[-15:])
-        raise CannotInstall(f'{what} failed (status {done.returncode}); it ended with:\n{tail}')
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env)
+        try:
+            status = process.wait()
+        except KeyboardInterrupt:
+            # The key reached it as well, and it tidies up; `subprocess.run` would kill it before it has done so.
+            process.wait()
+            raise
+        if status != 0:
+            log.seek(0)
+            tail = '\n'.join(log.read().decode(errors='replace').splitlines()[-15:])
+            raise CannotInstall(f'{what} failed (status {status}); it ended with:\n{tail}')
 
 
 # -- 4.3: a Debian in a folder -----------------------------------------------------------------------------

@@ -3,10 +3,12 @@
 Job: `Node('3.10').start()` for a test that wants a broker to itself, `Node.attach(entry)` for one that shares
 the broker of the whole run, and the command that gives a run its brokers:
 
+    python tests/rabbit/node.py install --rabbitmq 3.10,4.3
     python tests/rabbit/node.py run --rabbitmq 3.10,4.3 -- COMMAND…
 
-The command finds the brokers in GAMQP_TEST_NODES (JSON, a list of `Node.entry()`) and the first one's URL in
-AMQP_URL. Nothing stays behind when a run ends, not even after SIGKILL: see keeper.py.
+The first only installs what is missing, or says why that cannot be. The command of the second finds the brokers in
+GAMQP_TEST_NODES (JSON, a list of `Node.entry()`) and the first one's URL in AMQP_URL. Nothing stays behind when a run
+ends, not even after SIGKILL: see keeper.py.
 
 Ban: standard library only, Python 3.10 and newer; knows nothing of gamqp. Blocking calls: in a program that
 is not monkey-patched they stop every greenlet for as long as they last.
@@ -306,8 +308,8 @@ _SHARED = ('label', 'version', 'port', 'management', 'pid', 'nodename', 'epmd_po
 # -- the command -------------------------------------------------------------------------------------------
 
 
-def start_all(labels: list[str]) -> list[Node]:
-    """Start nodes at the same time. A label that ends in '?' is left out, with a word, if it cannot be had."""
+def install_all(labels: list[str]) -> list[Server]:
+    """Install servers. A label that ends in '?' is left out, with a word, if it cannot be had."""
     servers = []
     for label in labels:
         try:
@@ -316,6 +318,11 @@ def start_all(labels: list[str]) -> list[Node]:
             if not label.endswith('?'):
                 raise
             say(f'going on without {label.rstrip("?")}: {error}')
+    return servers
+
+
+def start_all(servers: list[Server]) -> list[Node]:
+    """Start nodes at the same time."""
     nodes = [Node(server.label, server=server) for server in servers]
     if servers:
         say(f'starting {" and ".join(server.version for server in servers)}')
@@ -367,8 +374,12 @@ def run(nodes: list[Node], command: list[str]) -> int:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description='Run a command with private RabbitMQ nodes.')
-    parser.add_argument('action', choices=['run'])
+    parser = argparse.ArgumentParser(
+        usage='%(prog)s [options] install | run -- COMMAND', description='Private RabbitMQ nodes for a command.'
+    )
+    parser.add_argument(
+        'action', choices=['install', 'run'], help='install: only that; prints the list without those it cannot have'
+    )
     parser.add_argument(
         '--rabbitmq',
         default='3.10',
@@ -376,17 +387,29 @@ def main() -> int:
         help="3.10, 4.3, or both with a comma; '?' behind one: if possible; 'none'; 'external': AMQP_URL",
     )
     parser.add_argument('--with-parent', action='store_true', help='end when the calling process ends')
-    parser.add_argument('command', nargs='+', help='after --')
-    options = parser.parse_args()
+    arguments, command = sys.argv[1:], []
+    if '--' in arguments:
+        at = arguments.index('--')
+        arguments, command = arguments[:at], arguments[at + 1 :]
+    options = parser.parse_args(arguments)
+    if bool(command) != (options.action == 'run'):
+        parser.error('run needs a command, after --; install takes none')
     if options.with_parent:
         keeper.follow_parent(signal.SIGTERM)
     nodes: list[Node] = []
     try:
         if options.rabbitmq == 'external':
             nodes = [Node.external(os.environ['AMQP_URL'])]
-        elif options.rabbitmq != 'none':
-            nodes = start_all(options.rabbitmq.split(','))
-        return run(nodes, options.command)
+            found = options.rabbitmq
+        else:
+            servers = [] if options.rabbitmq == 'none' else install_all(options.rabbitmq.split(','))
+            found = ','.join(server.label for server in servers) or 'none'
+            if options.action == 'run':
+                nodes = start_all(servers)
+        if options.action == 'run':
+            return run(nodes, command)
+        print(found)
+        return 0
     except (CannotInstall, NodeError) as error:
         say(str(error))
         return 3

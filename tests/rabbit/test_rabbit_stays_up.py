@@ -15,6 +15,7 @@ HEARTBEAT = 4  # so that a machine which stands still for some seconds does not 
 LONG_ENOUGH = 3.5 * HEARTBEAT
 
 
+@pytest.mark.slow
 @pytest.mark.limit(90)
 def test_idle_publishing_and_busy_connections_stay_up(rabbit):
     with Proxy(rabbit.node.port) as idle_proxy, Proxy(rabbit.node.port) as proxy:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -11,17 +10,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
+import greens
 import pytest
 import tools
 
 import gamqp
 
 PROGRAMS = Path(__file__).parent / 'programs'
-LIBRARIES = [
-    pytest.param(name, marks=pytest.mark.skipif(not importlib.util.find_spec(name), reason=f'no {name} here'))
-    for name in ('gevent', 'eventlet')
-]
-every_library = pytest.mark.parametrize('library', LIBRARIES)
+# Each program once: with the greenlet library of this run.
+every_library = pytest.mark.parametrize('library', [greens.GREEN])
 # Seconds that a program may take; it takes three or four.
 PATIENCE = 50
 
