@@ -28,7 +28,6 @@ def extensions(choice: str) -> list[Extension]:
         Extension(
             f'gamqp.wire.{name}',
             [f'gamqp/wire/{name}.py'],
-            optional=choice == 'auto',
             # Greenlets switch inside C calls; Cython's cached pointer to the thread state would
             # then point to the exception state of another greenlet.
             define_macros=[('CYTHON_FAST_THREAD_STATE', '0')],
@@ -37,13 +36,17 @@ def extensions(choice: str) -> list[Extension]:
     ]
     try:
         # The C files go to a folder of the build, not beside the sources.
-        return list(cythonize(modules, build_dir='build/cython', quiet=True))
+        modules = list(cythonize(modules, build_dir='build/cython', quiet=True))
     except Exception as exc:
-        # 'optional' forgives only the C compiler; a Cython that cannot cope must not stop an install.
+        # 'optional', below, forgives only the C compiler; a Cython that cannot cope must not stop an install either.
         if choice == '1':
             raise
         print(f'gamqp: compiling is not possible here, installing the pure build ({exc})')
         return []
+    for module in modules:
+        # Here, because cythonize makes new extensions, and they would not have it.
+        module.optional = choice == 'auto'
+    return modules
 
 
 setup(ext_modules=extensions(os.environ.get('GAMQP_CYTHON', 'auto')))
