@@ -17,90 +17,105 @@ from . import draining, exceptions, green, handshake, sasl, stats
 from .about import __version__
 from .basic_message import Message
 from .channel import Channel
+from .configured import Configured
 from .inbound import OpenChannels
 from .io import goodbye
 from .io.link import Link
 from .liveness import Liveness
-from .pacing import BLOCKED_POLICIES
-from .state import lifecycle, negotiate, uri
+from .state import lifecycle, settings
 from .state.budget import Budget
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
-from .transport import Transport, check_options, is_secure, to_host_port
+from .transport import Transport, check_options
 from .wire import Decoder, encode_method
 from .wire.spec import Connection as Spec
 
 __all__ = ('Connection', 'connect')
 
-# Seconds. The broker itself gives up on a handshake after 10.
-CONNECT_TIMEOUT = 10.0
-RPC_TIMEOUT = 30.0
-CONFIRM_TIMEOUT = 30.0
 # A peer that does not answer a close is not worth waiting for longer.
 CLOSE_TIMEOUT = 10.0
 
-FRAME_MAX = 131072  # RabbitMQ's own default, and its advice is to leave it
-CHANNEL_MAX = 2047  # likewise
-MAX_INBOUND_BODY = 512 * 1024 * 1024  # no RabbitMQ can be told to send more
 
-# Undelivered messages above which we stop reading: bytes of memory, because that is
-# what runs out, and a count, because each message takes time to handle, too.
-MAX_UNDELIVERED_BYTES = 32 * 1024 * 1024
-MAX_UNDELIVERED_MESSAGES = 20_000
-
-
-# Publishes of one channel that may be without their confirm: enough to keep a broker on a
-# fast network busy, few enough to be kept in memory, and to be looked at when one is lost.
-OUTSTANDING_LIMIT = 1000
-
-
-METRICS_INTERVAL = 15.0  # seconds, what collectors of metrics usually ask for
-
-
-class Connection(Liveness):
+class Connection(Configured, Liveness):
     """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
 
-    The arguments of py-amqp, by position in its order:
+    The arguments of py-amqp may be given by position, in its order; *name* and those
+    that py-amqp does not have by keyword only. In brackets the default.
 
-    host: 'name', 'name:port', '[::1]:port'; 5672 where no port is named, 5671 with
-    ssl. userid, password: None for none; a callable password is asked at each
-    connect. login_method: PLAIN, AMQPLAIN, EXTERNAL, GSSAPI, several of them in a
-    tuple (best first), or any name together with login_response (bytes).
-    authentication: a sasl.SASL or several, instead of those. virtual_host. ssl:
-    None or False for none, True for TLS that verifies the broker's certificate and
-    host name, an ssl.SSLContext, or a dict of options (an empty one is like True), see
-    ``transport.context.make_context``.
-    locale. client_properties: shown by the broker's management. connect_timeout:
-    total seconds for connecting and the handshake, None for 10. channel_max,
-    frame_max: limits, the smaller of ours and the broker's counts, None for 2047
-    and 131072. heartbeat: seconds; None takes the broker's, 0 is off. on_open:
-    called with the connection when it is open. on_blocked(reason), on_unblocked():
-    called in a greenlet of their own. confirm_publish: basic_publish waits for
-    its confirm. on_tune_ok: called without arguments during the handshake.
-    read_timeout: seconds without a byte from the broker, while a call waits for
-    its reply or confirm, after which the connection is lost; None for no such limit.
-    write_timeout: seconds without the broker taking a byte of what is queued
-    after which the connection is lost, None for no such limit. socket_settings:
-    TCP options by number.
+    Where:
 
-    And by keyword only: name: shown by the broker's management. rpc_timeout,
-    confirm_timeout: seconds a reply, a confirm may take (30). blocked_policy: what
-    a publish does while the broker takes none: 'wait' blocked_timeout seconds
-    (None: rpc_timeout) and then raise Blocked, 'raise' Blocked at once, or 'pass':
-    send it, and let the broker leave it unread. max_inbound_body:
-    largest message accepted, in bytes. max_undelivered_bytes,
-    max_undelivered_messages: how much memory messages may take that wait here for
-    drain_events, iterators and handlers, and how many may wait, before reading stops.
-    spool: a connection that waits for a reply has to be read on, and what it gets too
-    much then goes to an unlinked file in the directory for temporary files (TMPDIR),
-    bodies unencrypted; False to keep it in memory. outstanding_limit: publishes of
-    one channel that may be without their confirm before Channel.publish waits, 0 for
-    no limit. metrics: called with ``stats()`` every metrics_interval seconds (15) and
-    once at the end, in a greenlet of its own; while a call of it lasts there is no other.
-    heartbeat_thread: have a thread of the operating system send heartbeats while
-    something keeps the hub from it (code that computes or calls C, but lets other
-    threads run), and tell in the log what that was. Other keywords are ignored,
-    because kombu passes its own.
+    * host ('localhost:5672'): 'name', 'name:port', '[::1]:port'; 5672 where no port is
+      named, 5671 with ssl. An IPv6 address without brackets is split at its last colon
+      where an address and a port come of that.
+    * virtual_host ('/')
+    * ssl (False): False or None for none, True for TLS that verifies the broker's
+      certificate and host name, an ssl.SSLContext, or a dict of options (an empty one is
+      like True), see ``transport.context.make_context``. 1 and 0 are True and False.
+    * socket_settings (None): a dict of TCP options by number.
+
+    Who:
+
+    * userid, password ('guest'): None for none; a callable password is asked at each connect.
+    * login_method (None): PLAIN, AMQPLAIN, EXTERNAL, GSSAPI, several of them in a tuple
+      (best first), or any name together with login_response (None; bytes).
+    * authentication (): a sasl.SASL or several, instead of those.
+    * locale ('en_US')
+    * name (None: host, process and program), client_properties (None): shown by the
+      broker's management.
+
+    Time limits, in seconds:
+
+    * connect_timeout (None: 10): in total for connecting and the handshake.
+    * rpc_timeout, confirm_timeout (30): what a reply, a confirm may take.
+    * read_timeout (None): without a byte from the broker, while a call waits for its reply
+      or confirm, after which the connection is lost; None or 0 for no such limit.
+    * write_timeout (None): without the broker taking a byte of what is queued after which
+      the connection is lost; None or 0 for no such limit.
+
+    Signs of life:
+
+    * heartbeat (None): seconds, at most 65535; None takes the broker's, 0 or False is off.
+    * heartbeat_thread (False): have a thread of the operating system send heartbeats while
+      something keeps the hub from it (code that computes or calls C, but lets other
+      threads run), and tell in the log what that was.
+
+    Limits agreed on with the broker, the smaller one counts:
+
+    * channel_max (None: 2047): highest channel number, at most 65535; 0 for no limit of ours.
+    * frame_max (None: 131072): bytes of a frame, at least 4096; 0 for no limit of ours.
+
+    Publishing:
+
+    * confirm_publish (False): basic_publish waits for its confirm.
+    * outstanding_limit (1000): publishes of one channel that may be without their confirm
+      before Channel.publish waits, 0 for no limit.
+    * blocked_policy ('wait'): what a publish does while the broker takes none: 'wait'
+      blocked_timeout seconds (None: rpc_timeout) and then raise Blocked, 'raise' Blocked
+      at once, or 'pass': send it, and let the broker leave it unread.
+
+    Receiving:
+
+    * max_inbound_body (536870912): bytes of the largest message accepted.
+    * max_undelivered_bytes (33554432), max_undelivered_messages (20000): how much memory
+      messages may take that wait here for drain_events, iterators and handlers, and how
+      many may wait, before reading stops; 0 for no limit.
+    * spool (True): a connection that waits for a reply has to be read on, and what it gets
+      too much then goes to an unlinked file in the directory for temporary files (TMPDIR),
+      bodies unencrypted; False to keep it in memory.
+
+    Called back, all None:
+
+    * on_open(connection): when it is open. on_tune_ok(): during the handshake.
+    * on_blocked(reason), on_unblocked(): in a greenlet of their own.
+    * metrics(stats): called with ``stats()`` every metrics_interval seconds (15) and once
+      at the end, in a greenlet of its own; while a call of it lasts there is no other.
+
+    frame_handler, frame_writer: py-amqp's, without a meaning here.
+
+    A value that cannot be meant is a TypeError (a number as text) or a ValueError (out of
+    range) that names the argument. So are names that mean one of these (``port``,
+    ``username``, ``vhost``, ``tls`` …) or are almost one; others are ignored, because kombu
+    passes its own. ``gamqp.connect`` ignores none.
 
     It belongs to the thread that connects it; in any other one its methods raise
     WrongThread before anything has changed, except ``run_in_hub``.
@@ -155,62 +170,27 @@ class Connection(Liveness):
         frame_writer: Any = None,
         *,
         name: str | None = None,
-        rpc_timeout: float = RPC_TIMEOUT,
-        confirm_timeout: float = CONFIRM_TIMEOUT,
+        rpc_timeout: float = settings.RPC_TIMEOUT,
+        confirm_timeout: float = settings.CONFIRM_TIMEOUT,
         blocked_policy: str = 'wait',
         blocked_timeout: float | None = None,
-        max_inbound_body: int = MAX_INBOUND_BODY,
-        max_undelivered_bytes: int = MAX_UNDELIVERED_BYTES,
-        max_undelivered_messages: int = MAX_UNDELIVERED_MESSAGES,
+        max_inbound_body: int = settings.MAX_INBOUND_BODY,
+        max_undelivered_bytes: int = settings.MAX_UNDELIVERED_BYTES,
+        max_undelivered_messages: int = settings.MAX_UNDELIVERED_MESSAGES,
         spool: bool = True,
-        outstanding_limit: int = OUTSTANDING_LIMIT,
+        outstanding_limit: int = settings.OUTSTANDING_LIMIT,
         metrics: Callable[[dict[str, Any]], Any] | None = None,
-        metrics_interval: float = METRICS_INTERVAL,
+        metrics_interval: float = settings.METRICS_INTERVAL,
         heartbeat_thread: bool = False,
-        **ignored: Any,
+        **others: Any,
     ) -> None:
-        if blocked_policy not in BLOCKED_POLICIES:
-            raise ValueError(f'blocked_policy: one of {", ".join(BLOCKED_POLICIES)}, not {blocked_policy!r}')
-        if metrics is not None and not metrics_interval > 0:
-            raise ValueError(f'metrics_interval: more than 0 seconds, not {metrics_interval!r}')
-        if heartbeat is not None:
-            negotiate.heartbeat(heartbeat, 0)  # refuse now what could not be meant
-        to_host_port(host)
-        secure = is_secure(ssl)
-        if secure:
-            check_options(ssl)
-        super().__init__(Budget(max_undelivered_messages, max_undelivered_bytes))
-        self.host = host
-        self.virtual_host = virtual_host
-        self.authentication = choose_authentication(
-            userid, password, login_method, login_response, authentication, secure
-        )
-        self.locale = locale
-        self.client_properties = dict(client_properties or {})
-        self.ssl = ssl
-        self.connect_timeout = connect_timeout
-        self.client_channel_max = CHANNEL_MAX if channel_max is None else channel_max
-        self.client_frame_max = FRAME_MAX if frame_max is None else frame_max
-        self.client_heartbeat = heartbeat
-        self.on_open = on_open
-        self.on_blocked = on_blocked
-        self.on_unblocked = on_unblocked
-        self.on_tune_ok = on_tune_ok
-        self.confirm_publish = confirm_publish
-        self.read_timeout = read_timeout
-        self.write_timeout = write_timeout
-        self.socket_settings = socket_settings
-        self.name = name
-        self.rpc_timeout = rpc_timeout
-        self.confirm_timeout = confirm_timeout
-        self.blocked_policy = blocked_policy
-        self.blocked_timeout = blocked_timeout
-        self.max_inbound_body = max_inbound_body
-        self.spool = spool
-        self.outstanding_limit = outstanding_limit
-        self.metrics = metrics
-        self.metrics_interval = metrics_interval
-        self.heartbeat_thread = heartbeat_thread
+        given = {name: value for name, value in locals().items() if name in settings.names()}
+        settings.check_names(type(self).__name__, others, lenient=True)
+        checked = settings.Settings(**given)
+        if checked.secure:
+            check_options(checked.ssl)
+        super().__init__(Budget(checked.max_undelivered_messages, checked.max_undelivered_bytes))
+        self._configure(checked)
 
         # Told by the broker when we connect.
         self.version_major = self.version_minor = 0
@@ -264,13 +244,13 @@ class Connection(Liveness):
         return callback() if callback is not None else None
 
     def _open(self) -> None:
-        deadline = green.Deadline(self.connect_timeout or CONNECT_TIMEOUT)
+        deadline = green.Deadline(self.connect_timeout)
         attempt = self.begin(green.backend())
         transport = self._make_transport()
         try:
             transport.connect(deadline)
             self.check_opening(attempt)
-            decoder = Decoder(Message, FRAME_MAX, self.max_inbound_body, OpenChannels(self))
+            decoder = Decoder(Message, settings.FRAME_MAX, self.max_inbound_body, OpenChannels(self))
             self.link = Link(self.green, transport, decoder, self, self.counts, self.write_timeout)
             self.link.start_reading()
             handshake.run(self, deadline)
@@ -460,40 +440,10 @@ def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) ->
     """An open Connection to an AMQP URI. Switches greenlets.
 
     arguments: those of Connection; they go before the URI's. Raises ValueError
-    for a URI that cannot be understood, and what ``Connection.connect`` raises.
+    for a URI that cannot be understood and for a value that cannot be meant,
+    TypeError for an argument that Connection does not have, and what
+    ``Connection.connect`` raises.
     """
-    parsed = uri.parse(url)
-    if 'ssl' in parsed and not is_secure(arguments.get('ssl', True)):
-        raise ValueError('amqps:// and an ssl argument that turns TLS off contradict each other')
-    connection = Connection(**{**parsed, **arguments})
+    connection = Connection(**settings.from_uri(url, arguments).arguments())
     connection.connect()
     return connection
-
-
-def choose_authentication(
-    userid: str | None, password: sasl.Password, method: Any, response: bytes | None, given: Any, secure: bool = False
-) -> tuple[Any, ...]:
-    """The mechanisms to offer, best first."""
-    if given:
-        return (given,) if isinstance(given, sasl.SASL) else tuple(given)
-    if method is None:
-        usual = (sasl.GSSAPI(userid, fail_soft=True), sasl.PLAIN(userid, password), sasl.AMQPLAIN(userid, password))
-        # EXTERNAL last, and only with TLS: over plain TCP a broker may offer it and then refuse.
-        return (*usual, sasl.EXTERNAL()) if secure else usual
-    if isinstance(method, (tuple, list)):
-        return tuple(_mechanism(userid, password, one, response) for one in method)
-    return (_mechanism(userid, password, method, response),)
-
-
-def _mechanism(userid: str | None, password: sasl.Password, method: Any, response: bytes | None) -> sasl.SASL:
-    if method == 'EXTERNAL':
-        return sasl.EXTERNAL()
-    if method == 'GSSAPI':
-        return sasl.GSSAPI(userid)
-    if response is not None:
-        return sasl.RAW(method.encode() if isinstance(method, str) else method, response)
-    if method in ('PLAIN', 'AMQPLAIN'):
-        if userid is None or password is None:
-            raise ValueError(f'login_method {method} needs userid and password')
-        return sasl.PLAIN(userid, password) if method == 'PLAIN' else sasl.AMQPLAIN(userid, password)
-    raise ValueError(f'unknown login_method {method!r} without a login_response')

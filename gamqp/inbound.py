@@ -68,6 +68,7 @@ class Inbound(Pacing, HubBound, Caller):
     channel_ids: ChannelIds
     max_inbound_body: int
     rpc_timeout: float
+    spool: bool
 
     def __init__(self, budget: Budget) -> None:
         super().__init__()
@@ -78,7 +79,6 @@ class Inbound(Pacing, HubBound, Caller):
         self._life = Lifecycle()
         self._replies = Replies()
         self.budget = budget  # of the present link
-        self.spool = True  # whether what goes beyond the budget may go to disk
         self.spool_failed = False  # once, and it was told
         self.backlog: Backlog | None = None  # what is there
         self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed

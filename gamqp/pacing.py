@@ -14,16 +14,13 @@ from typing import Any
 from . import exceptions, green
 from .state.counts import Counts
 
-__all__ = ('BLOCKED_POLICIES', 'Pacing')
+__all__ = ('Pacing',)
 
 # How long drain_events and publish may go on without giving the hub a turn, in
 # seconds, and after how many messages or bytes it is worth to look at the clock.
 BREATH = 0.01
 EVENTS_PER_LOOK = 32
 BYTES_PER_LOOK = 64 * 1024
-
-# What a publish does while the broker takes no messages.
-BLOCKED_POLICIES = ('wait', 'raise', 'pass')
 
 
 class Pacing:

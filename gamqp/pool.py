@@ -13,9 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from . import green
-from .connection import connect
-from .state import uri
+from .connection import Connection
+from .state.checks import given_timeout, whole
 from .state.leases import Member
+from .state.negotiate import CHANNEL_LIMIT
+from .state.settings import from_uri
 from .supply import Supply
 
 __all__ = ('Lease', 'Pool')
@@ -25,6 +27,9 @@ TIMEOUT = 10.0
 
 # A broker needs some 40 kB for each.
 CHANNELS = 100
+
+# Arguments beside those of a connection.
+OWN = ('connections', 'channels_per_connection', 'timeout')
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -53,19 +58,19 @@ class Pool:
         timeout: float = TIMEOUT,
         **arguments: Any,
     ) -> None:
-        if connections < 1 or channels_per_connection < 1:
-            raise ValueError(
-                f'a pool has at least one connection with one channel, not {connections} with {channels_per_connection}'
-            )
+        connections = whole(1)('connections', connections)
+        channels_per_connection = whole(1, CHANNEL_LIMIT)('channels_per_connection', channels_per_connection)
+        timeout = given_timeout('timeout', timeout)
         if callable(url):
             if arguments:
                 raise TypeError(f'a Pool whose connections a callable makes takes no {", ".join(sorted(arguments))}')
             self._make: Callable[[], Any] = url
             self._where = getattr(url, '__qualname__', type(url).__name__)
         else:
-            target = {'virtual_host': '/', **uri.parse(url), **arguments}
-            self._make = lambda: connect(url, **arguments)
-            self._where = f'{target["host"]} vhost {target["virtual_host"]!r}'
+            target = from_uri(url, arguments, 'Pool', OWN)
+            self._make = lambda: Connection(**target.arguments())
+            self._make()  # and refuse now what cannot be meant
+            self._where = f'{target.host} vhost {target.virtual_host!r}'
         self.connections = connections
         self.channels_per_connection = channels_per_connection
         self.timeout = timeout

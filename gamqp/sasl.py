@@ -18,7 +18,7 @@ from typing import Any
 from . import exceptions
 from .wire import dumps
 
-__all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL')
+__all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL', 'choose')
 
 Password = str | Callable[[], str] | None
 
@@ -202,3 +202,33 @@ def _gssapi() -> Any:
         return importlib.import_module('gssapi')
     except ImportError:
         return None
+
+
+def choose(
+    userid: str | None, password: Password, method: Any, response: bytes | None, secure: bool
+) -> tuple[SASL, ...]:
+    """The mechanisms that a connection offers, best first, where it was not given any. secure: over TLS.
+
+    method: login_method, response: login_response of the Connection.
+    """
+    if method is None:
+        usual = (GSSAPI(userid, fail_soft=True), PLAIN(userid, password), AMQPLAIN(userid, password))
+        # EXTERNAL last, and only with TLS: over plain TCP a broker may offer it and then refuse.
+        return (*usual, EXTERNAL()) if secure else usual
+    if isinstance(method, (tuple, list)):
+        return tuple(_mechanism(userid, password, one, response) for one in method)
+    return (_mechanism(userid, password, method, response),)
+
+
+def _mechanism(userid: str | None, password: Password, method: Any, response: bytes | None) -> SASL:
+    if method == 'EXTERNAL':
+        return EXTERNAL()
+    if method == 'GSSAPI':
+        return GSSAPI(userid)
+    if response is not None:
+        return RAW(method.encode() if isinstance(method, str) else method, response)
+    if method in ('PLAIN', 'AMQPLAIN'):
+        if userid is None or password is None:
+            raise ValueError(f'login_method {method} needs userid and password')
+        return PLAIN(userid, password) if method == 'PLAIN' else AMQPLAIN(userid, password)
+    raise ValueError(f'unknown login_method {method!r} without a login_response')

@@ -27,6 +27,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'basic_message',
         'calls',
         'channel',
+        'configured',
         'connection',
         'consumer',
         'draining',

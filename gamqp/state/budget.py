@@ -7,6 +7,8 @@ one message below it, so that the stop does not flap.
 
 from __future__ import annotations
 
+import sys
+
 __all__ = ('Budget',)
 
 # What a message takes in memory beside its body, measured: the object, its undecoded bytes, its place in a queue.
@@ -16,14 +18,14 @@ COST = 500
 class Budget:
     """Counts undelivered messages and their bytes: bodies, and properties where they are large.
 
-    max_bytes: of memory, so that each message counts COST more than its body.
+    max_bytes: of memory, so that each message counts COST more than its body. For both 0 is no limit.
     """
 
     __slots__ = ('bytes', 'max_bytes', 'max_messages', 'messages')
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
-        self.max_messages = max_messages
-        self.max_bytes = max_bytes
+        self.max_messages = max_messages or sys.maxsize
+        self.max_bytes = max_bytes or sys.maxsize
         self.messages = 0
         self.bytes = 0
 

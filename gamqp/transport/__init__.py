@@ -22,14 +22,8 @@ __all__ = (
     'TCPTransport',
     'Transport',
     'check_options',
-    'is_secure',
     'to_host_port',
 )
-
-
-def is_secure(ssl: Any) -> bool:
-    """Whether an *ssl* argument asks for TLS: all but None and False do, and {} is like True."""
-    return ssl is not None and ssl is not False
 
 
 def Transport(
@@ -40,6 +34,6 @@ def Transport(
     shared: for the hub and a heartbeat thread, see ``shared``.
     Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
     """
-    if is_secure(ssl):
+    if ssl is not None and ssl is not False:
         return (SharedSSLTransport if shared else SSLTransport)(host, connect_timeout, ssl, **arguments)
     return (SharedTCPTransport if shared else TCPTransport)(host, connect_timeout, **arguments)

@@ -15,11 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from .. import green
+from ..state.hosts import AMQP_PORT, AMQPS_PORT, to_host_port
 
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
-
-AMQP_PORT = 5672
-AMQPS_PORT = 5671
 
 # What we set on every socket, unless the user's socket_settings say otherwise.
 # TCP_USER_TIMEOUT stays the system's: a broker that pauses reading is not dead,
@@ -28,22 +26,6 @@ SOCKET_SETTINGS: dict[int, int] = {socket.TCP_NODELAY: 1}
 
 # What a connect that does not block answers while it is under way.
 _CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
-
-
-def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
-    """'name', 'name:port', '::1' or '[::1]:port' -> (host, port). Raises ValueError for a bad port and for a URL."""
-    if '/' in host or '@' in host:  # not quoted: it may hold a password
-        raise ValueError('host: a name or an address is wanted here, not a URL, which is for gamqp.connect')
-    if host.startswith('['):
-        name, _, rest = host[1:].partition(']')
-        port = rest[1:] if rest.startswith(':') else rest
-    elif host.count(':') == 1:
-        name, _, port = host.partition(':')
-    else:  # no port, or a bare IPv6 address
-        name, port = host, ''
-    if port and not (port.isdigit() and 0 < int(port) < 65536):
-        raise ValueError(f'{host!r} does not end in a port number between 1 and 65535')
-    return name, int(port) if port else default
 
 
 class TCPTransport:

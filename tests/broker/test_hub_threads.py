@@ -148,7 +148,7 @@ def test_a_closed_connection_may_be_closed_by_anybody(peer: ScriptedBroker) -> N
     client.collect()
     tools.in_thread(client.close)
     tools.in_thread(client.collect)
-    tools.in_thread(gamqp.Connection('never opened').close)
+    tools.in_thread(gamqp.Connection('never-opened').close)
 
 
 # -- run_in_hub ------------------------------------------------------------------------------

@@ -72,3 +72,10 @@ def test_a_limit_of_one_message_does_not_deadlock() -> None:
     assert budget.spent
     budget.give_back(0)
     assert budget.relaxed
+
+
+def test_limits_of_zero_are_none() -> None:
+    budget = Budget(0, 0)
+    for _ in range(3):
+        budget.take(2**40)
+        assert budget.relaxed and not budget.spent and not budget.overspent

@@ -147,8 +147,8 @@ def test_files_are_read_anew_for_each_connection(certificates: Certificates, tmp
 READY = ssl.create_default_context()
 REFUSED: list[tuple[Any, type[BaseException], str]] = [
     ('yes', TypeError, 'ssl must be True, an ssl.SSLContext or a dict, not str'),
-    (1, TypeError, 'not int'),
-    (0, TypeError, 'a dict, not int'),
+    (2, TypeError, 'not int'),
+    (0.0, TypeError, 'a dict, not float'),
     ('', TypeError, 'a dict, not str'),
     ({'ca_cert': 'x'}, ValueError, "unknown options 'ca_cert'; possible are ca_certs"),
     ({'server_side': True}, ValueError, 'server_side is for servers'),

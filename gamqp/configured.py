@@ -1,0 +1,61 @@
+"""The settings of a connection as attributes, by py-amqp's names, for programs and kombu to read and set.
+
+Layer 3, a base class of Connection. Does not belong here: checks and defaults;
+they are in ``state.settings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from . import sasl
+from .state.settings import Settings
+
+__all__ = ('Configured',)
+
+
+class Configured:
+    """Has its arguments checked and keeps them."""
+
+    #: What it was made with; never changes, while the attributes may be set.
+    settings: Settings
+
+    on_blocked: Callable[[str], Any] | None
+    on_unblocked: Callable[[], Any] | None
+    read_timeout: float | None
+
+    def _configure(self, settings: Settings) -> None:
+        """Take over the settings. Does not switch."""
+        self.settings = settings
+        self.host = settings.host
+        self.virtual_host = settings.virtual_host
+        self.ssl = settings.ssl
+        self.socket_settings: Mapping[int, int | None] | None = settings.socket_settings
+        self.authentication = settings.authentication or sasl.choose(
+            settings.userid, settings.password, settings.login_method, settings.login_response, settings.secure
+        )
+        self.locale = settings.locale
+        self.name = settings.name
+        self.client_properties = dict(settings.client_properties)
+        self.connect_timeout = settings.connect_timeout
+        self.rpc_timeout = settings.rpc_timeout
+        self.confirm_timeout = settings.confirm_timeout
+        self.read_timeout = settings.read_timeout
+        self.write_timeout = settings.write_timeout
+        self.client_heartbeat = settings.heartbeat
+        self.heartbeat_thread = settings.heartbeat_thread
+        self.client_channel_max = settings.channel_max
+        self.client_frame_max = settings.frame_max
+        self.confirm_publish = settings.confirm_publish
+        self.outstanding_limit = settings.outstanding_limit
+        self.blocked_policy = settings.blocked_policy
+        self.blocked_timeout = settings.blocked_timeout
+        self.max_inbound_body = settings.max_inbound_body
+        self.spool = settings.spool
+        self.on_open = settings.on_open
+        self.on_tune_ok = settings.on_tune_ok
+        self.on_blocked = settings.on_blocked
+        self.on_unblocked = settings.on_unblocked
+        self.metrics = settings.metrics
+        self.metrics_interval = settings.metrics_interval

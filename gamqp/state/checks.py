@@ -1,0 +1,137 @@
+"""Checks of what a program passes as an argument: numbers, texts, callables; and names that nobody knows.
+
+Pure functions. Each takes the argument's name and its value, returns the value
+that counts, and raises TypeError for another kind of thing and ValueError for a
+number out of range, with the name in the text. They are for the beginning of a
+call, before anything has changed or was sent. Values appear in errors only where
+they cannot be secrets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import numbers
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+__all__ = (
+    'LONGEST',
+    'Check',
+    'callable_or_none',
+    'flag',
+    'given_timeout',
+    'nearest',
+    'one_of',
+    'seconds',
+    'text',
+    'timeout',
+    'whole',
+)
+
+#: Of a field: takes the argument's name and value, returns the value that counts.
+Check = Callable[[str, Any], Any]
+
+# Seconds, 31 years. Clocks and timers could not add up what is far beyond.
+LONGEST = 1e9
+
+# Characters of a value that an error shows.
+SHOWN = 60
+
+_NO = object()
+
+
+def timeout(name: str, value: Any) -> Any:
+    """Seconds from 0 on, or None for no limit."""
+    return None if value is None else _checked_seconds(name, value, zero=True, none='None is no limit')
+
+
+def given_timeout(name: str, value: Any) -> Any:
+    """Seconds from 0 on, for an argument whose None was looked at before."""
+    return _checked_seconds(name, value, zero=True)
+
+
+def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: float = LONGEST) -> Check:
+    """More than 0 seconds, or with *zero* from 0 on. none, zero_is: what these two mean, where they mean something."""
+
+    def check(name: str, value: Any) -> Any:
+        if value is None and none is not _NO:
+            return none
+        checked = _checked_seconds(name, value, zero or zero_is is not _NO, most)
+        return zero_is if checked == 0 and zero_is is not _NO else checked
+
+    return check
+
+
+def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST, none: str = '') -> Any:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f'{name}: a number of seconds is wanted, not {shown(value)}')
+    if not (0 <= value <= most if zero else 0 < value <= most):  # type: ignore[operator]  # numbers.Real says too little
+        least = 'seconds from 0' if zero else 'more than 0 seconds,'
+        hint = f' ({none})' if none else ''
+        raise ValueError(f'{name}: {least} up to {most:g} are wanted, not {shown(value)}{hint}')
+    return value
+
+
+def whole(least: int, most: int | None = None, *, none: Any = _NO, zero: str = '') -> Check:
+    """A whole number. none: what None means, where it means something. zero: words on what 0 means, for the error."""
+
+    def check(name: str, value: Any) -> Any:
+        if value is None and none is not _NO:
+            return none
+        if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+            raise TypeError(f'{name}: a whole number is wanted, not {shown(value)}')
+        number = operator.index(value)
+        if (most is not None and number > most) or (number < least and not (zero and number == 0)):
+            span = f'from {least} up' if most is None else f'from {least} to {most}'
+            hint = f', or 0, {zero},' if zero else ''
+            raise ValueError(f'{name}: a whole number {span}{hint} is wanted, not {shown(value)}')
+        return number
+
+    return check
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False, also as 1, 0 and None; the text 'false' would be true."""
+    if value is None or (isinstance(value, numbers.Integral) and value in (0, 1)):
+        return bool(value)
+    raise TypeError(f'{name}: True or False is wanted, not {shown(value)}')
+
+
+def text(name: str, value: Any, secret: bool = False) -> str:
+    """A str."""
+    if not isinstance(value, str):
+        raise TypeError(f'{name}: a str is wanted, not {type(value).__name__ if secret else shown(value)}')
+    return value
+
+
+def callable_or_none(name: str, value: Any) -> Any:
+    if value is not None and not callable(value):
+        raise TypeError(f'{name}: a callable is wanted, or None, not {shown(value)}')
+    return value
+
+
+def one_of(*choices: str) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if value not in choices:
+            raise ValueError(f'{name}: one of {", ".join(choices)}, not {value!r}')
+        return value
+
+    return check
+
+
+def shown(value: Any) -> str:
+    """The value as an error shows it: short, and with its kind where that is what is wrong."""
+    written = repr(value)
+    if len(written) > SHOWN:
+        written = f'{written[: SHOWN - 1]}…'
+    return f'the text {written}' if isinstance(value, (str, bytes)) else written
+
+
+def nearest(name: str, known: Iterable[str], synonyms: Mapping[str, str], cutoff: float = 0.6) -> str | None:
+    """What to write instead of an unknown argument's name; None if nothing is like it."""
+    said = synonyms.get(name.lower())
+    if said is not None:
+        return said
+    found = difflib.get_close_matches(name.lower(), list(known), 1, cutoff)
+    return found[0] if found else None

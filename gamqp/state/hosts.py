@@ -1,0 +1,65 @@
+"""Host and port in one text: 'name', 'name:port', '[::1]:port'.
+
+Pure functions.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'to_host_port')
+
+AMQP_PORT = 5672
+AMQPS_PORT = 5671
+
+LAST_PORT = 65535
+
+# No name and no address holds one, and what C code makes of a NUL is anybody's guess.
+_NOT_IN_A_HOST = re.compile(r'[\x00-\x20\x7f-\x9f]')
+_PORT = re.compile(r'[0-9]{1,5}')
+
+
+def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
+    """'name', 'name:port', '::1', '[::1]:port' or '::1:port' -> (host, port).
+
+    An IPv6 address without brackets is split at its last colon where an address and
+    a port number come of that, because kombu joins them so; py-amqp does the same.
+    In brackets there is no doubt. Raises TypeError for anything but a str, and
+    ValueError for a bad port, a URL, spaces and control characters.
+    """
+    if not isinstance(host, str):
+        raise TypeError(f'host: a str is wanted, not {type(host).__name__}')
+    if '/' in host or '@' in host:  # not quoted: it may hold a password
+        raise ValueError('host: a name or an address is wanted here, not a URL, which is for gamqp.connect')
+    if _NOT_IN_A_HOST.search(host):
+        raise ValueError(f'host: {host!r} holds spaces or control characters')
+    name, port = _split(host)
+    if not name:
+        raise ValueError(f"host: {host!r} names no host; for this machine write 'localhost'")
+    if not port:
+        return name, default
+    if not _PORT.fullmatch(port) or not 0 < int(port) <= LAST_PORT:
+        raise ValueError(f'host: {host!r} does not end in a port number between 1 and {LAST_PORT}')
+    return name, int(port)
+
+
+def _split(host: str) -> tuple[str, str]:
+    if host.startswith('['):
+        name, _, rest = host[1:].partition(']')
+        return name, rest.removeprefix(':')
+    if host.count(':') <= 1:
+        name, _, port = host.partition(':')
+        return name, port
+    name, _, port = host.rpartition(':')
+    if port.isdigit() and _is_address(name):
+        return name, port
+    return host, ''
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.IPv6Address(name)
+    except ValueError:
+        return False
+    return True
