@@ -27,7 +27,7 @@ from .state.hints import add_hint, name_consumer
 from .state.lifecycle import Lifecycle, Reason
 from .state.notices import Notices, Returned
 from .state.replies import Expected, Replies
-from .state.unsettled import Unsettled
+from .state.unsettled import Unsettled, WideUnsettled
 from .telling import Handlers, Telling
 from .wire import encode_ack, encode_method, encode_nack, encode_reject
 from .wire.spec import Basic
@@ -72,7 +72,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._life = Lifecycle()
         self._replies = Replies()
         self._consumers = Consumers()
-        self._unsettled = Unsettled()
+        self._unsettled: Unsettled | WideUnsettled = Unsettled()
         self._confirms = None
         self._confirm_room = None
         self._counts = connection.counts

@@ -11,7 +11,7 @@ from .state.confirms import Confirms
 from .state.consumers import Consumers
 from .state.notices import Notices
 from .state.replies import Replies
-from .state.unsettled import Unsettled
+from .state.unsettled import Unsettled, WideUnsettled
 from .wire.spec import Confirm
 
 __all__ = ('Reusable',)
@@ -31,7 +31,7 @@ class Reusable:
     _prefetch_sent: int | None
     _replies: Replies
     _returned: Any
-    _unsettled: Unsettled
+    _unsettled: Unsettled | WideUnsettled
 
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back
 

@@ -99,7 +99,7 @@ class Telling:
         if self._confirms is None:
             return False
         message.auto_decode = False  # to compare what was sent
-        known = self._confirms.come_back(info['exchange'], info['routing_key'], message)
+        known = self._confirms.come_back(info['exchange'], info['routing_key'], message) is not None
         message.auto_decode = self.auto_decode
         return known
 

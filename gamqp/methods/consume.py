@@ -15,7 +15,7 @@ from ..green.native import get_ident
 from ..state.consumers import Consumer, Consumers
 from ..state.counts import Counts
 from ..state.replies import Expected
-from ..state.unsettled import Unsettled
+from ..state.unsettled import Unsettled, WideUnsettled
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
 
@@ -33,7 +33,7 @@ class ConsumeMethods(Caller):
     _arriving: int
     _consumers: Consumers
     _counts: Counts
-    _unsettled: Unsettled
+    _unsettled: Unsettled | WideUnsettled
     _thread: int | None
     _usable: bool
     _writer: Any
@@ -269,6 +269,8 @@ class ConsumeMethods(Caller):
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Ack)
         self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
+        if multiple and self._unsettled.is_outgrown:
+            self._replace_unsettled()
         self._counts.acked += self._unsettled.settle(delivery_tag, multiple)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
@@ -276,7 +278,14 @@ class ConsumeMethods(Caller):
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Nack)
         self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
+        if multiple and self._unsettled.is_outgrown:
+            self._replace_unsettled()
         self._counts.rejected += self._unsettled.settle(delivery_tag, multiple)
+
+    def _replace_unsettled(self) -> None:
+        old = self._unsettled
+        self._unsettled = old.successor()
+        self._unsettled.forget_settled(old)
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: Any = None) -> None:
         """Refuse one delivery; as basic_nack, with the method of the AMQP standard."""

@@ -9,10 +9,12 @@ https://www.rabbitmq.com/docs/confirms
 
 from __future__ import annotations
 
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any
 
 from ..wire import Content, Decoder
+from .tag_order import first, is_wide, up_to
 
 __all__ = ('Barrier', 'Confirms')
 
@@ -24,11 +26,10 @@ Key = tuple[str, str, int]  # exchange, routing key, size of the body
 class Barrier:
     """All publishes up to a delivery tag. waiter: ``succeed(True)`` when each was acked, else ``succeed(False)``."""
 
-    __slots__ = ('left', 'refused', 'tag', 'waiter')
+    __slots__ = ('refused', 'tag', 'waiter')
 
-    def __init__(self, tag: int, left: int, waiter: Any) -> None:
+    def __init__(self, tag: int, waiter: Any) -> None:
         self.tag = tag
-        self.left = left  # how many of them are outstanding
         self.waiter = waiter
         self.refused = False
 
@@ -41,17 +42,16 @@ class Confirms:
     stands for a publish on which nobody waits.
     """
 
-    __slots__ = ('_barriers', '_keys', '_mandatory', '_oldest', '_returned', '_waiting', 'published', 'refused')
+    __slots__ = ('_barriers', '_keys', '_mandatory', '_returned', '_waiting', 'published', 'refused')
 
     def __init__(self) -> None:
         self.published = 0  # the delivery tag of the latest publish
         self.refused = False  # whether a publish was nacked or returned since somebody asked
         self._waiting: dict[int, Any] = {}
-        self._oldest = 1  # no tag below is outstanding: where a "multiple" begins
         self._mandatory: dict[Key, dict[int, Any]] = {}  # the publishes that may come back: tag -> frames, or Content
         self._keys: dict[int, Key] = {}  # where in _mandatory a tag is
         self._returned: dict[int, Any] = {}  # those that did, until their ack
-        self._barriers: list[Barrier] = []
+        self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -69,8 +69,12 @@ class Confirms:
         self._mandatory.setdefault(key, {})[tag] = frames
         return tag
 
-    def come_back(self, exchange: str, routing_key: str, message: Any) -> bool:
-        """A message was returned. Returns whether somebody waits for the publish it belongs to, which it decides.
+    def waiter(self, tag: int) -> Any:
+        """Who waits for this publish, None when nobody does or it is settled."""
+        return self._waiting.get(tag)
+
+    def come_back(self, exchange: str, routing_key: str, message: Any) -> Any:
+        """A message was returned. Returns who waits for the publish it belongs to, which it decides, or None.
 
         Among the publishes to this exchange with this routing key it is the oldest
         that looks most like it; those that look the same in everything are
@@ -78,17 +82,17 @@ class Confirms:
         """
         candidates = self._mandatory.get((exchange, routing_key, message.size))
         if not candidates:
-            return False
+            return None
         tag = _most_alike(candidates, message)
         if not tag:
-            return False
+            return None
         self._forget_mandatory(tag)
         self._returned[tag] = message
-        return self._waiting[tag] is not None
+        return self._waiting[tag]
 
     def barrier(self, waiter: Any) -> Barrier:
         """Tell *waiter* when everything published so far is settled. There must be something outstanding."""
-        barrier = Barrier(self.published, len(self._waiting), waiter)
+        barrier = Barrier(self.published, waiter)
         barrier.refused = self.take_refused()
         self._barriers.append(barrier)
         return barrier
@@ -108,20 +112,24 @@ class Confirms:
         """An ack (ok) or nack has come. Returns how many publishes it settled.
 
         Tag 0 with multiple means everything outstanding. A tag that is not
-        outstanding settles nothing: brokers may repeat themselves.
+        outstanding settles nothing. What it costs goes by what it settles,
+        however many others were published or settled before.
         """
         waiting = self._waiting
         if not multiple:
             if tag not in waiting:
                 return 0
             self._settle(tag, ok)
+            if self._barriers:
+                self._pass_barriers()
             return 1
-        # By numbers: to look for the first key of a dict is to walk over all that were removed before it.
-        last = min(tag, self.published) if tag else self.published
-        tags = [one for one in range(self._oldest, last + 1) if one in waiting]
-        self._oldest = max(self._oldest, last + 1)
+        if is_wide(waiting):
+            waiting = self._without_holes()
+        tags = up_to(waiting, tag) if tag else list(waiting)
         for one in tags:
             self._settle(one, ok)
+        if self._barriers:
+            self._pass_barriers()
         return len(tags)
 
     def _settle(self, tag: int, ok: bool) -> None:
@@ -131,15 +139,13 @@ class Confirms:
             self._forget_mandatory(tag)
         if waiter is not None:
             waiter.succeed(verdict)
-        if self._barriers:
-            self._count_down(tag, verdict is not True)
-        elif verdict is not True:
-            self.refused = True
+        if verdict is not True:
+            self._note_refused(tag)
 
     def fail_all(self, make_error: Callable[[], BaseException]) -> int:
         """The channel is gone, none of these will be confirmed. Returns how many waiters were told."""
         waiting, self._waiting = self._waiting, {}
-        barriers, self._barriers = self._barriers, []
+        barriers, self._barriers = self._barriers, deque()
         self._mandatory.clear()
         self._keys.clear()
         self._returned.clear()
@@ -149,19 +155,29 @@ class Confirms:
             waiter.fail(make_error)
         return len(told)
 
-    def _count_down(self, tag: int, refused: bool) -> None:
-        """One publish less for those who wait for many."""
-        told = False
-        for barrier in list(self._barriers):
+    def _without_holes(self) -> dict[int, Any]:
+        """The outstanding publishes, in a dict whose first one is at hand."""
+        if not self._waiting:
+            self._waiting = {}
+        elif not isinstance(self._waiting, OrderedDict):
+            self._waiting = OrderedDict(self._waiting)
+        return self._waiting
+
+    def _note_refused(self, tag: int) -> None:
+        """It is for those who wait for this publish among others, or else for whoever asks next."""
+        concerned = False
+        for barrier in self._barriers:
             if tag <= barrier.tag:
-                told = True
-                barrier.left -= 1
-                barrier.refused = barrier.refused or refused
-                if not barrier.left:
-                    self._barriers.remove(barrier)
-                    barrier.waiter.succeed(not barrier.refused)
-        if refused and not told:
+                barrier.refused = concerned = True
+        if not concerned:
             self.refused = True
+
+    def _pass_barriers(self) -> None:
+        """Tell those for whom nothing is outstanding any more."""
+        oldest = first(self._without_holes() if is_wide(self._waiting) else self._waiting)
+        while self._barriers and (not oldest or oldest > self._barriers[0].tag):
+            barrier = self._barriers.popleft()
+            barrier.waiter.succeed(not barrier.refused)
 
     def _forget_mandatory(self, tag: int) -> None:
         key = self._keys.pop(tag, None)

@@ -7,37 +7,44 @@ length takes 16 bytes here; where consumers of one channel take turns, each turn
 from __future__ import annotations
 
 from array import array
+from collections import deque
 from collections.abc import Iterator
 
 __all__ = ('Tags',)
 
-# Ranges that are used up, after which their place is given back.
-_SPARE = 4096
+# Numbers, two for a range, in one array: its memory goes when all of them are used up.
+_CHUNK = 8192
 
 
 class Tags:
     """Ascending tags: added at the end, taken from the front."""
 
-    __slots__ = ('_count', '_ends', '_head')
+    __slots__ = ('_count', '_ends', '_head', '_more')
 
     def __init__(self) -> None:
         self._ends = array('Q')  # first, last, first, last …
         self._head = 0  # where the first range is
+        self._more: deque[array[int]] | None = None  # what does not fit there: most never need it
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
     def __iter__(self) -> Iterator[int]:
-        for at in range(self._head, len(self._ends), 2):
-            yield from range(self._ends[at], self._ends[at + 1] + 1)
+        head = self._head
+        for ends in (self._ends, *(self._more or ())):
+            for at in range(head, len(ends), 2):
+                yield from range(ends[at], ends[at + 1] + 1)
+            head = 0
 
     def add(self, tag: int) -> None:
         """Take in a tag, higher than all before."""
-        ends = self._ends
+        ends = self._more[-1] if self._more else self._ends
         if self._count and ends[-1] == tag - 1:
             ends[-1] = tag
         else:
+            if len(ends) >= _CHUNK:
+                ends = self._add_chunk()
             ends.append(tag)
             ends.append(tag)
         self._count += 1
@@ -76,13 +83,20 @@ class Tags:
 
     def clear(self) -> None:
         self._ends = array('Q')
+        self._more = None
         self._head = self._count = 0
+
+    def _add_chunk(self) -> array[int]:
+        if self._more is None:
+            self._more = deque()
+        self._more.append(array('Q'))
+        return self._more[-1]
 
     def _skip(self) -> None:
         """The first range is used up."""
         self._head += 2
         if not self._count:
             self.clear()
-        elif self._head >= _SPARE:
-            del self._ends[: self._head]
-            self._head = 0
+        elif self._head >= len(self._ends):
+            assert self._more  # the count says that there are more
+            self._ends, self._head = self._more.popleft(), 0

@@ -7,73 +7,151 @@ in the spool, which may be millions, are not entries but ranges of tags.
 
 from __future__ import annotations
 
-from itertools import takewhile
+from collections import OrderedDict
+from typing import Any
 
+from .tag_order import first, is_wide, up_to
 from .tags import Tags
 
-__all__ = ('Unsettled',)
+__all__ = ('Unsettled', 'WideUnsettled')
 
 Entry = tuple[str, float]
 
 
-class Unsettled(dict[int, Entry]):
+class _Settling:
+    """What both kinds of Unsettled do."""
+
+    __slots__ = ()
+
+    spooled: tuple[Tags, ...]
+    _late: OrderedDict[int, None] | None  # the tags that do not stand where they belong, in their order
+
+    def __bool__(self: Any) -> bool:
+        return len(self) > 0 or any(self.spooled)
+
+    @property
+    def total(self: Any) -> int:
+        """How many there are, with those in the spool."""
+        return len(self) + sum(map(len, self.spooled))
+
+    def come_back(self: Any, tag: int, entry: Entry) -> None:
+        """Enter a delivery that was in the spool. They come back in the order of their tags."""
+        if self._late is not None or tag < next(reversed(self), 0):
+            if self._late is None:
+                self._late = OrderedDict()
+            self._late[tag] = None
+        self[tag] = entry
+
+    def settle(self: Any, tag: int, multiple: bool) -> int:
+        """An ack, nack or reject was sent. Returns how many deliveries it settled; tag 0 with multiple is all.
+
+        What it costs goes by what it settles, however many others there are or were.
+        """
+        if not multiple:
+            if self._late is not None:
+                self._no_longer_late(tag)
+            return 0 if self.pop(tag, None) is None else 1
+        if tag == 0:
+            count: int = self.total
+            self.clear()
+            return count
+        # Listed first, and looked up again: a collection of garbage meanwhile may settle others.
+        tags, late = up_to(self, tag), self._late
+        if late is not None:
+            # Behind one that came back stand only those that are late too, or have higher tags.
+            tags += up_to(late, tag)
+        count = 0
+        for known in tags:
+            if self._late is not None:
+                self._no_longer_late(known)
+            if self.pop(known, None) is not None:
+                count += 1
+        in_spool: int = sum(spooled.settle(tag) for spooled in self.spooled)
+        return count + in_spool
+
+    def oldest(self: Any) -> tuple[int, str, float] | None:
+        """(delivery tag, consumer tag, when it came), or None."""
+        lowest, late = first(self), self._late
+        if late:
+            lowest = min(lowest, first(late) or lowest)
+        entry = self.get(lowest)
+        return None if entry is None else (lowest, *entry)
+
+    def _no_longer_late(self: Any, tag: int) -> None:
+        late = self._late
+        if late is not None:
+            late.pop(tag, None)
+            if not late:
+                self._late = None
+
+    def _take_over(self: Any, old: Any) -> Any:
+        while True:
+            try:
+                self.update(list(old.items()))
+                break
+            except RuntimeError:  # a collection of garbage meanwhile has settled some
+                continue
+        self.spooled, self._late = old.spooled, old._late
+        return self
+
+    def forget_settled(self: Any, old: Any) -> None:
+        """Forget what was settled in *old*, whose successor this is, before this took its place."""
+        if len(old) != len(self):
+            for tag in [tag for tag in list(self) if tag not in old]:
+                self.pop(tag, None)
+
+    def _forget_all(self: Any) -> None:
+        self._late = None
+        for spooled in self.spooled:
+            spooled.clear()
+
+
+class Unsettled(_Settling, dict[int, Entry]):
     """delivery tag -> (consumer tag, when it came), oldest first; consumer tag '' for basic.get.
 
     What comes back from the spool may stand behind later deliveries that never were there.
     """
 
-    __slots__ = ('_mixed', 'spooled')
+    __slots__ = ('_late', 'spooled')
 
     def __init__(self) -> None:
         super().__init__()
         self.spooled: tuple[Tags, ...] = ()
-        self._mixed = False  # they are not in the order of their tags
-
-    def __bool__(self) -> bool:
-        return len(self) > 0 or any(self.spooled)
-
-    @property
-    def total(self) -> int:
-        """How many there are, with those in the spool."""
-        return len(self) + sum(map(len, self.spooled))
-
-    def come_back(self, tag: int, entry: Entry) -> None:
-        """Enter a delivery that was in the spool."""
-        if not self._mixed and tag < next(reversed(self), 0):
-            self._mixed = True
-        self[tag] = entry
-
-    def settle(self, tag: int, multiple: bool) -> int:
-        """An ack, nack or reject was sent. Returns how many deliveries it settled; tag 0 with multiple is all."""
-        if not multiple:
-            return 0 if self.pop(tag, None) is None else 1
-        if tag == 0:
-            count = self.total
-            self.clear()
-            return count
-        # Copied without a step of the interpreter: a collection of garbage at any of them may settle others.
-        tags = [known for known in list(self) if known <= tag] if self._mixed else list(takewhile(tag.__ge__, self))
-        count = 0
-        for known in tags:
-            if self.pop(known, None) is not None:
-                count += 1
-        if self._mixed:
-            left = list(self)
-            self._mixed = left != sorted(left)
-        return count + sum(spooled.settle(tag) for spooled in self.spooled)
+        self._late = None
 
     def clear(self) -> None:
         super().clear()
-        self._mixed = False
-        for spooled in self.spooled:
-            spooled.clear()
+        self._forget_all()
 
-    def oldest(self) -> tuple[int, str, float] | None:
-        """(delivery tag, consumer tag, when it came), or None."""
-        if self._mixed:
-            first = min(self, default=0)
-            entry = self.get(first)
-            return None if entry is None else (first, *entry)
-        for tag, (consumer_tag, came_at) in self.items():
-            return tag, consumer_tag, came_at
-        return None
+    @property
+    def is_outgrown(self) -> bool:
+        """Whether ``successor`` is better at ``settle`` with multiple."""
+        return is_wide(self)
+
+    def successor(self) -> Unsettled | WideUnsettled:
+        """One with the same deliveries, to take the place of this one; ``forget_settled`` then makes it exact."""
+        successor: WideUnsettled = WideUnsettled()._take_over(self)
+        return successor
+
+
+class WideUnsettled(_Settling, OrderedDict[int, Entry]):
+    """The same for more deliveries at once than a dict is good for."""
+
+    __slots__ = ('_late', 'spooled')
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spooled: tuple[Tags, ...] = ()
+        self._late = None
+
+    def clear(self) -> None:
+        super().clear()
+        self._forget_all()
+
+    @property
+    def is_outgrown(self) -> bool:
+        return len(self) == 0
+
+    def successor(self) -> Unsettled | WideUnsettled:
+        successor: Unsettled = Unsettled()._take_over(self)
+        return successor
