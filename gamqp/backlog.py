@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .basic_message import Message
-from .channel import has_stream_offset
 from .io.spool import Spool
+from .methods.stream import has_stream_offset
 from .state.consumers import Consumer
 from .state.tags import Tags
 
@@ -101,6 +101,8 @@ class Backlog:
         owners = self._owners.setdefault((channel.channel_id, consumer.tag), deque())
         tags = None
         if not consumer.no_ack:
+            if not consumer.books:
+                channel.look_at_first(consumer, message)
             tags = share.numbered if has_stream_offset(message) else share.tags
         if share.dropped or self._root.backlog is not self:
             return False  # an iterator was collected since we looked; until it is noted, nothing makes objects
@@ -229,7 +231,7 @@ class Backlog:
         """Give back some. Returns whether more are left."""
         channel, of_stream = share.channel, share.consumer.of_stream
         for tags, numbered in ((share.tags, False), (share.numbered, True)):
-            if numbered and not of_stream:
+            if numbered and not of_stream and not self._root.queue_types.takes_nack_of_any:
                 break  # not to be given back, see Channel.give_back; they stay unsettled
             for _ in range(GIVEN_AT_ONCE):
                 if not tags:
@@ -237,7 +239,7 @@ class Backlog:
                 channel.give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
             if tags:
                 return True
-        if not share.numbered:
+        if not share.numbered or share.consumer.numbered:
             share.unlink()
         return False
 

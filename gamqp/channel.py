@@ -18,6 +18,7 @@ from . import exceptions
 from .methods.exchange import ExchangeMethods, VDeprecationWarning
 from .methods.publish import PublishMethods
 from .methods.queue import QueueMethods
+from .methods.stream import has_stream_offset
 from .methods.subscribe import SubscribeMethods
 from .methods.tx import TxMethods
 from .reuse import Reusable
@@ -225,6 +226,9 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._prefetch_sent = None
         self._prefetch_wanted = 0
         self._limits_channel = False
+        self._streams = None
+        self._left_of_streams = False
+        self._declared = ''
         self._connection.forget_deliveries(self)
         told += self._replies.fail_all(reason.make_error)
         if self._confirms is not None:
@@ -278,8 +282,11 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._counts.redelivered += 1
         consumer = self._consumers.get(message.consumer_tag)
         if consumer is not None and not consumer.discard:
-            if not consumer.no_ack:
+            if consumer.books:
                 self._unsettled[message.delivery_tag] = (consumer.tag, self._pulse.heard_at)
+            elif not consumer.no_ack:
+                self._unsettled[message.delivery_tag] = (consumer.tag, self._pulse.heard_at)
+                self.look_at_first(consumer, message)
             if consumer.intake is not None:
                 consumer.intake.put(message)
             elif consumer.callback is not None:
@@ -296,8 +303,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         """Have the broker queue a message again that the program has not seen. Does not switch, raises nothing.
 
         By nack where there is one: quorum queues count each reject against the message.
-        of_stream: the consumer said that its queue is a stream. Streams keep what they
-        have and RabbitMQ 4 ends the connection over a nack: there it is an ack, which
+        of_stream: the queue is known to be a stream. Streams keep what they have, and
+        RabbitMQ before 3.13 ends the connection over a nack: there it is an ack, which
         asks for more and no more than that.
         """
         self.give_back_tag(message.delivery_tag, message.incarnation, has_stream_offset(message), of_stream)
@@ -307,10 +314,10 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         if self._life.state != lifecycle.OPEN or incarnation != self.incarnation:
             return
         number = self.channel_id
-        if numbered:
-            if not of_stream:
-                return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
+        if numbered and of_stream:
             encoded = encode_ack(number, tag, False)
+        elif numbered and not self._connection.queue_types.takes_nack_of_any:
+            return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
         elif self._connection.server_capabilities.get('basic.nack'):
             encoded = encode_nack(number, tag, False, True)
         else:
@@ -389,11 +396,3 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         Basic.Ack: Telling._on_ack,
         Basic.Nack: Telling._on_nack,
     }
-
-
-def has_stream_offset(message: Any) -> bool:
-    """Whether a stream has numbered this message."""
-    try:
-        return 'x-stream-offset' in message.headers
-    except exceptions.AMQPError:
-        return False  # whatever these bytes are

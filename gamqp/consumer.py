@@ -42,6 +42,7 @@ class Consumer(Intake):
     """
 
     __slots__ = (
+        '_has_left_some',
         '_idle',
         '_looks',
         '_stopped_by',
@@ -71,6 +72,7 @@ class Consumer(Intake):
         self.acked = self.failed = self.in_flight = 0
         self._workers: dict[Any, str] = {}  # greenlet -> what it does
         self._looks = False  # _look_after is due
+        self._has_left_some = False  # and has said so
         self._idle: green.Gate | None = None  # made when somebody waits for the handlers to finish
         self._stopped_by: BaseException | None = None
 
@@ -256,11 +258,25 @@ class Consumer(Intake):
         """Requeue or reject, if the broker still waits for an answer."""
         if self._is_open_question(message):
             if self.entry.of_stream:
-                message.ack()  # a stream takes nothing back, and RabbitMQ 4 ends the connection over a nack
+                message.ack()  # a stream takes nothing back
+            elif self.entry.numbered and self.root.queue_types.streams_refuse_nack:
+                self._leave_unsettled(message)
             elif policy == REJECT:
                 message.reject(requeue=False)
             else:
                 message.nack(requeue=True)
+
+    def _leave_unsettled(self, message: Any) -> None:
+        """It seems to be of a stream, which refuses a nack; an ack would lose it if it is a copy in another queue."""
+        if not self._has_left_some:
+            self._has_left_some = True
+            logger.warning(
+                'consumer %s: %r stays unsettled: queue %r seems to be a stream, which takes nothing back. '
+                'Pass x-stream-offset, or declare the queue over this connection, to have failed messages passed over',
+                self.tag,
+                message,
+                self.entry.queue,
+            )
 
     def _is_open_question(self, message: Any) -> bool:
         return not self.entry.no_ack and self.channel.awaits_settlement(message)

@@ -14,6 +14,7 @@ from typing import Any
 
 from . import exceptions, green
 from .state import negotiate
+from .state.queue_types import QueueTypes
 from .state.replies import Expected
 from .wire import PROTOCOL_HEADER, encode_method
 from .wire.spec import Connection as Spec
@@ -70,6 +71,7 @@ def _on_start(
     """Note who the server is. Returns the mechanism to log in by, and its first response."""
     connection.version_major, connection.version_minor = major, minor
     connection.server_properties = properties
+    connection.queue_types = QueueTypes(negotiate.rabbitmq_version(properties))
     offered = _as_bytes(mechanisms).split()
     connection.mechanisms = offered
     connection.locales = _as_bytes(locales).decode('utf-8', 'replace').split(' ')

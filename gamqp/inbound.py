@@ -28,6 +28,7 @@ from .state.counts import Counts
 from .state.hints import add_hint
 from .state.ids import ChannelIds
 from .state.lifecycle import Lifecycle, Reason
+from .state.queue_types import QueueTypes
 from .state.replies import Expected, Replies
 from .threads import HubBound
 from .wire import encode_method
@@ -84,7 +85,7 @@ class Inbound(Pacing, HubBound, Caller):
         self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
         self.counts = Counts()
         self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
-        self.replicated_queues: set[str] = set()  # declared here as quorum queues or streams
+        self.queue_types = QueueTypes()  # as far as this connection knows them
         self.draining = False
         self.in_drain: dict[Any, int] = {}  # greenlets in ``drain``, and how many callbacks of drain_events each is in
         self.handlers_running = 0  # callbacks inside drain_events
@@ -106,7 +107,7 @@ class Inbound(Pacing, HubBound, Caller):
         self.green = backend
         self.link = None
         self.draining = self.crowded = False
-        self.replicated_queues.clear()
+        self.queue_types = QueueTypes()
         self._drainers = green.Gate(backend)
         self._unblocked = green.Gate(backend)
         self._quiet = green.Gate(backend)
@@ -417,8 +418,9 @@ class Inbound(Pacing, HubBound, Caller):
 
     def retire(self, intake: Any) -> None:
         """The last message of an ended intake may have been handled."""
-        if not intake.busy:
+        if not intake.busy and intake in self.retiring:
             self.retiring.discard(intake)
+            intake.close_books()
         self.wake_quiet()
 
     def wake_quiet(self) -> None:

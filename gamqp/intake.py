@@ -94,8 +94,15 @@ class Intake:
                 self.withdraw()  # the broker has taken them back
             if self.busy:
                 self.root.retiring.add(self)
+            else:
+                self.close_books()
             self.ended()
         return 0
+
+    def close_books(self) -> None:
+        """The consumer has ended, and the program works on none of its messages."""
+        if self.entry.of_stream or self.entry.numbered:
+            self.channel.close_books(self.entry)
 
     def ended(self) -> None:
         """There will be no more."""

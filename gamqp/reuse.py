@@ -31,6 +31,7 @@ class Reusable:
     _prefetch_sent: int | None
     _replies: Replies
     _returned: Any
+    _streams: set[str] | None
     _unsettled: Unsettled | WideUnsettled
 
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back
@@ -50,6 +51,7 @@ class Reusable:
             and not self.incarnation
             and not (self._altered or self._consumers or self._unsettled or self._notices or self._returned)
             and self._prefetch_sent is None
+            and self._streams is None
             and not any(self.events.values())
             and self.auto_decode
             and self.outstanding_limit == self._root().outstanding_limit

@@ -42,8 +42,9 @@ def collect(root: Any) -> dict[str, Any]:
     nacked and returned publishes (the broker confirms also what it returns), and
     lost ones, of which nobody knows because their channel ended before the confirm;
     delivered, those that came by get included, and of these redelivered; acked and
-    rejected deliveries, and given_back ones, that the program never saw: their
-    consumer was cancelled; stale_settlements (acks that came too late to be sent);
+    rejected deliveries, and given_back ones: their consumer was cancelled before the
+    program saw them, or read a stream and has ended before anybody acked them;
+    stale_settlements (acks that came too late to be sent);
     bytes_in, bytes_out, without TLS's own; blocked_seconds (the broker took no
     messages), write_wait_seconds (greenlets waited to publish, added when they have).
 

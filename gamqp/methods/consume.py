@@ -10,7 +10,6 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import exceptions, green
-from ..calls import Caller
 from ..green.native import get_ident
 from ..state.consumers import Consumer, Consumers
 from ..state.counts import Counts
@@ -18,13 +17,14 @@ from ..state.replies import Expected
 from ..state.unsettled import Unsettled, WideUnsettled
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
+from .stream import StreamMethods
 
 __all__ = ('ConsumeMethods',)
 
 Arguments = dict[str, Any] | None
 
 
-class ConsumeMethods(Caller):
+class ConsumeMethods(StreamMethods):
     """Mixin of Channel."""
 
     connection: Any  # None when the channel is closed
@@ -41,7 +41,6 @@ class ConsumeMethods(Caller):
     # The prefetch of consumers to come: what the program asked for, and what the broker was told last.
     _prefetch_wanted = 0
     _prefetch_sent: int | None = None
-    _limits_channel = False  # by basic_qos(a_global=True)
 
     @property
     def is_open(self) -> bool:
@@ -71,9 +70,9 @@ class ConsumeMethods(Caller):
         A consumer keeps the limit that held when it began: to give it another, call
         this, start a second consumer on the queue and cancel the first. Say False
         for *a_global*: quorum queues and streams have no limit for a channel. RabbitMQ
-        3 ends the connection when one is then consumed from, RabbitMQ 4.3 quietly
-        takes it for a limit per consumer; consuming from one that was declared over
-        this connection raises AMQPNotImplementedError before anything is sent.
+        before 4.3 ends the connection when one is then consumed from; where it is
+        known to be one, AMQPNotImplementedError is raised before anything is sent.
+        RabbitMQ 4.3 quietly takes it for a limit per consumer.
         https://www.rabbitmq.com/docs/consumer-prefetch
         """
         if prefetch_size:
@@ -119,13 +118,17 @@ class ConsumeMethods(Caller):
         the consumer; without it drain_events raises ConsumerCancelled then.
         arguments: e.g. {'x-priority': 5}. Returns the consumer tag. A caller that
         is killed while it waits leaves no consumer behind. Raises NotAllowed for
-        a tag that this channel already uses.
+        a tag that this channel already uses. A stream is read with a prefetch
+        (``basic_qos``) and acks: ValueError otherwise, and for an x-stream-offset that
+        RabbitMQ would not take; nothing was sent then.
         """
         tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        consumer = Consumer(tag, callback, on_cancel, no_ack)
+        self._check(Basic.Consume)
+        self._check_queue(consumer, queue, self._prefetch_wanted, arguments)
         if self._prefetch_sent is not None:
-            self._check(Basic.Consume)
             self._use_prefetch(self._prefetch_wanted)
-        self._begin_consumer(Consumer(tag, callback, on_cancel, no_ack), queue, no_local, exclusive, nowait, arguments)
+        self._begin_consumer(consumer, queue, no_local, exclusive, nowait, arguments)
         return tag
 
     def _begin_consumer(
@@ -135,17 +138,12 @@ class ConsumeMethods(Caller):
         tag = consumer.tag
         self._check(Basic.Consume)
         self._root().check_taking()
-        if self._limits_channel and queue in self._root().replicated_queues:
-            raise exceptions.AMQPNotImplementedError(
-                f'{queue!r} is a quorum queue or a stream, which has no limit for a whole channel: '
-                'call basic_qos with a_global=False',
-                Basic.Consume,
-            )
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
-        consumer.of_stream = bool(arguments) and 'x-stream-offset' in (arguments or ())
         # Entered first: a delivery may come in the same packet as consume-ok.
         self._consumers[tag] = consumer
+        if consumer.of_stream:
+            self._reads_stream(consumer)
         try:
             self._request(
                 Basic.Consume,
@@ -162,6 +160,8 @@ class ConsumeMethods(Caller):
             consumer.discard = True
             self._withdraw(consumer)
             raise
+        if consumer.of_stream:
+            self._root().queue_types.is_stream(consumer.queue)
 
     def _give_up_consumer(self, consumer: Consumer) -> None:
         """consume-ok has come, its caller has gone: cancel what nobody knows of."""
@@ -242,14 +242,20 @@ class ConsumeMethods(Caller):
 
     def _on_cancel_ok(self, reply: Any) -> None:
         consumer = self._consumers.leave(reply[0])
-        if consumer is not None and consumer.intake is not None:
-            consumer.intake.finish(None)
+        if consumer is not None:
+            if consumer.intake is not None:
+                consumer.intake.finish(None)
+            else:
+                self.close_books(consumer)
 
     def basic_get(self, queue: str = '', no_ack: bool = False, argsig: Any = None) -> Any:
         """Fetch one message. Returns a Message, or None when the queue is empty.
 
         A caller that is killed while it waits gives the message back to the queue.
+        Streams have consumers only: AMQPNotImplementedError, before anything is sent
+        where the queue is known to be one.
         """
+        self._root().queue_types.check_get(queue or self._declared)
         if no_ack:
             reply = self._call(Basic.Get, (0, queue, no_ack))
         else:
@@ -274,9 +280,15 @@ class ConsumeMethods(Caller):
         self._counts.acked += self._unsettled.settle(delivery_tag, multiple)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension)."""
+        """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension).
+
+        A stream takes nothing back, and RabbitMQ before 3.13 ends the connection over
+        it: AMQPNotImplementedError then, and nothing was sent. Ack what was read.
+        """
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Nack)
+        if self._streams is not None:
+            self._check_refusing(delivery_tag, multiple, Basic.Nack)
         self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
         if multiple and self._unsettled.is_outgrown:
             self._replace_unsettled()
@@ -288,9 +300,11 @@ class ConsumeMethods(Caller):
         self._unsettled.forget_settled(old)
 
     def basic_reject(self, delivery_tag: int, requeue: bool, argsig: Any = None) -> None:
-        """Refuse one delivery; as basic_nack, with the method of the AMQP standard."""
+        """Refuse one delivery; as basic_nack, with the method of the AMQP standard. Errors as there."""
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Reject)
+        if self._streams is not None:
+            self._check_refusing(delivery_tag, False, Basic.Reject)
         self._writer.send(encode_reject(self.channel_id, delivery_tag, requeue))
         self._counts.rejected += self._unsettled.settle(delivery_tag, False)
 
@@ -300,7 +314,8 @@ class ConsumeMethods(Caller):
         Those that wait here are dropped, and acks and the like of messages that were
         handed out before do nothing: the broker has taken them back.
         requeue: must be True with RabbitMQ, which does not know the other way:
-        AMQPNotImplementedError is raised instead of letting it close the connection.
+        AMQPNotImplementedError is raised instead of letting it close the connection,
+        also by RabbitMQ before 3.13 on a channel that reads a stream.
         """
         self._check_recover(requeue, Basic.Recover)
         self._check(Basic.Recover)
@@ -334,3 +349,5 @@ class ConsumeMethods(Caller):
         product = self._root().server_properties.get('product')
         if not requeue and product == 'RabbitMQ':
             raise exceptions.AMQPNotImplementedError('RabbitMQ recovers with requeue=True only', sig)
+        if self._streams is not None:
+            self._check_recovering(sig)

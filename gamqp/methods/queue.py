@@ -15,9 +15,6 @@ __all__ = ('QueueMethods',)
 
 Arguments = dict[str, Any] | None
 
-# Queue types that know no limit for a whole channel.
-REPLICATED = ('quorum', 'stream')
-
 _TRANSIENT = (
     'a queue that is neither durable nor exclusive: RabbitMQ 4.3 takes it only where its operator allows that, and '
     'else closes the connection; say durable=True, or exclusive=True'
@@ -26,6 +23,8 @@ _TRANSIENT = (
 
 class QueueMethods(Caller):
     """Mixin of Channel."""
+
+    _declared = ''  # the queue that was declared last on this channel, which '' stands for
 
     def queue_declare(
         self,
@@ -50,17 +49,10 @@ class QueueMethods(Caller):
             warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
         reply = self._request(Queue.Declare, args, nowait)
-        if not passive:  # which says nothing about the type
-            replicated = (arguments or {}).get('x-queue-type') in REPLICATED
-            self._note_type(queue if queue or nowait else reply[0], replicated)
+        self._declared = queue if queue or nowait else reply[0]
+        if self._declared and not passive:  # which says nothing about the type
+            self._root().queue_types.declare(self._declared, arguments)
         return None if nowait else queue_declare_ok_t(*reply)
-
-    def _note_type(self, queue: str, replicated: bool) -> None:
-        known = self._root().replicated_queues
-        if replicated:
-            known.add(queue)
-        else:
-            known.discard(queue)
 
     def queue_bind(
         self,
@@ -87,7 +79,11 @@ class QueueMethods(Caller):
         self._call(Queue.Unbind, (0, queue, exchange, routing_key, arguments))
 
     def queue_purge(self, queue: str = '', nowait: bool = False, argsig: Any = None) -> int | None:
-        """Drop all ready messages of a queue. Returns how many, or None with *nowait*."""
+        """Drop all ready messages of a queue. Returns how many, or None with *nowait*.
+
+        A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
+        """
+        self._root().queue_types.check_purge(queue or self._declared)
         reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
         return None if nowait else reply[0]
 
@@ -102,7 +98,11 @@ class QueueMethods(Caller):
         """Delete a queue. Returns how many messages went with it, or None with *nowait*.
 
         if_unused, if_empty: refuse (PreconditionFailed) when it has consumers, or messages.
+        A quorum queue knows neither: AMQPNotImplementedError, before anything is sent
+        where it is known to be one.
         """
+        queue_types = self._root().queue_types
+        queue_types.check_delete(queue or self._declared, if_unused, if_empty)
         reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
-        self._note_type(queue, False)
+        queue_types.forget(queue or self._declared)
         return None if nowait else reply[0]

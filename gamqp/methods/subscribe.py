@@ -6,13 +6,12 @@ basic_consume, on one channel too.
 
 from __future__ import annotations
 
-import datetime
-import re
 from collections.abc import Callable
 from typing import Any
 
 from ..consumer import POLICIES, Consumer, OnError
 from ..intake import Deliveries, Intake
+from ..state.queue_types import OFFSET, check_offset
 from ..wire.spec import Basic
 from .consume import Arguments, ConsumeMethods
 
@@ -21,9 +20,6 @@ __all__ = ('SubscribeMethods',)
 # Enough to keep a consumer busy during the round trip of its acks, and not so
 # much that one consumer hoards a queue that others could work on.
 PREFETCH = 100
-
-OFFSET_NAMES = ('first', 'last', 'next')
-INTERVAL = re.compile(r'\d+[YMDhms]')
 
 
 class SubscribeMethods(ConsumeMethods):
@@ -110,23 +106,12 @@ class SubscribeMethods(ConsumeMethods):
 
     def _begin_intake(self, intake: Intake, queue: str, prefetch: int, exclusive: bool, arguments: Arguments) -> None:
         no_ack = intake.entry.no_ack
-        if arguments and 'x-stream-offset' in arguments:
-            _check_stream(arguments['x-stream-offset'], prefetch, no_ack)
+        if arguments and OFFSET in arguments:
+            if no_ack or not prefetch:
+                raise ValueError('a stream is read with a prefetch above 0 and with acks')
+            check_offset(arguments[OFFSET])
         self._check(Basic.Consume)
+        self._check_queue(intake.entry, queue, prefetch, arguments)
         if not no_ack:
             self._use_prefetch(prefetch)
         self._begin_consumer(intake.entry, queue, False, exclusive, False, arguments)
-
-
-def _check_stream(offset: Any, prefetch: int, no_ack: bool) -> None:
-    """What RabbitMQ would answer by closing the channel."""
-    if no_ack or not prefetch:
-        raise ValueError('a stream is read with a prefetch above 0 and with acks')
-    if isinstance(offset, str):
-        if offset not in OFFSET_NAMES and not INTERVAL.fullmatch(offset):
-            raise ValueError(
-                f'x-stream-offset: {", ".join(OFFSET_NAMES)}, a number, a datetime or an interval '
-                f"such as '30m' (units Y M D h m s), not {offset!r}"
-            )
-    elif isinstance(offset, bool) or not isinstance(offset, (int, datetime.datetime)):
-        raise ValueError(f'x-stream-offset: a str, an int or a datetime, not {type(offset).__name__}')

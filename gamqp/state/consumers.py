@@ -23,10 +23,25 @@ class Consumer:
     callback: takes a message, or None: messages are dropped. on_cancel: takes
     the consumer tag, or None. intake: where messages go instead (``put(message)``),
     and who is told of the end (``finish(reason)``); None for a callback. discard:
-    deliveries are given back instead of being delivered.
+    deliveries are given back instead of being delivered. queue: where they come from.
+    of_stream: its queue is a stream, by how it was declared or by the arguments of consume.
+    numbered: its queue seems to be one: nothing is known of it but that its first message
+    had a stream's header. books: each delivery is entered without a look at it; False
+    until the first one, and with no_ack.
     """
 
-    __slots__ = ('callback', 'discard', 'intake', 'no_ack', 'of_stream', 'on_cancel', 'tag')
+    __slots__ = (
+        'books',
+        'callback',
+        'discard',
+        'intake',
+        'no_ack',
+        'numbered',
+        'of_stream',
+        'on_cancel',
+        'queue',
+        'tag',
+    )
 
     def __init__(
         self,
@@ -41,7 +56,8 @@ class Consumer:
         self.on_cancel = on_cancel
         self.no_ack = no_ack
         self.intake = intake
-        self.of_stream = False  # its queue is a stream, by the arguments of consume
+        self.queue = ''
+        self.books = self.of_stream = self.numbered = False
         self.discard = False  # we cancelled it, or the caller of consume gave up before it learned the tag
 
 
