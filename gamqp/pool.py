@@ -102,8 +102,10 @@ class Pool:
         returned message is left of its use, or an answer is still due. Publishes may
         be left unconfirmed; but an error of theirs may then hit the channel's next user.
 
-        The block's beginning switches greenlets if it has to wait. It raises
-        TimeoutError; where no channel is left to hope for, what opening one raised;
+        The block's beginning switches greenlets if it has to wait. While the broker is
+        away the pool tries again and again, with pauses of up to 3 s. It raises
+        TimeoutError; where there is no connection then, what the latest attempt to open
+        one raised; that at once, where waiting does not help (a wrong password);
         RecoverableConnectionError when the pool is closed, and WrongThread in another
         thread. Its end does not switch. Any greenlet may end a block that another began.
         """

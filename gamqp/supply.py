@@ -8,7 +8,9 @@ is done with a channel.
 
 from __future__ import annotations
 
+import functools
 import logging
+import random
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +19,26 @@ import greenlet
 
 from . import exceptions, green
 from .green import native
-from .state.leases import Leases, Member
+from .state.backoff import Backoff
+from .state.leases import AT_ONCE, Leases, Member
 from .state.lifecycle import Reason
 
 __all__ = ('Supply',)
 
 logger = logging.getLogger('gamqp.pool')
 
-# Seconds that a connection which could not be opened, or not another channel of it,
-# is left alone while there are others.
+# Seconds that a connection is left alone after another channel of it could not be opened.
 REST = 1.0
+
+# Seconds between two looks, while somebody waits, for connections whose loss nobody has noticed.
+LOOK = 1.0
+
+# Seconds between two warnings that nothing can be opened.
+COMPLAIN_EVERY = 60.0
+
+# Seconds that RabbitMQ may go on counting a channel that is closed; where the user may have no more than
+# are there, another one opened meanwhile would end the connection.
+UNCOUNTED_AFTER = 0.1
 
 
 class Supply:
@@ -43,9 +55,15 @@ class Supply:
         self._make = make
         self._thread: int | None = None
         self._green: Any = None
-        self._tasks: set[Any] = set()  # greenlets that open and close
-        self._retry: Any = None  # a timer
+        self._tasks: dict[
+            Any, Callable[[], None] | None
+        ] = {}  # greenlet -> what to do if it is killed before it begins
+        self._connector: Any = None  # the greenlet that opens connections, one after the other
+        self._backoff = Backoff()
+        self._look: Any = None  # a timer
+        self._look_at = 0.0
         self._trouble: Reason | None = None  # why the latest attempt to open something failed, if it did
+        self._may_complain_at = 0.0
         self._returned: Any = None  # a Gate for close()
         self._ended: green.Event | None = None  # close() has, for others that call it
 
@@ -103,30 +121,40 @@ class Supply:
             waiter.succeed((member, channel))
 
     def _wait(self, timeout: float) -> tuple[Member, Any]:
+        deadline = green.Deadline(timeout)
+        ticket = 0
+        while True:
+            if self.inherited or self.leases.closed:
+                raise _closed().make_error()
+            slot = green.Slot(self._green)
+            ticket = self.leases.enter(slot, time.monotonic(), ticket)
+            served: Any = self._await_turn(slot, deadline)
+            if isinstance(served, Reason):
+                raise served.make_error()
+            # Its connection may have been lost between the offer and this greenlet's turn.
+            if self._is_fit(*served):
+                return served  # type: ignore[no-any-return]
+            self._give_up(*served)
+
+    def _await_turn(self, slot: green.Slot, deadline: green.Deadline) -> Any:
         leases = self.leases
-        slot = green.Slot(self._green)
-        leases.enter(slot, time.monotonic())
         try:
-            for member in list(leases.members):
-                # Nobody may come back to tell that its connection was lost.
-                if member.connection is not None and not member.connection.is_alive():
-                    self._retire(member)
+            self._retire_lost()
             self._open_more()
-            if not slot.wait(timeout):
+            if not slot.wait(deadline.left()):
                 leases.timeouts += 1
-                raise self._late(timeout)
+                raise self._late(deadline.seconds)
         except BaseException:
             if slot.done and not isinstance(slot.result(), Reason):
                 self.put_back(*slot.result())
             raise
         finally:
             leases.leave(slot, time.monotonic())
-        served: Any = slot.result()
-        if isinstance(served, Reason):
-            raise served.make_error()
-        return served  # type: ignore[no-any-return]
+        return slot.result()
 
-    def _late(self, timeout: float) -> TimeoutError:
+    def _late(self, timeout: float | None) -> BaseException:
+        if self._trouble is not None and not self.leases.connections:
+            return self._trouble.make_error()
         text = f'no channel was free within {timeout:g} s; {self}'
         if self._trouble is None:
             return TimeoutError(text)
@@ -145,7 +173,7 @@ class Supply:
         if not member.connection.is_alive():
             self._retire(member)
         if member in leases.members:
-            self._spawn(self._close_channel, member, channel)
+            self._spawn(lambda: self._close_channel(member, channel), lambda: self._dropped(member))
             return
         if not member.leased:
             member.connection.collect()
@@ -154,16 +182,30 @@ class Supply:
     def _close_channel(self, member: Member, channel: Any) -> None:
         try:
             channel.close()
+            if self.leases.most is not None:
+                self._green.sleep(UNCOUNTED_AFTER)
         except (TimeoutError, exceptions.AMQPError):
             pass  # it cannot be used any more, whatever the broker says
         finally:
-            self.leases.dropped(member)
-            self._open_more()
+            self._dropped(member)
+
+    def _dropped(self, member: Member) -> None:
+        self.leases.dropped(member)
+        self._open_more()
 
     def _retire(self, member: Member) -> None:
         """Its connection is of no more use; those who have channels of it will be told by the connection."""
-        if self.leases.retire(member) and not member.leased:
-            member.connection.collect()
+        if self.leases.retire(member):
+            now = time.monotonic()
+            self._backoff.lost(now, now - member.since, random.random())
+            if not member.leased:
+                member.connection.collect()
+
+    def _retire_lost(self) -> None:
+        """Nobody may come back to tell that a connection was lost."""
+        for member in list(self.leases.members):
+            if member.connection is not None and not member.connection.is_alive():
+                self._retire(member)
 
     # -- opening -----------------------------------------------------------------
 
@@ -173,87 +215,151 @@ class Supply:
         if self.inherited or leases.closed:
             return
         now = time.monotonic()
-        for member in leases.plan(now):
+        planned = leases.plan(now, self._backoff.until)
+        for member in planned:
             if member.connection is not None:
-                self._spawn(self._open_channel, member)
-            elif not member.connecting:
-                member.connecting = True
-                self._spawn(self._connect, member)
-        chance = leases.next_chance(now)
-        if chance is not None and self._retry is None and leases.waiting > leases.opening:
-            self._retry = self._green.call_later(chance - now, self._retry_now)
+                self._spawn_opening(member)
+        if self._connector is None and leases.next_to_connect() is not None:
+            self._connector = self._spawn(self._connect_in_turn, self._not_connected)
+        if len(planned) == AT_ONCE:
+            self._green.run_soon(self._open_more)
+        elif leases.waiting:
+            chances = (now + LOOK, self._backoff.until, leases.next_chance(now) or 0)
+            self._look_again(now, min(one for one in chances if one > now))
 
-    def _retry_now(self) -> None:
-        self._retry = None
+    def _look_again(self, now: float, at: float) -> None:
+        if self._look is None or at < self._look_at:
+            if self._look is not None:
+                self._look.cancel()
+            self._look_at = at
+            self._look = self._green.call_later(at - now, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        for task, make_up in list(self._tasks.items()):
+            if task.dead and make_up is not None:
+                del self._tasks[task]
+                make_up()
+        if self.leases.waiting:
+            self._retire_lost()
+            self._open_more()
+
+    def _connect_in_turn(self) -> None:
+        """Body of the one greenlet that connects."""
+        try:
+            while not self.inherited and not self.leases.closed and self._backoff.until <= time.monotonic():
+                member = self.leases.next_to_connect()
+                if member is None or not self._connect(member):
+                    break
+        finally:
+            self._not_connected()
+
+    def _not_connected(self) -> None:
+        """The greenlet that connects has ended."""
+        self._connector = None
+        self.leases.give_up_connecting()
         self._open_more()
 
-    def _connect(self, member: Member) -> None:
+    def _connect(self, member: Member) -> bool:
         leases = self.leases
-        ticket = leases.ticket  # those who wait now are told if it fails
         try:
             connection = self._make()
             if not connection.connected:
                 connection.connect()
         except BaseException as exc:
-            member.connecting = False
-            self._on_failure(member, member.opening, ticket, exc)
+            passing = isinstance(exc, (OSError, exceptions.RecoverableConnectionError))
+            firm = isinstance(exc, Exception) and not passing
+            self._backoff.failed(time.monotonic(), random.random(), firm)
+            leases.give_up_connecting()
+            self._tell_failure(exc, firm)
             if not isinstance(exc, Exception):
                 raise
-            return
-        member.connecting = False
+            return False
         if self.inherited or leases.closed:
             connection.collect()
-            return
+            return False
         self._trouble = None
-        member.resting = 0.0
-        member.connection = connection
-        member.capacity = min(member.capacity, connection.channel_max or member.capacity)
-        member.opening = min(member.opening, member.capacity)
-        for _ in range(member.opening):
-            self._spawn(self._open_channel, member)
+        capacity = connection.channel_max or member.capacity
+        for _ in range(leases.connected(member, connection, time.monotonic(), capacity)):
+            self._spawn_opening(member)
+        return True
+
+    def _spawn_opening(self, member: Member) -> None:
+        self._spawn(lambda: self._open_channel(member), lambda: self._not_opened(member))
+
+    def _not_opened(self, member: Member) -> None:
+        self.leases.failed(member)
         self._open_more()
 
     def _open_channel(self, member: Member) -> None:
         leases = self.leases
-        ticket = leases.ticket
         try:
             channel = member.connection.channel()
         except BaseException as exc:
-            self._on_failure(member, 1, ticket, exc)
+            leases.failed(member)
+            self._on_no_channel(member, exc)
             if not isinstance(exc, Exception):
                 raise
             return
         leases.opened(member)
-        if leases.closed or member not in leases.members:
+        if leases.closed or member not in leases.members or not self._is_fit(member, channel):
             self._give_up(member, channel)
         else:
             self._offer(member, channel)
 
-    def _on_failure(self, member: Member, count: int, ticket: int, exc: BaseException) -> None:
-        """Something could not be opened: who has nothing else to hope for is told, for the others it is tried again."""
+    def _on_no_channel(self, member: Member, exc: BaseException) -> None:
+        """A channel could not be opened; perhaps the connection was lost by that."""
         leases = self.leases
-        now = time.monotonic()
-        leases.failed(member, count, now + REST)
         if self.inherited or leases.closed:
             return
-        if member.connection is not None and not member.connection.is_alive():
-            self._retire(member)
-        self._trouble = _reason(exc)
-        if leases.hopeful:
-            logger.warning('pool %s; could not open a channel: %s', self, self._trouble)
+        now = time.monotonic()
+        if member.connection.is_alive():
+            member.resting = now + REST
+            self._tell_failure(exc, isinstance(exc, Exception))
+        elif _is_limit(exc):
+            news = leases.learn_limit(member)
+            if member in leases.members:
+                self._retire(member)
+                self._backoff.failed(now, random.random(), True)
+            if news:
+                # The broker does not say what of it others have: this is what there is.
+                self._trouble = _reason(exc)
+                logger.warning(
+                    'pool %s: the user has no more than %s channels here: %s', str(self), leases.most, str(exc)
+                )
+            else:
+                self._tell_failure(exc, not leases.most)
         else:
-            for waiter in leases.dismiss(ticket, now):
-                waiter.succeed(self._trouble)
+            self._retire(member)
+            self._tell_failure(exc, False)
         self._open_more()
 
-    def _spawn(self, fn: Callable[..., None], *args: Any) -> None:
-        self._tasks.add(self._green.spawn(self._run, fn, *args))
+    def _tell_failure(self, exc: BaseException, firm: bool) -> None:
+        """Something could not be opened. firm: those who have nothing else to hope for are told."""
+        leases = self.leases
+        if self.inherited or leases.closed:
+            return
+        self._trouble = _reason(exc)
+        if firm and not leases.hopeful:
+            self._dismiss(self._trouble, leases.ticket)
+            return
+        now = time.monotonic()
+        if leases.waiting and now >= self._may_complain_at:
+            self._may_complain_at = now + COMPLAIN_EVERY
+            logger.warning('pool %s; could not open a channel: %s', str(self), str(self._trouble))
 
-    def _run(self, fn: Callable[..., None], *args: Any) -> None:
+    def _spawn(self, fn: Callable[[], None], make_up: Callable[[], None] | None) -> Any:
+        task = self._green.spawn(self._run, fn)
+        self._tasks[task] = make_up
+        return task
+
+    def _run(self, fn: Callable[[], None]) -> None:
+        me = greenlet.getcurrent()
+        self._tasks[me] = None
         try:
-            fn(*args)
+            fn()
         finally:
-            self._tasks.discard(greenlet.getcurrent())
+            del self._tasks[me]
 
     # -- the end -------------------------------------------------------------------
 
@@ -267,10 +373,10 @@ class Supply:
         self._ended = green.Event(self._green)
         leases = self.leases
         leases.closed = True
-        self._dismiss_all(_closed())
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        self._dismiss(_closed(), leases.ticket)
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         try:
             while leases.leased and self._returned.wait(deadline.left()):
                 pass
@@ -289,7 +395,7 @@ class Supply:
         for member in self.leases.members:
             if member.connection is not None:
                 slots.append(green.Slot(self._green))
-                self._spawn(_close_connection, member.connection, slots[-1])
+                self._spawn(functools.partial(_close_connection, member.connection, slots[-1]), slots[-1].succeed)
         for slot in slots:
             slot.wait()
 
@@ -299,11 +405,15 @@ class Supply:
         if self._thread == native.get_ident():
             # The child has copies of the greenlets that wait.
             text = 'the channel was asked for before the process forked'
-            self._dismiss_all(Reason(exceptions.RecoverableConnectionError(text)))
+            self._dismiss(Reason(exceptions.RecoverableConnectionError(text)), self.leases.ticket)
 
-    def _dismiss_all(self, reason: Reason) -> None:
-        for waiter in self.leases.dismiss(self.leases.ticket, time.monotonic()):
+    def _dismiss(self, reason: Reason, ticket: int) -> None:
+        """Tell everybody who waits and has a ticket up to this one; many of them by and by."""
+        gone = self.leases.dismiss(ticket, time.monotonic())
+        for waiter in gone:
             waiter.succeed(reason)
+        if len(gone) == AT_ONCE:
+            self._green.run_soon(self._dismiss, reason, ticket)
 
 
 def _close_connection(connection: Any, slot: green.Slot) -> None:
@@ -315,6 +425,13 @@ def _close_connection(connection: Any, slot: green.Slot) -> None:
 
 def _closed() -> Reason:
     return Reason(exceptions.RecoverableConnectionError('the pool is closed'), clean=True)
+
+
+def _is_limit(exc: BaseException) -> bool:
+    """Whether the broker ended a connection because the user, or the node, has all the channels it may have."""
+    return (
+        isinstance(exc, exceptions.NotAllowed) and exc.method_sig == (0, 0) and 'channels opened' in str(exc.reply_text)
+    )
 
 
 def _reason(exc: BaseException) -> Reason:

@@ -7,10 +7,15 @@ nobody is served past a waiter, so there is never an idle channel while somebody
 
 from __future__ import annotations
 
+from bisect import insort
 from collections import OrderedDict
+from operator import itemgetter
 from typing import Any
 
-__all__ = ('Leases', 'Member')
+__all__ = ('AT_ONCE', 'Leases', 'Member')
+
+# Waiters sent away, and channels planned, in one turn of the hub.
+AT_ONCE = 500
 
 
 class Member:
@@ -18,27 +23,33 @@ class Member:
 
     connection: None until it is open. idle: the channels nobody has, the one used
     last at the end. leased, opening, closing: how many channels somebody has, how
-    many are about to be opened and closed. capacity: of all these together.
-    resting: after a failure, the time until which nothing is opened here if
-    there is any other hope.
+    many are about to be opened and closed. capacity: of all these together. peak: the
+    most that were open at the same time. since: when it was connected. resting: after a
+    channel could not be opened, the time until which no other is tried.
     """
 
-    __slots__ = ('capacity', 'closing', 'connecting', 'connection', 'idle', 'leased', 'opening', 'resting')
+    __slots__ = ('capacity', 'closing', 'connection', 'idle', 'leased', 'opening', 'peak', 'resting', 'since')
 
     def __init__(self, capacity: int) -> None:
         self.connection: Any = None
-        self.connecting = False
         self.idle: list[Any] = []
         self.leased = 0
         self.opening = 0
         self.closing = 0
         self.capacity = capacity
+        self.peak = 0
+        self.since = 0.0
         self.resting = 0.0
+
+    @property
+    def open(self) -> int:
+        """How many channels of it the broker knows."""
+        return len(self.idle) + self.leased + self.closing
 
     @property
     def channels(self) -> int:
         """How many channels it has, or will have at once."""
-        return len(self.idle) + self.leased + self.opening + self.closing
+        return self.open + self.opening
 
 
 class Leases:
@@ -46,9 +57,11 @@ class Leases:
 
     A waiter is anything that can be hashed. A channel is counted as leased from
     ``take`` or ``opened`` until ``offer`` makes it idle or ``drop`` gives it up.
+    most: channels in all beyond which the broker opens none, once it has shown that.
     """
 
     __slots__ = (
+        '_ahead',
         '_limit',
         '_waiting',
         'closed',
@@ -56,6 +69,7 @@ class Leases:
         'lost',
         'max_wait',
         'members',
+        'most',
         'replaced',
         'retired',
         'ticket',
@@ -68,7 +82,9 @@ class Leases:
         self._limit = channels
         self.members = [Member(channels) for _ in range(connections)]
         self.retired: set[Member] = set()  # replaced, but channels of theirs are still leased
+        self.most: int | None = None
         self._waiting: OrderedDict[Any, tuple[int, float]] = OrderedDict()  # waiter -> ticket, since when
+        self._ahead: list[tuple[int, Any, float]] = []  # those who were served in vain, by ticket: before all others
         self.ticket = 0  # of the latest waiter
         self.closed = False
         self.leases = self.waits = self.timeouts = self.replaced = self.lost = 0
@@ -78,7 +94,7 @@ class Leases:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._ahead)
 
     @property
     def leased(self) -> int:
@@ -129,16 +145,20 @@ class Leases:
         """What was being opened is, and counts as leased until it is offered."""
         member.opening -= 1
         member.leased += 1
+        member.peak = max(member.peak, member.open)
 
     def offer(self, member: Member, channel: Any, now: float) -> Any:
         """A leased channel is free. Returns the waiter who has it now, None if it is idle."""
-        if self._waiting:
+        if self._ahead:
+            _, waiter, since = self._ahead.pop(0)
+        elif self._waiting:
             waiter, (_, since) = self._waiting.popitem(last=False)
-            self._note_wait(now - since)
-            return waiter
-        member.leased -= 1
-        member.idle.append(channel)
-        return None
+        else:
+            member.leased -= 1
+            member.idle.append(channel)
+            return None
+        self._note_wait(now - since)
+        return waiter
 
     def drop(self, member: Member) -> None:
         """A leased channel is of no more use, and is being closed until ``dropped``."""
@@ -158,9 +178,7 @@ class Leases:
         """
         if member not in self.members:
             return False
-        replacement = Member(self._limit)
-        replacement.resting = member.resting
-        self.members[self.members.index(member)] = replacement
+        self.members[self.members.index(member)] = Member(self._limit)
         self.replaced += len(member.idle)
         self.lost += 1
         member.idle.clear()
@@ -177,26 +195,38 @@ class Leases:
 
     # -- waiters -------------------------------------------------------------------
 
-    def enter(self, waiter: Any, now: float) -> None:
-        """Somebody waits, behind all the others."""
+    def enter(self, waiter: Any, now: float, ticket: int = 0) -> int:
+        """Somebody waits, behind all the others. Returns its ticket.
+
+        ticket: its own, if it was served, but in vain: then it waits where it has waited before.
+        """
+        if ticket:
+            insort(self._ahead, (ticket, waiter, now), key=itemgetter(0))
+            return ticket
         self.ticket += 1
         self.waits += 1
         self._waiting[waiter] = (self.ticket, now)
+        return self.ticket
 
     def leave(self, waiter: Any, now: float) -> None:
         """It waits no more; does nothing if it was served or dismissed."""
         if waiter in self._waiting:
             _, since = self._waiting.pop(waiter)
             self._note_wait(now - since)
+        for entry in self._ahead:
+            if entry[1] == waiter:
+                self._ahead.remove(entry)
+                self._note_wait(now - entry[2])
+                break
 
     def dismiss(self, ticket: int, now: float) -> list[Any]:
-        """Send away those who have a ticket up to this one, i.e. the first so many. Returns them, in order."""
-        gone = []
-        while self._waiting:
-            waiter, (number, _) = next(iter(self._waiting.items()))
-            if number > ticket:
+        """Send away those who have a ticket up to this one, no more than AT_ONCE. Returns them, in order."""
+        gone = [waiter for number, waiter, _ in self._ahead if number <= ticket][:AT_ONCE]
+        for waiter, (number, _) in self._waiting.items():
+            if number > ticket or len(gone) >= AT_ONCE:
                 break
             gone.append(waiter)
+        for waiter in gone:
             self.leave(waiter, now)
         return gone
 
@@ -211,18 +241,22 @@ class Leases:
         """Whether waiting alone may bring a channel: one may be returned, is being opened, or closed for another."""
         return any(one.leased or one.opening or one.closing for one in self.members)
 
-    def plan(self, now: float) -> list[Member]:
+    def plan(self, now: float, connect_at: float = 0.0) -> list[Member]:
         """Where to open channels now, so that one is on its way for each waiter: a member for each channel.
 
         The members count them as being opened from now on. The connection with
-        the fewest channels is the next; at a tie, one that is open already.
+        the fewest channels is the next; at a tie, one that is open already. connect_at:
+        the time before which none is to be connected. Plans no more than AT_ONCE.
         """
         planned: list[Member] = []
-        for _ in range(self.waiting - self.opening):
-            hopeful = self.hopeful
+        for _ in range(min(self.waiting - self.opening, AT_ONCE)):
+            if self.most is not None and sum(one.channels for one in self.members) >= self.most:
+                break
             best: Member | None = None
             for member in self.members:
-                if member.channels >= member.capacity or (hopeful and member.resting > now):
+                if member.channels >= member.capacity:
+                    continue
+                if now < (connect_at if member.connection is None else member.resting):
                     continue
                 if best is None or _order(member) < _order(best):
                     best = member
@@ -232,10 +266,38 @@ class Leases:
             planned.append(best)
         return planned
 
-    def failed(self, member: Member, count: int, rest_until: float) -> None:
-        """So many channels could not be opened."""
-        member.opening -= count
-        member.resting = rest_until
+    def next_to_connect(self) -> Member | None:
+        """A member that channels are planned for and that has no connection yet."""
+        return next((one for one in self.members if one.connection is None and one.opening), None)
+
+    def connected(self, member: Member, connection: Any, now: float, capacity: int) -> int:
+        """It has a connection, of so many channels. Returns how many are to be opened on it."""
+        member.connection = connection
+        member.since = now
+        member.capacity = min(member.capacity, capacity)
+        member.opening = min(member.opening, member.capacity)
+        return member.opening
+
+    def give_up_connecting(self) -> None:
+        """No connection can be had now."""
+        for member in self.members:
+            if member.connection is None:
+                member.opening = 0
+
+    def failed(self, member: Member) -> None:
+        """A channel could not be opened."""
+        member.opening -= 1
+
+    def learn_limit(self, member: Member) -> bool:
+        """The broker ended this connection, because of one channel too many. Returns whether that is news.
+
+        Other programs may have channels of the same user, so what counts is how many were open here.
+        """
+        known = member.peak + sum(one.open for one in self.members if one is not member)
+        if not known or (self.most is not None and known >= self.most):
+            return False
+        self.most = known
+        return True
 
     def next_chance(self, now: float) -> float | None:
         """When the first of the members that rest now has rested; None where none does."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from gamqp.state.leases import Leases
+from gamqp.state.leases import AT_ONCE, Leases
 
 
 def open_all(leases, now=0.0):
@@ -142,30 +142,82 @@ def test_a_channel_that_is_being_closed_takes_up_room():
     assert leases.plan(0.0) == [member]
 
 
-def test_after_a_failure_the_others_are_tried_and_then_itself():
-    leases = Leases(2, 1)
+def test_after_a_failure_a_connection_rests():
+    leases = stocked(1, 1)
+    leases.members[0].capacity = 2
+    leases.take()
     leases.enter('a', 0.0)
     (failed,) = leases.plan(0.0)
-    leases.enter('b', 0.0)
-    (other,) = leases.plan(0.0)
-    assert other is not failed
-    leases.failed(failed, 1, rest_until=5.0)
-    assert leases.hopeful
+    leases.failed(failed)
+    failed.resting = 5.0
     assert leases.plan(1.0) == []
     assert leases.next_chance(1.0) == 5.0
     assert leases.plan(5.0) == [failed]
     assert leases.next_chance(5.0) is None
 
 
-def test_without_any_other_hope_one_that_failed_is_tried_at_once():
-    leases = Leases(2, 5)
+def test_none_is_connected_before_its_time_and_those_that_are_open_do_instead():
+    leases = Leases(2, 2)
     leases.enter('a', 0.0)
-    for member in leases.members:
-        member.resting = 5.0
-    assert not leases.hopeful
-    assert len(leases.plan(1.0)) == 1
-    leases.enter('b', 1.0)
-    assert leases.plan(1.0) == []  # the first attempt will tell
+    assert leases.plan(0.0, connect_at=1.0) == []
+    assert open_all(leases) == 1
+    (opened,) = (member for member in leases.members if member.connection)
+    leases.enter('b', 0.0)
+    leases.enter('c', 0.0)
+    assert leases.plan(0.0, connect_at=1.0) == [opened]
+    assert leases.next_to_connect() is None
+    assert len(leases.plan(1.0, connect_at=1.0)) == 1
+    assert leases.next_to_connect() is not opened
+    leases.give_up_connecting()
+    assert leases.next_to_connect() is None
+    assert (leases.opening, leases.waiting) == (1, 2)
+
+
+def test_a_limit_that_was_learnt_holds_for_all_connections():
+    leases = stocked(2, 2)
+    struck, other = leases.members
+    struck.capacity = other.capacity = 10
+    assert leases.learn_limit(struck)
+    assert leases.most == 4
+    assert not leases.learn_limit(struck)
+    leases.retire(struck)
+    for number in range(10):
+        if leases.take() is None:
+            leases.enter(number, 0.0)
+    assert open_all(leases) == 2
+    assert sum(member.channels for member in leases.members) == 4
+
+
+def test_nothing_is_learnt_where_there_was_nothing():
+    leases = Leases(1, 5)
+    assert not leases.learn_limit(leases.members[0])
+    assert leases.most is None
+
+
+def test_who_was_served_in_vain_comes_before_the_others_in_the_old_order():
+    leases = stocked(1, 3)
+    held = [leases.take() for _ in range(3)]
+    tickets = {name: leases.enter(name, 0.0) for name in 'abcde'}
+    waits = leases.waits
+    for member, channel in held[:3]:
+        assert leases.offer(member, channel, 0.0) in 'abc'
+    for name in 'cab':
+        leases.enter(name, 0.0, tickets[name])
+    leases.leave('b', 0.0)
+    assert leases.waiting == 4
+    assert leases.waits == waits
+    member, channel = held[0]
+    assert leases.offer(member, channel, 0.0) == 'a'
+    assert leases.dismiss(tickets['d'], 0.0) == ['c', 'd']
+    assert leases.offer(member, channel, 0.0) == 'e'
+
+
+def test_many_are_planned_for_and_sent_away_in_several_turns():
+    leases = Leases(1, 2 * AT_ONCE)
+    for number in range(AT_ONCE + 10):
+        leases.enter(number, 0.0)
+    assert [len(leases.plan(0.0)) for _ in range(3)] == [AT_ONCE, 10, 0]
+    assert [len(leases.dismiss(leases.ticket, 0.0)) for _ in range(3)] == [AT_ONCE, 10, 0]
 
 
 # -- replacing ---------------------------------------------------------------------
@@ -185,13 +237,6 @@ def test_a_lost_connection_is_replaced_and_its_channels_come_to_nobody():
     assert leases.retired == {member}
     leases.drop(member)
     assert (leases.retired, leases.replaced) == (set(), 3)
-
-
-def test_what_takes_the_place_of_a_failed_connection_rests_in_its_stead():
-    leases = Leases(2, 1)
-    leases.failed(leases.members[0], 0, rest_until=5.0)
-    leases.retire(leases.members[0])
-    assert leases.next_chance(1.0) == 5.0
 
 
 def test_at_the_end_there_are_no_members():
@@ -241,13 +286,13 @@ def test_the_books_hold_whatever_happens():
             elif act == 4 and opening:
                 member = opening.pop(rng.randrange(len(opening)))
                 if rng.random() < 0.3:
-                    leases.failed(member, 1, 0.0)
+                    leases.failed(member)
                 elif member in leases.members:
                     member.connection = member.connection or object()
                     leases.opened(member)
                     offered(member, object())
                 else:
-                    leases.failed(member, 1, 0.0)
+                    leases.failed(member)
             elif act == 5 and closing:
                 leases.dropped(closing.pop())
             elif act == 6 and rng.random() < 0.1:
@@ -266,7 +311,7 @@ def test_the_books_hold_whatever_happens():
                     leases.opened(member)
                     offered(member, object())
                 else:
-                    leases.failed(member, 1, 0.0)
+                    leases.failed(member)
             while closing:
                 leases.dropped(closing.pop())
             if held:
