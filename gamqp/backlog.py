@@ -168,11 +168,17 @@ class Backlog:
         if share.incarnation:
             message.incarnation = share.incarnation
         message.auto_decode = channel.auto_decode
+        awaited = consumer.no_ack
         if share.tags.take(tag) or share.numbered.take(tag):
             channel._unsettled.come_back(tag, (consumer.tag, came_at))
+            awaited = True
         if not share.count:
             share.unlink()
-        if consumer.intake is not None:
+        if not awaited:  # settled meanwhile, by an ack or nack with *multiple*
+            if consumer.intake is not None:
+                consumer.intake.spool_lost()
+            self._root.wake_quiet()
+        elif consumer.intake is not None:
             consumer.intake.put(message)
         else:
             self._root.on_delivery(consumer, message)

@@ -23,7 +23,7 @@ from .methods.subscribe import SubscribeMethods
 from .methods.tx import TxMethods
 from .reuse import Reusable
 from .state import lifecycle
-from .state.consumers import Consumers, NoAckTags
+from .state.consumers import Consumer, Consumers, NoAckTags
 from .state.hints import add_hint, name_consumer
 from .state.lifecycle import Lifecycle, Reason
 from .state.notices import Notices, Returned
@@ -62,6 +62,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self.auto_decode = auto_decode
         self.on_open = on_open
         self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
+        self.doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.outstanding_limit = connection.outstanding_limit
@@ -188,7 +189,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             consumer.discard = True
             if consumer.intake is not None:
                 consumer.intake.withdraw()
-        self._connection.forget_deliveries(self)
+        self._forget_deliveries()
         self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait)
 
     def _on_close_ok(self, reply: Any) -> None:
@@ -221,6 +222,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         for consumer in self._consumers.values():
             if consumer.intake is not None:
                 told += consumer.intake.finish(reason)
+        self._forget_deliveries()
         self._consumers.clear()
         self._unsettled.clear()
         self._prefetch_sent = None
@@ -229,7 +231,6 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._streams = None
         self._left_of_streams = False
         self._declared = ''
-        self._connection.forget_deliveries(self)
         told += self._replies.fail_all(reason.make_error)
         if self._confirms is not None:
             self._counts.lost += len(self._confirms)
@@ -240,6 +241,21 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         if self._confirm_room is not None:
             self._confirm_room.wake_all()
         return told
+
+    def _forget_deliveries(self) -> None:
+        """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
+        self._era += 1
+        self._settled_to = 0
+        self.doubtful = True
+        self._connection.forget_deliveries(self, list(self._consumers.values()))
+
+    def is_void(self, consumer: Consumer, message: Any) -> bool:
+        """Whether a message that was delivered to *consumer* and waits here must not be handed out any more."""
+        if consumer.era != self._era and not (consumer.no_ack and consumer.intake is not None):
+            return True  # the channel was closed since
+        return not consumer.no_ack and (
+            message.incarnation != self.incarnation or message.delivery_tag <= self._settled_to
+        )
 
     def on_connection_end(self, reason: Reason) -> None:
         self._end(reason)
@@ -325,6 +341,11 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._unsettled.settle(tag, False)
         self._counts.given_back += 1
         self._writer.send(encoded)
+
+    def give_back_known(self, message: Any, of_stream: bool) -> None:
+        """``give_back`` for a message that may have been settled since, by an ack or nack with *multiple*."""
+        if message.delivery_tag in self._unsettled:
+            self.give_back(message, of_stream)
 
     def awaits_settlement(self, message: Any) -> bool:
         """Whether this delivery can still be acked, nacked or rejected."""

@@ -390,7 +390,7 @@ class Connection(Configured, Liveness):
         """
         self.check_thread()
         if self.long_without_breath():
-            self._breathe_as_drainer()
+            self.breathe_as_drainer()
         if self.run_event():
             return
         deadline = green.Deadline(timeout)

@@ -193,7 +193,11 @@ class Consumer(Intake):
                 if self.root.long_without_breath():
                     self.root.breathe()
                 if self.messages:
-                    self._handle(self.take())
+                    message = self.take()
+                    if message is None:
+                        self.root.breathe()
+                    else:
+                        self._handle(message)
         finally:
             self._end_worker(me)
 

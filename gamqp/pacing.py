@@ -36,6 +36,7 @@ class Pacing:
     on_unblocked: Callable[[], Any] | None
 
     def __init__(self) -> None:
+        super().__init__()
         self.blocked_reason: str | None = None
         self.unlooked = 0  # bytes published since a publish let others run, or could have
         self.look_at = 0.0  # from when on, in seconds of time.monotonic(), a publish asks ``breath_due``

@@ -31,6 +31,7 @@ class ConsumeMethods(StreamMethods):
     incarnation: int
     _altered: bool
     _arriving: int
+    doubtful: bool
     _consumers: Consumers
     _counts: Counts
     _unsettled: Unsettled | WideUnsettled
@@ -42,11 +43,17 @@ class ConsumeMethods(StreamMethods):
     _prefetch_wanted = 0
     _prefetch_sent: int | None = None
 
+    _era = 0  # how often all consumers have ended with the channel
+    _settled_to = 0  # the highest tag of a settlement with *multiple*
+
     @property
     def is_open(self) -> bool:
         raise NotImplementedError
 
     def give_back(self, message: Any, of_stream: bool = False) -> None:
+        raise NotImplementedError
+
+    def give_back_known(self, message: Any, of_stream: bool) -> None:
         raise NotImplementedError
 
     @property
@@ -141,6 +148,7 @@ class ConsumeMethods(StreamMethods):
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
         # Entered first: a delivery may come in the same packet as consume-ok.
+        consumer.era = self._era
         self._consumers[tag] = consumer
         if consumer.of_stream:
             self._reads_stream(consumer)
@@ -238,7 +246,7 @@ class ConsumeMethods(StreamMethods):
             backlog.withdraw(consumer)
         for message in consumer.intake.withdraw():
             if not consumer.no_ack:
-                self.give_back(message, consumer.of_stream)
+                self.give_back_known(message, consumer.of_stream)
 
     def _on_cancel_ok(self, reply: Any) -> None:
         consumer = self._consumers.leave(reply[0])
@@ -271,28 +279,39 @@ class ConsumeMethods(StreamMethods):
             self.give_back(reply)
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: Any = None) -> None:
-        """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all)."""
+        """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all).
+
+        Those of them that still wait here are settled too, and are not handed out any more.
+        """
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Ack)
         self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
-        if multiple and self._unsettled.is_outgrown:
-            self._replace_unsettled()
+        if multiple:
+            self._cover(delivery_tag)
         self._counts.acked += self._unsettled.settle(delivery_tag, multiple)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension).
 
-        A stream takes nothing back, and RabbitMQ before 3.13 ends the connection over
-        it: AMQPNotImplementedError then, and nothing was sent. Ack what was read.
+        multiple: as basic_ack. A stream takes nothing back, and RabbitMQ before 3.13 ends the connection
+        over it: AMQPNotImplementedError then, and nothing was sent. Ack what was read.
         """
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Nack)
         if self._streams is not None:
             self._check_refusing(delivery_tag, multiple, Basic.Nack)
         self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
-        if multiple and self._unsettled.is_outgrown:
-            self._replace_unsettled()
+        if multiple:
+            self._cover(delivery_tag)
         self._counts.rejected += self._unsettled.settle(delivery_tag, multiple)
+
+    def _cover(self, tag: int) -> None:
+        """A settlement with *multiple*: those of its deliveries that still wait here are not handed out any more."""
+        if self._unsettled.is_outgrown:
+            self._replace_unsettled()
+        self._settled_to = max(self._settled_to, tag or self._unsettled.latest())
+        if self._root().budget.messages:
+            self.doubtful = True
 
     def _replace_unsettled(self) -> None:
         old = self._unsettled
@@ -331,7 +350,8 @@ class ConsumeMethods(StreamMethods):
 
     def _forget_unsettled(self) -> None:
         """The broker has them; they come again under new tags. Does not switch."""
-        self._root().forget_unsettled(self)
+        self.doubtful = True
+        self._root().forget_unsettled(self, list(self._consumers.values()))
         for intake in self.intakes():
             if not intake.entry.no_ack:
                 intake.withdraw()

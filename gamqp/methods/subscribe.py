@@ -100,6 +100,7 @@ class SubscribeMethods(ConsumeMethods):
         if intake.brings_work:
             self._root().check_taking()
         entry = intake.entry
+        entry.era = self._era
         self._consumers[entry.tag] = entry
         args = (0, queue, entry.tag, False, entry.no_ack, False, False, None)
         self._call(Basic.Consume, args, wait=False, tag=entry.tag)

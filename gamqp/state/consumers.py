@@ -27,13 +27,15 @@ class Consumer:
     of_stream: its queue is a stream, by how it was declared or by the arguments of consume.
     numbered: its queue seems to be one: nothing is known of it but that its first message
     had a stream's header. books: each delivery is entered without a look at it; False
-    until the first one, and with no_ack.
+    until the first one, and with no_ack. era: how often its channel had been closed when
+    it was started.
     """
 
     __slots__ = (
         'books',
         'callback',
         'discard',
+        'era',
         'intake',
         'no_ack',
         'numbered',
@@ -58,6 +60,7 @@ class Consumer:
         self.intake = intake
         self.queue = ''
         self.books = self.of_stream = self.numbered = False
+        self.era = 0
         self.discard = False  # we cancelled it, or the caller of consume gave up before it learned the tag
 
 

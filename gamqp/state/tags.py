@@ -37,6 +37,12 @@ class Tags:
                 yield from range(ends[at], ends[at + 1] + 1)
             head = 0
 
+    @property
+    def latest(self) -> int:
+        """The highest, 0 if there is none."""
+        ends = self._more[-1] if self._more else self._ends
+        return ends[-1] if self._count else 0
+
     def add(self, tag: int) -> None:
         """Take in a tag, higher than all before."""
         ends = self._more[-1] if self._more else self._ends

@@ -77,6 +77,11 @@ class _Settling:
         entry = self.get(lowest)
         return None if entry is None else (lowest, *entry)
 
+    def latest(self: Any) -> int:
+        """The highest tag, 0 if there is none."""
+        highest: int = next(reversed(self), 0) if self._late is None else max(self, default=0)
+        return max(highest, *(tags.latest for tags in self.spooled)) if self.spooled else highest
+
     def _no_longer_late(self: Any, tag: int) -> None:
         late = self._late
         if late is not None:

@@ -279,6 +279,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'begin', 'breath_due', 'breathe', 'check_open', 'check_opening',
         'confirm_select_unawaited', 'end', 'expect',
         'forget_channel', 'forget_deliveries', 'forget_unsettled', 'give_up', 'long_without_breath',
+        'breathe_as_drainer', 'close_books', 'doubtful', 'give_back_known', 'look_at_first', 'is_void', 'waiting_deliveries',
         'must_pause', 'on_close', 'report',
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
         'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',

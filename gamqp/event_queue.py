@@ -1,0 +1,367 @@
+"""The events of a connection that wait for drain_events: deliveries to callbacks, and notices.
+
+Layer 3, a base class of Connection. The messages of each consumer wait in a queue of their own
+(``Waiting``); the queue of events has one entry for each event, in order of arrival: the Waiting
+whose turn it is, or a notice. So what is undelivered of one consumer can be taken away without a
+walk over the others. The entries that stay behind are void: they are passed over, and removed when
+there are many. Does not belong here: what a delivery means, and when the socket is read.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any
+
+from . import green, tracing
+from .backlog import Backlog
+from .state.budget import Budget
+from .state.consumers import Consumer
+from .turns import AT_ONCE, in_turns
+
+__all__ = ('EventQueue',)
+
+# Seconds between two looks at whether handlers and loops have finished.
+QUIET_LOOK = 0.5
+
+# Seconds that drain_events(timeout=0) waits for input that is known to be there.
+POLL = 0.01
+
+
+class Waiting(deque[Any]):
+    """Undelivered messages of one consumer."""
+
+    __slots__ = ('consumer',)
+
+    consumer: Consumer
+
+
+class EventQueue:
+    """What a connection knows of its undelivered events, and of the greenlets that come for them."""
+
+    green: Any
+    link: Any
+    tracing: Any
+    backlog: Backlog | None
+    budget: Budget
+    crowded: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draining = False
+        self.in_drain: dict[Any, int] = {}  # greenlets in ``drain``, and how many callbacks of drain_events each is in
+        self.handlers_running = 0  # callbacks inside drain_events
+        self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
+        self._drainers: Any = None
+        self._drainers_idle = 0  # greenlets in drain_events that run no callback: they wait, or let others run
+        self._quiet: Any = None  # where greenlets wait for callbacks and handlers to finish
+        self._quiet_awaited = 0  # how many do
+        self._forget_events()
+
+    def _forget_events(self) -> None:
+        self._waiting: dict[Consumer, Waiting] = {}  # of those that have messages
+        self._events: deque[Any] = deque()  # of Waiting, and of notices
+        self._older: deque[Any] = deque()  # entries before those, left by a removal of void ones
+        self._notices = 0  # how many entries are notices
+        self._void = 0  # how many are of a Waiting that has fewer messages than entries
+        self._unswept = 0  # entries that a removal of void ones has still to look at
+
+    def _begin_events(self, backend: ModuleType) -> None:
+        """For a new socket."""
+        self._forget_events()
+        self.draining = False
+        self._drainers = green.Gate(backend)
+        self._quiet = green.Gate(backend)
+
+    def check_open(self) -> None:
+        raise NotImplementedError
+
+    def freed(self) -> None:
+        raise NotImplementedError
+
+    def breathe(self) -> None:
+        raise NotImplementedError
+
+    def long_without_breath(self) -> bool:
+        raise NotImplementedError
+
+    # -- from the reader --------------------------------------------------------------
+
+    def on_delivery(self, consumer: Consumer, message: Any) -> None:
+        self.budget.take(message.weight)
+        waiting = self._waiting.get(consumer)
+        if waiting is None:
+            waiting = self._waiting[consumer] = Waiting()
+            waiting.consumer = consumer
+        waiting.append(message)
+        self._events.append(waiting)
+
+    def on_notice(self, notice: Callable[[], bool]) -> None:
+        """Have drain_events call *notice*, which returns whether it did anything."""
+        self._notices += 1
+        self._events.append(notice)
+        self._drainers.wake()
+
+    def wake_drainers(self) -> None:
+        """There are events."""
+        if self._drainers and self._events:
+            self._drainers.wake(len(self._events))
+        elif self._events:
+            self.wake_quiet()  # ``drain`` and ``basic_cancel`` hand out what nobody else comes for
+
+    # -- drain_events ----------------------------------------------------------------------
+
+    def wait_for_event(self, timeout: float | None) -> None:
+        """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
+        self.check_open()
+        self._drainers_idle += 1
+        try:
+            self._wait_for_event(timeout)
+        finally:
+            self._drainers_idle -= 1
+
+    def _wait_for_event(self, timeout: float | None) -> None:
+        if timeout is not None and timeout <= 0:
+            timeout = POLL if self.backlog is not None or self.link.transport.has_input else 0
+            self.green.sleep(0)
+        deadline = green.Deadline(timeout)
+        while not (self._events or self._older):
+            self.check_open()
+            if not self._drainers.wait(deadline.left()) and not (self._events or self._older):
+                self.check_open()
+                raise TimeoutError('timed out')
+
+    def breathe_as_drainer(self) -> None:
+        """``breathe`` in drain_events. Switches."""
+        self._drainers_idle += 1
+        try:
+            self.breathe()
+        finally:
+            self._drainers_idle -= 1
+
+    def run_event(self, notices: bool = True) -> bool:
+        """Take the oldest event that is still good for anything and run its callback in this greenlet. Switches.
+
+        notices: False for deliveries only; notices before them are put behind them.
+        Returns False if there was none.
+        """
+        passed_over = 0
+        while events := self._older or self._events:
+            event = events.popleft()
+            if type(event) is Waiting:
+                if not event:
+                    self._void -= 1
+                    passed_over += 1
+                    if not passed_over % AT_ONCE:
+                        self.breathe_as_drainer()
+                    continue
+                message = event.popleft()
+                consumer = event.consumer
+                if not event:
+                    del self._waiting[consumer]
+                self.budget.give_back(message.weight)
+                if self.crowded:
+                    self.freed()
+                if message.channel.doubtful and message.channel.is_void(consumer, message):
+                    passed_over += 1
+                    if not passed_over % AT_ONCE:
+                        self.breathe_as_drainer()
+                    continue
+            elif notices:
+                self._notices -= 1
+                consumer = None
+            elif self._has_deliveries:
+                self._events.append(event)
+                continue
+            else:
+                events.appendleft(event)
+                return False
+            self.handlers_running += 1
+            try:
+                if consumer is None:
+                    if not event():
+                        continue  # another call came first
+                else:
+                    assert consumer.callback is not None  # one without is not queued
+                    if tracing.installed:
+                        self.run_handler(consumer.callback, message)
+                    else:
+                        consumer.callback(message)
+            finally:
+                self.handlers_running -= 1
+                if self._quiet_awaited:
+                    self._quiet.wake_all()
+            return True
+        return False
+
+    def run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
+        """Call the program's handler or callback of a message."""
+        if tracing.installed and self.tracing is not None:
+            self.tracing.process(self, message, handler)
+        else:
+            handler(message)
+
+    @property
+    def undelivered(self) -> bool:
+        """Whether a delivery waits for drain_events."""
+        return self._has_deliveries or (self.backlog is not None and self.backlog.concerns_callbacks)
+
+    @property
+    def _has_deliveries(self) -> bool:
+        return len(self._events) + len(self._older) > self._void + self._notices
+
+    # -- drain ----------------------------------------------------------------------------
+
+    def wait_for_quiet(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
+        """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches.
+
+        Meanwhile it hands out deliveries as drain_events would, unless another greenlet is there to do it.
+        """
+        self._quiet_awaited += 1
+        try:
+            while not condition():
+                if deadline.passed:
+                    return False
+                if not self._hand_out(deadline):
+                    left = deadline.left()
+                    # Looked at now and then, too: nobody tells that a greenlet has died.
+                    self._quiet.wait(QUIET_LOOK if left is None else min(left, QUIET_LOOK))
+                self.check_open()
+        finally:
+            self._quiet_awaited -= 1
+        return True
+
+    def _hand_out(self, deadline: green.Deadline) -> bool:
+        """Run the callbacks of deliveries that no other greenlet comes for. Returns whether there was one. Switches."""
+        did = False
+        while not deadline.passed and not self._others_drain and self.run_event(notices=False):
+            did = True
+            if self.long_without_breath():
+                self.breathe()
+        return did
+
+    @property
+    def _others_drain(self) -> bool:
+        """Whether a greenlet is in drain_events, and not in ``drain`` by a callback there: it may come for the next."""
+        return self._drainers_idle + self.handlers_running > sum(self.in_drain.values())
+
+    def retire(self, intake: Any) -> None:
+        """The last message of an ended intake may have been handled."""
+        if not intake.busy and intake in self.retiring:
+            self.retiring.discard(intake)
+            intake.close_books()
+        self.wake_quiet()
+
+    def wake_quiet(self) -> None:
+        """Something that drain may wait for has ended."""
+        if self._quiet_awaited:
+            self._quiet.wake_all()
+
+    def waiting_deliveries(self) -> Iterator[tuple[int, str, int]]:
+        """(channel number, consumer tag, messages) of each consumer that has some here."""
+        for consumer, waiting in list(self._waiting.items()):
+            if waiting:
+                yield waiting[0].channel_id, consumer.tag, len(waiting)
+
+    # -- deliveries that nobody will get ------------------------------------------------------
+
+    def forget_deliveries(self, channel: Any, consumers: list[Consumer]) -> None:
+        """The broker takes them back, and these consumers have ended: drop what they have here. Does not switch.
+
+        From now on they are void by themselves (``Channel.is_void``); the room is freed little by little.
+        """
+        if self.backlog is not None:
+            self.backlog.forget_channel(channel)
+        if self._waiting:
+            in_turns(self.green, self._drop_all(consumers))
+
+    def _drop_all(self, consumers: list[Consumer]) -> Iterator[None]:
+        for consumer in consumers:
+            if consumer in self._waiting:
+                yield from self._drop(self._take_away(consumer))
+            yield
+
+    def forget_unsettled(self, channel: Any, consumers: list[Consumer]) -> None:
+        """The same for those that await an ack, of consumers that go on."""
+        if self.backlog is not None:
+            self.backlog.forget_channel(channel, all_of_callbacks=False)
+        in_turns(self.green, self._drop_void(channel, consumers))
+
+    def _drop_void(self, channel: Any, consumers: list[Consumer]) -> Iterator[None]:
+        budget = self.budget
+        for consumer in consumers:
+            while waiting := self._waiting.get(consumer):
+                if budget is not self.budget or not channel.is_void(consumer, waiting[0]):
+                    break
+                message = waiting.popleft()
+                self._void += 1
+                if not waiting:
+                    del self._waiting[consumer]
+                self._free(budget, message)
+                yield
+            yield
+        self._sweep_if_due()
+
+    def withdraw(self, consumer: Consumer) -> None:
+        """Give back to the queue what is undelivered of this consumer. Does not switch."""
+        if consumer in self._waiting:
+            work = self._drop if consumer.no_ack else self._give_back
+            in_turns(self.green, work(self._take_away(consumer), consumer.of_stream))
+        if self.backlog is not None:
+            self.backlog.withdraw(consumer)
+
+    def _take_away(self, consumer: Consumer) -> deque[Any]:
+        """The messages of a consumer; their entries in the queue are void."""
+        waiting = self._waiting.pop(consumer)
+        messages = deque(waiting)
+        waiting.clear()
+        self._void += len(messages)
+        self._sweep_if_due()
+        return messages
+
+    def _drop(self, messages: deque[Any], of_stream: bool = False) -> Iterator[None]:
+        budget = self.budget
+        while messages and budget is self.budget:  # else the connection has ended, and a new budget begun
+            self._free(budget, messages.popleft())
+            yield
+
+    def _give_back(self, messages: deque[Any], of_stream: bool) -> Iterator[None]:
+        budget = self.budget
+        while messages and budget is self.budget:
+            message = messages.popleft()
+            message.channel.give_back_known(message, of_stream)
+            self._free(budget, message)
+            yield
+
+    def _free(self, budget: Budget, message: Any) -> None:
+        budget.give_back(message.weight)
+        if self.crowded:
+            self.freed()
+
+    # -- void entries ------------------------------------------------------------------------
+
+    def _sweep_if_due(self) -> None:
+        """Remove void entries, if most are: there would be more and more of them where nobody drains."""
+        if not self._unswept and self._void > AT_ONCE and 2 * self._void > len(self._events) + len(self._older):
+            self._older.extend(self._events)
+            self._events, self._older = self._older, deque()
+            self._unswept = len(self._events)
+            self.green.run_soon(self._sweep)
+
+    def _sweep(self) -> None:
+        """In the hub: some of them. What is kept goes to ``_older``, where drain_events looks first."""
+        events, older = self._events, self._older
+        count = min(self._unswept, AT_ONCE, len(events))
+        for _ in range(count):
+            event = events.popleft()
+            if type(event) is Waiting and not event:
+                self._void -= 1
+            else:
+                older.append(event)
+        self._unswept -= count
+        if self._unswept and events:
+            self.green.run_soon(self._sweep)
+        else:
+            self._unswept = 0
+            self._sweep_if_due()

@@ -1,0 +1,35 @@
+"""Long walks in short steps: no walk over many items keeps the hub from everybody else.
+
+Layer 3. What cannot switch greenlets (the reader, the end of a connection) does a part of a long
+walk at once and the rest in later passes of the hub. A greenlet of the program lets the hub run
+between the parts instead. Does not belong here: what is done with the items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from types import ModuleType
+from typing import Any
+
+__all__ = ('AT_ONCE', 'in_turns', 'with_turns')
+
+# Items that are looked at before the hub has its turn.
+AT_ONCE = 1000
+
+
+def in_turns(backend: ModuleType, work: Iterator[Any]) -> None:
+    """Do the first steps of *work* now, and the others in later passes of the hub. Does not switch.
+
+    work: each of its steps is for one item, and neither switches greenlets nor raises.
+    """
+    if sum(1 for _ in islice(work, AT_ONCE)) == AT_ONCE:
+        backend.run_soon(in_turns, backend, work)
+
+
+def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:
+    """The same items, for a loop in a greenlet of the program. Switches greenlets after each 1000."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if not number % AT_ONCE:
+            backend.sleep(0)
