@@ -15,6 +15,8 @@ import greenlet
 
 from . import green
 from .intake import Intake
+from .requeue import KEPT, Kept
+from .state.failures import Failures, delay
 from .state.lifecycle import Reason
 
 __all__ = ('POLICIES', 'Consumer')
@@ -31,6 +33,12 @@ LEAVING = 'leaving'  # its handler waits for the end of the others
 # What ends a worker, and not only what its handler does.
 ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
 
+# Seconds that a worker pauses at a failure when no more messages can be kept.
+LONGEST_SLEEP = 1.0
+
+# Characters of an error's text in a log line.
+LONGEST_TEXT = 200
+
 OnError = str | Callable[[Any, BaseException], str | None]
 
 
@@ -42,8 +50,10 @@ class Consumer(Intake):
     """
 
     __slots__ = (
+        '_failures',
         '_has_left_some',
         '_idle',
+        '_kept',
         '_looks',
         '_stopped_by',
         '_workers',
@@ -71,6 +81,8 @@ class Consumer(Intake):
         self.on_error = on_error
         self.acked = self.failed = self.in_flight = 0
         self._workers: dict[Any, str] = {}  # greenlet -> what it does
+        self._failures: Failures | None = None  # made when a handler has failed, as _kept
+        self._kept: Kept | None = None  # what goes back to the queue after a while
         self._looks = False  # _look_after is due
         self._has_left_some = False  # and has said so
         self._idle: green.Gate | None = None  # made when somebody waits for the handlers to finish
@@ -231,10 +243,17 @@ class Consumer(Intake):
 
     def _fail(self, message: Any, error: BaseException) -> None:
         self.failed += 1
+        if self._failures is None:
+            self._failures = Failures()
+        count, is_new = self._failures.note(_look_of(message), message.redelivered, _kind(error))
         on_error = self.on_error
         if not callable(on_error):
-            self._follow(on_error, message, error)
-            logger.error('consumer %s: the handler failed on %r (%s)', self.tag, message, on_error, exc_info=error)
+            self._follow(on_error, message, error, count)
+            if is_new:
+                logger.error('consumer %s: the handler failed on %r (%s)', self.tag, message, on_error, exc_info=error)
+            else:
+                text = 'consumer %s: the handler failed on %r again, %s times in a row (%s): %s'
+                logger.error(text, self.tag, message, count, on_error, _in_one_line(error))
             return
         policy: str | None = REQUEUE
         try:
@@ -243,20 +262,43 @@ class Consumer(Intake):
                 raise ValueError(f'on_error returned {answer!r}, not one of {", ".join(POLICIES)} or None')
             policy = answer
         except ENDS:
+            policy = None
+            self._refuse(message, REQUEUE)
             raise
         except BaseException:
             logger.exception('consumer %s: on_error failed itself; the message is requeued', self.tag)
         finally:
-            self._follow(policy, message, error)
+            self._follow(policy, message, error, count)
 
-    def _follow(self, policy: str | None, message: Any, error: BaseException) -> None:
+    def _follow(self, policy: str | None, message: Any, error: BaseException, count: int) -> None:
         if policy == STOP and self._stopped_by is None:
             self._stopped_by = error
             if not self.over and not self.entry.discard:
                 # Before the message goes back, or the broker would send it here again.
                 self.channel.end_consumer(self.entry, wait=False)
-        if policy is not None:
+        if policy == REQUEUE and not (self.over or self.entry.discard or self.entry.of_stream or self.entry.no_ack):
+            self._requeue_later(message, delay(count))
+        elif policy is not None:
             self._refuse(message, policy)
+
+    def _requeue_later(self, message: Any, seconds: float) -> None:
+        """Once more it would fail at once. The worker is free meanwhile."""
+        if self._kept is None:
+            self._kept = Kept(self.root.green, self._requeue)
+        if len(self._kept) < KEPT:
+            self._kept.add(message, seconds)
+            return
+        try:
+            self.root.green.sleep(min(seconds, LONGEST_SLEEP))
+        finally:
+            self._refuse(message, REQUEUE)
+
+    def _requeue(self, message: Any) -> None:
+        self._refuse(message, REQUEUE)
+
+    def withdraw(self) -> list[Any]:
+        messages = super().withdraw()
+        return messages if self._kept is None else [*self._kept.take_all(), *messages]
 
     def _refuse(self, message: Any, policy: str) -> None:
         """Requeue or reject, if the broker still waits for an answer."""
@@ -284,3 +326,28 @@ class Consumer(Intake):
 
     def _is_open_question(self, message: Any) -> bool:
         return not self.entry.no_ack and self.channel.awaits_settlement(message)
+
+
+def _look_of(message: Any) -> Any:
+    """What tells a message from others, as well as one can tell."""
+    try:
+        info = message.delivery_info
+        return info['exchange'], info['routing_key'], message.size, hash(message.body)
+    except Exception:
+        return None  # of bytes that cannot be read
+
+
+def _kind(error: BaseException) -> Any:
+    """What two failures have in common that need not be logged twice in full."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    return type(error), None if place is None else (place.tb_frame.f_code.co_filename, place.tb_lineno)
+
+
+def _in_one_line(error: BaseException) -> str:
+    try:
+        text = ' '.join(str(error).split())[:LONGEST_TEXT]
+    except Exception:
+        text = 'an error that cannot be printed'
+    return f'{type(error).__name__}: {text}' if text else type(error).__name__

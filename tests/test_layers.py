@@ -43,6 +43,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'promises',
         'protocol',
         'receipt',
+        'requeue',
         'reuse',
         'rpc',
         'rpc_server',

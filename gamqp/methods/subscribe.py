@@ -73,7 +73,11 @@ class SubscribeMethods(ConsumeMethods):
         'stop' (requeued, and the consumer ends; ``join`` raises the error), or a
         callable that takes (message, error) and returns one of these, or None when
         it has settled the message itself or will. Errors are logged unless on_error
-        is a callable. A stream takes nothing back: there a failed message is passed
+        is a callable: in full, and in one line with a count when the same message
+        fails again in the same place. A message goes back to its queue after 10 ms,
+        and after twice as long each time that it comes back and fails again, up to
+        10 s; its worker handles others meanwhile, and a consumer that ends gives it
+        back at once. A stream takes nothing back: there a failed message is passed
         over. prefetch: None for 100, or *concurrency* if that is more.
 
         The other arguments are those of ``consume``. Switches greenlets.
