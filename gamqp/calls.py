@@ -27,6 +27,8 @@ class Caller:
     channel_id: int
     #: Whether it is just being asked: what is expected and what was sent do not agree for a moment.
     asking = False
+    #: Whether something was sent whose reply was waived.
+    _sent_unanswered = False
 
     _replies: Replies
 
@@ -42,7 +44,9 @@ class Caller:
         """Send a method that has no reply, or whose reply was waived. Does not switch."""
         self._check(sig)
         root = self._root()
-        root.link.writer.send(encode_method(self.channel_id, sig, args, root.frame_max))
+        frames = encode_method(self.channel_id, sig, args, root.frame_max)
+        self._sent_unanswered = True
+        root.link.writer.send(frames)
 
     def _call(
         self,

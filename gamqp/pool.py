@@ -14,7 +14,7 @@ from typing import Any
 
 from . import green
 from .connection import Connection
-from .state.checks import given_timeout, whole
+from .state.checks import flag, given_timeout, whole
 from .state.leases import Member
 from .state.negotiate import CHANNEL_LIMIT
 from .state.settings import from_uri
@@ -29,7 +29,7 @@ TIMEOUT = 10.0
 CHANNELS = 100
 
 # Arguments beside those of a connection.
-OWN = ('connections', 'channels_per_connection', 'timeout')
+OWN = ('connections', 'channels_per_connection', 'timeout', 'confirm')
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -40,8 +40,9 @@ class Pool:
     url: an AMQP URI; or a callable that returns a Connection, open or not yet,
     a new one each time. connections, channels_per_connection: how many at most.
     They are opened when they are needed, and stay. timeout: seconds that
-    ``channel()`` waits unless told otherwise. arguments: of ``gamqp.connect``,
-    where url is a URI.
+    ``channel()`` waits unless told otherwise. confirm: publish in confirm mode on all
+    channels; False where their users need transactions (tx_select), which exclude it.
+    arguments: of ``gamqp.connect``, where url is a URI.
 
     Making a pool opens nothing and does not switch greenlets. A pool may be made
     before a fork: parent and children get connections of their own. It belongs
@@ -56,11 +57,13 @@ class Pool:
         channels_per_connection: int = CHANNELS,
         *,
         timeout: float = TIMEOUT,
+        confirm: bool = True,
         **arguments: Any,
     ) -> None:
         connections = whole(1)('connections', connections)
         channels_per_connection = whole(1, CHANNEL_LIMIT)('channels_per_connection', channels_per_connection)
         timeout = given_timeout('timeout', timeout)
+        confirm = flag('confirm', confirm)
         if callable(url):
             if arguments:
                 raise TypeError(f'a Pool whose connections a callable makes takes no {", ".join(sorted(arguments))}')
@@ -74,11 +77,12 @@ class Pool:
         self.connections = connections
         self.channels_per_connection = channels_per_connection
         self.timeout = timeout
+        self.confirm = confirm
         self._supply = self._new_supply()
         _pools.add(self)
 
     def _new_supply(self) -> Supply:
-        return Supply(self._make, self._where, self.connections, self.channels_per_connection)
+        return Supply(self._make, self._where, self.connections, self.channels_per_connection, self.confirm)
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._supply}>'
@@ -96,11 +100,13 @@ class Pool:
         without a word to the broker; else it waits, first come first served, at
         most *timeout* seconds (None: the pool's), opening included.
 
-        The channel is as new, except that it may be in confirm mode. After the block
-        it is closed and another opened in its place if the broker closed it, if a
-        consumer, an unsettled delivery, basic_qos, tx_select, an event handler or a
-        returned message is left of its use, or an answer is still due. Publishes may
-        be left unconfirmed; but an error of theirs may then hit the channel's next user.
+        The channel is as new, except that it is in confirm mode (unless the pool was made
+        with confirm=False). After the block it is closed and another opened in its place
+        if the broker closed it, if a consumer, an unsettled delivery, basic_qos, tx_select,
+        an event handler or a returned message is left of its use, or an answer is still
+        due. What was sent and not waited for, e.g. an unconfirmed publish, is no matter of
+        the channel's next user: nobody gets the channel before the broker has answered, and
+        after confirm_timeout without an answer it is closed.
 
         The block's beginning switches greenlets if it has to wait. While the broker is
         away the pool tries again and again, with pauses of up to 3 s. It raises
@@ -134,10 +140,10 @@ class Pool:
     def stats(self) -> dict[str, Any]:
         """Counts of this process. Does not switch; any thread may ask.
 
-        Now: connections, channels (open), leased, idle, waiting (greenlets), opening
-        (channels). Since the beginning: leases; waits (leases that had to), with
-        wait_seconds and max_wait_seconds; timeouts; replaced (channels);
-        lost_connections.
+        Now: connections, channels (open), leased (those included whose block has ended
+        before the broker had answered), idle, waiting (greenlets), opening (channels).
+        Since the beginning: leases; waits (leases that had to), with wait_seconds and
+        max_wait_seconds; timeouts; replaced (channels); lost_connections.
         """
         return self._supply.leases.stats()
 

@@ -9,9 +9,11 @@ from typing import Any
 
 from .state.confirms import Confirms
 from .state.consumers import Consumers
+from .state.counts import Counts
 from .state.notices import Notices
-from .state.replies import Replies
+from .state.replies import Expected, Replies
 from .state.unsettled import Unsettled, WideUnsettled
+from .wire.spec import Channel as ChannelSpec
 from .wire.spec import Confirm
 
 __all__ = ('Reusable',)
@@ -26,6 +28,7 @@ class Reusable:
     events: dict[str, Any]
     return_taker: Any
     _confirms: Confirms | None
+    _counts: Counts
     _consumers: Consumers
     _notices: Notices
     _prefetch_sent: int | None
@@ -35,8 +38,13 @@ class Reusable:
     _unsettled: Unsettled | WideUnsettled
 
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back
+    _sent_unanswered = False  # a method whose reply was waived
+    _published_before = 0  # on all channels of the connection, when the present use began
 
     def _root(self) -> Any:
+        raise NotImplementedError
+
+    def _ask(self, sig: tuple[int, int], args: tuple[Any, ...], expected: Expected) -> None:
         raise NotImplementedError
 
     @property
@@ -45,7 +53,7 @@ class Reusable:
 
     @property
     def is_as_new(self) -> bool:
-        """Whether somebody else can use it as if it were new, but for confirm mode and unconfirmed publishes."""
+        """Whether somebody else can use it as if it were new, but for confirm mode and ``has_unanswered``."""
         return (
             self.is_open
             and not self.incarnation
@@ -59,7 +67,38 @@ class Reusable:
             and self._replies.awaits_only(Confirm.SelectOk)
         )
 
-    def forget_refusals(self) -> None:
-        """For a new user: ``wait_for_confirms`` is not to tell it what became of earlier publishes."""
+    def begin_use(self) -> None:
+        """Somebody has it now, whom ``wait_for_confirms`` is not to tell what became of earlier publishes."""
         if self._confirms is not None:
             self._confirms.take_refused()
+        self._published_before = self._counts.published
+
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether the broker may still refuse something that was sent in this use, and close the channel over it."""
+        return bool(self._confirms) or self._owes_certainty
+
+    @property
+    def _owes_certainty(self) -> bool:
+        """Whether something was sent that the broker answers only if it refuses it."""
+        return (
+            self._sent_unanswered
+            or self._unsettled.strays
+            # Perhaps on another channel: to count each one's would cost every publish something.
+            or (self._confirms is None and self._counts.published != self._published_before)
+        )
+
+    def ask_for_answers(self, waiter: Any) -> None:
+        """Have ``waiter.succeed`` called when the broker has answered, or ``fail`` when there is no answer to come.
+
+        There must be something unanswered; afterwards there may be again. Does not switch.
+        """
+        if self._owes_certainty:
+            self._sent_unanswered = self._unsettled.strays = False
+            self._published_before = self._counts.published
+            # The broker answers in order. This changes nothing: it asks to go on delivering.
+            expected = Expected((ChannelSpec.FlowOk,), waiter)
+            expected.quiet = True
+            self._ask(ChannelSpec.Flow, (True,), expected)
+        elif self._confirms is not None:
+            self._confirms.barrier(waiter, quiet=True)

@@ -19,6 +19,7 @@ import greenlet
 
 from . import exceptions, green
 from .green import native
+from .settlement import Settlements
 from .state.backoff import Backoff
 from .state.leases import AT_ONCE, Leases, Member
 from .state.lifecycle import Reason
@@ -45,12 +46,17 @@ class Supply:
     """make: returns a Connection, open or not. where: whereto, for people.
 
     connections, channels: how many at most, in all and of each connection.
+    confirm: have the channels in confirm mode.
     """
 
-    def __init__(self, make: Callable[[], Any], where: str, connections: int, channels: int) -> None:
+    def __init__(
+        self, make: Callable[[], Any], where: str, connections: int, channels: int, confirm: bool = True
+    ) -> None:
         self._where = where
         self._limits = connections, connections * channels
         self.leases = Leases(connections, channels)
+        self._confirm = confirm
+        self._settlements = Settlements(self.put_back)
         self.inherited = False  # the parent's, in a forked child
         self._make = make
         self._thread: int | None = None
@@ -88,15 +94,23 @@ class Supply:
             self._give_up(*held)
         else:
             held = self._wait(timeout)
-        held[1].forget_refusals()
+        held[1].begin_use()
         leases.leases += 1
         return held
 
     def put_back(self, member: Member, channel: Any) -> None:
-        """A lease has ended. Does not switch."""
+        """A lease has ended, or what it has left to be answered is. Does not switch."""
         if self.inherited:
             return
-        if self.leases.closed or member not in self.leases.members or not self._is_fit(member, channel):
+        leases = self.leases
+        if member not in leases.members or not self._is_fit(member, channel):
+            self._give_up(member, channel)
+            return
+        now = time.monotonic()
+        if self._settlements.begin(member, channel, now):
+            if self._look is None:
+                self._look_again(now, now + LOOK)
+        elif leases.closed:
             self._give_up(member, channel)
         else:
             self._offer(member, channel)
@@ -240,6 +254,11 @@ class Supply:
             if task.dead and make_up is not None:
                 del self._tasks[task]
                 make_up()
+        now = time.monotonic()
+        for late in self._settlements.give_up_late(now):
+            self._give_up(*late)
+        if len(self._settlements):
+            self._look_again(now, now + LOOK)
         if self.leases.waiting:
             self._retire_lost()
             self._open_more()
@@ -295,6 +314,8 @@ class Supply:
         leases = self.leases
         try:
             channel = member.connection.channel()
+            if self._confirm:
+                channel.confirm_select_unawaited()
         except BaseException as exc:
             leases.failed(member)
             self._on_no_channel(member, exc)

@@ -26,11 +26,12 @@ Key = tuple[str, str, int]  # exchange, routing key, size of the body
 class Barrier:
     """All publishes up to a delivery tag. waiter: ``succeed(True)`` when each was acked, else ``succeed(False)``."""
 
-    __slots__ = ('refused', 'tag', 'waiter')
+    __slots__ = ('quiet', 'refused', 'tag', 'waiter')
 
-    def __init__(self, tag: int, waiter: Any) -> None:
+    def __init__(self, tag: int, waiter: Any, quiet: bool) -> None:
         self.tag = tag
         self.waiter = waiter
+        self.quiet = quiet
         self.refused = False
 
 
@@ -90,9 +91,12 @@ class Confirms:
         self._returned[tag] = message
         return self._waiting[tag]
 
-    def barrier(self, waiter: Any) -> Barrier:
-        """Tell *waiter* when everything published so far is settled. There must be something outstanding."""
-        barrier = Barrier(self.published, waiter)
+    def barrier(self, waiter: Any, quiet: bool = False) -> Barrier:
+        """Tell *waiter* when everything published so far is settled. There must be something outstanding.
+
+        quiet: it is not the program that waits, and no error is told to it that way.
+        """
+        barrier = Barrier(self.published, waiter, quiet)
         barrier.refused = self.take_refused()
         self._barriers.append(barrier)
         return barrier
@@ -153,7 +157,7 @@ class Confirms:
         told += [barrier.waiter for barrier in barriers]
         for waiter in told:
             waiter.fail(make_error)
-        return len(told)
+        return len(told) - sum(barrier.quiet for barrier in barriers)
 
     def _without_holes(self) -> dict[int, Any]:
         """The outstanding publishes, in a dict whose first one is at hand."""

@@ -29,9 +29,10 @@ class Expected:
     anybody still waits; this is where state follows what the broker has done.
     undo: called with a reply whose caller is gone. tag: the consumer tag that the
     reply begins with, for a reply that others may overtake; None for one in order.
+    quiet: it is not the program that waits, and no error is told to it that way.
     """
 
-    __slots__ = ('_reply', 'abandoned', 'arrived', 'sig', 'sigs', 'slot', 'tag', 'undo')
+    __slots__ = ('_reply', 'abandoned', 'arrived', 'quiet', 'sig', 'sigs', 'slot', 'tag', 'undo')
 
     def __init__(
         self,
@@ -47,6 +48,7 @@ class Expected:
         self.slot = slot
         self.arrived = arrived
         self.undo = undo
+        self.quiet = False
         self.abandoned = False  # the caller was killed or timed out
         self._reply: tuple[Any, ...] = ()  # empty, or the reply alone
 
@@ -121,5 +123,5 @@ class Replies:
                 continue
             if expected.slot is not None and not expected.abandoned:
                 expected.slot.fail(make_error)
-                failed += 1
+                failed += not expected.quiet
         return failed

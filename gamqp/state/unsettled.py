@@ -24,6 +24,7 @@ class _Settling:
     __slots__ = ()
 
     spooled: tuple[Tags, ...]
+    strays: bool  # whether something was settled that was not there, which the broker will not take well
     _late: OrderedDict[int, None] | None  # the tags that do not stand where they belong, in their order
 
     def __bool__(self: Any) -> bool:
@@ -50,7 +51,10 @@ class _Settling:
         if not multiple:
             if self._late is not None:
                 self._no_longer_late(tag)
-            return 0 if self.pop(tag, None) is None else 1
+            if self.pop(tag, None) is None:
+                self.strays = True
+                return 0
+            return 1
         if tag == 0:
             count: int = self.total
             self.clear()
@@ -67,6 +71,8 @@ class _Settling:
             if self.pop(known, None) is not None:
                 count += 1
         in_spool: int = sum(spooled.settle(tag) for spooled in self.spooled)
+        if not count + in_spool:
+            self.strays = True
         return count + in_spool
 
     def oldest(self: Any) -> tuple[int, str, float] | None:
@@ -96,7 +102,7 @@ class _Settling:
                 break
             except RuntimeError:  # a collection of garbage meanwhile has settled some
                 continue
-        self.spooled, self._late = old.spooled, old._late
+        self.spooled, self.strays, self._late = old.spooled, old.strays, old._late
         return self
 
     def forget_settled(self: Any, old: Any) -> None:
@@ -117,11 +123,12 @@ class Unsettled(_Settling, dict[int, Entry]):
     What comes back from the spool may stand behind later deliveries that never were there.
     """
 
-    __slots__ = ('_late', 'spooled')
+    __slots__ = ('_late', 'spooled', 'strays')
 
     def __init__(self) -> None:
         super().__init__()
         self.spooled: tuple[Tags, ...] = ()
+        self.strays = False
         self._late = None
 
     def clear(self) -> None:
@@ -142,11 +149,12 @@ class Unsettled(_Settling, dict[int, Entry]):
 class WideUnsettled(_Settling, OrderedDict[int, Entry]):
     """The same for more deliveries at once than a dict is good for."""
 
-    __slots__ = ('_late', 'spooled')
+    __slots__ = ('_late', 'spooled', 'strays')
 
     def __init__(self) -> None:
         super().__init__()
         self.spooled: tuple[Tags, ...] = ()
+        self.strays = False
         self._late = None
 
     def clear(self) -> None:

@@ -287,8 +287,8 @@ def test_the_list_of_methods_is_complete() -> None:
         'asking', 'await_reply', 'bind_to_thread', 'blocked_for', 'check_taking', 'check_thread', 'in_own_thread',
         'leave_word', 'retire', 'run_handler', 'thread', 'tracing', 'undelivered', 'wait_for_quiet',
         'freed', 'give_back_tag', 'wake_drainers', 'wake_quiet',
-        'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'end_consumer', 'forget_refusals', 'give_back',
-        'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
+        'ask_for_answers', 'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'begin_use', 'end_consumer',
+        'give_back', 'has_unanswered', 'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
         'breathe_to_publish',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):

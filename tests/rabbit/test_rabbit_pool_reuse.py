@@ -96,7 +96,7 @@ def stock(rabbit):
 
 @pytest.mark.parametrize('use', USED)
 def test_a_channel_that_is_not_as_new_is_replaced(make, stock, use):
-    pool = make(1, 1)
+    pool = make(1, 1, confirm=use is not transact)
     with pool.channel() as used:
         others = greens.spawn(lambda: None)
         connection = used.connection
@@ -205,3 +205,125 @@ def test_publish_waits_for_the_confirm(make, stock):
     with pytest.raises(TimeoutError, match='no channel was free within'):
         pool.publish(b'three', routing_key=stock, timeout=0.05)
     end(tasks)
+
+
+# -- what nobody has waited for ------------------------------------------------------------------------
+
+
+def publish_astray(channel, queue):
+    channel.publish(b'x', 'no such exchange', queue)
+
+
+def basic_publish_astray(channel, queue):
+    channel.basic_publish(gamqp.Message(b'x'), 'no such exchange', queue)
+
+
+def bind_astray(channel, queue):
+    channel.queue_bind(queue, 'no such exchange', nowait=True)
+
+
+def ack_astray(channel, queue):
+    channel.basic_ack(77)
+
+
+def ack_much_astray(channel, queue):
+    channel.basic_ack(77, multiple=True)
+
+
+ASTRAY = [publish_astray, basic_publish_astray, bind_astray, ack_astray, ack_much_astray]
+
+
+@pytest.mark.parametrize('confirm', [True, False])
+@pytest.mark.parametrize('use', ASTRAY)
+def test_an_error_that_the_user_has_not_waited_for_does_not_strike_the_next_one(
+    make, proxy, stock, caplog, use, confirm
+):
+    pool = make(1, 1, confirm=confirm)
+    with pool.channel() as used:
+        pass
+    proxy.down.pause()  # the broker's answer is late
+    with pool.channel() as used:
+        use(used, stock)
+    assert pool.stats()['idle'] == 0
+    waiter = greens.spawn(asking(pool, stock))
+    greens.wait_until(lambda: pool.stats()['waiting'] == 1)
+    proxy.down.resume()
+    assert waiter.get() is not used
+    stats = pool.stats()
+    assert (stats['replaced'], stats['leased'], stats['channels'], stats['lost_connections']) == (1, 0, 1, 0)
+
+
+def asking(pool, queue):
+    def ask():
+        with pool.channel() as channel:
+            channel.publish(b'x', routing_key=queue).wait()
+            return channel
+
+    return ask
+
+
+@pytest.mark.parametrize('use', [basic_publish_astray, bind_astray, ack_astray])
+def test_an_error_that_nobody_gets_is_told_in_the_log(make, stock, caplog, use):
+    pool = make(1, 1)
+    with pool.channel() as channel:
+        use(channel, stock)
+    asking(pool, stock)()
+    (record,) = caplog.records
+    assert 'was closed by the broker' in record.getMessage()
+
+
+@pytest.mark.parametrize('confirm', [True, False])
+def test_nobody_gets_a_channel_before_its_publishes_are_settled(make, proxy, stock, confirm):
+    pool = make(1, 1, confirm=confirm)
+    with pool.channel() as used:
+        pass
+    proxy.down.pause()
+    with pool.channel() as used:
+        used.basic_publish(gamqp.Message(b'x'), '', stock)
+    with pytest.raises(TimeoutError, match='1 of 1 channels leased'):
+        pool.channel(0.05).__enter__()
+    proxy.down.resume()
+    with pool.channel() as again:
+        assert again is used
+        assert not again.has_unanswered
+        tools.wait_ready(again, stock, 1)
+    assert pool.stats()['replaced'] == 0
+
+
+def test_a_channel_whose_confirm_does_not_come_is_replaced(make, rabbit, proxy, stock):
+    pool = make(1, 1, confirm_timeout=0.2, rpc_timeout=20)
+    with pool.channel() as used:
+        pass
+    proxy.down.pause()
+    with pool.channel() as used:
+        receipt = used.publish(b'x', routing_key=stock)
+    greens.wait_until(lambda: pool.stats()['replaced'] == 1)
+    proxy.down.resume()
+    with pool.channel() as fresh:
+        assert fresh is not used
+    assert receipt.done
+
+
+def test_close_waits_for_what_was_sent_and_not_waited_for(make, stock):
+    pool = make(1, 5)
+    receipts = []
+    for _ in range(5):
+        with pool.channel() as channel:
+            receipts += [channel.publish(b'x', routing_key=stock) for _ in range(20)]
+    pool.close()
+    assert all(receipt.acked for receipt in receipts)
+
+
+def test_a_connection_that_is_lost_meanwhile_is_replaced(make, proxy, stock):
+    pool = make(1, 2)
+    with pool.channel():
+        pass
+    proxy.down.pause()
+    with pool.channel() as used:
+        receipt = used.publish(b'x', routing_key=stock)
+    proxy.cut()
+    proxy.down.resume()
+    assert asking(pool, stock)() is not used
+    greens.wait_until(lambda: pool.stats()['leased'] == 0)
+    assert receipt.state == 'lost'
+    assert len(pool._supply._settlements) == 0
