@@ -66,7 +66,6 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.outstanding_limit = connection.outstanding_limit
-        self.active = True  # False while the broker asks us by channel.flow not to publish
         self.events: defaultdict[str, Any] = defaultdict(Handlers)
         self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
         self._writer = connection.link.writer
@@ -240,6 +239,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._confirms = None
         if self._confirm_room is not None:
             self._confirm_room.wake_all()
+        self._set_active(True)
         return told
 
     def _forget_deliveries(self) -> None:
@@ -386,7 +386,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
 
     def _on_flow(self, active: bool) -> None:
-        self.active = active
+        self._set_active(active)
         self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:

@@ -91,7 +91,8 @@ class Pacing:
 
     @property
     def must_wait_to_publish(self) -> bool:
-        return self._holds_publishes or self.link.writer.full
+        # As _holds_publishes, without another call: each publish asks.
+        return (self.blocked_reason is not None and self.blocked_policy != 'pass') or self.link.writer.full
 
     @property
     def _holds_publishes(self) -> bool:

@@ -13,7 +13,6 @@ from time import monotonic
 from typing import Any, NoReturn
 
 from .. import exceptions, green, tracing
-from ..calls import Caller
 from ..green.native import get_ident
 from ..receipt import Receipt, returned_error
 from ..state.confirms import Confirms
@@ -23,11 +22,12 @@ from ..state.notices import Notices
 from ..tracing import Tracing
 from ..wire import Content, encode_publish
 from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic, Confirm
+from .flow import FlowMethods
 
 __all__ = ('PublishMethods', 'taken_apart')
 
 
-class PublishMethods(Caller):
+class PublishMethods(FlowMethods):
     """Mixin of Channel."""
 
     #: Publishes that may be without their confirm before ``publish`` waits; 0 for no limit.
@@ -234,7 +234,7 @@ class PublishMethods(Caller):
             raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
         try:
             # All waiting comes before the message is handed over: whoever is interrupted in it has published nothing.
-            if root.must_wait_to_publish or (limit and self._is_crowded(limit)):
+            if root.must_wait_to_publish or not self.active or (limit and self._is_crowded(limit)):
                 self._wait_for_turn(deadline, limit)
             elif monotonic() >= root.look_at and root.breath_due():
                 root.breathe_to_publish()
@@ -304,6 +304,8 @@ class PublishMethods(Caller):
         while True:
             if root.must_wait_to_publish:
                 root.wait_to_publish(deadline)
+            elif not self.active:
+                self._wait_until_active(deadline)
             elif limit and self._is_crowded(limit):
                 self._wait_for_confirms_below(limit, crowding)
             else:

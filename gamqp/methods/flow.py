@@ -1,0 +1,53 @@
+"""channel.flow from the broker: publishes of the channel wait until it takes messages again.
+
+Layer 3, a base class of Channel. RabbitMQ has not sent it for years, others do. What
+concerns a whole connection (connection.blocked) is in ``gamqp.pacing``.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .. import exceptions, green
+from ..calls import Caller
+
+__all__ = ('FlowMethods',)
+
+
+class FlowMethods(Caller):
+    """Mixin of Channel."""
+
+    active = True  #: False while the broker asks by channel.flow not to publish on this channel
+
+    _activated: green.Gate | None = None  # made when a publish waits
+
+    def _set_active(self, active: bool) -> None:
+        """The broker has said so, or the channel has ended or begun anew. Does not switch."""
+        if active != self.active:
+            self.active = active
+            if active and self._activated is not None:
+                self._activated.wake_all()
+
+    def _wait_until_active(self, deadline: green.Deadline | None) -> None:
+        """Wait until the broker takes messages on this channel. Switches.
+
+        deadline: None for blocked_timeout or rpc_timeout, as where it blocks the connection.
+        Raises Blocked when it still takes none, and at once with blocked_policy='raise'.
+        """
+        root = self._root()
+        limit = root.rpc_timeout if root.blocked_timeout is None else root.blocked_timeout
+        deadline = deadline or green.Deadline(limit)
+        if self._activated is None:
+            self._activated = green.Gate(root.green)
+        begun = time.monotonic()
+        root.wait_begins()  # channel.flow may stand behind more deliveries than there is room for
+        try:
+            while not self.active:
+                refused = root.blocked_policy == 'raise' or not self._activated.wait(deadline.left())
+                if refused and not self.active:
+                    raise exceptions.Blocked(
+                        f'the broker takes no messages on channel {self.channel_id} (channel.flow)'
+                    )
+        finally:
+            root.wait_ends()
+            root.counts.write_wait_seconds += time.monotonic() - begun
