@@ -230,7 +230,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._streams = None
         self._left_of_streams = False
         self._declared = ''
-        told += self._replies.fail_all(reason.make_error)
+        told += self._replies.fail_all(reason.make_error) + self.fail_cancels(reason.make_error)
         if self._confirms is not None:
             self._counts.lost += len(self._confirms)
             if self._confirms or self._confirms.refused:
@@ -308,12 +308,24 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             elif consumer.callback is not None:
                 self._connection.on_delivery(consumer, message)
         elif message.method == Basic.Deliver:
-            if consumer is None or not consumer.no_ack:
-                self.give_back(message, consumer is not None and consumer.of_stream)
+            if consumer is None:
+                self._on_stray(message)
+            elif not consumer.no_ack:
+                self.give_back(message, consumer.of_stream)
         elif message.method == Basic.Return:
             self._on_return(message)
         else:
             self.on_reply(message.method, message)
+
+    def _on_stray(self, message: Any) -> None:
+        """A delivery to no consumer of ours. A few may be under way when one has ended."""
+        if self._consumers.is_stray(message.consumer_tag):
+            self._connection.report(
+                '%s: the broker goes on delivering to consumer %r, which has ended; the messages are given back',
+                repr(self),
+                message.consumer_tag,
+            )
+        self.give_back(message)
 
     def give_back(self, message: Any, of_stream: bool = False) -> None:
         """Have the broker queue a message again that the program has not seen. Does not switch, raises nothing.
@@ -390,9 +402,13 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
+        """The broker cancels a consumer, and may keep it, as RabbitMQ 4.3 does, until we have cancelled it, too.
+
+        Not by cancel-ok, over which RabbitMQ before 4.3 ends the connection.
+        """
         consumer = self._consumers.leave(consumer_tag)
-        if not nowait:
-            self._writer.send(encode_method(self.channel_id, Basic.CancelOk, (consumer_tag,)))
+        if self._life.state == lifecycle.OPEN:
+            self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
         if consumer is None:
             return
         if consumer.intake is not None:

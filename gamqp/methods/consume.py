@@ -43,6 +43,9 @@ class ConsumeMethods(StreamMethods):
     _prefetch_wanted = 0
     _prefetch_sent: int | None = None
 
+    # Tags whose consume-ok has not come -> what the cancels expect that wait for it. None for none.
+    _starting: dict[str, list[Expected]] | None = None
+
     _era = 0  # how often all consumers have ended with the channel
     _settled_to = 0  # the highest tag of a settlement with *multiple*
 
@@ -153,30 +156,62 @@ class ConsumeMethods(StreamMethods):
         if consumer.of_stream:
             self._reads_stream(consumer)
         try:
-            self._request(
-                Basic.Consume,
-                (0, queue, tag, no_local, consumer.no_ack, exclusive, nowait, arguments),
-                nowait,
-                undo=lambda reply: self._give_up_consumer(consumer),
-                tag=tag,
-            )
+            # The wire's nowait is never used: consume-ok tells when a cancel may be sent.
+            args = (0, queue, tag, no_local, consumer.no_ack, exclusive, False, arguments)
+            self._ask_to_consume(tag, args, wait=not nowait)
         except exceptions.EncodeError:
             del self._consumers[tag]
             raise
         except BaseException:
-            # consume-ok may still come; what is delivered before it is given back.
-            consumer.discard = True
-            self._withdraw(consumer)
+            self._give_up_consumer(consumer)
             raise
         if consumer.of_stream:
             self._root().queue_types.is_stream(consumer.queue)
 
+    def _ask_to_consume(self, tag: str, args: tuple[Any, ...], wait: bool) -> None:
+        starting = self._starting = self._starting or {}
+        starting[tag] = []
+        try:
+            self._call(Basic.Consume, args, self._on_consume_ok, wait=wait, tag=tag)
+        except exceptions.EncodeError:
+            self._started(tag)
+            raise
+
+    def _on_consume_ok(self, reply: Any) -> None:
+        """Send the cancels that have waited for it: RabbitMQ 3.10 ends the connection over one that comes first."""
+        tag = reply[0]
+        for expected in self._started(tag):
+            if self.is_open:
+                self._ask(Basic.Cancel, (tag, False), expected)
+
+    def _started(self, tag: str) -> list[Expected]:
+        """It is starting no longer. Returns what the cancels that wait expect."""
+        starting = self._starting
+        waiting = starting.pop(tag, []) if starting is not None else []
+        if not starting:
+            self._starting = None
+        return waiting
+
     def _give_up_consumer(self, consumer: Consumer) -> None:
-        """consume-ok has come, its caller has gone: cancel what nobody knows of."""
+        """The caller of consume has gone: cancel what nobody knows of, and give back what is delivered until then."""
+        tag = consumer.tag
         consumer.discard = True
+        starting = self._starting is not None and tag in self._starting
+        if self._consumers.get(tag) is consumer and (starting or self.is_open) and not self._awaits_cancel(tag):
+            self._ask_to_cancel(tag)
         self._withdraw(consumer)
-        if self._consumers.get(consumer.tag) is consumer and self.is_open:
-            self._ask_to_cancel(consumer.tag)
+
+    def _awaits_cancel(self, tag: str) -> bool:
+        """Whether a cancel waits for consume-ok."""
+        return self._starting is not None and bool(self._starting.get(tag))
+
+    def fail_cancels(self, make_error: Callable[[], BaseException]) -> int:
+        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns how many callers were told."""
+        starting, self._starting = self._starting, None
+        waiting = [one for tag in starting or () for one in (starting or {})[tag] if one.slot and not one.abandoned]
+        for expected in waiting:
+            expected.slot.fail(make_error)
+        return len(waiting)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
         """Stop a consumer; no callback of it runs any more after this.
@@ -228,7 +263,10 @@ class ConsumeMethods(StreamMethods):
     def _ask_to_cancel(self, tag: str, wait: bool = False) -> Expected:
         slot = green.Slot(self._root().green) if wait else None
         expected = Expected((Basic.CancelOk,), slot, self._on_cancel_ok, tag=tag)
-        self._ask(Basic.Cancel, (tag, False), expected)
+        if self._starting is not None and tag in self._starting:
+            self._starting[tag].append(expected)
+        else:
+            self._ask(Basic.Cancel, (tag, False), expected)
         return expected
 
     def _stop_taking(self, consumer: Consumer) -> None:

@@ -106,8 +106,7 @@ class SubscribeMethods(ConsumeMethods):
         entry = intake.entry
         entry.era = self._era
         self._consumers[entry.tag] = entry
-        args = (0, queue, entry.tag, False, entry.no_ack, False, False, None)
-        self._call(Basic.Consume, args, wait=False, tag=entry.tag)
+        self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
 
     def _begin_intake(self, intake: Intake, queue: str, prefetch: int, exclusive: bool, arguments: Arguments) -> None:
         no_ack = intake.entry.no_ack

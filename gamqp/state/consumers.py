@@ -16,6 +16,9 @@ __all__ = ('Consumer', 'Consumers', 'NoAckTags')
 # while deliveries of theirs are still waiting here.
 REMEMBERED = 100
 
+# Deliveries for a consumer that has ended, after which there is something wrong with the broker.
+TOLERATED = 10
+
 
 class Consumer:
     """What is known of one consumer.
@@ -67,12 +70,13 @@ class Consumer:
 class Consumers(dict[str, Consumer]):
     """Tag -> Consumer, with a source of fresh tags."""
 
-    __slots__ = ('_left', '_made')
+    __slots__ = ('_left', '_made', '_strays')
 
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
         self._left: dict[str, None] | None = None  # tags of no_ack consumers that have gone, oldest first
+        self._strays: dict[str, int] | None = None  # tags of none -> deliveries
 
     def fresh_tag(self, channel_id: int) -> str:
         """A tag no consumer of this connection has: tags made here carry the channel's number."""
@@ -92,6 +96,14 @@ class Consumers(dict[str, Consumer]):
                 del left[next(iter(left))]
         return consumer
 
+    def is_stray(self, tag: str) -> bool:
+        """A delivery for a consumer that is not there. Returns True for one tag once, when it was not the first few."""
+        strays = self._strays = self._strays or {}
+        if tag in strays or len(strays) < REMEMBERED:
+            strays[tag] = strays.get(tag, 0) + 1
+            return strays[tag] == TOLERATED
+        return False
+
     def needs_no_ack(self, tag: Any) -> bool:
         """Whether messages with this tag are settled already, also when their consumer has left."""
         consumer = self.get(tag)
@@ -101,7 +113,7 @@ class Consumers(dict[str, Consumer]):
 
     def clear(self) -> None:
         super().clear()
-        self._left = None
+        self._left = self._strays = None
 
 
 class NoAckTags(Set[str]):

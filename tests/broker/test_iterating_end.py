@@ -54,6 +54,7 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     for _ in range(2):
         with pytest.raises(exceptions.ConsumerCancelled, match=deliveries.tag):
             next(deliveries)
+    peer.expect('basic.cancel')
     # A channel that kept them would be closed by RabbitMQ 3 when their time is up.
     assert [peer.expect('basic.nack').delivery_tag for _ in range(2)] == [2, 3]
     first.ack()

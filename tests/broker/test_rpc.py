@@ -251,6 +251,7 @@ def test_a_cancel_by_the_broker_fails_the_pending_calls_and_the_next_begins_anew
     for task in tasks:
         with pytest.raises(exceptions.ConsumerCancelled):
             task.get()
+    peer.expect('basic.cancel')
     tag, (task,), (request,) = begin(peer, rpc)
     peer.raw(consume_ok(tag) + reply(tag, request))
     task.get()
@@ -279,16 +280,16 @@ def test_close_fails_the_pending_calls_and_cancels(
 ) -> None:
     tag, tasks, requests = begin(peer, rpc, 2)
     closing = greens.spawn(rpc.close)
-    assert peer.expect('basic.cancel').consumer_tag == tag
     for task in tasks:
         with pytest.raises(exceptions.RecoverableConnectionError, match='RPC client'):
             task.get()
     with pytest.raises(exceptions.RecoverableConnectionError, match='RPC client'):
         rpc.call(b'', 'q')
     # Until the broker has agreed, returns and replies are still this client's.
-    peer.raw(
-        consume_ok(tag) + came_back(requests[0]) + reply(tag, requests[1]) + frames('basic.cancel-ok', consumer_tag=tag)
-    )
+    full_stop(peer, client)  # no cancel before consume-ok
+    peer.raw(consume_ok(tag))
+    assert peer.expect('basic.cancel').consumer_tag == tag
+    peer.raw(came_back(requests[0]) + reply(tag, requests[1]) + frames('basic.cancel-ok', consumer_tag=tag))
     closing.get()
     rpc.close()
     assert (rpc.returned, rpc.late) == (1, 1)

@@ -280,6 +280,7 @@ def test_cancelled_by_the_broker(
     consumer = subscribed(peer, channel, work, 2)
     greens.wait_until(lambda: work.running)
     peer.send('basic.cancel', consumer_tag=consumer.tag, nowait=True)
+    peer.expect('basic.cancel')
     assert peer.expect('basic.nack').delivery_tag == 2
     work.go(1)
     peer.expect('basic.ack')
