@@ -55,6 +55,33 @@ class Message(Content):
         where = f' tag {self.delivery_tag}' if self.delivery_tag else ''
         return f'<{type(self).__name__}{where}, {self.size} bytes>'
 
+    # What py-amqp's messages tell of their frames. They arrive whole here.
+
+    @property
+    def frame_method(self) -> tuple[int, int] | None:
+        """Numbers of class and method that brought it; None when it was made locally."""
+        return self.method
+
+    @property
+    def frame_args(self) -> bytes | None:
+        """The payload of its method frame, with the numbers; None when it was made locally, or unpickled."""
+        return self.method_payload
+
+    @property
+    def body_size(self) -> int:
+        """Bytes of the body as it arrived; 0 when it was made locally."""
+        return 0 if self.method is None else self.size
+
+    @property
+    def body_received(self) -> int:
+        """The same as ``body_size``."""
+        return self.body_size
+
+    @property
+    def ready(self) -> bool:
+        """Whether it has arrived; False when it was made locally."""
+        return self.method is not None
+
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge this delivery, and with *multiple* all earlier ones of its channel.
 

@@ -24,7 +24,7 @@ Sig = tuple[int, int]
 class Caller:
     """Sends methods on one channel number and waits for their replies."""
 
-    channel_id: int
+    channel_id: Any  # a number, and None at the end
     #: Whether it is just being asked: what is expected and what was sent do not agree for a moment.
     asking = False
     #: Whether something was sent whose reply was waived.

@@ -40,9 +40,9 @@ __all__ = ('Channel', 'VDeprecationWarning')
 class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable):
     """Made by ``Connection.channel()``. Any number of greenlets may use it at the same time.
 
-    connection: the Connection. channel_id: None takes a free number. auto_decode:
-    bodies that name a content_encoding are given as str. on_open: called with
-    the channel when it is open.
+    connection: the Connection. channel_id: its number, None takes a free one. Both
+    attributes are None at the end. auto_decode: bodies that name a content_encoding
+    are given as str. on_open: called with the channel when it is open.
     """
 
     def __init__(
@@ -59,6 +59,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             channel_id = connection.channel_ids.take()
         self.connection = connection
         self.channel_id = channel_id
+        self.number = channel_id  # the same, and still there when the channel has ended
         self.auto_decode = auto_decode
         self.on_open = on_open
         self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
@@ -87,7 +88,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         connection.channels[channel_id] = self
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} {self.channel_id} {self._life.state} of {self._connection!r}>'
+        return f'<{type(self).__name__} {self.number} {self._life.state} of {self._connection!r}>'
 
     def __enter__(self) -> Channel:
         return self
@@ -150,7 +151,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         if self._life.state in (lifecycle.OPENING, lifecycle.OPEN):
             return  # what is sent while it is being reopened stands behind channel.open
         if self._life.state != lifecycle.NEW:
-            raise self._life.error_maker(f'channel {self.channel_id} is {self._life.state}')()  # its number is gone
+            raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()  # its number is gone
         self._life.move('open')
         self._call(ChannelSpec.Open, ('',), arrived=self._on_open_ok, undo=self._give_up)
         if self.on_open is not None:
@@ -197,7 +198,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._end(self._closed_reason())
 
     def _closed_reason(self) -> Reason:
-        return Reason(exceptions.RecoverableConnectionError(f'channel {self.channel_id} is closed'), clean=True)
+        return Reason(exceptions.RecoverableConnectionError(f'channel {self.number} is closed'), clean=True)
 
     def collect(self) -> None:
         """Forget everything without talking to the broker. Does not switch."""
@@ -213,7 +214,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._notices.clear()
         self.events.clear()
         self._connection.forget_channel(self)
-        self.connection = None
+        self.connection = self.channel_id = None
 
     def _drop(self, reason: Reason) -> int:
         """What the broker knows no more: consumers, confirms, replies. Returns how many callers were told."""
@@ -277,7 +278,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             return  # reopening after an error: what is sent now stands behind channel.open
         if self._life.state == lifecycle.CLOSING and sig == ChannelSpec.Close:
             return
-        raise self._life.error_maker(f'channel {self.channel_id} is {self._life.state}')()
+        raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()
 
     # -- from the reader ---------------------------------------------------------------
 

@@ -26,11 +26,12 @@ from .state import lifecycle, settings
 from .state.budget import Budget
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
-from .transport import Transport, check_options
+from .transport import SSLError, Transport, check_options
 from .wire import Decoder, encode_method
 from .wire.spec import Connection as Spec
 
-__all__ = ('Connection', 'connect')
+# SSLError: a name that programs take from here, as from py-amqp.
+__all__ = ('Connection', 'SSLError', 'connect')
 
 # A peer that does not answer a close is not worth waiting for longer.
 CLOSE_TIMEOUT = 10.0

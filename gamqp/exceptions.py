@@ -127,12 +127,10 @@ class AMQPError(Exception):
         return type(self), rebuilt, self.__dict__
 
     def __str__(self) -> str:
-        text = self.reply_text or f'<{type(self).__name__}: unknown error>'
-        if self.hint:
-            text = f'{text} ({self.hint})'
+        hint = f' ({self.hint})' if self.hint else ''
         if self.method and self.method != (0, 0):  # 0, 0: of no method in particular
-            return f'{self.method}: ({self.reply_code}) {text}'
-        return text
+            return f'{self.method}: ({self.reply_code}) {self.reply_text}{hint}'  # as py-amqp, also without a text
+        return (self.reply_text or f'<{type(self).__name__}: unknown error>') + hint
 
     @property
     def method(self) -> Any:

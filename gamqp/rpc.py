@@ -58,7 +58,7 @@ class RPCClient:
 
     def __repr__(self) -> str:
         state = 'closed' if self._closed else f'{self.pending} pending'
-        return f'<{type(self).__name__} {state}, {self.calls} calls on channel {self.channel.channel_id}>'
+        return f'<{type(self).__name__} {state}, {self.calls} calls on channel {self.channel.number}>'
 
     def __enter__(self) -> RPCClient:
         return self

@@ -32,7 +32,7 @@ class Telling:
     """A channel's notices and its confirms."""
 
     auto_decode: bool
-    channel_id: int
+    channel_id: Any
     events: dict[str, Any]
     return_taker: Any
     _confirm_room: Gate | None

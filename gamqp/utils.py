@@ -1,15 +1,24 @@
 """py-amqp's odds and ends that programs import.
 
-Layer 3, a re-export with two one-liners.
+Layer 3, a re-export with a few lines of our own.
 """
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from .promises import promise
 
-__all__ = ('bytes_to_str', 'promise', 'str_to_bytes')
+__all__ = ('bytes_to_str', 'get_logger', 'promise', 'str_to_bytes')
+
+
+def get_logger(logger: Any) -> Any:
+    """The logger of that name, or a logger as it is; one without handlers gets one that says nothing."""
+    logger = logging.getLogger(logger) if isinstance(logger, str) else logger
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    return logger
 
 
 def str_to_bytes(s: Any) -> Any:

@@ -102,6 +102,15 @@ def test_an_error_of_no_method_in_particular_is_its_text() -> None:
     assert str(exceptions.NotFound('gone', (99, 1))) == '(99, 1): (404) gone'
 
 
+def test_an_error_without_a_text_says_what_py_amqps_says() -> None:
+    assert str(exceptions.AMQPError(method_sig=(50, 60))) == '(50, 60): (0) None'
+    assert str(exceptions.NotFound(method_name='Queue.declare')) == 'Queue.declare: (404) None'
+    assert str(exceptions.NotFound('', (50, 10))) == 'Queue.declare: (404) '
+    error = exceptions.AccessRefused(method_name='Connection.open')
+    error.hint = 'what to do'
+    assert str(error) == 'Connection.open: (403) None (what to do)'
+
+
 def test_codes_make_their_errors() -> None:
     by_code = {error.code: error for error in ERRORS if error.code and '__init__' not in vars(error)}
     for code in by_code:

@@ -13,11 +13,12 @@ from typing import Any
 from .context import check_options
 from .shared import SharedSSLTransport, SharedTCPTransport
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
-from .tls import SSLTransport
+from .tls import SSLError, SSLTransport
 
 __all__ = (
     'AMQPS_PORT',
     'AMQP_PORT',
+    'SSLError',
     'SSLTransport',
     'TCPTransport',
     'Transport',

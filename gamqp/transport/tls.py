@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import ssl
 from collections.abc import Callable
-from ssl import MemoryBIO
+from ssl import MemoryBIO, SSLError
 from typing import Any
 
 from .. import green
@@ -20,7 +20,7 @@ from .context import check_options, make_context
 from .tcp import AMQPS_PORT, TCPTransport
 from .tls_errors import explain, explain_loss
 
-__all__ = ('SSLTransport',)
+__all__ = ('SSLError', 'SSLTransport')
 
 # Ciphertext is received into a buffer of this size: several TLS records a call.
 RECEIVE = 128 * 1024

@@ -26,6 +26,8 @@ cdef class Content:
     cdef bint _is_encoded(self) except -1
     cdef object _decode_body(self)
     cdef object _decode_info(self)
+    @cython.locals(other=Content)
+    cdef object _copy(self, dict memo)
 
 
 @cython.locals(args=bytes, header=bytes, total=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)

@@ -12,6 +12,7 @@ Users' message class derives from Content, compiled or not. Such a class calls
 
 from __future__ import annotations
 
+import copy
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,7 @@ _INFO: dict[spec.Sig, tuple[str, ...]] = {
 _RESERVED = 'ticket'
 
 # What stands before the arguments of a method frame; between them and the properties; before a part of the body.
+_NUMBERS = Struct('>HH')
 _BEFORE_ARGS = Struct('>BHIHH')
 _BEFORE_PROPERTIES = Struct('>BBHIHHQ')
 _BEFORE_BODY = Struct('>BBHI')
@@ -109,6 +111,36 @@ class Content:
         fields = {name: getattr(self, name) for name in _PICKLED}
         return _restore, (type(self), fields, getattr(self, '__dict__', None))
 
+    def __copy__(self) -> Any:
+        return self._copy(None)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return self._copy(memo)
+
+    def _copy(self, memo: dict[int, Any] | None) -> Any:
+        """The same delivery once more, over the same channel; with a *memo* what it holds is copied, too."""
+        other = type(self).__new__(type(self))
+        Content.__init__(other)
+        other.channel = self.channel
+        other.channel_id = self.channel_id
+        other.method = self.method
+        other.delivery_tag = self.delivery_tag
+        other.consumer_tag = self.consumer_tag
+        other.redelivered = self.redelivered
+        other.auto_decode = self.auto_decode
+        other.size = self.size
+        other.weight = self.weight
+        other._args = self._args
+        other._header = self._header
+        held = self._body, self._properties, self._delivery_info, getattr(self, '__dict__', None)
+        if memo is not None:
+            memo[id(self)] = other
+            held = copy.deepcopy(held, memo)
+        other._body, other._properties, other._delivery_info, extra = held
+        if extra:
+            other.__dict__.update(extra)
+        return other
+
     @property
     def body(self) -> Any:
         """What was sent, as bytes.
@@ -175,6 +207,15 @@ class Content:
     @delivery_info.setter
     def delivery_info(self, value: dict[str, Any]) -> None:
         self._delivery_info = value
+        if value and 'delivery_tag' in value:
+            self.delivery_tag = value['delivery_tag']  # py-amqp reads it from there
+
+    @property
+    def method_payload(self) -> bytes | None:
+        """The method frame's payload as it arrived; None where no frame brought it (made locally, unpickled)."""
+        if self.method is None or not self._args:
+            return None
+        return _NUMBERS.pack(*self.method) + self._args
 
     def _decode_info(self) -> dict[str, Any]:
         if self.method is None:

@@ -13,7 +13,7 @@ import tools
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions
+from gamqp import exceptions, serialization
 
 #: What celery gives to kombu's publish, and kombu to Message, beside true properties.
 CELERYS = {'origin': 'gen1@host', 'argsrepr': "('a',)", 'periodic_task_name': 'every minute', 'headers': {'x': 1}}
@@ -83,6 +83,57 @@ def test_properties_of_a_delivery_are_attributes(channel: Any, queue: str) -> No
         assert (type(again), again.reply_to, again.body) == (gamqp.Message, 'answers', b'x')
 
 
+def test_what_a_message_tells_of_its_frames(channel: Any, queue: str) -> None:
+    local = gamqp.Message('local')
+    assert (local.body_size, local.body_received, local.ready, local.frame_method, local.frame_args) == (
+        *(0, 0, False),
+        *(None, None),
+    )
+    for body in (b'', b'x' * 300_000):
+        channel.basic_publish_confirm(gamqp.Message(body), '', queue)
+        message = channel.basic_get(queue, no_ack=True)
+        assert (message.body_size, message.body_received, message.ready) == (len(body), len(body), True)
+        assert message.frame_method == (60, 71)
+        (*numbers, tag, redelivered, exchange, key, count), _ = serialization.loads('BBLbssl', message.frame_args)
+        assert (numbers, tag, redelivered, exchange, key, count) == ([60, 71], *message.delivery_info.values())
+
+
+def test_the_tag_of_a_message_is_that_of_an_assigned_delivery_info(channel: Any, queue: str) -> None:
+    """Programs make messages of their own from parts of others."""
+    channel.basic_publish_confirm(gamqp.Message('x'), '', queue)
+    got = channel.basic_get(queue)
+    mine = gamqp.Message(got.body, channel=got.channel)
+    assert mine.delivery_tag is None
+    mine.delivery_info = got.delivery_info
+    assert mine.delivery_tag == got.delivery_tag
+    assert mine.delivery_info is got.delivery_info
+    mine.ack()
+    assert channel.connection.stats()['unsettled'] == 0
+    got.delivery_info = {'exchange': 'e'}
+    assert got.delivery_tag == mine.delivery_tag
+    got.delivery_info = None
+    assert got.delivery_info == {'delivery_tag': 1, **got.delivery_info}
+
+
+@pytest.mark.parametrize('copied', [copy.copy, copy.deepcopy])
+def test_a_copy_of_a_message_can_be_acked(channel: Any, queue: str, copied: Callable[[Any], Any]) -> None:
+    channel.basic_publish_confirm(gamqp.Message('x', application_headers={'a': [1]}), '', queue)
+    message = channel.basic_get(queue)
+    message.mine = {'kept': 1}
+    assert message.headers == {'a': [1]}  # decoded at first access, in each on its own
+    again = copied(message)
+    assert type(again) is gamqp.Message and again is not message
+    assert (again.channel, again.delivery_tag, again.incarnation) == (channel, 1, message.incarnation)
+    assert (again.body, again.headers, again.delivery_info) == ('x', {'a': [1]}, message.delivery_info)
+    assert (again.size, again.weight, again.redelivered, again.mine) == (1, message.weight, False, {'kept': 1})
+    assert (again.headers is message.headers) is (again.mine is message.mine) is (copied is copy.copy)
+    again.headers['b'] = 1
+    assert ('b' in message.headers) is (copied is copy.copy)
+    again.ack()
+    assert channel.connection.stats()['unsettled'] == 0
+    assert pickle.loads(pickle.dumps(message)).channel is None
+
+
 # -- bodies that cannot be sent ---------------------------------------------------------------
 
 
@@ -124,6 +175,34 @@ def _lost(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> N
 
 
 def _collected(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
+    connection.collect()
+
+
+@pytest.mark.parametrize('end', [_closed_channel, _closed_connection, _closed_by_the_peer, _lost, _collected])
+def test_a_channel_that_has_ended_has_no_number(peer: ScriptedBroker, end: Callable[..., None]) -> None:
+    connection = peer.open(heartbeat=0)
+    channel = peer.open_channel(connection)
+    assert channel.channel_id == 1
+    end(peer, connection, channel)
+    assert channel.channel_id is None
+    assert channel.connection is None
+    assert repr(channel).startswith('<Channel 1 closed of')
+    message = gamqp.Message('x')
+    message.channel, message.delivery_tag = channel, 1
+    for call in (
+        message.ack,
+        message.nack,
+        message.reject,
+        lambda: channel.basic_publish(message, '', 'q'),
+        lambda: channel.publish('x', routing_key='q'),
+        lambda: channel.queue_declare('q'),
+        lambda: channel.basic_consume('q'),
+        lambda: channel.consume('q'),
+        channel.open,
+    ):
+        with pytest.raises(gamqp.RecoverableConnectionError) as caught:
+            call()
+        assert 'None' not in str(caught.value)
     connection.collect()
 
 

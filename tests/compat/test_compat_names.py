@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
+import ssl
 import struct
 import warnings
 from datetime import datetime
@@ -23,13 +25,13 @@ MODULES = (
 )  # fmt: skip
 #: How py-amqp is built inside, what it uses of others, and what it only leaves lying about.
 INNER = {
-    'AbstractChannel', 'AMQP_HEARTBEAT_LOGGER', 'AMQP_LOGGER', 'Queue', 'SSLError', 'Thenable', 'coro', 'get_logger',
+    'AbstractChannel', 'AMQP_HEARTBEAT_LOGGER', 'AMQP_LOGGER', 'Queue', 'Thenable', 'coro',
     'set_cloexec', 'method_framing', 'AMQP_PROTOCOL_HEADER', 'DEFAULT_SOCKET_SETTINGS', 'IPV6_LITERAL',
 }  # fmt: skip
 METHODS_INNER = {
     'Transport', 'bytes_recv', 'bytes_sent', 'dispatch_method', 'frame_writer', 'on_inbound_frame',
     'on_inbound_method', 'prev_recv', 'prev_sent', 'send_method', 'then', 'wait', 'inbound_body', 'inbound_header',
-    'body_received', 'body_size', 'frame_args', 'frame_method', 'ready', 'frame_handler_cls', 'frame_writer_cls',
+    'frame_handler_cls', 'frame_writer_cls',
 }  # fmt: skip
 
 
@@ -91,6 +93,22 @@ def test_objects_have_the_attributes_of_their_twins() -> None:
     message = gamqp.Message('x')
     for name in ('body', 'properties', 'delivery_info', 'delivery_tag', 'channel', 'headers', 'CLASS_ID', 'PROPERTIES'):
         assert hasattr(message, name), name
+    theirs = amqp.Message('x')
+    for name in ('body_size', 'body_received', 'ready', 'frame_method', 'frame_args'):
+        assert getattr(message, name) == getattr(theirs, name), name
+
+
+def test_names_that_programs_take_from_modules() -> None:
+    assert gamqp.connection.SSLError is amqp.connection.SSLError is ssl.SSLError
+
+
+def test_get_logger() -> None:
+    for module in (utils, amqp.utils):
+        logger = module.get_logger(f'test.{module.__name__}')
+        assert logger is logging.getLogger(f'test.{module.__name__}')
+        assert [type(handler) for handler in logger.handlers] == [logging.NullHandler]
+        assert module.get_logger(logger) is logger
+        assert len(logger.handlers) == 1
 
 
 def test_names_that_py_amqp_removed_stay_removed() -> None:
