@@ -28,6 +28,10 @@ with warnings.catch_warnings():
     green.use(GREEN)
 backend = green.backend()
 
+# Seconds until what should happen counts as failed. Only a test that fails ever waits so long; on a machine that does
+# much else what takes a moment may take many.
+PATIENCE = 30.0
+
 # How often, and how long in seconds each time, a test's last greenlets and sockets may need to be gone.
 SETTLE_TRIES = 200
 SETTLE_PAUSE = 0.01
@@ -52,7 +56,7 @@ class Task:
             error = exc
             self._slot.fail(lambda: error)
 
-    def get(self, timeout: float = 10) -> Any:
+    def get(self, timeout: float = PATIENCE) -> Any:
         if not self._slot.wait(timeout):
             raise AssertionError(f'{self.greenlet!r} did not end within {timeout} s')
         return self._slot.result()
@@ -69,7 +73,7 @@ def sleep(seconds: float = 0) -> None:
     backend.sleep(seconds)
 
 
-def wait_until(condition: Any, timeout: float = 10, what: str = '') -> Any:
+def wait_until(condition: Any, timeout: float = PATIENCE, what: str = '') -> Any:
     """Look every few milliseconds until *condition()* is true; for what has no event to wait for."""
     deadline = green.Deadline(timeout)
     while True:

@@ -16,7 +16,7 @@ from gamqp import exceptions
 
 RPC_TIMEOUT = 0.1
 # How much later than that an error may come; a machine may be busy, a call that hangs is far above.
-TOLERANCE = 2.5
+TOLERANCE = 5
 
 CALLS: dict[str, Callable[[Any], Any]] = {
     'channel.open': lambda channel: channel.connection.channel(),

@@ -30,6 +30,7 @@ def beats_of(peer: ScriptedBroker, client: gamqp.Connection, seconds: float) -> 
     return peer.decoder.heartbeats
 
 
+@pytest.mark.real_seconds
 def test_an_idle_client_sends_them(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
     assert 2 <= beats_of(peer, client, 2.2) <= 6  # one each half second
@@ -106,6 +107,7 @@ def _head_of_a_body(size: int) -> bytes:
     return whole[: len(whole) - size - 8]
 
 
+@pytest.mark.real_seconds
 def test_any_traffic_of_ours_counts(peer: ScriptedBroker, channel_of_a_quick_beat: gamqp.Channel) -> None:
     began = time.monotonic()
     while time.monotonic() - began < 2.2:

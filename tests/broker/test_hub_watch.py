@@ -86,6 +86,7 @@ def test_a_peer_that_said_nothing_while_the_hub_was_held_is_gone(peer: ScriptedB
         client.channel()
 
 
+@pytest.mark.real_seconds
 def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: ScriptedBroker, log: Any) -> None:
     client = peer.open(QUICK)
     burn(0.7)
@@ -205,6 +206,7 @@ def test_code_that_lets_no_thread_run_stops_that_one_too_but_is_named(peer: Scri
     assert client.connected
 
 
+@pytest.mark.real_seconds
 def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
     client = peer.open(QUICK, heartbeat_thread=True)
     aside = client.link.writer

@@ -232,9 +232,7 @@ def test_a_transient_queue_that_the_broker_refuses_has_a_hint(rabbit: Any, own_n
 def test_each_raise_is_an_object_of_its_own(rabbit: Any) -> None:
     connection = rabbit.connect()
     channel = connection.channel()
-    rabbit.node.ctl('close_all_connections', '--vhost', rabbit.vhost, 'for a test') if rabbit.managed else pytest.skip(
-        ''
-    )
+    rabbit.node.close_connections(rabbit.vhost, reason='for a test') if rabbit.managed else pytest.skip('')
     greens.wait_until(lambda: not connection.connected)
     errors = [tools.raised(call) for call in (connection.channel, channel.queue_declare, connection.drain_events)]
     assert len({id(error) for error in errors}) == 3

@@ -20,7 +20,7 @@ from gamqp import exceptions
 
 SEED = 20260523
 ROUNDS = 5  # draws of arguments for each method in each state
-HUNG = 5  # seconds for what is over after a tenth of one
+HUNG = 15  # seconds for what is over after a tenth of one
 #: Given when the state is reached.
 DEADLINES = ('rpc_timeout', 'confirm_timeout', 'connect_timeout', 'blocked_timeout')
 SHORT = 0.02

@@ -21,7 +21,7 @@ import pytest
 
 PROGRAM = Path(__file__).parent / 'programs' / 'kombu_on_gamqp.py'
 WAYS = (greens.GREEN, f'{greens.GREEN}-patched')
-PATIENCE = 100  # seconds for all scenarios; they take twenty
+PATIENCE = 200  # seconds for all scenarios; they take ten
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec('kombu'), reason='kombu is not installed'),

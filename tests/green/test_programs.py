@@ -132,7 +132,7 @@ def test_a_program_that_ends_says_goodbye_and_hangs_up(library: str) -> None:
             peer.send('connection.close-ok')
             began = time.monotonic()
             peer.expect_end()
-            assert time.monotonic() - began < 1.5
+            assert time.monotonic() - began < 3  # two seconds less than one that waits as well
             peer.hang_up()
             assert successful(process) == ''
         finally:

@@ -13,6 +13,7 @@ from gamqp import exceptions
 
 # More than kernel and writer hold together, less than the 16 MiB that RabbitMQ 4 takes.
 BIG = 12_000_000
+TOLERANCE = 5  # seconds by which a busy machine may be late
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def test_a_publish_that_runs_out_of_time_closes_the_connection_before_it_raises(
     started = time.monotonic()
     with pytest.raises(exceptions.RecoverableConnectionError, match=r'not sent within 0\.5 s'):
         channel.basic_publish(gamqp.Message(bytes(20_000_000)), '', queue, timeout=0.5)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 0.5 + TOLERANCE
     assert not link.connected
     assert link.sock is None
     with pytest.raises(exceptions.RecoverableConnectionError, match=r'not sent within 0\.5 s'):
@@ -72,7 +73,7 @@ def test_write_timeout_ends_a_connection_whose_peer_takes_nothing(rabbit, proxy)
         stuck = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', queue)
         for task in (stuck, waiting):
             assert 'write timeout' in str(tools.raised(task))
-        assert 0.3 < time.monotonic() - started < 2
+        assert 0.3 < time.monotonic() - started < 0.5 + TOLERANCE
 
 
 def test_a_slow_broker_is_no_write_timeout(rabbit, proxy):
@@ -110,7 +111,7 @@ def test_a_dead_peer_is_found_although_a_publish_is_stuck(rabbit, proxy):
     connection.send_heartbeat()  # must not stand behind the publish
     error = tools.raised(stuck)
     assert isinstance(error, exceptions.ConnectionForced)
-    assert 1 < time.monotonic() - started < 4
+    assert 1 < time.monotonic() - started < 3 + TOLERANCE
     connection.close()
 
 
@@ -138,7 +139,7 @@ def test_a_reply_that_does_not_come_is_a_timeout_and_later_ones_are_right(rabbit
         started = time.monotonic()
         with pytest.raises(TimeoutError, match=r'queue\.declare: no reply within 0\.2 s'):
             channel.queue_declare('late', exclusive=True)
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 0.2 + TOLERANCE
         connection.rpc_timeout = 30
         proxy.down.resume()
         assert channel.queue_declare('prompt', exclusive=True).queue == 'prompt'

@@ -41,6 +41,7 @@ def round_trips(channel, queue, running):
     return sorted(times)
 
 
+@pytest.mark.real_seconds
 @pytest.mark.parametrize('way', ['callback', 'loop', 'handlers'])
 def test_a_flood_on_one_channel_leaves_time_for_the_others(connection, flooded, way):
     count = 20_000

@@ -30,6 +30,7 @@ class Watchdog:
         self._task.kill()
 
 
+@pytest.mark.real_seconds
 @pytest.mark.limit(60 if not tools.LONG else 1200)
 def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(rabbit, connection):
     """3,000 large messages in, three publishers out; the hub goes on coming round."""

@@ -14,6 +14,8 @@ import tools
 import gamqp
 from gamqp import exceptions
 
+TOLERANCE = 5  # seconds by which a busy machine may be late
+
 
 def connect(node, **arguments):
     return gamqp.connect(node.url(), **arguments)
@@ -138,11 +140,11 @@ def test_a_silent_broker_is_found_within_three_heartbeats_even_behind_a_stuck_pu
         for task in tasks:
             task.get()
     # Two whole intervals of silence, and what the last sign of life was old before.
-    assert heartbeat < took < 3 * heartbeat + 1, took
+    assert heartbeat < took < 3 * heartbeat + TOLERANCE, took
     for name, (seconds, error) in ended.items():
         assert isinstance(error, exceptions.ConnectionForced), (name, error)
         assert 'heartbeats missed' in str(error), name
-        assert seconds < 3 * heartbeat + 1, name
+        assert seconds < 3 * heartbeat + TOLERANCE, name
     assert 'heartbeats missed' in str(tools.raised(connections['idle'].channel))
     for connection in connections.values():
         connection.close()
@@ -173,7 +175,7 @@ def test_connecting_to_a_silent_broker_has_a_deadline(node):
         started = time.monotonic()
         with pytest.raises(TimeoutError, match=r'no .* from the broker'):
             connect(node, connect_timeout=0.5)
-        assert 0.4 < time.monotonic() - started < 2
+        assert 0.4 < time.monotonic() - started < 0.5 + TOLERANCE
 
 
 def test_a_silent_broker_that_comes_back_in_time_is_not_given_up(node):

@@ -23,7 +23,7 @@ from proxy import Proxy
 import gamqp
 from gamqp import exceptions
 
-TOLERANCE = 2.5  # seconds by which a busy machine may be late
+TOLERANCE = 5  # seconds by which a busy machine may be late
 
 
 # -- frames of many publishers ---------------------------------------------------------------------------
@@ -130,7 +130,7 @@ def test_drain_events_returns_in_time_although_heartbeats_come(rabbit):
             connection.drain_events(timeout=2)
         took = time.monotonic() - started
         watching.kill()
-        assert 1.99 < took < 2 + 1, took
+        assert 1.99 < took < 2 + TOLERANCE, took
         assert len(heard) > 1, 'no heartbeat came in two seconds'
 
 
@@ -238,7 +238,7 @@ def test_the_operator_finds_a_connection_by_its_name(rabbit):
         listed = tools.in_thread(rabbit.node.ctl, 'list_connections', 'client_properties', 'vhost')
         ours = '\n'.join(line for line in listed.splitlines() if line.endswith(rabbit.vhost))
         assert {name for name in wanted if name in ours} == wanted, ours
-        greens.wait_until(named, 20, 'the names in the management API')
+        greens.wait_until(named, what='the names in the management API')
 
 
 # -- virtual hosts and URLs --------------------------------------------------------------------------------

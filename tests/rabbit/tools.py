@@ -42,7 +42,7 @@ def ready(channel: Any, queue: str) -> int:
     return int(channel.queue_declare(queue, passive=True).message_count)
 
 
-def wait_ready(channel: Any, queue: str, count: int, timeout: float = 10) -> None:
+def wait_ready(channel: Any, queue: str, count: int, timeout: float = greens.PATIENCE) -> None:
     """Wait until the broker counts that many ready messages."""
     greens.wait_until(lambda: ready(channel, queue) == count, timeout, f'{count} messages ready in {queue}')
 
@@ -54,7 +54,7 @@ def publish_all(channel: Any, queue: str, bodies: Any) -> None:
     channel.queue_declare(queue, passive=True)  # the methods of one channel are handled in order
 
 
-def drain_until(connection: Any, condition: Callable[[], Any], timeout: float = 10) -> None:
+def drain_until(connection: Any, condition: Callable[[], Any], timeout: float = greens.PATIENCE) -> None:
     """Run callbacks until *condition()* is true."""
     deadline = gamqp.green.Deadline(timeout)
     while not condition():
@@ -93,7 +93,7 @@ class Interrupted(BaseException):
     """What ``times_out`` throws: like gevent.Timeout, no Exception."""
 
 
-def in_thread(fn: Callable[..., Any], *args: Any, timeout: float = 50) -> Any:
+def in_thread(fn: Callable[..., Any], *args: Any, timeout: float = 120) -> Any:
     """Run a blocking call in a thread of the operating system; only the calling greenlet waits for it."""
     outcome: list[Any] = []
 

@@ -45,7 +45,7 @@ from node import Node  # noqa: E402
 backend = green.backend()
 node = Node.attach(next(e for e in json.loads(os.environ['GAMQP_TEST_NODES']) if f':{e["port"]}/' in URL))
 numbers = itertools.count()
-PATIENCE = 20  # seconds for one scenario
+PATIENCE = 40  # seconds for one scenario
 RETRY = {'max_retries': 5, 'interval_start': 0, 'interval_step': 0.1, 'interval_max': 0.5}
 
 
@@ -78,8 +78,8 @@ def get_one(bound: Any, **how: Any) -> Any:
 def kill_connections(*connections: kombu.Connection) -> None:
     """The broker's operator closes all connections of our virtual host; waits until these have heard of it."""
     raw = [connection.connection for connection in connections]  # kombu's attribute connects again
-    node.ctl('close_all_connections', '--vhost', VHOST, 'closed by a test')
-    deadline = green.Deadline(10)
+    node.close_connections(VHOST)
+    deadline = green.Deadline(15)
     while any(one.connected for one in raw):
         assert not deadline.passed, raw
         backend.sleep(0.01)
