@@ -252,7 +252,9 @@ class Connection(Configured, Liveness):
             transport.connect(deadline)
             self.check_opening(attempt)
             decoder = Decoder(Message, settings.FRAME_MAX, self.max_inbound_body, OpenChannels(self))
-            self.link = Link(self.green, transport, decoder, self, self.counts, self.write_timeout)
+            self.link = Link(
+                self.green, transport, decoder, self, self.counts, self.write_timeout, self.heartbeat_thread
+            )
             self.link.start_reading()
             handshake.run(self, deadline)
             self.check_opening(attempt)
@@ -271,7 +273,6 @@ class Connection(Configured, Liveness):
             self.host,
             self.connect_timeout,
             self.ssl,
-            self.heartbeat_thread,
             read_timeout=self.read_timeout,
             write_timeout=self.write_timeout,
             socket_settings=self.socket_settings,

@@ -13,9 +13,9 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ('Lock', 'RLock', 'get_ident', 'life_of_this_thread', 'local', 'start_new_thread')
+__all__ = ('Lock', 'RLock', 'get_ident', 'get_native_id', 'life_of_this_thread', 'local', 'start_new_thread')
 
-_NAMES = ('RLock', '_local', 'allocate_lock', 'get_ident', 'start_new_thread')
+_NAMES = ('RLock', '_local', 'allocate_lock', 'get_ident', 'get_native_id', 'start_new_thread')
 
 
 def _originals() -> Any:
@@ -36,6 +36,8 @@ RLock = _thread.RLock
 local = _thread._local
 #: The number of the running thread, about 30 ns.
 get_ident = _thread.get_ident
+#: The system's number of the running thread.
+get_native_id = _thread.get_native_id
 #: A thread that neither keeps the process alive nor is waited for: start_new_thread(fn, args).
 start_new_thread = _thread.start_new_thread
 

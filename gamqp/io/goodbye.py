@@ -19,7 +19,7 @@ from ..green import native
 from ..state.lifecycle import Reason
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
-from .pacemaker import pacemaker
+from .send_thread import send_thread
 
 __all__ = ('abandon', 'alive', 'is_agreed')
 
@@ -59,7 +59,7 @@ def is_agreed(events: list[Any]) -> bool:
 def _farewell(link: Any) -> None:
     """Send what is queued and a close, and wait for the answer, blocking the process. Raises OSError."""
     transport, decoder = link.transport, link.decoder
-    link.writer.stop_beating()  # the socket will block now
+    link.writer.retire()  # the socket will block now
     transport.block(EXIT_PATIENCE)
     rest = memoryview(link.writer.leftover() + encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0)))
     while len(rest) or transport.unsent:
@@ -129,11 +129,19 @@ def _say_goodbye() -> None:
 
 def _disown_all() -> None:
     """A child sends nothing of its parent's, nor stops the watchers they share; who uses the connection is told."""
-    pacemaker.reset()
+    send_thread.reset()
     text = 'the connection belongs to the process that forked this one'
     for link in list(alive):
         link.disown(Reason(exceptions.RecoverableConnectionError(text)))
     alive.clear()
 
 
-os.register_at_fork(after_in_child=_disown_all)
+def _send_before_fork() -> None:
+    """What was handed over goes out now: the parent may wait for its child. And a fork is safe with one thread only."""
+    for link in list(alive):
+        if link.reason is None:
+            link.writer.send_aside()
+    send_thread.stop()
+
+
+os.register_at_fork(before=_send_before_fork, after_in_parent=send_thread.resume, after_in_child=_disown_all)

@@ -27,7 +27,6 @@ from ..state.lifecycle import Reason
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
 from . import goodbye, heartbeat, hubwatch, reader
-from .shared_writer import SharedWriter
 from .writer import Writer
 
 __all__ = ('Link',)
@@ -52,7 +51,8 @@ class Link:
     owner: has ``on_events(list)``, ``on_protocol_error(error)``, ``on_link_end(reason)``,
     ``must_pause()`` and ``leave_word(fn)``; none may switch greenlets. Held weakly.
     life: of its thread, gives None when that has ended.
-    counts: the owner's; bytes are added to it.
+    counts: the owner's; bytes are added to it. thread_beats: the sending thread sends
+    heartbeats while the hub is held up.
     """
 
     def __init__(
@@ -63,6 +63,7 @@ class Link:
         owner: Any,
         counts: Counts,
         stall: float | None = None,
+        thread_beats: bool = False,
     ) -> None:
         self.green = backend
         self.thread = native.get_ident()
@@ -74,7 +75,8 @@ class Link:
         self.owner = weakref.ref(owner)
         self.pulse = Pulse(0, time.monotonic())
         self.counts = counts
-        self.writer = make_writer(self.life, backend, transport, self.pulse, self.lose_writing, stall, counts)
+        self.writer = Writer(backend, transport, self.pulse, self.lose_writing, stall, counts, self.life)
+        self._thread_beats = thread_beats
         self.reason: Reason | None = None
         self.heard = False  # whether the peer has ever said anything
         self.abandoned = False  # the owner was collected, and close is said in the background
@@ -99,7 +101,8 @@ class Link:
         if self.reason is not None:
             return
         self.watch.join(self, interval)
-        self.writer.start_beating(self.watch)
+        if self._thread_beats:
+            self.writer.start_beating(self.watch)
         if interval:
             self._heartbeat = self.green.spawn(heartbeat.run, self)
 
@@ -171,7 +174,6 @@ class Link:
         """In a forked child: socket and hub are its parent's, so touch neither."""
         self.reason = reason
         self.watch.forget()
-        self.transport.renew_guard()
         # A child has copies of the greenlets of one thread, the one that forked.
         with contextlib.nullcontext() if native.get_ident() == self.thread else green.waking_nobody():
             self.writer.disown()
@@ -222,9 +224,3 @@ class Link:
                 self._beat.wait(seconds)
         finally:
             self._beat = None
-
-
-def make_writer(life: Any, backend: ModuleType, transport: TCPTransport, *arguments: Any) -> Writer:
-    if transport.shared:
-        return SharedWriter(backend, transport, *arguments, hub_thread=life)
-    return Writer(backend, transport, *arguments)

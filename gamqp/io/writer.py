@@ -5,13 +5,15 @@ then on, so killing or timing out a caller can never leave half a frame behind.
 The first set of a hub pass goes to the kernel at once; what follows in the same
 pass goes together, when the pass ends or when there is enough of it. What the
 kernel does not take waits here and goes out from a hub callback, because a
-callback, unlike a greenlet, cannot be killed. What must not enter: frames' meaning.
+callback, unlike a greenlet, cannot be killed.
+
+A hub that gets no turn ends no pass. So while something waits here the sending
+thread looks here and sends it, see ``thread_side``. What must not enter: frames' meaning.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -20,46 +22,39 @@ from .. import green
 from ..state.counts import Counts
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
+from .send_thread import send_thread
+from .thread_side import BATCH, TURN, ThreadSide
 
 __all__ = ('HIGH_WATER', 'Writer')
 
-# Bytes sent together at most. One system call costs about as much as copying
-# this much, so more brings nothing and makes the hub wait longer.
-BATCH = 64 * 1024
-
-# Bytes sent in one go before the hub gets its turn; at memory speed this is
-# well below a millisecond.
-TURN = 1024 * 1024
+# Seconds without a send in a pass of the hub after which the next set goes to the kernel at
+# once: the hub is held up, and its end of the pass, or the thread, would only come later.
+HELD_UP = 0.005
 
 # Bytes waiting here above which publishers wait. A multiple of what a kernel
 # buffers per socket, so that the socket never runs dry while they wake up.
 HIGH_WATER = 4 * 1024 * 1024
 
 
-class Writer:
+class Writer(ThreadSide):
     """Queue of complete frame sets in front of one transport.
 
     on_lost(error): called once when the transport fails, possibly from the hub;
     it must not block. stall: seconds without the kernel taking a byte after
     which the peer counts as lost; None leaves that to the heartbeat. counts: bytes are added to it.
+    hub_thread: alive (not None when called) as long as the hub's thread is. A hub
+    that is gone for good must not look alive to the broker.
     """
 
     __slots__ = (
         '_green',
-        '_head',
         '_on_lost',
         '_pass_due',
-        '_pushing',
-        '_queue',
         '_queued',
         '_room',
         '_stall',
         '_stall_timer',
-        '_transport',
         '_watching',
-        'closed',
-        'counts',
-        'pulse',
     )
 
     def __init__(
@@ -70,27 +65,22 @@ class Writer:
         on_lost: Callable[[BaseException], None],
         stall: float | None = None,
         counts: Counts | None = None,
+        hub_thread: Callable[[], Any] = object,
     ) -> None:
+        super().__init__(transport, pulse, counts or Counts(), hub_thread)
         self._green = backend
-        self._transport = transport
         self._on_lost = on_lost
-        self._queue: deque[Any] = deque()
-        self._head: memoryview | None = None  # rest of a batch the kernel has taken a part of
-        self._queued = 0  # bytes in _queue and _head
+        self._queued = 0  # bytes in _queue and _head, and _aside
         self._pass_due = False  # something was sent in this pass of the hub, its end will be told
-        self._pushing = False
         self._watching = False  # the kernel's buffer is full, the hub calls us when it is not
         self._room = green.Gate(backend)
         self._stall = stall
         self._stall_timer: Any = None
-        self.pulse = pulse
-        self.closed = False
-        self.counts = counts or Counts()
 
     @property
     def queued(self) -> int:
         """Bytes handed over and not yet taken by the kernel."""
-        return self._queued
+        return max(0, self._queued - self._aside)
 
     @property
     def full(self) -> bool:
@@ -103,14 +93,14 @@ class Writer:
             return
         self._queue.append(frames)
         self._queued += len(frames)
-        if self._watching:
-            return
-        if not self._pass_due:
+        if not (self._pass_due or self._watching):
             self._pass_due = True
             self._green.run_soon(self._end_of_pass)
             self._push()
-        elif self._queued >= BATCH:
+        elif self._queued >= BATCH and not self._watching:
             self._push()
+        elif not self._helped:
+            self._get_help()
 
     def flush(self) -> None:
         """Give the kernel whatever it takes now. Does not switch."""
@@ -120,6 +110,8 @@ class Writer:
     def wait_for_room(self, timeout: float | None) -> bool:
         """Wait until the queue is below its limit (or closed), at most *timeout* seconds. Switches."""
         deadline = green.Deadline(timeout)
+        if self._touched:
+            self._push()
         while self.full and not self.closed:
             if not self._room.wait(deadline.left()) and self.full and not self.closed:
                 return False
@@ -141,15 +133,19 @@ class Writer:
 
     def close(self) -> None:
         """Drop what is queued and wake all who wait. Does not switch, never raises."""
-        self._unwatch()
-        self.disown()
+        with self._transport.guard:
+            self._unwatch()
+            self.disown()
+        send_thread.discard(self)
 
     def disown(self) -> None:
         """``close`` without touching the socket, which is another process's."""
         self.closed = True
         self._queue.clear()
         self._head = None
-        self._queued = 0
+        self._queued = self._aside = 0
+        self._touched = False
+        self._failure = None  # it refers to the frames it came through
         self._on_lost = _nothing  # and no reference back to the owner
         self._room.wake_all()
 
@@ -161,56 +157,44 @@ class Writer:
 
     def _end_of_pass(self) -> None:
         self._pass_due = False
-        if self._queue and not self._watching and not self.closed:
+        if self._queued and not self._watching and not self.closed:
             self._push()
 
     def _push(self) -> None:
-        if self._pushing:
-            return  # for a signal handler, or an object that is collected: what it queued goes out with the rest
-        turn = TURN
-        try:
-            self._pushing = True
-            while (self._queued or self._transport.unsent) and turn > 0:
-                head = self._head or self._gather()
-                self._head = head or None  # nothing is no rest: whoever finds one takes the stream to be inside a frame
-                taken = self._transport.send(head)
-                self._queued -= taken
-                self.counts.bytes_out += taken
-                turn -= taken
-                self._head = head[taken:] if taken < len(head) else None
-                self._progress()
-            if self._queued or self._transport.unsent:
+        with self._transport.guard:
+            if self._pushing:
+                return  # for a signal handler, or an object that is collected: what it queued goes out with the rest
+            transport, turn = self._transport, TURN
+            try:
+                self._pushing = self._hub_was_here = True
+                if self._touched:
+                    self._note_help()
+                while turn > 0 and (self._queue or self._head is not None or transport.unsent):
+                    head = self._head or self._gather()
+                    self._head = head or None  # nothing is no rest: a rest means that the stream is inside a frame
+                    taken = transport.send(head)
+                    self._queued -= taken
+                    self.counts.bytes_out += taken
+                    turn -= taken
+                    self._head = head[taken:] if taken < len(head) else None
+                    self._progress()
+                if self._queue or self._head is not None or transport.unsent:
+                    self._watch()
+                else:
+                    self._unwatch()
+            except BlockingIOError:
                 self._watch()
-            else:
-                self._unwatch()
-        except BlockingIOError:
-            self._watch()
-        except OSError as exc:
-            self._lose(exc)
-        except BaseException as exc:
-            # A signal handler may raise between the system call and our note of
-            # it; how much went out is unknown then, so nothing more may follow.
-            self._lose(exc)
-            raise
-        finally:
-            self._pushing = False
+            except OSError as exc:
+                self._lose(exc)
+            except BaseException as exc:
+                # A signal handler may raise between the system call and our note of
+                # it; how much went out is unknown then, so nothing more may follow.
+                self._lose(exc)
+                raise
+            finally:
+                self._pushing = False
         if self._room and self._queued < HIGH_WATER // 2:
             self._room.wake_all()
-
-    def _gather(self) -> memoryview:
-        """The next batch: one large set alone, or as many small ones as fit."""
-        queue = self._queue
-        if not queue:
-            return memoryview(b'')  # only the transport holds something: a send of nothing moves it
-        first = queue.popleft()
-        if not queue or len(first) >= BATCH:
-            return memoryview(first)
-        batch = [first]
-        size = len(first)
-        while queue and size + len(queue[0]) <= BATCH:
-            size += len(queue[0])
-            batch.append(queue.popleft())
-        return memoryview(b''.join(batch))
 
     def _lose(self, exc: BaseException) -> None:
         on_lost = self._on_lost
@@ -224,6 +208,8 @@ class Writer:
             return
         self._watching = True
         self._transport.watch_writable(self._push)
+        if not self._helped:
+            self._get_help()
         if self._stall is not None:
             self._stall_timer = self._green.call_later(self._stall, self._stalled)
 
@@ -235,6 +221,9 @@ class Writer:
 
     def _progress(self) -> None:
         self.pulse.sent_at = time.monotonic()
+        self._restart_stall_timer()
+
+    def _restart_stall_timer(self) -> None:
         if self._stall_timer is not None:
             self._cancel_stall()
             self._stall_timer = self._green.call_later(self._stall, self._stalled)
@@ -252,16 +241,38 @@ class Writer:
         self._stall_timer = None
         self._lose(TimeoutError(f'write timeout: the peer took nothing for {self._stall} s'))
 
-    # -- what a writer with a heartbeat thread does, see ``shared_writer`` -------
+    # -- the sending thread -------------------------------------------------------
 
-    def start_beating(self, watch: Any) -> None:
-        pass
-
-    def stop_beating(self) -> None:
-        pass
+    def _get_help(self) -> None:
+        """Something stays here: should the hub get no turn, the thread is to send it."""
+        if not self._watching and time.monotonic() - self.pulse.sent_at > HELD_UP:
+            self._push()
+            return
+        self._helped = True
+        self._idle_looks = 0
+        try:
+            if self._failure is None:
+                send_thread.hold(self)
+                return
+        except RuntimeError:
+            pass  # no thread can be started: send each set by itself
+        self._helped = False
+        self._push()
 
     def catch_up(self) -> None:
-        pass
+        """After the thread was at work: note it, and send the rest of what it began."""
+        if self._touched or (not self._watching and (self._head is not None or self._transport.unsent)):
+            self._push()
+
+    def _note_help(self) -> None:
+        """Count what the thread has sent. Raises what it has met."""
+        self._queued -= self._aside
+        if self._went:
+            self._restart_stall_timer()
+        self._aside = 0
+        self._touched = self._went = False
+        if self._failure is not None:
+            raise self._failure
 
 
 def _nothing(error: BaseException) -> None:

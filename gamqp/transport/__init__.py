@@ -11,7 +11,6 @@ from __future__ import annotations
 from typing import Any
 
 from .context import check_options
-from .shared import SharedSSLTransport, SharedTCPTransport
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLError, SSLTransport
 
@@ -27,14 +26,11 @@ __all__ = (
 )
 
 
-def Transport(
-    host: str, connect_timeout: float | None = None, ssl: Any = False, shared: bool = False, **arguments: Any
-) -> TCPTransport:
+def Transport(host: str, connect_timeout: float | None = None, ssl: Any = False, **arguments: Any) -> TCPTransport:
     """A transport for *host*, not yet connected: with TLS unless *ssl* is None or False (what else: see ``context``).
 
-    shared: for the hub and a heartbeat thread, see ``shared``.
     Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
     """
     if ssl is not None and ssl is not False:
-        return (SharedSSLTransport if shared else SSLTransport)(host, connect_timeout, ssl, **arguments)
-    return (SharedTCPTransport if shared else TCPTransport)(host, connect_timeout, **arguments)
+        return SSLTransport(host, connect_timeout, ssl, **arguments)
+    return TCPTransport(host, connect_timeout, **arguments)

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import green
+from ..green.native import RLock
 from ..state.hosts import AMQP_PORT, AMQPS_PORT, to_host_port
 
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
@@ -36,11 +37,16 @@ class TCPTransport:
     (``{socket.TCP_USER_TIMEOUT: 30000}``), None to leave one alone. backend: of
     ``gamqp.green``. The others are py-amqp's and change nothing here, because no
     timeout is ever set on the socket.
+
+    guard: a lock, held by whoever sends, and by the hub when it closes: the sending
+    thread calls ``send_aside`` and ``unsent`` and nothing else, with the guard in its
+    hands. A number that is closed may be somebody else's socket a moment later, so
+    nobody may be about to send then. Reentrant, because a signal handler, or an object
+    that is collected, may come here in the middle of anything. Receiving needs no
+    lock: the two ways of a socket do not touch each other.
     """
 
     default_port = AMQP_PORT
-    shared = False  # with a thread that is not the hub's, see ``shared``
-    guard: Any = None
 
     def __init__(
         self,
@@ -59,6 +65,7 @@ class TCPTransport:
         self.write_timeout = write_timeout
         self.raise_on_initial_eintr = raise_on_initial_eintr
         self.sock: Any = None
+        self.guard: Any = RLock()
         self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
         self._green = backend or green.backend()
         self._ready: Any = None
@@ -97,13 +104,15 @@ class TCPTransport:
 
     def close(self) -> None:
         """Close the socket; who waits for it wakes up. Never raises, does not switch."""
-        sock, self.sock = self.sock, None
-        if sock is not None:
-            self._ready.close()
-            sock.close()
+        with self.guard:
+            sock, self.sock = self.sock, None
+            if sock is not None:
+                self._ready.close()
+                sock.close()
 
     def disown(self) -> None:
         """In a forked child: let go of a socket that is the parent's. Nothing is said on it, TLS or not."""
+        self.guard = RLock()  # who held the other one is perhaps not here
         sockets: list[tuple[Any, Any]] = [(self.sock, self._ready), self._getting or (None, None)]
         for sock, ready in sockets:
             if sock is not None:
@@ -182,10 +191,7 @@ class TCPTransport:
         count: int = self.sock.send(data)
         return count
 
-    send_aside = send  # the same without touching the hub; see ``shared``
-
-    def renew_guard(self) -> None:
-        """In a forked child: who held a lock is perhaps not here. See ``shared``."""
+    send_aside = send  # the same without touching the hub, for another thread
 
     def block(self, seconds: float) -> None:
         """Have ``recv_into`` and ``send`` block the whole process, so long at most: for the end of the interpreter."""

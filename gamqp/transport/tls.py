@@ -32,6 +32,9 @@ CHUNK = 64 * 1024
 class SSLTransport(TCPTransport):
     """One TLS connection, with the verbs of TCPTransport.
 
+    One TLS session is one object in both directions, so whatever uses it, if only to
+    ask, holds the guard: the sending thread encrypts, too.
+
     ssl: as ``make_context`` takes it, None for True. The others are TCPTransport's.
     """
 
@@ -131,24 +134,29 @@ class SSLTransport(TCPTransport):
 
     def close(self) -> None:
         """Say close_notify if the kernel takes it now, wait for no answer, and close. Never raises."""
-        tls, self._tls = self._tls, None
-        if self.sock is not None and tls is not None:
-            try:
-                tls.unwrap()
-            except (OSError, ValueError):
-                pass  # wants the peer's close_notify, or the handshake was never done
-            try:
-                self._push()
-            except OSError:
-                pass
-        self._ciphertext = memoryview(b'')
-        self._watcher = None
-        super().close()
+        with self.guard:
+            tls, self._tls = self._tls, None
+            if self.sock is not None and tls is not None:
+                try:
+                    tls.unwrap()
+                except (OSError, ValueError):
+                    pass  # wants the peer's close_notify, or the handshake was never done
+                try:
+                    self._push()
+                except OSError:
+                    pass
+            self._ciphertext = memoryview(b'')
+            self._watcher = None
+            super().close()
 
     # -- bytes --------------------------------------------------------------------
 
     def recv_into(self, view: memoryview) -> int:
         """Decrypt what is there, as TCPTransport.recv_into. A stream cut without close_notify ends like any other."""
+        with self.guard:
+            return self._decrypt_into(view)
+
+    def _decrypt_into(self, view: memoryview) -> int:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
@@ -194,16 +202,24 @@ class SSLTransport(TCPTransport):
         What is taken may still be here (``unsent``), but never more than one chunk:
         as long as it is, nothing further is encrypted, and 0 says that it has moved.
         """
-        try:
-            return self.send_aside(data)
-        except ssl.SSLWantReadError:
-            # The peer renegotiates (TLS 1.2; Erlang does it after so many messages).
-            self._push()
-            self._starve()
-            raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
+        with self.guard:
+            try:
+                return self._encrypt(data)
+            except ssl.SSLWantReadError:
+                # The peer renegotiates (TLS 1.2; Erlang does it after so many messages).
+                self._push()
+                self._starve()
+                raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
 
     def send_aside(self, data: Any) -> int:
-        """``send`` without touching the hub, for another thread; where the engine has to read, it says so itself."""
+        """``send`` without touching the hub, for another thread. Where the engine has to read, that is the hub's."""
+        with self.guard:
+            try:
+                return self._encrypt(data)
+            except ssl.SSLWantReadError:
+                raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
+
+    def _encrypt(self, data: Any) -> int:
         if not self._push():
             return 0
         taken = 0
@@ -221,7 +237,8 @@ class SSLTransport(TCPTransport):
 
     @property
     def unsent(self) -> bool:
-        return bool(self._ciphertext or self._outgoing.pending)
+        with self.guard:
+            return bool(self._ciphertext or self._outgoing.pending)
 
     @property
     def has_input(self) -> bool:
@@ -230,9 +247,10 @@ class SSLTransport(TCPTransport):
     @property
     def _holds_input(self) -> bool:
         """Whether there is something to read on this side of the kernel; it may be no plaintext."""
-        if self._tls is None:
-            return False
-        return self._failure is not None or bool(self._tls.pending() or self._incoming.pending)
+        with self.guard:
+            if self._tls is None:
+                return False
+            return self._failure is not None or bool(self._tls.pending() or self._incoming.pending)
 
     # -- waiting -------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions
-from gamqp.io.pacemaker import pacemaker
+from gamqp.io.send_thread import send_thread
 
 
 def refused(call: Callable[[], Any]) -> bool:
@@ -315,7 +315,7 @@ def test_a_connection_that_is_dropped_in_another_thread_says_goodbye(peer: Scrip
     drop_elsewhere(peer, held)
     assert gone() is None
     peer.agree_to_close()
-    greens.wait_until(lambda: not pacemaker.running)
+    greens.wait_until(lambda: not send_thread.beats)
 
 
 @pytest.mark.parametrize('heartbeat', [0, 600])

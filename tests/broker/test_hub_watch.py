@@ -21,7 +21,7 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions
-from gamqp.io.pacemaker import pacemaker
+from gamqp.io.send_thread import send_thread
 from gamqp.wire import HEARTBEAT as BEAT
 
 QUICK = (10, 131072, 1)  # tune: a heartbeat each second
@@ -32,9 +32,9 @@ GENEROUS = 10
 @pytest.fixture(autouse=True)
 def no_thread_left() -> Iterator[None]:
     """The heartbeat thread is there for those that want it, and ends with the last of them."""
-    assert not pacemaker.running
+    assert not send_thread.beats
     yield
-    greens.wait_until(lambda: not pacemaker.running, what='the heartbeat thread has ended')
+    greens.wait_until(lambda: not send_thread.beats, what='the thread has nobody to beat for')
 
 
 @pytest.fixture
@@ -235,12 +235,10 @@ def test_what_the_kernel_took_a_part_of_is_finished_first(size: int) -> None:
             burn(1.5)  # the thread finds no room
             listening.reading.set()
             burn(2.5)
-            if size > 1_000_000:
-                assert listening.stream.published == [(1, 'large', size)]  # without the hub
+            assert listening.stream.published == [(1, 'large', size), (1, 'behind it', 5)]  # without the hub
             beats = listening.stream.heartbeats
             assert beats >= 1
             peer.raw(BEAT)
-            greens.wait_until(lambda: len(listening.stream.published) == 2)
             greens.wait_until(lambda: not writer.pending)
             assert client.connected
             for number in range(20):
@@ -301,13 +299,14 @@ def test_a_peer_that_hangs_up_while_the_hub_is_held(peer: ScriptedBroker) -> Non
 
 
 def test_one_thread_serves_all_connections_and_none_is_kept_alive(peer: ScriptedBroker) -> None:
+    greens.wait_until(lambda: not send_thread.running, what='the thread of another test has ended')
     before = threading_count()
     with ScriptedBroker() as other:
         clients = [peer.open(QUICK, heartbeat_thread=True), other.open(QUICK, heartbeat_thread=True)]
         assert threading_count() == before + 1
         assert all(client.connected for client in clients)
         clients[0].collect()
-        assert pacemaker.running
+        assert send_thread.beats
         clients[1].collect()
         greens.wait_until(lambda: threading_count() == before)
 
@@ -319,5 +318,5 @@ def threading_count() -> int:
 
 def test_a_connection_without_heartbeats_needs_no_thread(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 0), heartbeat_thread=True)
-    assert not pacemaker.running
+    assert not send_thread.beats
     assert client.heartbeat == 0

@@ -70,6 +70,33 @@ def emptied(rabbit: Any, queue: str) -> list[bytes]:
 
 
 @every_library
+@pytest.mark.parametrize('when', ['early', 'not'])
+def test_what_parent_and_child_have_published_arrives_while_both_wait_in_a_pipe(
+    rabbit: Any, library: str, when: str
+) -> None:
+    queue = f'held.{uuid.uuid4()}'
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        channel.queue_declare(queue, durable=True, auto_delete=False)
+        process = program('held_forking.py', library, when, rabbit.url, queue)
+        try:
+            assert process.stdout is not None
+            process.stdout.readline()
+            process.stdout.readline()
+            bodies = 0
+            deadline = gamqp.green.Deadline(PATIENCE)
+            while bodies < 10 and not deadline.passed:
+                if channel.basic_get(queue, no_ack=True) is not None:
+                    bodies += 1
+            assert bodies == 10
+            successful(process)
+        finally:
+            process.kill()
+            process.communicate()
+            channel.queue_delete(queue)
+
+
+@every_library
 def test_a_child_does_not_keep_the_connection_of_a_parent_that_dies(library: str) -> None:
     with ScriptedBroker() as peer:
         process = program('outliving.py', library, peer.host)

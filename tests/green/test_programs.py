@@ -30,7 +30,12 @@ def start(*command: str) -> subprocess.Popen[str]:
     """Run Python with these arguments, so that it finds what this process finds, and the programs."""
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(PROGRAMS), *filter(None, sys.path)])}
     return subprocess.Popen(
-        [sys.executable, *command], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, *command],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 

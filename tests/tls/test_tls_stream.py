@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import random
 import socket
@@ -174,6 +175,8 @@ def test_ciphertext_that_is_stuck_goes_out_when_there_is_room(
             channel.basic_publish(gamqp.Message(bytes(10_000)), '', 'q')
             writer.flush()
             count += 1
+            with contextlib.suppress(TimeoutError):
+                connection.flush(timeout=0.05)
         assert not writer.queued
         assert writer.pending
         with pytest.raises(TimeoutError):

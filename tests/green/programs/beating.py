@@ -20,7 +20,7 @@ backends.begin(library, when)
 import gamqp  # noqa: E402
 from gamqp import green  # noqa: E402
 from gamqp.green import native  # noqa: E402
-from gamqp.io.pacemaker import pacemaker  # noqa: E402
+from gamqp.io.send_thread import send_thread  # noqa: E402
 
 HELD = 4.0  # seconds; the broker gives up after two to three
 
@@ -64,17 +64,17 @@ if what == 'held':
     except gamqp.WrongThread:
         print('held')
 elif what == 'fork':
-    assert pacemaker.running
+    assert send_thread.running
     child = os.fork()
     if not child:
-        assert not pacemaker.running
+        assert not send_thread.running
         assert native_threads() == 1
         try:
             connection.channel()
         except gamqp.ConnectionError as exc:
             assert 'fork' in str(exc), exc
         own = connect()
-        assert pacemaker.running
+        assert send_thread.running
         burn(HELD)
         assert works(own)
         own.close()

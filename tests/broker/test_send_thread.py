@@ -19,16 +19,17 @@ from frames import Stream
 from script import frames
 
 from gamqp.green import native
-from gamqp.io.shared_writer import SOON, SharedWriter
+from gamqp.io.send_thread import LOOK
+from gamqp.io.writer import Writer
 from gamqp.state.pulse import Pulse
-from gamqp.transport.shared import SharedTCPTransport
+from gamqp.transport import TCPTransport
 from gamqp.wire import HEARTBEAT
 
 SEEDS = range(40)
 
 
 class Kernel:
-    """A shared transport that takes what the test gives room for."""
+    """A transport that takes what the test gives room for."""
 
     connected = True
 
@@ -75,11 +76,11 @@ class Kernel:
         self.wants = None
 
 
-def expect_heartbeats(writer: SharedWriter, kernel: Kernel) -> None:
+def expect_heartbeats(writer: Writer, kernel: Kernel) -> None:
     """Held up in any state whatever, with room in the kernel, a hub is helped out: the rest, and then heartbeats."""
     room, kernel.room = kernel.room, 1_000_000
     looks = 0
-    while writer._head is not None or kernel.unsent:
+    while writer._has_unsent:
         writer.attend(time.monotonic() + 3600)
         looks += 1
         assert looks < 5
@@ -88,7 +89,7 @@ def expect_heartbeats(writer: SharedWriter, kernel: Kernel) -> None:
         pause = writer.attend(time.monotonic() + 3600)
         assert kernel.taken[before:] == HEARTBEAT
         assert writer.pulse.sent_at > at
-        assert pause > SOON  # it sleeps until the next one is due
+        assert pause > LOOK  # it sleeps until the next one is due
     kernel.room = room
 
 
@@ -99,7 +100,7 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
     kernel = Kernel(chunk)
     lost: list[BaseException] = []
     pulse = Pulse(1, time.monotonic())
-    writer = SharedWriter(greens.backend, kernel, pulse, lost.append, hub_thread=native.life_of_this_thread())
+    writer = Writer(greens.backend, kernel, pulse, lost.append, hub_thread=native.life_of_this_thread())
     watch = SimpleNamespace(look_who=lambda: None)
     writer.start_beating(watch)
     bodies = 0
@@ -110,7 +111,11 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
         bodies += 1
 
     def thread_looks() -> None:
-        assert writer.attend(time.monotonic() + 3600) > 0
+        if source.random() < 0.5:
+            assert writer.attend(time.monotonic() + 3600) > 0
+        else:
+            pause = writer.help(time.monotonic())
+            assert pause is None or pause > 0
 
     def hub_turns() -> None:
         if kernel.wants is not None:
@@ -144,7 +149,7 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
 def test_heartbeats_follow_when_all_was_encrypted_and_the_rest_has_gone_out() -> None:
     """What any large publish over TLS leaves behind: nothing is queued, and the kernel has not got everything."""
     kernel = Kernel(chunk=100)
-    writer = SharedWriter(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
+    writer = Writer(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
     writer.hub_watch = SimpleNamespace(look_who=lambda: None)
     kernel.room = 30
     writer.send(bytes(50))
@@ -153,13 +158,13 @@ def test_heartbeats_follow_when_all_was_encrypted_and_the_rest_has_gone_out() ->
     for expected in (b'', HEARTBEAT, HEARTBEAT * 2):
         pause = writer.attend(time.monotonic() + 3600)
         assert bytes(kernel.taken) == bytes(50) + expected
-    assert pause > SOON
+    assert pause > LOOK
     writer.close()
 
 
 def test_the_rest_of_a_heartbeat_goes_out_when_the_hub_is_back() -> None:
     kernel = Kernel()
-    writer = SharedWriter(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
+    writer = Writer(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
     writer.hub_watch = SimpleNamespace(look_who=lambda: None)
     kernel.room = 3
     assert writer.attend(time.monotonic()) < 0.5  # it is going to come again soon
@@ -173,7 +178,7 @@ def test_the_rest_of_a_heartbeat_goes_out_when_the_hub_is_back() -> None:
 def test_nobody_closes_the_socket_while_the_other_one_sends() -> None:
     """A number that is closed may be another socket's by the time it is used."""
     ours, theirs = socket.socketpair()
-    transport = SharedTCPTransport('nowhere', backend=greens.backend)
+    transport = TCPTransport('nowhere', backend=greens.backend)
     transport.adopt(ours)
     sending, open_then = threading.Event(), []
 
@@ -196,7 +201,7 @@ def test_a_hub_thread_that_has_ended_gets_no_heartbeats() -> None:
     """Nobody would ever read what the broker sends, and it should know that."""
     kernel = Kernel()
     kernel.room = 100
-    writer = SharedWriter(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=lambda: None)
+    writer = Writer(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=lambda: None)
     writer.hub_watch = SimpleNamespace(look_who=lambda: None)
     writer.attend(time.monotonic())
     assert not kernel.taken
