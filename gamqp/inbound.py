@@ -232,9 +232,6 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
             return
         if self.link is not None:
             self.link.end(reason)
-        if self._pump is not None:
-            self._pump.stop()
-            self._pump = None
         if self.backlog is not None:
             self.backlog.close()
         self._forget_events()
@@ -242,6 +239,9 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         for channel in list(self.channels.values()):
             channel.on_connection_end(reason)
         self.channels.clear()
+        if self._pump is not None:
+            self._pump.stop()  # now that it is known what was lost
+            self._pump = None
         # A new one: what was received with no_ack may still be handed out, and goes by the old one.
         self.budget = Budget(self.budget.max_messages, self.budget.max_bytes)
         self._end_blockage()

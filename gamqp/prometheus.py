@@ -5,17 +5,21 @@ patched process, a greenlet). It is not sent to the hubs by run_in_hub: a hub th
 is held up must not hold up the scrape that would tell so, nor one that waits for
 the scraping thread. Everything is read where it is instead: plain numbers, each
 changed by one thread only, and a look at a dict that changes meanwhile is taken
-again. So a scrape neither switches greenlets nor touches a hub, and the numbers of
-one scrape may be some microseconds apart. What must not enter: anything that waits.
+again. Between some connections and the next ones it lets others run: the greenlets
+of its thread if that has connections, else the other threads. So the numbers of one
+scrape may be some milliseconds apart. What must not enter: anything that waits for a hub.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
 import weakref
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
+
+import greenlet
 
 from . import stats
 from .green import native
@@ -33,10 +37,20 @@ __all__ = ('Collector', 'register')
 
 LABELS = ('connection', 'host', 'vhost')
 
-# Sets of labels above which names of connections are told no more: each makes a time
-# series of every row below, for ever, and a program may make up a name per connection.
+# Sets of labels that are told at the same time: each makes a time series of every row below, and a program may make
+# up a name per connection. A new one takes the place of one whose connections have all ended; where there is none,
+# it goes among the others.
 MOST_LABELS = 200
 OTHERS = '(others)'
+
+# Connections that are looked at in one go, before others get a turn.
+PIECE = 25
+
+MULTIPROCESS = (
+    'PROMETHEUS_MULTIPROC_DIR is set: prometheus_client gathers from several processes only what they keep in files '
+    'there, and the numbers of gamqp are not. To have them told, let each process serve its own registry, e.g. with '
+    'prometheus_client.start_http_server on a port of its own'
+)
 
 # Connections that may be opened between two scrapes before they are put in order without one.
 MOST_FRESH = 1000
@@ -83,20 +97,33 @@ Labels = tuple[str, ...]
 _lock = native.RLock()
 
 
-def _renew_lock() -> None:
-    """In a forked child the thread that holds it may be missing."""
+#: Held by nobody else: who waits for it in vain has let other threads run.
+_never = native.Lock()
+_never.acquire()
+
+_collectors: weakref.WeakSet[Collector] = weakref.WeakSet()
+
+
+def _begin_anew() -> None:
+    """In a forked child the thread that holds the lock may be missing, and nothing has been counted."""
     global _lock
     _lock = native.RLock()
+    for collector in list(_collectors):
+        collector._forget()
 
 
-os.register_at_fork(after_in_child=_renew_lock)
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> Collector:
     """Have every connection of this process, those to come too, told to Prometheus. Returns the Collector.
 
+    A forked child begins at zero, with its own connections. Where PROMETHEUS_MULTIPROC_DIR
+    is set it warns (RuntimeWarning): what is told in that way does not hold these numbers.
     Raises ValueError when the registry has one already. Does not switch greenlets.
     """
+    if any(os.environ.get(name) for name in ('PROMETHEUS_MULTIPROC_DIR', 'prometheus_multiproc_dir')):
+        warnings.warn(MULTIPROCESS, RuntimeWarning, stacklevel=2)
     collector = Collector()
     registry.register(collector)
     return collector
@@ -107,16 +134,16 @@ class Collector(Base):
 
     The name is the connection's ``name``, '' where there is none; those of the same
     name, host and vhost are told together. Counters also hold what connections
-    counted that have ended. Connections are held weakly. A Collector that is dropped
-    (``registry.unregister``) learns of no more connections.
+    counted that have ended. 200 sets of these labels are told at the same time: when
+    there is another one, that of connections that have all ended, the longest ago, is
+    told no more, and begins at zero if its name comes again; where there is none, the
+    new one is told as '(others)'. Connections are held weakly. A Collector that is
+    dropped (``registry.unregister``) learns of no more connections.
     """
 
     def __init__(self) -> None:
-        self._fresh: deque[tuple[Counts, weakref.ref[Any], Labels]] = deque()
-        self._known: dict[Counts, tuple[weakref.ref[Any], Labels]] = {}
-        self._ended: dict[Labels, dict[str, float]] = {}  # sums of those that are gone
-        self._told: dict[tuple[Labels, str], float] = {}
-        self._labels: set[Labels] = set()
+        self._forget()
+        _collectors.add(self)
         stats.observers[:] = [one for one in stats.observers if one() is not None]
         stats.observers.append(weakref.WeakMethod(self._opened))
         for link in _open_links():
@@ -124,28 +151,43 @@ class Collector(Base):
             if connection is not None:
                 self._opened(connection)
 
+    def _forget(self) -> None:
+        self._fresh: deque[tuple[Counts, weakref.ref[Any], Labels]] = deque()
+        self._known: dict[Counts, tuple[weakref.ref[Any], Labels]] = {}
+        self._ended: dict[Labels, dict[str, float]] = {}  # sums of those that are gone
+        self._told: dict[Labels, dict[str, float]] = {}
+        self._labels: dict[Labels, None] = {}  # that of the latest connection last
+
     def describe(self) -> Iterable[Metric]:
         return self._families().values()
 
     def collect(self) -> Iterable[Metric]:
-        """One scrape. From any thread; does not switch greenlets."""
-        families = self._families()
+        """One scrape. From any thread; in one with connections it switches greenlets now and then."""
         with _lock:
             self._sort_in()
-            totals = {labels: dict(ended) for labels, ended in self._ended.items()}
-            gauges: dict[Labels, list[dict[str, float]]] = {labels: [] for labels in self._labels}
-            for counts, (ref, labels) in list(self._known.items()):
-                self._look(counts, ref, totals.setdefault(labels, {}), gauges[labels])
-            for labels in sorted(self._labels):
-                for name in COUNTERS:
-                    # Never less than before: a look may fall between two steps of what the hub does.
-                    value = max(totals[labels].get(name, 0), self._told.get((labels, name), 0))
-                    self._told[labels, name] = value
-                    families[name].add_metric(labels, value)
-                for name, (_, _, together) in GAUGES.items():
-                    values = [numbers[name] for numbers in gauges[labels]]
-                    families[name].add_metric(labels, together(values) if values else 0)
-        return families.values()
+            known = list(self._known.items())
+            totals = {labels: dict(self._ended.get(labels, ())) for labels in sorted(self._labels)}
+        gauges: dict[Labels, list[dict[str, float]]] = {labels: [] for labels in totals}
+        backends: dict[int, Any] = {}  # of the threads that have connections
+        for number, (counts, (ref, labels)) in enumerate(known, 1):
+            self._look(counts, ref, totals[labels], gauges[labels], backends)
+            if not number % PIECE:
+                _let_others_run(backends)
+        for name, family in self._families().items():
+            for labels in totals:
+                family.add_metric(labels, self._value(name, labels, totals, gauges))
+            yield family
+            _let_others_run(backends)
+
+    def _value(self, name: str, labels: Labels, totals: Any, gauges: Any) -> float:
+        if name in GAUGES:
+            values = [numbers[name] for numbers in gauges[labels]]
+            return float(GAUGES[name][2](values)) if values else 0
+        # Never less than before: a look may fall between two steps of what the hub does.
+        with _lock:
+            told = self._told.setdefault(labels, {}) if labels in self._labels else {}
+            told[name] = max(totals[labels].get(name, 0), told.get(name, 0))
+            return told[name]
 
     @staticmethod
     def _families() -> dict[str, Any]:
@@ -159,13 +201,18 @@ class Collector(Base):
         }
         return {**counters, **gauges}
 
-    def _look(self, counts: Counts, ref: Any, totals: dict[str, float], gauges: list[dict[str, float]]) -> None:
+    def _look(
+        self, counts: Counts, ref: Any, totals: dict[str, float], gauges: list[dict[str, float]], backends: Any
+    ) -> None:
         connection = ref()
         if connection is None:
             numbers = stats.totals(counts)
         else:
+            if connection.green is not None:
+                backends[connection.thread] = connection.green
             numbers = stats.collect(connection)
-            numbers['connections'] = int(connection.connected)
+            link = connection.link
+            numbers['connections'] = int(link is not None and link.reason is None and connection.connected)
             gauges.append(numbers)
         _add(totals, numbers)
 
@@ -179,25 +226,50 @@ class Collector(Base):
 
     def _sort_in(self) -> None:
         """Take in who is new, and the sums of who is gone. A connection's counts outlive it, here."""
+        self._sort_out()
         for _ in range(len(self._fresh)):
             counts, ref, labels = self._fresh.popleft()
             if counts not in self._known:  # else it was opened again
                 self._known[counts] = ref, self._bounded(labels)
+        self._sort_out()
+
+    def _sort_out(self) -> None:
         for counts, (ref, labels) in list(self._known.items()):
             if ref() is None:
                 del self._known[counts]
                 _add(self._ended.setdefault(labels, {}), stats.totals(counts))
 
     def _bounded(self, labels: Labels) -> Labels:
-        if labels not in self._labels and len(self._labels) >= MOST_LABELS:
+        if labels not in self._labels and len(self._labels) >= MOST_LABELS and not self._make_room():
             labels = (OTHERS,) * len(LABELS)
-        self._labels.add(labels)
+        self._labels.pop(labels, None)
+        self._labels[labels] = None
         return labels
+
+    def _make_room(self) -> bool:
+        """Tell no more of those whose connections have all ended, the longest ago."""
+        in_use = {labels for _, labels in self._known.values()}
+        for labels in self._labels:
+            if labels not in in_use and labels[0] != OTHERS:
+                for book in (self._labels, self._ended, self._told):
+                    book.pop(labels, None)
+                return True
+        return False
+
+
+def _let_others_run(backends: dict[int, Any]) -> None:
+    """Greenlets of this thread, or other threads. backends: those of threads that have connections."""
+    backend = backends.get(native.get_ident())
+    if backend is None:
+        _never.acquire(True, 0.0001)
+        return
+    hub = backend.hub()
+    if greenlet.getcurrent() is not getattr(hub, 'greenlet', hub):
+        backend.sleep(0)
 
 
 def _labels_of(connection: Any) -> Labels:
-    name = connection.name or connection.client_properties.get('connection_name') or ''
-    return str(name), str(connection.host), str(connection.virtual_host)
+    return stats.name_of(connection), str(connection.host), str(connection.virtual_host)
 
 
 def _add(totals: dict[str, float], numbers: dict[str, float]) -> None:

@@ -14,15 +14,25 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from .green import native
 from .green.native import get_ident
+from .io import goodbye
+from .state import counts as state
 from .state.counts import Counts
 
-__all__ = ('Pump', 'collect', 'observers', 'tell_observers', 'totals')
+__all__ = ('Pump', 'collect', 'name_of', 'observers', 'tell_observers', 'totals')
 
 logger = logging.getLogger('gamqp.stats')
 
 # How often another thread looks again when the hub has changed something under its eyes.
 TRIES = 100
+
+# Names of connections whose counts are kept when the connections have ended; beyond that those told longest ago go.
+MOST_NAMES = 1000
+
+#: name -> what all connections of that name that have a metrics hook have counted, as far as it was told.
+_names: dict[str, dict[str, float]] = {}
+_names_lock = native.Lock()
 
 #: Called with each connection that has been opened: weak references to callables.
 observers: list[weakref.WeakMethod[Callable[[Any], Any]]] = []
@@ -33,6 +43,11 @@ def tell_observers(root: Any) -> None:
         observer = ref()
         if observer is not None:
             observer(root)
+
+
+def name_of(root: Any) -> str:
+    """The name that a connection goes by, here and in the broker's management; '' if it has none."""
+    return str(root.name or root.client_properties.get('connection_name') or '')
 
 
 def collect(root: Any) -> dict[str, Any]:
@@ -114,8 +129,42 @@ def _gauges(root: Any) -> dict[str, Any]:
     }
 
 
+def told_of_name(root: Any) -> dict[str, Any]:
+    """What the hook is told: ``collect``, with the connection's name and the counters of all that had that name."""
+    numbers, name = collect(root), name_of(root)
+    if name:
+        told = root.counts.told
+        with _names_lock:
+            sums = _names.pop(name, {})
+            for counter in totals(root.counts):
+                sums[counter] = sums.get(counter, 0) + numbers[counter] - told.get(counter, 0)
+                told[counter] = numbers[counter]
+            _names[name] = sums
+            if len(_names) > MOST_NAMES:
+                del _names[next(iter(_names))]
+            numbers.update(sums)
+    return {'name': name, **numbers}
+
+
+def _begin_anew() -> None:
+    """In a forked child, after it has let go of its parent's connections."""
+    global _names_lock
+    _names_lock = native.Lock()
+    _names.clear()
+    for counts in list(state.every):
+        counts.reset()
+
+
+# After the hooks of goodbye, which ends the connections: what is lost by that is no loss of the child's.
+assert goodbye.alive is not None
+os.register_at_fork(after_in_child=_begin_anew)
+
+
 class Pump:
     """Calls the program's hook with the numbers every so often, in a greenlet of its own, and once at the end.
+
+    Counters of connections with the same name, one after the other or at the same
+    time, are told in one sum, so that they never go back when a program connects again.
 
     A hook that takes its time is not called again meanwhile; it gets the newest
     numbers afterwards. What it raises is logged.
@@ -160,7 +209,7 @@ class Pump:
         root = self._root()
         if root is None:
             return False
-        self._news = root.stats()
+        self._news = told_of_name(root)
         if self._caller is None or self._caller.dead:
             self._caller = self._green.spawn(self._call, root.metrics)
         return True

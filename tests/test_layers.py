@@ -48,6 +48,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'rpc',
         'rpc_server',
         'serialization',
+        'settlement',
         'spec',
         'stats',
         'telling',

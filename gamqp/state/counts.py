@@ -5,13 +5,19 @@ State, no I/O. Each is added to at one place, and read by ``Connection.stats``.
 
 from __future__ import annotations
 
-__all__ = ('Counts',)
+import weakref
+
+__all__ = ('Counts', 'every')
 
 
 class Counts:
-    """Counters of one connection, over all its channels and sockets."""
+    """Counters of one connection, over all its channels and sockets.
+
+    told: what the metrics hook was told of them last.
+    """
 
     __slots__ = (
+        '__weakref__',
         'acked',
         'blocked_seconds',
         'bytes_in',
@@ -27,10 +33,17 @@ class Counts:
         'rejected',
         'returned',
         'stale_settlements',
+        'told',
         'write_wait_seconds',
     )
 
     def __init__(self) -> None:
+        every.add(self)
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin at zero: in a forked child, which has done nothing of what its parent has."""
+        self.told: dict[str, float] = {}
         self.opened = 0  # how often the connection was
         self.published = 0
         self.confirmed = 0
@@ -47,3 +60,7 @@ class Counts:
         self.bytes_out = 0
         self.blocked_seconds = 0.0  # that the broker took no messages
         self.write_wait_seconds = 0.0  # that greenlets waited to publish
+
+
+#: Those of all connections there are.
+every: weakref.WeakSet[Counts] = weakref.WeakSet()

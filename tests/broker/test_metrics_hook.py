@@ -15,7 +15,7 @@ import pytest
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, green
+from gamqp import exceptions, green, stats
 
 QUICK = 0.02  # seconds, an interval
 
@@ -60,7 +60,7 @@ def test_it_is_called_every_interval_in_a_greenlet_of_its_own(peer: ScriptedBrok
     begun = time.monotonic()
     hook.wait_for(3)
     assert time.monotonic() - begun > 0.25
-    assert all(set(call) == set(client.stats()) for call in hook.calls)
+    assert all(set(call) == {'name', *client.stats()} for call in hook.calls)
     assert greenlet.getcurrent() not in hook.callers
 
 
@@ -237,3 +237,49 @@ def test_the_time_that_publishers_waited_for_room_and_what_is_queued(peer: Scrip
     assert stats['write_wait_seconds'] >= 0.1
     assert stats['send_queue_bytes'] > 2_000_000
     assert stats['published'] * len(body) < stats['bytes_out'] + stats['send_queue_bytes']
+
+
+def publish(peer: ScriptedBroker, client: gamqp.Connection, number: int, count: int) -> None:
+    channel = peer.open_channel(client, number)
+    for _ in range(count):
+        channel.publish('x', routing_key='q')
+
+
+def test_it_learns_the_name_and_its_counters_do_not_go_back_when_a_new_connection_has_that_name(hook: Hook) -> None:
+    """As kombu and programs of one's own connect again: by a new object."""
+    published = []
+    for count in (3, 1, 2):
+        with ScriptedBroker() as peer:
+            client = peer.open(metrics=hook, metrics_interval=3600, name='worker 7')
+            publish(peer, client, 1, count)
+            client.collect()
+            hook.wait_for(len(published) + 1)
+            published.append(hook.calls[-1]['published'])
+            del client
+    assert {call['name'] for call in hook.calls} == {'worker 7'}
+    assert published == [3, 4, 6]
+    assert [call['lost'] for call in hook.calls] == [3, 4, 6]  # of the last moment, too
+    assert [call['opened'] for call in hook.calls] == [1, 2, 3]
+
+
+def test_connections_of_the_same_name_are_told_in_one_sum_and_those_without_a_name_apart(hook: Hook) -> None:
+    with ScriptedBroker() as one, ScriptedBroker() as two, ScriptedBroker() as third, ScriptedBroker() as fourth:
+        named = [peer.open(metrics=hook, metrics_interval=3600, name='twin') for peer in (one, two)]
+        nameless = [peer.open(metrics=hook, metrics_interval=3600) for peer in (third, fourth)]
+        for peer, client in zip((one, two, third, fourth), named + nameless, strict=True):
+            publish(peer, client, 1, 2)
+        for number, client in enumerate(named + nameless, 1):
+            client.collect()
+            hook.wait_for(number)
+        assert [(call['name'], call['published']) for call in hook.calls] == [
+            ('twin', 2), ('twin', 4), ('', 2), ('', 2),
+        ]  # fmt: skip
+
+
+def test_not_too_many_names_are_remembered(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, 'MOST_NAMES', 3)
+    for number in range(6):
+        with ScriptedBroker() as peer:
+            peer.open(metrics=hook, metrics_interval=3600, name=f'made up {number}').collect()
+            hook.wait_for(number + 1)
+    assert len(stats._names) == 3

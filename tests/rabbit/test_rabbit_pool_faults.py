@@ -188,9 +188,9 @@ def test_open_and_unopened_connections_will_do(make, rabbit):
 def test_bad_arguments_are_refused_at_once():
     with pytest.raises(ValueError, match='begins with'):
         gamqp.Pool('http://host')
-    with pytest.raises(ValueError, match='^connections: a whole number from 1 up'):
+    with pytest.raises(ValueError, match=r'^connections: a whole number'):
         gamqp.Pool('amqp://host', 0, 5)
-    with pytest.raises(ValueError, match='^channels_per_connection: a whole number from 1 '):
+    with pytest.raises(ValueError, match=r'^channels_per_connection: a whole number'):
         gamqp.Pool('amqp://host', channels_per_connection=0)
     with pytest.raises(TypeError, match='takes no heartbeat'):
         gamqp.Pool(lambda: None, heartbeat=5)

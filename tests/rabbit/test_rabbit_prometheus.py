@@ -258,6 +258,91 @@ def test_the_names_are_as_prometheus_wants_them():
         assert not any(wrong in text for wrong in ('_ms ', '_msec ', '_kb ', '_time '))
 
 
+def test_a_name_whose_connections_have_ended_makes_room_for_another(rabbit, scraper, monkeypatch):
+    monkeypatch.setattr(gamqp.prometheus, 'MOST_LABELS', 3)
+
+    def names():
+        return {name for metric, name in scraper.scrape() if metric == 'gamqp_connections'}
+
+    with rabbit.connect(name='stays'):
+        for number in range(6):
+            with rabbit.connect(name=f'comes {number}'):
+                assert scraper.of(f'comes {number}')['gamqp_connections'] == 1
+            gc.collect()
+            told = scraper.of('stays')
+            assert told['gamqp_connections_opened_total'] == 1
+        assert names() == {'stays', 'comes 4', 'comes 5'}
+        with rabbit.connect(name='comes 0'):
+            gc.collect()
+            assert scraper.of('comes 0')['gamqp_connections_opened_total'] == 1
+            assert names() == {'stays', 'comes 5', 'comes 0'}
+    assert len(scraper.collector._told) == len(scraper.collector._labels) == 3
+
+
+@pytest.mark.parametrize('where', ['the hub', 'another thread'])
+def test_a_scrape_lets_others_run(rabbit, scraper, where):
+    """In a patched process the thread that scrapes is a greenlet."""
+    connections = [gamqp.Connection(name=f'{number % 50}') for number in range(1000)]
+    for connection in connections:
+        connection.bind_to_thread(greens.backend)
+        connection.green = greens.backend
+        scraper.collector._opened(connection)
+    turns, scraped = [0], []
+
+    def take_turns():
+        while not scraped:
+            turns[0] += 1
+            greens.sleep(0)
+
+    def scrape():
+        families = list(scraper.registry.collect())
+        scraped.extend(families)
+
+    others = greens.spawn(take_turns)
+    greens.sleep(0)
+    begun = turns[0]
+    if where == 'the hub':
+        scrape()
+    else:
+        thread = threading.Thread(target=scrape)
+        thread.start()
+        others.get(60)
+        thread.join()
+    pieces = 1000 // gamqp.prometheus.PIECE + len(scraped)
+    assert turns[0] - begun >= (pieces if where == 'the hub' else pieces // 4)
+    others.get()
+    assert sum(sample.value for family in scraped for sample in family.samples) >= 0
+
+
+def test_two_scrapes_at_the_same_time_do_not_disturb_each_other(rabbit, scraper):
+    with rabbit.connect(name='both') as connection:
+        channel = connection.channel()
+        results = []
+
+        def scrape():
+            for _ in range(20):
+                channel.publish(b'x', routing_key='nowhere').wait()
+                for family in scraper.registry.collect():
+                    for sample in family.samples:
+                        if sample.name == 'gamqp_published_messages_total' and sample.labels['connection'] == 'both':
+                            results.append(sample.value)
+
+        for task in [greens.spawn(scrape) for _ in range(3)]:
+            task.get()
+    assert len(results) == 60
+    assert results == sorted(results)
+    assert results[-1] == 60
+
+
+@pytest.mark.parametrize('variable', ['PROMETHEUS_MULTIPROC_DIR', 'prometheus_multiproc_dir'])
+def test_where_several_processes_are_gathered_from_files_it_says_that_it_does_not_take_part(
+    monkeypatch, tmp_path, variable
+):
+    monkeypatch.setenv(variable, str(tmp_path))
+    with pytest.warns(RuntimeWarning, match='let each process serve its own registry'):
+        gamqp.prometheus.register(client.CollectorRegistry())
+
+
 @pytest.mark.parametrize(
     ('module', 'needs', 'extra'),
     [
