@@ -9,6 +9,7 @@ never runs user code.
 from __future__ import annotations
 
 import functools
+import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -24,8 +25,9 @@ from .methods.tx import TxMethods
 from .reuse import Reusable
 from .state import lifecycle
 from .state.consumers import Consumer, Consumers, NoAckTags
-from .state.hints import add_hint, name_consumer
+from .state.hints import add_hint, cancelled, name_consumer
 from .state.lifecycle import Lifecycle, Reason
+from .state.negotiate import rabbitmq_version
 from .state.notices import Notices, Returned
 from .state.replies import Expected, Replies
 from .state.unsettled import Unsettled, WideUnsettled
@@ -412,14 +414,18 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
         if consumer is None:
             return
+        version = rabbitmq_version(self._connection.server_properties)
+        error = cancelled(consumer_tag, consumer.queue, version, self._unsettled.oldest(), time.monotonic())
+        reason = Reason(error)
         if consumer.intake is not None:
             self._stop_taking(consumer)  # a classic queue leaves them with the channel, whose time runs out then
-            consumer.intake.finish(Reason(exceptions.ConsumerCancelled(consumer_tag, Basic.Cancel)))
+            consumer.intake.finish(reason)
             return
         if consumer.on_cancel is not None:
             self._notices.add_error(functools.partial(consumer.on_cancel, consumer_tag))
         else:
-            self._notices.add_error(Reason(exceptions.ConsumerCancelled(consumer_tag, Basic.Cancel)).throw)
+            self._notices.add_error(reason.throw)
+        self.close_books(consumer)
         self._flag()
 
     def flow(self, active: bool) -> None:

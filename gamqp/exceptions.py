@@ -180,7 +180,12 @@ class ConsumerCancelled(RecoverableConnectionError, RecoverableChannelError):
     """The broker cancelled a consumer, e.g. because its queue was deleted. Channel and connection live on.
 
     Of both families: a channel is concerned, but programs written for py-amqp look for a connection error.
+    consumer_tag, queue: whose it was, the text of the error being the tag as in py-amqp. The broker
+    does not say why; ``hint`` says what it can be.
     """
+
+    consumer_tag = ''
+    queue = ''
 
 
 class ContentTooLarge(RecoverableChannelError):

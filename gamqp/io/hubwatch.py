@@ -63,6 +63,7 @@ class HubWatch:
         self._due = 0.0
         self.has_thread = False  # somebody looks while the hub is late
         self._seen: str | None = None  # who held the hub when the heartbeat thread looked
+        self._block = (0.0, 0.0, '')  # the latest time for which it was held: seconds, until when, by whom
 
     def __repr__(self) -> str:
         return f'<HubWatch of {len(self._intervals)} links, lag {self.lag:.3f} s, worst {self.worst_lag:.3f} s>'
@@ -93,6 +94,21 @@ class HubWatch:
         """The lag of the latest look, or that of the one which is overdue now. From any thread."""
         return max(self.lag, now - self._due) if self._timer is not None else self.lag
 
+    def block_before(self, now: float, interval: float) -> str | None:
+        """What to say of a link that is lost now, if the hub was held for longer than its heartbeat interval before.
+
+        interval: in seconds, 0 for none. A peer that got no heartbeat hangs up after two intervals.
+        """
+        interval = interval or WITHOUT_HEARTBEATS
+        overdue = now - self._due if self._timer is not None else 0.0
+        seconds, until, who = self._block
+        if overdue > interval:
+            seconds, who = overdue, self._describe(self._seen)
+        elif seconds <= interval or now - until > 2 * interval:
+            return None
+        held = f'the hub was blocked for {seconds:.1f} s before that'
+        return f'{held}, longer than a heartbeat interval ({interval:g} s). {who}'
+
     def _next_pause(self) -> float:
         return min(LOOK, self.limit / LOOKS)
 
@@ -111,6 +127,8 @@ class HubWatch:
         if not self._intervals:
             self._timer = None
             return
+        if self.lag > limit:
+            self._block = (self.lag, time.monotonic(), self._describe(seen))
         self._arm()
         if self.lag > limit and logger.isEnabledFor(logging.WARNING):
             # In a greenlet of its own, since a log handler is user code and may wait.

@@ -116,6 +116,9 @@ class Link:
             lost = exceptions.RecoverableConnectionError(f'connection lost: {str(error) or type(error).__name__}')
             lost.__cause__ = error
             error = lost
+        if error.method_sig is None and isinstance(error, exceptions.RecoverableConnectionError):
+            # Nothing that the peer has said: perhaps it heard nothing of us for too long.
+            error.hint = error.hint or self.watch.block_before(time.monotonic(), self.pulse.interval)
         self.end(Reason(error))
 
     def lose_writing(self, error: BaseException) -> None:

@@ -7,7 +7,7 @@ more, and there is nothing to give back. What RabbitMQ refuses, by version, is i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .. import exceptions
@@ -16,11 +16,9 @@ from ..state.consumers import Consumer
 from ..state.counts import Counts
 from ..state.queue_types import OFFSET, STREAM
 from ..state.unsettled import Unsettled, WideUnsettled
+from ..turns import in_turns
 
 __all__ = ('StreamMethods', 'has_stream_offset')
-
-# Deliveries that are taken out of the books before the hub gets its turn.
-TAKEN_AT_ONCE = 1000
 
 _IF_NONE = 'if it is none, declare it over this connection'
 
@@ -91,28 +89,18 @@ class StreamMethods(Caller):
         if self._streams is None or not (consumer.of_stream or consumer.numbered):
             return
         self._streams.discard(consumer.tag)
-        if len(self._unsettled) <= TAKEN_AT_ONCE:
-            for _ in self._take_out_of_books(consumer.tag):
-                pass
-        else:
-            self._root().green.spawn(self._close_books_slowly, consumer.tag)
+        in_turns(self._root().green, self._take_out_of_books(consumer.tag))
 
-    def _close_books_slowly(self, tag: str) -> None:
-        """Body of a greenlet."""
-        for _ in self._take_out_of_books(tag):
-            self._root().green.sleep(0)
-
-    def _take_out_of_books(self, tag: str) -> Any:
-        """Yields after so many that the hub should have a turn."""
+    def _take_out_of_books(self, tag: str) -> Iterator[None]:
+        """A step for each delivery of the channel."""
         incarnation = self.incarnation
-        for number, (known, entry) in enumerate(list(self._unsettled.items()), 1):
+        for known, entry in list(self._unsettled.items()):
+            yield
             if self.incarnation != incarnation:
                 return  # and the numbers are those of other deliveries
             if entry[0] == tag and self._unsettled.settle(known, False):
                 self._left_of_streams = True
                 self._counts.given_back += 1
-            if number % TAKEN_AT_ONCE == 0:
-                yield
 
 
 def has_stream_offset(message: Any) -> bool:

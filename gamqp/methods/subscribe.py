@@ -104,7 +104,7 @@ class SubscribeMethods(ConsumeMethods):
         if intake.brings_work:
             self._root().check_taking()
         entry = intake.entry
-        entry.era = self._era
+        entry.queue, entry.era = queue, self._era
         self._consumers[entry.tag] = entry
         self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
 

@@ -6,8 +6,9 @@ State, no I/O. A hint goes beside the broker's own words, never instead of them.
 from __future__ import annotations
 
 from .. import exceptions
+from ..wire.spec import Basic
 
-__all__ = ('add_hint', 'name_consumer')
+__all__ = ('add_hint', 'cancelled', 'name_consumer')
 
 LATE = 'delivery acknowledgement on channel'
 
@@ -18,7 +19,20 @@ HINTS: tuple[tuple[int, str, str], ...] = (
         'global qos',
         'call basic_qos with a_global=False: quorum queues and streams limit each consumer by itself',
     ),
+    (540, 'basic.get not supported by stream', 'a stream has consumers only: consume, subscribe or basic_consume'),
+    (540, 'queue.purge not supported by stream', 'a stream drops messages by its retention limits only'),
+    (540, 'automatic acknowledgement not supported', 'a stream is read with acks: leave no_ack off'),
     (540, 'not supported by stream', 'a stream keeps its messages: ack what you have read, whatever became of it'),
+    (540, 'if-unused flag', 'a quorum queue is deleted without if_unused and if_empty only'),
+    (540, 'if-empty flag', 'a quorum queue is deleted without if_unused and if_empty only'),
+    (406, "invalid property 'auto-delete'", 'a quorum queue or stream is declared with auto_delete=False'),
+    (406, "invalid property 'non-durable'", 'a quorum queue or stream is declared with durable=True'),
+    (406, "invalid property 'exclusive-owner'", 'a quorum queue or stream is declared with exclusive=False'),
+    (
+        406,
+        'consumer prefetch count is not set',
+        'a stream is read with a prefetch: call basic_qos(0, 100, False) before',
+    ),
     (541, 'global_qos', 'call basic_qos with a_global=False: this broker limits each consumer by itself'),
     (
         541,
@@ -62,3 +76,23 @@ def name_consumer(error: exceptions.AMQPError, oldest: tuple[int, str, float] | 
         late.delivery_tag, late.consumer_tag, _ = oldest
         late.hint = f'delivery {late.delivery_tag} of consumer {late.consumer_tag!r}; {error.hint}'
     return late
+
+
+def cancelled(
+    tag: str, queue: str, version: tuple[int, ...], oldest: tuple[int, str, float] | None, now: float
+) -> exceptions.ConsumerCancelled:
+    """The error that tells of the broker's cancel, which gives no reason: whose consumer it was, and what it can be.
+
+    version: of RabbitMQ, () for another broker. oldest: delivery tag, consumer tag and arrival of the delivery of its
+    channel that waits longest.
+    """
+    error = exceptions.ConsumerCancelled(tag, Basic.Cancel)
+    error.consumer_tag, error.queue = tag, queue
+    why = f'consumer of queue {queue!r}: the queue was deleted, or the node that has it went down'
+    if version >= (4, 3) and oldest is not None and oldest[1] == tag:
+        why += (
+            f', or a quorum queue waited too long (consumer_timeout) for an ack: delivery {oldest[0]} '
+            f'has been unsettled for {now - oldest[2]:.0f} s'
+        )
+    error.hint = why
+    return error

@@ -87,6 +87,46 @@ def test_a_peer_that_said_nothing_while_the_hub_was_held_is_gone(peer: ScriptedB
 
 
 @pytest.mark.real_seconds
+@pytest.mark.parametrize('pause', [0, 0.5], ids=['at once', 'after a while'])
+def test_a_connection_that_is_lost_after_its_hub_was_held_says_so(peer: ScriptedBroker, pause: float) -> None:
+    client = peer.open(QUICK)
+    time.sleep(1.6)
+    if pause:
+        greens.sleep(pause)
+    peer.hang_up()
+    with pytest.raises(exceptions.RecoverableConnectionError, match=r'the hub was blocked for 1\.\d s before'):
+        client.drain_events(timeout=5)
+
+
+@pytest.mark.real_seconds
+def test_only_a_long_time_that_has_just_ended_is_named(peer: ScriptedBroker) -> None:
+    watch = peer.open(QUICK).link.watch
+    time.sleep(1.6)
+    greens.wait_until(lambda: watch.worst_lag > 1)
+    now = time.monotonic()
+    assert watch.block_before(now, 1) is not None
+    assert watch.block_before(now, 2) is None
+
+
+def test_a_connection_that_is_lost_for_another_reason_does_not_blame_the_hub(peer: ScriptedBroker) -> None:
+    client = peer.open(QUICK)
+    peer.hang_up()
+    with pytest.raises(exceptions.RecoverableConnectionError) as caught:
+        client.drain_events(timeout=5)
+    assert 'the hub' not in str(caught.value)
+
+
+@pytest.mark.real_seconds
+def test_what_the_broker_says_of_its_own_is_not_the_hubs_fault(peer: ScriptedBroker) -> None:
+    client = peer.open(QUICK)
+    time.sleep(1.6)
+    peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - shutdown')
+    with pytest.raises(exceptions.ConnectionForced) as caught:
+        client.drain_events(timeout=5)
+    assert 'the hub' not in str(caught.value)
+
+
+@pytest.mark.real_seconds
 def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: ScriptedBroker, log: Any) -> None:
     client = peer.open(QUICK)
     burn(0.7)

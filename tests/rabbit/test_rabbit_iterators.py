@@ -446,6 +446,9 @@ def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel,
         channel.consume(stream, prefetch=0, arguments=offset)
     with pytest.raises(ValueError, match='with acks'):
         channel.consume(stream, no_ack=True, arguments=offset)
+    with pytest.raises(ValueError, match='prefetch above 0'):  # it was declared over this connection
+        channel.consume(stream, prefetch=0)
+    connection.queue_types.forget(stream)
     with pytest.raises(exceptions.PreconditionFailed, match='prefetch'):  # unknown to us that it is a stream
         channel.consume(stream, prefetch=0)
     assert connection.connected
