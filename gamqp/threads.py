@@ -70,6 +70,11 @@ class HubBound:
         if self._door is not None:
             self._door.take(_Word(fn))
 
+    def stop_hub(self) -> None:
+        """The program ends, and this thread's hub will not run again: whoever waits for it is to be told."""
+        if self._door is not None:
+            self._door.is_shut = True
+
 
 class _Word:
     """A call of which nobody wants to know what it returns."""
@@ -137,6 +142,7 @@ class _Door:
         self._calls: deque[_Call | _Word] = deque()
         self._bell = backend.Doorbell(self._answer)
         self._alive = native.life_of_this_thread()
+        self.is_shut = False  # the hub will not run again
         self._in_main_thread = native.get_ident() == threading.main_thread().ident
 
     def take(self, call: _Call | _Word) -> None:
@@ -167,7 +173,7 @@ class _Door:
         # The main thread outlives its hub: it waits for the other threads, and perhaps for this one.
         # (Where threads are patched its ident is another, and then it waits in its hub.)
         over = self._in_main_thread and not threading.main_thread().is_alive()
-        return over or self._alive() is None or bool(self._bell.is_cut)
+        return over or self.is_shut or self._alive() is None or bool(self._bell.is_cut)
 
 
 _here = native.local()

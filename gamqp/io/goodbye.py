@@ -23,12 +23,17 @@ from .send_thread import send_thread
 
 __all__ = ('abandon', 'alive', 'is_agreed')
 
-# Seconds of silence of a peer for which the interpreter waits at its end.
-EXIT_PATIENCE = 5.0
+# The end of the interpreter waits until every broker has answered, or for so many seconds in
+# which none of them takes or says anything, and so many in all.
+EXIT_SILENCE = 3.0
+EXIT_TOTAL = 20.0
 
 # Seconds that the hubs of other threads, all together, get to begin with it. One that waits for
 # something needs a millisecond, one that is held up may need for ever.
 OTHERS_PATIENCE = 1.0
+
+# Seconds between two looks at brokers that have not answered yet.
+EXIT_LOOK = 0.002
 
 # Seconds that an abandoned link has to send what is left and to hear close-ok.
 ABANDON_PATIENCE = 10.0
@@ -56,75 +61,116 @@ def is_agreed(events: list[Any]) -> bool:
     return any(type(event) is tuple and event[1] in (Spec.Close, Spec.CloseOk) for event in events)
 
 
-def _farewell(link: Any) -> None:
-    """Send what is queued and a close, and wait for the answer, blocking the process. Raises OSError."""
-    transport, decoder = link.transport, link.decoder
-    link.writer.retire()  # the socket will block now
-    transport.block(EXIT_PATIENCE)
-    rest = memoryview(link.writer.leftover() + encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0)))
-    while len(rest) or transport.unsent:
-        rest = rest[transport.send(rest) :]
-    while decoder.error is None:
-        count = transport.recv_into(decoder.room())
-        if not count or is_agreed(decoder.commit(count)):
-            break
+class _Farewell:
+    """What is queued on a link, a close, and the wait for the answer."""
+
+    def __init__(self, link: Any) -> None:
+        self._transport, self._decoder = link.transport, link.decoder
+        link.writer.retire()  # its hub stands still, and the sending thread stays away
+        close = encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0))
+        self._rest = memoryview(link.writer.leftover() + close)
+        self.over = False
+
+    def go_on(self) -> bool:
+        """Do what is possible now, without waiting. Returns whether anything went or came."""
+        try:
+            return self._send() or self._hear()
+        except BlockingIOError:
+            return False
+        except OSError:
+            self.over = True  # the peer is gone; there is nobody left to tell
+            return True
+
+    def _send(self) -> bool:
+        if not (len(self._rest) or self._transport.unsent):
+            return False
+        self._rest = self._rest[self._transport.send_aside(self._rest) :]
+        return True
+
+    def _hear(self) -> bool:
+        count = self._transport.recv_into(self._decoder.room())
+        self.over = not count or is_agreed(self._decoder.commit(count)) or self._decoder.error is not None
+        return True
 
 
-def _leave(link: Any) -> None:
-    """In the thread of the link's hub, or when that has ended."""
-    if link.reason is not None:
-        return
-    try:
-        _farewell(link)
-    except OSError:
-        pass  # the peer is gone; there is nobody left to tell
+def _leave(links: list[Any]) -> None:
+    """Say goodbye for all these at the same time, blocking the process: in the thread of their hub, or after its end."""
+    links = [link for link in links if link.reason is None]
+    waiting = [_Farewell(link) for link in links]
+    nap = native.Lock()
+    nap.acquire()
+    begun = silent_since = now = time.monotonic()
+    while waiting and now - silent_since < EXIT_SILENCE and now - begun < EXIT_TOTAL:
+        moved = [farewell for farewell in waiting if farewell.go_on()]
+        waiting = [farewell for farewell in waiting if not farewell.over]
+        now = time.monotonic()
+        if moved:
+            silent_since = now
+        elif waiting:
+            nap.acquire(timeout=EXIT_LOOK)
     reason = Reason(exceptions.RecoverableConnectionError('the program has ended'), clean=True)
-    if link.thread == native.get_ident():
-        link.writer.disown()  # it is sent
-        link.end(reason)
-    else:
-        link.reason = reason  # nobody is left who could be told
-        link.transport.disown()
+    for link in links:
+        if link.thread == native.get_ident():
+            link.writer.disown()  # it is sent
+            link.end(reason)
+        else:
+            link.reason = reason  # nobody is left who could be told
+            link.transport.disown()
 
 
 class _Request:
-    """That the hub of another thread, which lives, say goodbye: from here nothing of its may be touched."""
+    """That the hub of another thread, which lives, say goodbye: from here nothing of its may be touched.
 
-    def __init__(self, link: Any, owner: Any) -> None:
-        self._link = link
+    That hub does not run again afterwards. Python ends a daemon thread that asks for the interpreter lock
+    while the interpreter is being taken down, by unwinding its stack; that of a hub is pieced
+    together by greenlets, and some versions crash over it. So the thread stays where it is.
+    """
+
+    def __init__(self, links: list[Any], owner: Any) -> None:
+        self._links = links
+        self._owner = owner
         self._begun = False
         self._over = native.Lock()
         self._over.acquire()
         owner.leave_word(self._grant)
 
     def _grant(self) -> None:
-        """In that hub, which stands still meanwhile."""
+        """In that hub."""
         self._begun = True
         try:
-            _leave(self._link)
+            _leave(self._links)
         finally:
+            self._owner.stop_hub()
+            for_ever = native.Lock()
+            for_ever.acquire()
             self._over.release()
+            for_ever.acquire()
 
     def wait(self, seconds: float) -> None:
         if not self._over.acquire(True, seconds) and self._begun:
-            self._over.acquire(True, EXIT_PATIENCE)
+            self._over.acquire(True, EXIT_TOTAL)
 
 
 @atexit.register
 def _say_goodbye() -> None:
     """For programs that end without closing. Whoever does not get to say it in time is left as it is."""
-    ours, requests = [], []
+    ours: list[Any] = []
+    others: dict[int, list[Any]] = {}
     for link in list(alive):
-        owner = link.owner()
         if link.thread == native.get_ident() or link.life() is None:
             ours.append(link)
-        elif owner is not None:  # else its hub has said it already
-            requests.append(_Request(link, owner))
-    for link in ours:
-        _leave(link)
+        elif link.owner() is not None:  # else its hub has said it already
+            others.setdefault(link.thread, []).append(link)
+    requests = [_Request(links, links[0].owner()) for links in others.values()]
+    _leave(ours)
     until = time.monotonic() + OTHERS_PATIENCE
     for request in requests:
         request.wait(max(0.0, until - time.monotonic()))
+    if requests:
+        nap = native.Lock()
+        nap.acquire()
+        nap.acquire(timeout=EXIT_LOOK)  # without the interpreter lock, so that those threads come to their stop
+    send_thread.stop()
 
 
 def _disown_all() -> None:

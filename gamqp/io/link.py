@@ -49,7 +49,7 @@ class Link:
     """Owner of one connected transport. Made, and used, in the thread of its hub.
 
     owner: has ``on_events(list)``, ``on_protocol_error(error)``, ``on_link_end(reason)``,
-    ``must_pause()`` and ``leave_word(fn)``; none may switch greenlets. Held weakly.
+    ``must_pause()``, ``leave_word(fn)`` and ``stop_hub()``; none may switch greenlets. Held weakly.
     life: of its thread, gives None when that has ended.
     counts: the owner's; bytes are added to it. thread_beats: the sending thread sends
     heartbeats while the hub is held up.

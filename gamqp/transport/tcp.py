@@ -193,10 +193,6 @@ class TCPTransport:
 
     send_aside = send  # the same without touching the hub, for another thread
 
-    def block(self, seconds: float) -> None:
-        """Have ``recv_into`` and ``send`` block the whole process, so long at most: for the end of the interpreter."""
-        self.sock.settimeout(seconds)
-
     @property
     def unsent(self) -> bool:
         """Whether something that ``send`` took is still on this side of the kernel."""

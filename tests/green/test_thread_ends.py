@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import gc
 import os
@@ -14,6 +15,7 @@ import pytest
 from script import ScriptedBroker
 from test_programs import PATIENCE, every_library, outcome, program, successful
 
+from gamqp.io.goodbye import EXIT_SILENCE
 from gamqp.threads import door_of_this_thread
 
 THREADS = 20
@@ -79,6 +81,45 @@ def test_a_thread_that_does_not_let_its_hub_run_is_left_alone(library: str) -> N
             assert outcome(process) == (0, '', '')
             assert time.monotonic() - began < 10
             peer.expect_end()  # without a word
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@every_library
+def test_the_hub_of_another_thread_does_not_run_after_its_goodbye(library: str) -> None:
+    """A daemon thread that runs while the interpreter is taken down is ended inside a greenlet, which may crash."""
+    with ScriptedBroker() as peer:
+        process = program('stopped_leaving.py', library, peer.host)
+        try:
+            peer.handshake(patience=PATIENCE)
+            agree(peer)
+            code, out, err = outcome(process)
+            assert (code, err) == (0, '')
+            ticks, error = out.splitlines()
+            assert ticks == '0'
+            assert error.startswith('run_in_hub: the thread of the connection')
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@every_library
+@pytest.mark.real_seconds
+def test_all_brokers_that_do_not_answer_have_one_total(library: str) -> None:
+    with contextlib.ExitStack() as stack:
+        peers = [stack.enter_context(ScriptedBroker()) for _ in range(4)]
+        process = program('hung_leaving.py', library, *(peer.host for peer in peers))
+        try:
+            for peer in peers:
+                peer.handshake(patience=PATIENCE)
+            for peer in peers:
+                assert peer.expect('connection.close').reply_text == 'the program has ended'
+            begun = time.monotonic()
+            assert outcome(process) == (0, '', '')
+            assert time.monotonic() - begun < 2 * EXIT_SILENCE
+            for peer in peers:
+                peer.expect_end()
         finally:
             process.kill()
             process.communicate()
