@@ -123,3 +123,19 @@ def test_a_kill_while_a_publish_looks_leaves_it_done_or_undone(
         peer.expect('basic.publish')
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
+
+
+@pytest.mark.parametrize('how', ENDS)
+def test_an_end_right_after_the_last_write_is_known_after_a_few_turns_of_the_hub(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, how: str
+) -> None:
+    """It is here when the peer's call returns, so nothing but the hub's own order may delay it."""
+    for number in range(10):
+        channel.basic_ack(number + 1)
+    end(peer, how)
+    for _ in range(5):
+        greens.sleep(0.000001)  # long enough to make a hub ask for sockets
+    assert not channel.is_open
+    with pytest.raises(exceptions.ConnectionError) as caught:
+        channel.basic_ack(11)
+    assert is_known_as(how, caught.value)
