@@ -24,8 +24,10 @@ from .io.link import Link
 from .liveness import Liveness
 from .state import lifecycle, settings
 from .state.budget import Budget
+from .state.checks import whole
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
+from .state.negotiate import CHANNEL_LIMIT
 from .transport import SSLError, Transport, check_options
 from .wire import Decoder, encode_method
 from .wire.spec import Connection as Spec
@@ -35,6 +37,8 @@ __all__ = ('Connection', 'SSLError', 'connect')
 
 # A peer that does not answer a close is not worth waiting for longer.
 CLOSE_TIMEOUT = 10.0
+
+CHANNEL_ID = whole(0, CHANNEL_LIMIT, none=None)
 
 
 class Connection(Configured, Liveness):
@@ -328,8 +332,9 @@ class Connection(Configured, Liveness):
         a callback raises comes out, as from drain_events: after that, and when it is
         interrupted, the connection is left open, without consumers; call it again to go on.
         """
+        deadline = green.Deadline(timeout)
         self.check_open()
-        finished = draining.drain(self, green.Deadline(timeout))
+        finished = draining.drain(self, deadline)
         self.close()
         return finished
 
@@ -370,9 +375,11 @@ class Connection(Configured, Liveness):
     def channel(self, channel_id: int | None = None, callback: Callable[[Any], Any] | None = None) -> Any:
         """Open a channel, or return the one with this number if it is open. Switches greenlets.
 
-        callback: called with the channel when it is open. Raises ResourceError when
+        channel_id: 1 to the connection's channel_max, None or 0 for a free one. callback:
+        called with the channel when it is open. Raises ResourceError when
         all channel_max numbers are in use, TimeoutError, or why the connection ended.
         """
+        channel_id = CHANNEL_ID('channel_id', channel_id)
         self.check_open()
         known = self.channels.get(channel_id or 0)
         if known is not None and known.was_opened:

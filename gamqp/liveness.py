@@ -13,6 +13,7 @@ from typing import Any
 from . import green
 from .inbound import Inbound
 from .io import heartbeat
+from .state.checks import number
 
 __all__ = ('Liveness',)
 
@@ -46,9 +47,10 @@ class Liveness(Inbound):
         """Send a heartbeat if nothing was sent for interval / rate seconds. Does not switch.
 
         Not needed: the connection beats by itself; a program that calls it
-        regularly, as py-amqp asked of it, does no harm. Raises ConnectionForced
+        regularly, as py-amqp asked of it, does no harm. rate: 0 and less count as 2. Raises ConnectionForced
         when nothing was heard for two intervals, and why the connection ended.
         """
+        number('rate', rate)
         self.check_open()
         if not self.heartbeat:
             return

@@ -115,7 +115,7 @@ class Pool:
         RecoverableConnectionError when the pool is closed, and WrongThread in another
         thread. Its end does not switch. Any greenlet may end a block that another began.
         """
-        return Lease(self, self.timeout if timeout is None else timeout)
+        return Lease(self, self.timeout if timeout is None else given_timeout('timeout', timeout))
 
     def publish(
         self,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from . import exceptions, green
+from .state.checks import given_timeout
 from .wire.spec import Basic
 
 __all__ = ('Receipt', 'returned_error')
@@ -79,7 +80,7 @@ class Receipt:
         if not self.done:
             root = self._root
             root.check_thread()
-            limit = root.confirm_timeout if timeout is None else timeout
+            limit = root.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
             if self._done is None:
                 self._done = green.Event(root.green)
             if not root.wait_for(self._done, limit):

@@ -18,6 +18,7 @@ from . import exceptions, green
 from .connection import Connection
 from .intake import Intake
 from .methods.publish import taken_apart
+from .state.checks import timeout as checked_timeout
 from .state.lifecycle import Reason
 
 __all__ = ('ERROR', 'ERROR_TYPE', 'RPCClient')
@@ -46,9 +47,9 @@ class RPCClient:
     """
 
     def __init__(self, channel: Any, timeout: float | None = None) -> None:
+        self.timeout = checked_timeout('timeout', timeout)
         self._owns = isinstance(channel, Connection)
         self.channel = channel.channel() if self._owns else channel
-        self.timeout = timeout
         self.calls = self.replies = self.late = self.unknown = self.returned = self.timeouts = 0
         self._made = 0
         # Random, because returned requests have to be told from whatever others publish on the channel.

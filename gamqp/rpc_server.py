@@ -17,7 +17,9 @@ from . import exceptions
 from .connection import Connection
 from .consumer import REJECT, REQUEUE
 from .methods.publish import taken_apart
+from .methods.subscribe import check_concurrency
 from .rpc import ERROR, ERROR_TYPE
+from .state.checks import timeout as checked_timeout
 
 __all__ = ('RPCServer',)
 
@@ -69,6 +71,7 @@ class RPCServer:
     ) -> None:
         if not callable(handler):
             raise TypeError(f'RPCServer: the handler {handler!r} cannot be called')
+        check_concurrency(concurrency, prefetch)
         self._owns = isinstance(channel, Connection)
         self.channel = channel.channel() if self._owns else channel
         self.queue = queue
@@ -117,6 +120,7 @@ class RPCServer:
         then, and what they work on is handled again elsewhere if the channel is
         closed. Twice does no harm. Switches greenlets.
         """
+        checked_timeout('timeout', timeout)  # before anything is closed
         try:
             self.cancel(timeout=timeout)
         finally:

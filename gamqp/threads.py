@@ -16,6 +16,7 @@ from typing import Any
 
 from . import exceptions, green
 from .green import native
+from .state import checks
 
 __all__ = ('HubBound',)
 
@@ -59,6 +60,7 @@ class HubBound:
         was never opened, or the thread it was opened in has ended. A connection
         that has ended still has its hub; there *fn* will hear the reason.
         """
+        checks.timeout('timeout', timeout)
         if self._door is None:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
         if native.get_ident() == self.thread:

@@ -18,6 +18,8 @@ from typing import Any
 
 import greenlet
 
+from ..state.checks import given_timeout
+
 __all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'waking_nobody')
 
 _waking = True
@@ -41,13 +43,15 @@ class Deadline:
     """A total limit for several waits: made once, asked for what is left.
 
     seconds: None for no limit. ``left()`` gives seconds, 0.0 when it has passed.
+    Raises TypeError and ValueError, in which the argument is called *timeout*, for
+    what is no number of seconds from 0 on.
     """
 
     __slots__ = ('at', 'seconds')
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
-        self.at = None if seconds is None else time.monotonic() + seconds
+        self.at: float | None = None if seconds is None else time.monotonic() + given_timeout('timeout', seconds)
 
     def left(self) -> float | None:
         if self.at is None:

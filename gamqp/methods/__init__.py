@@ -6,7 +6,8 @@ none keeps state of its own. Names, parameters and defaults are py-amqp's, but f
 Unless said otherwise a method may switch greenlets while it waits for its reply
 and raises
 
-* EncodeError when an argument cannot be sent (nothing was),
+* EncodeError when an argument cannot be sent (nothing was); TypeError and ValueError for
+  numbers that cannot be meant: no AMQP errors, since programs connect again after those,
 * a ChannelError (NotFound, PreconditionFailed, AccessRefused …) with the
   broker's code and text when the broker refuses; it has then closed and we have
   reopened the channel, without its consumers and its confirm mode,

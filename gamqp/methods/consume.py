@@ -11,6 +11,7 @@ from typing import Any
 
 from .. import exceptions, green
 from ..green.native import get_ident
+from ..state.checks import whole
 from ..state.consumers import Consumer, Consumers
 from ..state.counts import Counts
 from ..state.replies import Expected
@@ -20,6 +21,10 @@ from ..wire.spec import Basic
 from .stream import StreamMethods
 
 __all__ = ('ConsumeMethods',)
+
+PREFETCH_LIMIT = 65535  # 16 bits on the wire
+PREFETCH_COUNT = whole(0, PREFETCH_LIMIT)
+WHOLE = whole(0)
 
 Arguments = dict[str, Any] | None
 
@@ -85,7 +90,8 @@ class ConsumeMethods(StreamMethods):
         RabbitMQ 4.3 quietly takes it for a limit per consumer.
         https://www.rabbitmq.com/docs/consumer-prefetch
         """
-        if prefetch_size:
+        prefetch_count = PREFETCH_COUNT('prefetch_count', prefetch_count)
+        if WHOLE('prefetch_size', prefetch_size):
             raise exceptions.AMQPNotImplementedError(
                 f'prefetch_size must be 0, not {prefetch_size}: RabbitMQ limits messages, not bytes', Basic.Qos
             )

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from .. import exceptions, green, tracing
 from ..green.native import get_ident
 from ..receipt import Receipt, returned_error
+from ..state.checks import given_timeout
 from ..state.confirms import Confirms
 from ..state.counts import Counts
 from ..state.lifecycle import Reason
@@ -89,6 +90,7 @@ class PublishMethods(FlowMethods):
         before and publishes were lost by it. Where several greenlets publish on one
         channel it cannot tell whose it was.
         """
+        limit = self._root().confirm_timeout if timeout is None else given_timeout('timeout', timeout)
         self._check(Confirm.Select)
         confirms, lost = self._confirms, self._unconfirmed
         if lost is not None:
@@ -100,7 +102,7 @@ class PublishMethods(FlowMethods):
         slot = green.Slot(root.green)
         barrier = confirms.barrier(slot)
         try:
-            if not root.wait_for(slot, root.confirm_timeout if timeout is None else timeout):
+            if not root.wait_for(slot, limit):
                 raise TimeoutError(f'{len(confirms)} publishes are still without a confirm')
         except BaseException:
             confirms.leave(barrier)
@@ -126,8 +128,8 @@ class PublishMethods(FlowMethods):
         timeout: seconds for the message to be handed to the operating system
         (None: as soon as it can be, without waiting for it); when they pass, the
         connection is closed and RecoverableConnectionError raised, since a part
-        may have been sent. confirm_timeout: seconds to wait for the confirm, by
-        default *timeout*, else the connection's confirm_timeout.
+        may have been sent. confirm_timeout: seconds to wait for the confirm, None
+        or 0 for *timeout*, or else the connection's confirm_timeout.
 
         Without confirms it switches greenlets only to wait for a blocked
         connection or a full send queue, and now and then to let others run, also
@@ -163,6 +165,8 @@ class PublishMethods(FlowMethods):
         it, unless there is a handler in ``events['basic_return']``, which gets it then.
         """
         root = self._root()
+        if confirm_timeout is not None:
+            given_timeout('confirm_timeout', confirm_timeout)
         slot = green.Slot(root.green)
         self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
         wait = confirm_timeout or timeout or root.confirm_timeout

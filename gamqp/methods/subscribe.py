@@ -11,15 +11,19 @@ from typing import Any
 
 from ..consumer import POLICIES, Consumer, OnError
 from ..intake import Deliveries, Intake
+from ..state.checks import timeout as checked_timeout
+from ..state.checks import whole
 from ..state.queue_types import OFFSET, check_offset
 from ..wire.spec import Basic
-from .consume import Arguments, ConsumeMethods
+from .consume import PREFETCH_COUNT, PREFETCH_LIMIT, Arguments, ConsumeMethods
 
-__all__ = ('SubscribeMethods',)
+__all__ = ('SubscribeMethods', 'check_concurrency')
 
 # Enough to keep a consumer busy during the round trip of its acks, and not so
 # much that one consumer hoards a queue that others could work on.
 PREFETCH = 100
+
+CONCURRENCY = whole(1)
 
 
 class SubscribeMethods(ConsumeMethods):
@@ -47,6 +51,8 @@ class SubscribeMethods(ConsumeMethods):
         Leaving the loop cancels the consumer and gives back to the queue what was
         sent ahead. Switches greenlets. https://www.rabbitmq.com/docs/streams
         """
+        timeout = checked_timeout('timeout', timeout)
+        prefetch = PREFETCH_COUNT('prefetch', prefetch)
         tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
         deliveries = Deliveries.start(self, self._root(), tag, no_ack, timeout)
         self._begin_intake(deliveries.intake, queue, prefetch, exclusive, arguments)
@@ -84,14 +90,11 @@ class SubscribeMethods(ConsumeMethods):
         """
         if not callable(handler):
             raise TypeError(f'subscribe: the handler {handler!r} cannot be called')
-        if concurrency < 1:
-            raise ValueError(f'subscribe: concurrency must be at least 1, not {concurrency}')
+        concurrency, prefetch = check_concurrency(concurrency, prefetch)
         if not callable(on_error) and on_error not in POLICIES:
             raise ValueError(f'subscribe: on_error is one of {", ".join(POLICIES)} or a callable, not {on_error!r}')
         tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
         consumer = Consumer(self, self._root(), tag, no_ack, handler, concurrency, on_error)
-        if prefetch is None:
-            prefetch = max(PREFETCH, concurrency)
         self._begin_intake(consumer, queue, prefetch, exclusive, arguments)
         return consumer
 
@@ -119,3 +122,11 @@ class SubscribeMethods(ConsumeMethods):
         if not no_ack:
             self._use_prefetch(prefetch)
         self._begin_consumer(intake.entry, queue, False, exclusive, False, arguments)
+
+
+def check_concurrency(concurrency: int, prefetch: int | None) -> tuple[int, int]:
+    """Both, checked, and the prefetch that goes with None."""
+    concurrency = CONCURRENCY('concurrency', concurrency)
+    if prefetch is None:
+        return concurrency, min(max(PREFETCH, concurrency), PREFETCH_LIMIT)
+    return concurrency, PREFETCH_COUNT('prefetch', prefetch)

@@ -10,6 +10,7 @@ they cannot be secrets.
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Mapping
@@ -22,6 +23,7 @@ __all__ = (
     'flag',
     'given_timeout',
     'nearest',
+    'number',
     'one_of',
     'seconds',
     'text',
@@ -42,13 +44,13 @@ _NO = object()
 
 
 def timeout(name: str, value: Any) -> Any:
-    """Seconds from 0 on, or None for no limit."""
-    return None if value is None else _checked_seconds(name, value, zero=True, none='None is no limit')
+    """Seconds from 0 on for one wait, or None for no limit."""
+    return None if value is None else given_timeout(name, value)
 
 
 def given_timeout(name: str, value: Any) -> Any:
-    """Seconds from 0 on, for an argument whose None was looked at before."""
-    return _checked_seconds(name, value, zero=True)
+    """Seconds from 0 on for one wait, for an argument whose None was looked at before. math.inf is no limit."""
+    return value if value == math.inf else _checked_seconds(name, value, zero=True)
 
 
 def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: float = LONGEST) -> Check:
@@ -63,13 +65,22 @@ def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: fl
     return check
 
 
-def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST, none: str = '') -> Any:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST) -> Any:
+    kind = value.__class__
+    if kind is not float and kind is not int and (kind is bool or not isinstance(value, numbers.Real)):
         raise TypeError(f'{name}: a number of seconds is wanted, not {shown(value)}')
-    if not (0 <= value <= most if zero else 0 < value <= most):  # type: ignore[operator]  # numbers.Real says too little
+    if not (0 <= value <= most if zero else 0 < value <= most):
         least = 'seconds from 0' if zero else 'more than 0 seconds,'
-        hint = f' ({none})' if none else ''
-        raise ValueError(f'{name}: {least} up to {most:g} are wanted, not {shown(value)}{hint}')
+        raise ValueError(f'{name}: {least} up to {most:g} are wanted, not {shown(value)}')
+    return value
+
+
+def number(name: str, value: Any) -> Any:
+    """Any number that is finite."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f'{name}: a number is wanted, not {shown(value)}')
+    if not math.isfinite(value):
+        raise ValueError(f'{name}: a finite number is wanted, not {shown(value)}')
     return value
 
 

@@ -116,7 +116,10 @@ def _settle(method_id: _int, channel_id: Any, delivery_tag: Any, bits: _int) -> 
         return _SETTLE.pack(1, channel_id, _SETTLE_SIZE, 60, method_id, delivery_tag, bits, 0xCE)
     except StructError:
         ranged(channel_id, 0, 0xFFFF)
-        ranged(delivery_tag, 0, _MAX_U64)
+        try:
+            ranged(delivery_tag, 0, _MAX_U64)
+        except exceptions.EncodeError as exc:
+            raise within('delivery_tag', exc) from None
         raise
 
 

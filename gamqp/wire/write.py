@@ -400,6 +400,8 @@ def ranged(value: Any, low: Any, high: Any) -> Any:
     if type(value) is int and low <= value <= high:
         return value
     try:
+        if isinstance(value, bool):  # somebody meant another argument
+            raise TypeError
         number = operator.index(value)
     except TypeError:
         raise exceptions.EncodeError(f'expected an integer, got {_kind(value)}') from None

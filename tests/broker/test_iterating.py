@@ -84,9 +84,9 @@ def test_each_consumer_of_a_channel_gets_the_prefetch_it_asked_for(
 
 @pytest.mark.parametrize('prefetch', [-1, 65536, None])
 def test_an_impossible_prefetch_is_refused(peer: ScriptedBroker, channel: gamqp.Channel, prefetch: Any) -> None:
-    with pytest.raises(exceptions.EncodeError):
+    with pytest.raises((TypeError, ValueError), match='prefetch'):
         channel.consume('q', prefetch=prefetch)
-    with pytest.raises(exceptions.EncodeError):
+    with pytest.raises((TypeError, ValueError), match='prefetch_count'):
         channel.basic_qos(0, prefetch, False)
     assert channel.is_as_new
     deliveries = start(peer, channel, prefetch=3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,8 @@ SHORT = 0.02
 
 #: What the documentation allows: the errors of AMQP, of the system (and of time), and a refused message.
 DOCUMENTED = (exceptions.AMQPError, exceptions.MessageNacked, OSError)
+#: The text of a TypeError or ValueError about a number that cannot be meant.
+IMPOSSIBLE = re.compile(r'(channel_id|prefetch|prefetch_count|timeout|confirm_timeout|rate): .* wanted, not ')
 
 CONNECTION = (
     'blocking_read', 'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick',
@@ -226,6 +229,8 @@ def verdict(call: Callable[[], Any]) -> str:
     except AssertionError as error:
         task.kill()
         return f'hung: {error}'
+    except (TypeError, ValueError) as error:
+        return '' if IMPOSSIBLE.match(str(error)) else f'{type(error).__name__}: {error}'
     except BaseException as error:
         return f'{type(error).__name__}: {error}'
     return ''
