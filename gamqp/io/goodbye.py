@@ -94,7 +94,7 @@ class _Farewell:
 
 
 def _leave(links: list[Any]) -> None:
-    """Say goodbye for all these at the same time, blocking the process: in the thread of their hub, or after its end."""
+    """Say goodbye for all these at the same time, blocking the process: in the hub's thread, or after its end."""
     links = [link for link in links if link.reason is None]
     waiting = [_Farewell(link) for link in links]
     nap = native.Lock()
