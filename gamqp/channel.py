@@ -229,7 +229,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._unsettled.clear()
         self._prefetch_sent = None
         self._prefetch_wanted = 0
-        self._limits_channel = False
+        self._limits_channel = self.limit_watched = 0
+        self.has_watched = False
         self._streams = None
         self._left_of_streams = False
         self._declared = ''

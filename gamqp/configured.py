@@ -53,6 +53,7 @@ class Configured:
         self.blocked_timeout = settings.blocked_timeout
         self.max_inbound_body = settings.max_inbound_body
         self.spool = settings.spool
+        self.unsettled_warning = settings.unsettled_warning
         self.on_open = settings.on_open
         self.on_tune_ok = settings.on_tune_ok
         self.on_blocked = settings.on_blocked

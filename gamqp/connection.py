@@ -107,6 +107,9 @@ class Connection(Configured, Liveness):
     * spool (True): a connection that waits for a reply has to be read on, and what it gets
       too much then goes to an unlinked file in the directory for temporary files (TMPDIR),
       bodies unencrypted; False to keep it in memory.
+    * unsettled_warning (30): seconds after which the log says, once for a consumer, that it
+      gets nothing more because its prefetch is used up by messages that nobody settles
+      (iterators and callbacks; handlers of subscribe settle by themselves); None or 0: never.
 
     Called back, all None:
 
@@ -183,6 +186,7 @@ class Connection(Configured, Liveness):
         max_undelivered_bytes: int = settings.MAX_UNDELIVERED_BYTES,
         max_undelivered_messages: int = settings.MAX_UNDELIVERED_MESSAGES,
         spool: bool = True,
+        unsettled_warning: float | None = settings.UNSETTLED_WARNING,
         outstanding_limit: int = settings.OUTSTANDING_LIMIT,
         metrics: Callable[[dict[str, Any]], Any] | None = None,
         metrics_interval: float = settings.METRICS_INTERVAL,

@@ -29,6 +29,7 @@ from .state.lifecycle import Lifecycle, Reason
 from .state.queue_types import QueueTypes
 from .state.replies import Expected, Replies
 from .threads import HubBound
+from .unsettled_watch import UnsettledWatch
 from .wire import encode_method
 from .wire.spec import Channel as ChannelSpec
 from .wire.spec import Connection as Spec
@@ -61,6 +62,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
     channel_ids: ChannelIds
     max_inbound_body: int
     rpc_timeout: float
+    unsettled_warning: float | None
     spool: bool
 
     def __init__(self, budget: Budget) -> None:
@@ -79,6 +81,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._may_complain_at = 0.0
         self._pump: Any = None  # what calls the metrics hook
+        self._unsettled_watch: UnsettledWatch | None = None  # made with the first consumer that it looks at
         self._waits = 0  # greenlets that wait for a reply or a confirm
         self._attempt: object = None
 
@@ -239,6 +242,9 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         for channel in list(self.channels.values()):
             channel.on_connection_end(reason)
         self.channels.clear()
+        if self._unsettled_watch is not None:
+            self._unsettled_watch.stop()
+            self._unsettled_watch = None
         if self._pump is not None:
             self._pump.stop()  # now that it is known what was lost
             self._pump = None
@@ -250,6 +256,11 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
                 gate.wake_all()
 
     # -- channels -------------------------------------------------------------------------
+
+    def watch_unsettled(self) -> None:
+        """There is a consumer whose messages the program has to settle. Does not switch."""
+        if self._unsettled_watch is None and self.unsettled_warning is not None:
+            self._unsettled_watch = UnsettledWatch(self, self.unsettled_warning)
 
     def check_taking(self) -> None:
         """Raise if no consumer may be started any more."""

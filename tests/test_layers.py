@@ -57,6 +57,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'tracing',
         'turns',
         'undelivered',
+        'unsettled_watch',
         'utils',
     ),
     4: ('opentelemetry', 'prometheus'),

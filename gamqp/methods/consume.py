@@ -48,6 +48,10 @@ class ConsumeMethods(StreamMethods):
     _prefetch_wanted = 0
     _prefetch_sent: int | None = None
 
+    # For UnsettledWatch: whether there was a consumer to look at, and the channel's limit until that was said.
+    has_watched = False
+    limit_watched = 0
+
     # Tags whose consume-ok has not come -> what the cancels expect that wait for it. None for none.
     _starting: dict[str, list[Expected]] | None = None
 
@@ -99,7 +103,7 @@ class ConsumeMethods(StreamMethods):
         before = self._prefetch_wanted, self._prefetch_sent
         if a_global:
             self._altered = True
-            self._limits_channel = prefetch_count > 0
+            self._limits_channel = self.limit_watched = prefetch_count
         else:
             self._prefetch_wanted = self._prefetch_sent = prefetch_count
         try:
@@ -142,10 +146,18 @@ class ConsumeMethods(StreamMethods):
         consumer = Consumer(tag, callback, on_cancel, no_ack)
         self._check(Basic.Consume)
         self._check_queue(consumer, queue, self._prefetch_wanted, arguments)
+        self._watch(consumer, self._prefetch_wanted)
         if self._prefetch_sent is not None:
             self._use_prefetch(self._prefetch_wanted)
         self._begin_consumer(consumer, queue, no_local, exclusive, nowait, arguments)
         return tag
+
+    def _watch(self, consumer: Consumer, prefetch: int) -> None:
+        """Say in the log when messages that nobody settles use up the prefetch. Does not switch."""
+        if not consumer.no_ack:
+            consumer.watched = prefetch
+            self.has_watched = True
+            self._root().watch_unsettled()
 
     def _begin_consumer(
         self, consumer: Consumer, queue: str, no_local: bool, exclusive: bool, nowait: bool, arguments: Arguments

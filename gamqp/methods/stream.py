@@ -31,7 +31,7 @@ class StreamMethods(Caller):
     _declared: str
     _unsettled: Unsettled | WideUnsettled
 
-    _limits_channel = False  # by basic_qos(a_global=True)
+    _limits_channel = 0  # messages, by basic_qos(a_global=True)
     _streams: set[str] | None = None  # tags of the consumers that read a stream; None when there never was one
     _left_of_streams = False  # their consumer has ended, and nobody had acked them
 
@@ -39,7 +39,7 @@ class StreamMethods(Caller):
         """Raise if the queue cannot be consumed from in that way; else note what is known of it."""
         consumer.queue = queue or self._declared
         types = self._root().queue_types
-        types.check_consume(consumer.queue, consumer.no_ack, prefetch, self._limits_channel, arguments)
+        types.check_consume(consumer.queue, consumer.no_ack, prefetch, self._limits_channel > 0, arguments)
         if (arguments and OFFSET in arguments) or types.type_of(consumer.queue) == STREAM:
             consumer.of_stream = True
 

@@ -56,6 +56,7 @@ class SubscribeMethods(ConsumeMethods):
         tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
         deliveries = Deliveries.start(self, self._root(), tag, no_ack, timeout)
         self._begin_intake(deliveries.intake, queue, prefetch, exclusive, arguments)
+        self._watch(deliveries.intake.entry, prefetch)
         return deliveries
 
     def subscribe(

@@ -29,7 +29,8 @@ class Consumer:
     deliveries are given back instead of being delivered. queue: where they come from.
     of_stream: its queue is a stream, by how it was declared or by the arguments of consume.
     numbered: its queue seems to be one: nothing is known of it but that its first message
-    had a stream's header. books: each delivery is entered without a look at it; False
+    had a stream's header. watched: the prefetch, until it was said that it is used up.
+    books: each delivery is entered without a look at it; False
     until the first one, and with no_ack. era: how often its channel had been closed when
     it was started.
     """
@@ -46,6 +47,7 @@ class Consumer:
         'on_cancel',
         'queue',
         'tag',
+        'watched',
     )
 
     def __init__(
@@ -63,6 +65,7 @@ class Consumer:
         self.intake = intake
         self.queue = ''
         self.books = self.of_stream = self.numbered = False
+        self.watched = 0
         self.era = 0
         self.discard = False  # we cancelled it, or the caller of consume gave up before it learned the tag
 

@@ -30,6 +30,7 @@ __all__ = ('Settings', 'check_names', 'from_uri')
 CONNECT_TIMEOUT = 10.0
 RPC_TIMEOUT = 30.0
 CONFIRM_TIMEOUT = 30.0
+UNSETTLED_WARNING = 30.0
 METRICS_INTERVAL = 15.0  # what collectors of metrics usually ask for
 
 FRAME_MAX = 131072  # RabbitMQ's own default, and its advice is to leave it
@@ -189,6 +190,7 @@ class Settings:
     max_undelivered_bytes: int = field(default=MAX_UNDELIVERED_BYTES, metadata=_by(whole(0)))
     max_undelivered_messages: int = field(default=MAX_UNDELIVERED_MESSAGES, metadata=_by(whole(0)))
     spool: bool = field(default=True, metadata=_by(flag))
+    unsettled_warning: float | None = field(default=UNSETTLED_WARNING, metadata=_by(_silence))
 
     # Called back
     on_open: Callable[[Any], Any] | None = field(default=None, metadata=_by(callable_or_none))

@@ -36,6 +36,7 @@ NUMBERS: dict[str, tuple[dict[Any, Any], list[Any]]] = {
     'max_inbound_body': ({1: 1, 2**40: 2**40}, [None, 0, -1, 1.0]),
     'max_undelivered_bytes': ({0: 0, 1: 1}, [None, -1, 1.0]),
     'max_undelivered_messages': ({0: 0, 1: 1}, [None, -1, 1.0]),
+    'unsettled_warning': ({None: None, 0: None, 30: 30}, [-1, math.nan, math.inf]),
     'metrics_interval': ({0.1: 0.1}, [None, 0, -1, math.nan, math.inf]),
 }
 

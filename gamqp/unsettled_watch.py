@@ -1,0 +1,93 @@
+"""Consumers that get nothing more because nobody settles what they have: said once in the log.
+
+Layer 3. A look at each channel every few seconds, and nothing for a message: what is looked at are
+the books that are kept anyway. A channel whose oldest delivery is young is done with at once. Does
+not belong here: handlers of ``subscribe``, which settle by themselves and may take their time.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from .green.native import get_ident
+from .turns import in_turns
+
+__all__ = ('UnsettledWatch',)
+
+# Seconds between two looks, at most; and how many of them fit into the time after which it is said.
+LOOK = 5.0
+LOOKS = 4
+
+
+class UnsettledWatch:
+    """Of one connection, made when a consumer with a prefetch is started. limit: seconds."""
+
+    def __init__(self, root: Any, limit: float) -> None:
+        self._root = weakref.ref(root, self._dropped)
+        self._green = root.green
+        self._limit = limit
+        self._thread = get_ident()
+        self._timer: Any = None
+        self._arm()
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _dropped(self, ref: Any) -> None:
+        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+            self.stop()
+
+    def _arm(self) -> None:
+        self._timer = self._green.call_later(min(LOOK, self._limit / LOOKS), self._look)
+
+    def _look(self) -> None:
+        """In the hub."""
+        self._timer = None
+        root = self._root()
+        if root is not None and root.link.reason is None:
+            self._arm()
+            in_turns(self._green, self._walk(root, time.monotonic()))
+
+    def _walk(self, root: Any, now: float) -> Iterator[None]:
+        """A step for each channel, and for each delivery and consumer of those where something has waited long."""
+        for channel in list(root.channels.values()):
+            yield
+            oldest = channel.oldest_unsettled() if channel.has_watched else None
+            if oldest is not None and now - oldest[2] >= self._limit:
+                yield from self._walk_channel(root, channel, oldest, now)
+
+    def _walk_channel(self, root: Any, channel: Any, oldest: Any, now: float) -> Iterator[None]:
+        held: dict[str, tuple[int, float]] = {}  # consumer tag -> how many it has, and when the latest came
+        for tag, came_at in list(channel._unsettled.values()):
+            yield
+            count, latest = held.get(tag, (0, 0.0))
+            held[tag] = count + 1, max(latest, came_at)
+        total, limit = sum(count for count, _ in held.values()), channel.limit_watched
+        if limit and total >= limit and now - max(latest for _, latest in held.values()) >= self._limit:
+            channel.limit_watched = 0
+            self._report(root, channel, oldest[1], f'the prefetch of its channel, {limit}, is used up by {total}')
+        for tag, (count, latest) in held.items():
+            yield
+            consumer = channel._consumers.get(tag)
+            # Where the latest is old, too, none was settled since: another would have come in its place.
+            if consumer is not None and 0 < consumer.watched <= count and now - latest >= self._limit:
+                self._report(root, channel, tag, f'its prefetch of {consumer.watched} is used up by {count}')
+                consumer.watched = 0
+
+    def _report(self, root: Any, channel: Any, tag: str, what: str) -> None:
+        consumer = channel._consumers.get(tag)
+        root.report(
+            'consumer %r of queue %r on channel %s gets no more messages: %s that nobody has settled for %g s '
+            'or longer. Ack what is done with; is every message taken out of the loop, or handed out by drain_events?',
+            tag,
+            '' if consumer is None else consumer.queue,
+            channel.channel_id,
+            what,
+            self._limit,
+        )
