@@ -286,6 +286,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'forget_channel', 'forget_deliveries', 'forget_unsettled', 'give_up', 'long_without_breath',
         'breathe_as_drainer', 'close_books', 'doubtful', 'fail_cancels', 'give_back_known', 'is_void',
         'look_at_first', 'waiting_deliveries',
+        'has_watched', 'limit_watched', 'watch_unsettled', 'stop_hub',
         'must_pause', 'on_close', 'report',
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
         'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',
