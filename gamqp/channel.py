@@ -313,8 +313,10 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
                 self._connection.on_delivery(consumer, message)
         elif message.method == Basic.Deliver:
             if consumer is None:
+                self._connection.count_answer()
                 self._on_stray(message)
             elif not consumer.no_ack:
+                self._connection.count_answer()
                 self.give_back(message, consumer.of_stream)
         elif message.method == Basic.Return:
             self._on_return(message)
@@ -378,6 +380,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
             return
         self._usable = False  # from here on nothing must be sent before channel.open
+        self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         if not self._drop(reason):
             # Nobody waits for what the broker refused, so it comes out of some later call, or of none at all.
@@ -403,6 +406,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
 
     def _on_flow(self, active: bool) -> None:
         self._set_active(active)
+        self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
@@ -412,6 +416,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         """
         consumer = self._consumers.leave(consumer_tag)
         if self._life.state == lifecycle.OPEN:
+            self._connection.count_answer()
             self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
         if consumer is None:
             return

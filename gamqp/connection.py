@@ -259,7 +259,8 @@ class Connection(Configured, Liveness):
         try:
             transport.connect(deadline)
             self.check_opening(attempt)
-            decoder = Decoder(Message, settings.FRAME_MAX, self.max_inbound_body, OpenChannels(self))
+            limits = settings.FRAME_MAX, self.max_inbound_body
+            decoder = Decoder(Message, *limits, OpenChannels(self), self.peer_memory)
             self.link = Link(
                 self.green, transport, decoder, self, self.counts, self.write_timeout, self.heartbeat_thread
             )

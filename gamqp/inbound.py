@@ -8,7 +8,6 @@ go to their slots at once, deliveries and notices into the queue of drain_events
 
 from __future__ import annotations
 
-import logging
 import time
 import weakref
 from types import ModuleType
@@ -20,12 +19,14 @@ from .calls import Caller
 from .event_queue import EventQueue
 from .io.link import Link
 from .pacing import Pacing
+from .reader_log import ReaderLog
 from .state import lifecycle
 from .state.budget import Budget
 from .state.counts import Counts
 from .state.hints import add_hint
 from .state.ids import ChannelIds
 from .state.lifecycle import Lifecycle, Reason
+from .state.peer_memory import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from .state.queue_types import QueueTypes
 from .state.replies import Expected, Replies
 from .threads import HubBound
@@ -36,7 +37,6 @@ from .wire.spec import Connection as Spec
 
 __all__ = ('Inbound', 'OpenChannels')
 
-logger = logging.getLogger('gamqp.connection')
 
 # Seconds between two warnings that the budget is spent.
 COMPLAIN_EVERY = 60.0
@@ -79,6 +79,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
         self.counts = Counts()
         self.queue_types = QueueTypes()  # as far as this connection knows them
+        self._log = ReaderLog()
         self._may_complain_at = 0.0
         self._pump: Any = None  # what calls the metrics hook
         self._unsettled_watch: UnsettledWatch | None = None  # made with the first consumer that it looks at
@@ -96,6 +97,8 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         self.crowded = False
         self.queue_types = QueueTypes()
         self._begin_events(backend)
+        self.peer_memory = PeerMemory(self.max_inbound_body)
+        self._answers = UnreadAnswers(self.peer_memory)
         self._unblocked = green.Gate(backend)
         self._attempt = object()
         return self._attempt
@@ -160,6 +163,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
                     channels[channel_id].on_method(sig, args)
                 elif sig == ChannelSpec.Close:
                     # A close that crossed ours must be answered all the same.
+                    self.count_answer()
                     self.link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
             else:
                 channel = channels.get(event.channel_id)
@@ -183,10 +187,13 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         self.link.writer.send(encode_method(0, Spec.Close, args))
         self.link.lose(error)
 
+    def count_answer(self) -> None:
+        """The reader is about to send what the peer asks for. Raises ResourceError where the peer reads no answers."""
+        self._answers.add(ANSWER_SIZE, self.counts.bytes_out, self.link.writer.queued)
+
     def report(self, text: str, *args: Any) -> None:
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
-        if logger.isEnabledFor(logging.WARNING):
-            self.green.spawn(logger.warning, text, *args)
+        self._log.warn(self.green.spawn, text, args)
 
     def must_pause(self) -> bool:
         if self._waits or not (self.budget.spent or self.backlog is not None):
@@ -195,8 +202,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         now = time.monotonic()
         if now >= self._may_complain_at:
             self._may_complain_at = now + COMPLAIN_EVERY
-            if logger.isEnabledFor(logging.WARNING):
-                self.green.spawn(undelivered.warn, self)
+            self.green.spawn(undelivered.warn, self)
         return True
 
     def freed(self) -> None:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from greenlet import getcurrent
+
 from . import exceptions, green
 from .state.counts import Counts
 
@@ -21,6 +23,10 @@ __all__ = ('Pacing',)
 BREATH = 0.01
 EVENTS_PER_LOOK = 32
 BYTES_PER_LOOK = 64 * 1024
+
+# Calls of on_blocked and on_unblocked that may run at the same time. Each has a greenlet of its own, and a broker
+# can block and unblock as fast as it can send.
+CALLS_AT_ONCE = 16
 
 
 class Pacing:
@@ -44,6 +50,8 @@ class Pacing:
         self._blocked_at = 0.0
         self._looked_at = 0.0
         self._until_look = EVENTS_PER_LOOK
+        self._callers: list[Any] = []  # greenlets in on_blocked or on_unblocked
+        self._call_missed = False  # there was one too many
 
     def report(self, text: str, *args: Any) -> None:
         raise NotImplementedError
@@ -64,14 +72,35 @@ class Pacing:
             self._blocked_at = time.monotonic()
         self.blocked_reason = reason
         self.report('%s: the broker takes no messages: %s', repr(self), reason)
-        if self.on_blocked is not None:
-            self.green.spawn(self.on_blocked, reason)
+        self._call_about_blocking()
 
     def _on_unblocked(self) -> None:
         self._end_blockage()
         self._unblocked.wake_all()
-        if self.on_unblocked is not None:
-            self.green.spawn(self.on_unblocked)
+        self._call_about_blocking()
+
+    def _call_about_blocking(self) -> None:
+        """Call on_blocked or on_unblocked, whichever is true now; later, where too many such calls run."""
+        self._callers = [caller for caller in self._callers if not caller.dead]
+        if len(self._callers) >= CALLS_AT_ONCE:
+            self._call_missed = True
+        elif self.blocked_reason is None:
+            self._spawn_call(self.on_unblocked)
+        else:
+            self._spawn_call(self.on_blocked, self.blocked_reason)
+
+    def _spawn_call(self, callback: Callable[..., Any] | None, *args: str) -> None:
+        if callback is not None:
+            self._callers.append(self.green.spawn(self._run_call, callback, args))
+
+    def _run_call(self, callback: Callable[..., Any], args: tuple[str, ...]) -> None:
+        try:
+            callback(*args)
+        finally:
+            self._callers.remove(getcurrent())
+            if self._call_missed and self.link.reason is None:
+                self._call_missed = False
+                self._call_about_blocking()
 
     def _end_blockage(self) -> None:
         seconds = self.blocked_for(time.monotonic())

@@ -39,6 +39,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'liveness',
         'methods',
         'pacing',
+        'reader_log',
         'pool',
         'promises',
         'protocol',

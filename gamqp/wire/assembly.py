@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Container
 from struct import Struct
+from typing import Protocol
 
 from .. import exceptions
 from . import spec
 from .content import Content
 
-__all__ = ('Assembly', 'Half')
+__all__ = ('CONTENTS', 'Assembly', 'Half', 'Memory')
+
+#: The kind of what is kept here, for a Memory that counts several.
+CONTENTS = 'unfinished contents'
 
 # class, weight (unused), body size; the property flags follow
 _FIXED = Struct('>HHQ')
@@ -23,16 +27,30 @@ _BASIC = 60
 # Chunks of a body below this size are put together as they come: a peer that sends its body byte
 # by byte would otherwise cost forty times the memory.
 _SMALL = 1024
+# What a content takes beside its bytes.
+_COST = 700
+
+
+class Memory(Protocol):
+    """Where it is counted what is kept here."""
+
+    def hold(self, kind: str, size: int) -> None:
+        """*size* bytes more are kept. Raises an AMQPError when that is too much."""
+
+    def release(self, kind: str, size: int) -> None:
+        """*size* bytes are kept no more."""
 
 
 class Half:
-    """One content on its way. wanted: False for one that is only counted, and never delivered."""
+    """One content on its way. content: None for one that is only counted, and never delivered."""
 
-    __slots__ = ('_chunks', 'content', 'header', 'remaining', 'size', 'wanted')
+    __slots__ = ('_chunks', 'content', 'header', 'kept', 'method', 'remaining', 'size')
 
-    def __init__(self, content: Content, wanted: bool) -> None:
-        self.wanted = wanted
-        self.content = content
+    def __init__(self, content: Content, wanted: bool, size: int) -> None:
+        self.method = content.method
+        self.content: Content | None = content if wanted else None
+        #: What it takes in memory, in bytes.
+        self.kept = _COST + (size if wanted else 0)
         #: The property section.
         self.header = b''
         self.size = 0
@@ -42,9 +60,6 @@ class Half:
 
     def add(self, chunk: bytes) -> None:
         """Take in the payload of one body frame."""
-        self.remaining -= len(chunk)
-        if not self.wanted:
-            return
         last = self._chunks[-1] if self._chunks else None
         if len(chunk) >= _SMALL:
             self._chunks.append(chunk)
@@ -55,7 +70,8 @@ class Half:
 
     def drop(self) -> None:
         """Nobody wants it any more; the rest of it must come all the same."""
-        self.wanted = False
+        self.content = None
+        self.header = b''
         self._chunks.clear()
 
     def body(self) -> bytes:
@@ -64,12 +80,16 @@ class Half:
 
 
 class Assembly:
-    """The contents on their way, at most one per channel. channels: numbers of those that may have one, or None."""
+    """The contents on their way, at most one per channel.
 
-    __slots__ = ('_channels', 'halves')
+    channels: numbers of those that may have one, None for all. memory: told what is kept, None for nobody.
+    """
 
-    def __init__(self, channels: Container[int] | None = None) -> None:
+    __slots__ = ('_channels', '_memory', 'halves')
+
+    def __init__(self, channels: Container[int] | None = None, memory: Memory | None = None) -> None:
         self._channels = channels
+        self._memory = memory
         #: By channel; always this one dict.
         self.halves: dict[int, Half] = {}
 
@@ -79,19 +99,23 @@ class Assembly:
     def __repr__(self) -> str:
         return f'<Assembly of {len(self.halves)} contents>'
 
-    def begin(self, channel_id: int, content: Content) -> None:
-        """A method with content has arrived; its header is not here yet."""
-        self.halves[channel_id] = Half(content, self._channels is None or channel_id in self._channels)
+    def begin(self, channel_id: int, content: Content, size: int) -> None:
+        """A method with content has arrived, with arguments of *size* bytes; its header is not here yet."""
+        wanted = self._channels is None or channel_id in self._channels
+        half = self.halves[channel_id] = Half(content, wanted, size)
+        if self._memory is not None:
+            self._memory.hold(CONTENTS, half.kept)
 
     def forget(self, channel_id: int) -> None:
         """Drop what has arrived for a channel, and the rest of it when that comes."""
         half = self.halves.get(channel_id)
-        if half is not None:
+        if half is not None and half.content is not None:
             half.drop()
+            self._give_back(half, half.kept - _COST)
 
     def clear(self) -> None:
         """Drop everything."""
-        self.halves.clear()
+        self.halves.clear()  # at the end of the decoder: nobody asks any more what is kept
 
     def expect_method(self, channel_id: int) -> None:
         """Raise unless a method may come now."""
@@ -139,23 +163,38 @@ class Assembly:
             raise exceptions.InboundBodyTooLarge(
                 f'{_name(half)} on channel {channel_id} announces a body of {size} bytes, accepted are {max_body}'
             )
-        half.header = payload[_FIXED.size :]
         half.size = half.remaining = size
+        if half.content is not None:
+            half.header = payload[_FIXED.size :]
+            self._take(half, len(half.header))
         return self._if_complete(channel_id, half)
 
     def body(self, channel_id: int, payload: bytes) -> Half | None:
         """Take in a body frame; returns the content if that completes it."""
         half = self.expect_body(channel_id, len(payload))
-        half.add(payload)
+        half.remaining -= len(payload)
+        if half.content is not None:
+            half.add(payload)
+            self._take(half, len(payload))
         return self._if_complete(channel_id, half)
 
     def _if_complete(self, channel_id: int, half: Half) -> Half | None:
         if half.remaining:
             return None
         del self.halves[channel_id]
-        return half if half.wanted else None
+        self._give_back(half, half.kept)
+        return half if half.content is not None else None
+
+    def _take(self, half: Half, size: int) -> None:
+        half.kept += size
+        if self._memory is not None:
+            self._memory.hold(CONTENTS, size)
+
+    def _give_back(self, half: Half, size: int) -> None:
+        half.kept -= size
+        if self._memory is not None:
+            self._memory.release(CONTENTS, size)
 
 
 def _name(half: Half) -> str:
-    method = half.content.method
-    return spec.METHODS[method].name if method else 'content'
+    return spec.METHODS[half.method].name if half.method else 'content'

@@ -37,7 +37,8 @@ COMPILED: bool = cython.compiled
 #: Hard limit of a body unless told otherwise: RabbitMQ's own since 3.8 (4.x: 16 MiB).
 MAX_BODY = 512 * 1024 * 1024
 
-# Limit of method and header frames when no frame_max is agreed on; bodies have their own.
+# Limit of the payload of method and header frames. frame_max is none for them: RabbitMQ neither splits
+# nor limits a header, and one that dead-lettering has let grow would end each connection it is sent to.
 _MAX_CONTROL = 16 * 1024 * 1024
 
 _METHOD = spec.FRAME_METHOD
@@ -77,10 +78,12 @@ class Decoder:
     An event is an instance of *content_class* for a method with content, else a tuple
     (channel_id, sig, args). Heartbeats are only counted, in ``heartbeats``.
 
-    frame_max: largest frame accepted, counting its 8 bytes around the payload; 0 is no limit.
+    frame_max: largest body frame accepted, counting the 8 bytes around its payload; 0 is no limit.
+    Method and header frames may have 16 MiB.
     max_body: largest body accepted. Both may be set at any time. channels: numbers of those
-    that are open, None for all; what comes in pieces for another one is not kept. ``error`` is None until the
-    peer breaks the protocol; then it says how, and the decoder takes nothing more.
+    that are open, None for all; what comes in pieces for another one is not kept. memory: told what
+    contents that come in pieces take, see ``assembly.Memory``. ``error`` is None until the peer
+    breaks the protocol, or makes *memory* object; then it says how, and the decoder takes nothing more.
     """
 
     __slots__ = (
@@ -101,13 +104,14 @@ class Decoder:
         frame_max: _int = 0,
         max_body: _int = MAX_BODY,
         channels: Any = None,
+        memory: Any = None,
     ) -> None:
         self.frame_max = frame_max
         self.max_body = max_body
         self.heartbeats = 0
         self.error: exceptions.AMQPError | None = None
         self._content_class = content_class
-        self._assembly = Assembly(channels)
+        self._assembly = Assembly(channels, memory)
         self._halves = self._assembly.halves  # looked at for every method, hence at hand
         self._buffer = Buffer()
         self._need = 1  # so many bytes must be held before another look is worth it
@@ -231,11 +235,12 @@ class Decoder:
         else:
             raise exceptions.FrameError(f'unknown frame type {kind}; the bytes are {head[:7]!r} …')
         total = size + _OVERHEAD
-        if self.frame_max and total > self.frame_max:
-            raise exceptions.FrameError(
-                f'frame of type {kind} on channel {channel_id} has {total} bytes, agreed on are {self.frame_max}'
-            )
-        if kind != _BODY and total > _MAX_CONTROL + _OVERHEAD:
+        if kind == _BODY:
+            if self.frame_max and total > self.frame_max:
+                raise exceptions.FrameError(
+                    f'body frame on channel {channel_id} has {total} bytes, agreed on are {self.frame_max}'
+                )
+        elif total > _MAX_CONTROL + _OVERHEAD:
             raise exceptions.FrameError(
                 f'frame of type {kind} on channel {channel_id} has {total} bytes, accepted are {_MAX_CONTROL}'
             )
@@ -263,7 +268,7 @@ class Decoder:
         content = self._begin(sig, key, args, channel_id)
         stop = self._complete(content, data, after, channel_id)
         if stop < 0:
-            self._assembly.begin(channel_id, content)
+            self._assembly.begin(channel_id, content, len(args))
             return after
         events.append(content)
         return stop

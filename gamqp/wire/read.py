@@ -19,6 +19,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from .. import exceptions
+from .timestamp import Timestamp
 
 if TYPE_CHECKING:
     import cython
@@ -166,10 +167,10 @@ class Reader:
         return value
 
     def timestamp(self) -> datetime | int:
-        """An aware datetime in UTC; the plain number of seconds where no datetime reaches."""
+        """An aware datetime in UTC; the number of seconds, as a Timestamp, where no datetime reaches."""
         seconds = self.u64()
         if seconds > _LAST_SECOND:
-            return seconds
+            return Timestamp(seconds)
         return _EPOCH + timedelta(seconds=seconds)
 
     def decimal(self) -> Decimal:

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from .. import exceptions
 from . import spec
 from .read import MAX_DEPTH
+from .timestamp import Timestamp
 
 if TYPE_CHECKING:
     import cython
@@ -346,7 +347,7 @@ class Writer:
                 raise exceptions.EncodeError(f'{value} is not a number that AMQP has')
             self.u8(0x64)  # d
             self.raw(_F64.pack(value))
-        elif isinstance(value, datetime):
+        elif isinstance(value, (datetime, Timestamp)):
             self.u8(0x54)  # T
             self.timestamp(value)
         elif isinstance(value, Decimal):

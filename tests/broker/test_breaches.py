@@ -24,6 +24,9 @@ def _frames_of(data: bytes) -> list[bytes]:
 
 
 METHOD, HEADER, BODY = _frames_of(DELIVER)
+LONG = _frames_of(frames('basic.deliver', body=b'x' * 200_000))[1]
+
+LIMIT = 300_000  # bytes of a body
 
 # name, what the peer sends, the error, its code on the wire
 BREACHES: list[Any] = [
@@ -36,8 +39,15 @@ BREACHES: list[Any] = [
     ('a method cut short', b'\x01\x00\x01\x00\x00\x00\x05\x00\x3c\x00\x1f\x09\xce', exceptions.FrameSyntaxError, 502),
     ('a wrong frame end', METHOD[:-1] + b'\xcd', exceptions.FrameError, 501),
     ('an unknown frame type', b'\x07\x00\x00\x00\x00\x00\x00\xce', exceptions.FrameError, 501),
-    ('a frame above frame_max', b'\x01\x00\x01\x00\x02\x00\x00', exceptions.FrameError, 501),
-    ('a body above max_inbound_body', frames('basic.deliver', body=b'x' * 1001), exceptions.InboundBodyTooLarge, 501),
+    ('a body frame above frame_max', METHOD + LONG + b'\x03\x00\x01\x00\x02\x00\x00', exceptions.FrameError, 501),
+    ('a method frame above 16 MiB', b'\x01\x00\x01\x01\x00\x00\x01', exceptions.FrameError, 501),
+    ('a header frame above 16 MiB', METHOD + b'\x02\x00\x01\x01\x00\x00\x01', exceptions.FrameError, 501),
+    (
+        'a body above max_inbound_body',
+        frames('basic.deliver', body=b'x' * (LIMIT + 1)),
+        exceptions.InboundBodyTooLarge,
+        501,
+    ),
     ('a header without a method', HEADER, exceptions.UnexpectedFrame, 505),
     ('a body without a header', METHOD + BODY, exceptions.UnexpectedFrame, 505),
     ('a method amid a content', METHOD + METHOD, exceptions.UnexpectedFrame, 505),
@@ -55,7 +65,7 @@ BREACHES: list[Any] = [
 def test_ends_the_connection_for_everybody(
     peer: ScriptedBroker, breach: bytes, error: type[exceptions.AMQPError], code: int
 ) -> None:
-    client = peer.open(max_inbound_body=1000)
+    client = peer.open(max_inbound_body=LIMIT)
     channel = peer.open_channel(client)
     other = peer.open_channel(client, 2)
     draining = greens.spawn(client.drain_events)

@@ -162,6 +162,21 @@ def test_headers_too_large_for_a_frame_are_refused_and_nothing_sent(connection, 
     assert connection.connected
 
 
+def test_a_header_that_dead_lettering_made_larger_than_frame_max(connection, channel, queue):
+    """RabbitMQ sends it in one frame, whatever was agreed on; the message comes as any other."""
+    arguments = {'x-message-ttl': 0, 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': queue}
+    short_lived = channel.queue_declare(exclusive=True, arguments=arguments).queue
+    headers = {'large': 'x' * (connection.frame_max - 60)}
+    channel.publish(b'body', routing_key=short_lived, headers=headers).wait()
+    tools.wait_ready(channel, queue, 1)
+    message = channel.basic_get(queue)
+    assert message.body == b'body'
+    assert message.headers['large'] == headers['large']
+    assert message.headers['x-death'][0]['queue'] == short_lived
+    message.ack()
+    assert connection.connected
+
+
 @pytest.mark.parametrize(
     'headers',
     [{'x': object()}, {'x': 2**64}, {'x' * 256: 1}, {'x': {'y': [object()]}}, {5: 'x'}],

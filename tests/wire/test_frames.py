@@ -225,7 +225,7 @@ def test_errors_about_a_method_name_it(wire: Any) -> None:
 
 def test_a_frame_is_judged_by_its_head(wire: Any) -> None:
     for data in (
-        b'\x01\0\x01\0\0\x10\0',
+        b'\x01\0\x01\x01\0\0\x01',
         b'\x02\0\x01\x7f\xff\xff\xff',
         b'\x01\0\x01\xff\xff\xff\xff',
         b'\x04\0\0\0\0\0\1',
@@ -233,6 +233,24 @@ def test_a_frame_is_judged_by_its_head(wire: Any) -> None:
         decoder = wire.Decoder(frame_max=4096)
         decoder.feed(data)
         assert decoder.error is not None
+
+
+def test_frame_max_binds_bodies_only(wire: Any, feedings: Any) -> None:
+    """RabbitMQ neither splits nor limits a header, whatever was agreed on."""
+    large = {'application_headers': {'x-death': ['x' * 10_000] * 2}}
+    for body in (b'', b'x' * 4000, b'x' * 9000):
+        data = bytes(wire.encode_content(1, DELIVER, ARGS, large, body, 0))
+        if len(body) > 4088:
+            data = (
+                data[: -len(body) - 8]
+                + frame(3, 1, body[:4088])
+                + frame(3, 1, body[4088:8176])
+                + frame(3, 1, body[8176:])
+            )
+        for decoder, (content,) in feedings(wire, data, frame_max=4096):
+            assert decoder.error is None
+            assert content.body == body
+            assert content.properties == large
 
 
 def test_without_frame_max_only_bodies_may_be_large(wire: Any) -> None:

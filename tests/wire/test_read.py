@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import decimal
+import pickle
 from typing import Any
 
 import pytest
@@ -24,7 +26,6 @@ _READ_ONLY = [
     (1.5, '663fc00000'),
     (True, '7402'),
     (b'\xff', '5300000001ff'),
-    (2**64 - 1, '54ffffffffffffffff'),
 ]
 READ_ONLY = [(value, bytes.fromhex(text)) for value, text in _READ_ONLY]
 
@@ -51,6 +52,16 @@ def test_field_values(wire: Any, value: Any, field: bytes) -> None:
     assert found == value
     assert type(found) is type(value)
     assert reader.offset == len(field) + 6
+
+
+@pytest.mark.parametrize('seconds', [253402300800, 2**63 - 1, 2**63, 2**64 - 1])
+def test_timestamps_that_no_datetime_holds_can_be_written_as_they_came(wire: Any, seconds: int) -> None:
+    field = table(b'T' + seconds.to_bytes(8, 'big'))
+    value = wire.Reader(field).table()
+    assert value == {'k': seconds}
+    assert wire.dumps('F', [value]) == field
+    assert wire.dumps('F', [copy.deepcopy(value)]) == field
+    assert wire.dumps('F', [pickle.loads(pickle.dumps(value))]) == field
 
 
 @pytest.mark.parametrize(('value', 'field'), FIELDS + READ_ONLY)
