@@ -57,6 +57,7 @@ class Caller:
         timeout: float | None = None,
         wait: bool = True,
         tag: str | None = None,
+        goodbye: bool = False,
     ) -> Any:
         """Send a method and wait for its reply. Returns the reply's arguments (or message).
 
@@ -65,13 +66,13 @@ class Caller:
         timeout: seconds, None for the connection's rpc_timeout. wait: False to
         go on without the reply; then an error of the broker comes out of a later
         call or of drain_events. tag: the consumer's, for consume and cancel, whose
-        replies may come late. Raises TimeoutError, or why channel or connection ended.
+        replies may come late. goodbye: see ``await_reply``. Raises TimeoutError, or why channel or connection ended.
         """
         self._check(sig)
         root = self._root()
         expected = Expected(METHODS[sig].replies, green.Slot(root.green) if wait else None, arrived, undo, tag)
         self._ask(sig, args, expected)
-        return self.await_reply(expected, sig, timeout) if wait else None
+        return self.await_reply(expected, sig, timeout, goodbye) if wait else None
 
     def _ask(self, sig: Sig, args: tuple[Any, ...], expected: Expected) -> None:
         """Register and send, unchecked and without a switch: also for the reader's own questions."""
@@ -93,17 +94,19 @@ class Caller:
         """``_call``, or ``_send`` where the caller set the method's nowait bit."""
         return self._send(sig, args) if nowait else self._call(sig, args, **how)
 
-    def await_reply(self, expected: Expected, sig: Sig, timeout: float | None) -> Any:
+    def await_reply(self, expected: Expected, sig: Sig, timeout: float | None, goodbye: bool = False) -> Any:
         """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.
 
+        goodbye: it is a close or cancel, see ``wait_for_goodbye``.
         Returns the reply; raises TimeoutError, or why channel or connection ended.
         """
         root = self._root()
+        wait = root.wait_for_goodbye if goodbye else root.wait_for
         if timeout is None:
             timeout = root.rpc_timeout
         slot = expected.slot
         try:
-            if not root.wait_for(slot, timeout):
+            if not wait(slot, timeout):
                 raise TimeoutError(f'{METHODS[sig].name}: no reply within {timeout} s')
         except BaseException:
             expected.abandon()

@@ -24,6 +24,7 @@ from .methods.subscribe import SubscribeMethods
 from .methods.tx import TxMethods
 from .reuse import Reusable
 from .state import lifecycle
+from .state.checks import optional_timeout
 from .state.consumers import Consumer, Consumers, NoAckTags
 from .state.hints import add_hint, cancelled, name_consumer
 from .state.lifecycle import Lifecycle, Reason
@@ -170,18 +171,28 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._begin_close(0, '', (0, 0), wait=False)
 
     def close(
-        self, reply_code: int = 0, reply_text: str = '', method_sig: tuple[int, int] = (0, 0), argsig: Any = None
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: tuple[int, int] = (0, 0),
+        argsig: Any = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Close the channel; the broker requeues what is unacked. Closing twice does nothing.
 
-        Waits for the broker's consent, at most the connection's rpc_timeout
-        (TimeoutError; the channel is unusable all the same). Switches greenlets.
+        timeout: seconds to wait for the broker's consent, None for the connection's
+        rpc_timeout, and for 3 while the broker takes no messages: then it answers nothing.
+        Raises TimeoutError; the channel is unusable all the same. Switches greenlets.
         """
+        timeout = optional_timeout('timeout', timeout)
         self._connection.check_thread()
         if self.was_opened:  # one that is being reopened too: its close goes out behind the open
-            self._begin_close(reply_code, reply_text, method_sig, wait=True)
+            self._begin_close(reply_code, reply_text, method_sig, wait=True, timeout=timeout)
 
-    def _begin_close(self, code: int, text: str, method_sig: tuple[int, int], wait: bool) -> None:
+    def _begin_close(
+        self, code: int, text: str, method_sig: tuple[int, int], wait: bool, timeout: float | None = None
+    ) -> None:
         args = (code, text, *method_sig)
         encode_method(self.channel_id, ChannelSpec.Close, args)  # refuse bad arguments before anything changes
         self._life.move('close')
@@ -192,7 +203,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             if consumer.intake is not None:
                 consumer.intake.withdraw()
         self._forget_deliveries()
-        self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait)
+        goodbye = timeout is None
+        self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait, timeout=timeout, goodbye=goodbye)
 
     def _on_close_ok(self, reply: Any) -> None:
         if self._owes_close_ok:

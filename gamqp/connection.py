@@ -21,10 +21,10 @@ from .configured import Configured
 from .inbound import OpenChannels
 from .io import goodbye
 from .io.link import Link
-from .liveness import Liveness
+from .liveness import LAST_CLOSE_TIMEOUT, Liveness
 from .state import lifecycle, settings
 from .state.budget import Budget
-from .state.checks import whole
+from .state.checks import optional_timeout, whole
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
 from .state.negotiate import CHANNEL_LIMIT
@@ -289,15 +289,29 @@ class Connection(Configured, Liveness):
         )
 
     def close(
-        self, reply_code: int = 0, reply_text: str = '', method_sig: tuple[int, int] = (0, 0), argsig: Any = None
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: tuple[int, int] = (0, 0),
+        argsig: Any = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         """Say goodbye to the broker and close the socket. Closing twice does nothing.
 
-        Everything handed over before is sent first. Waits for the broker's consent
-        at most 10 s, or rpc_timeout if that is less; whatever happens, the socket
+        Everything handed over before is sent first. timeout: seconds to wait for the
+        broker's consent, None for 10, or rpc_timeout if that is less, and for 3 while the
+        broker takes no messages: then it answers nothing. Whatever happens, the socket
         and the greenlets are gone afterwards, and every greenlet that waited for
-        something gets RecoverableConnectionError. Switches greenlets.
+        something gets RecoverableConnectionError. Raises TypeError or ValueError for a
+        bad argument, and has closed nothing then. Switches greenlets.
         """
+        args = (reply_code, reply_text, *method_sig)
+        encode_method(0, Spec.Close, args)  # refuse bad arguments before anything changes
+        self._close(args, optional_timeout('timeout', timeout))
+
+    def _close(self, args: tuple[Any, ...], timeout: float | None = None, most: float | None = None) -> None:
+        """``close``. most: seconds, where the usual timeout is longer."""
         state = self._life.state
         if state in (lifecycle.NEW, lifecycle.CLOSED):
             return
@@ -309,11 +323,10 @@ class Connection(Configured, Liveness):
             self.end(reason)
         if state != lifecycle.OPEN:
             return
-        args = (reply_code, reply_text, *method_sig)
-        encode_method(0, Spec.Close, args)  # refuse bad arguments before anything changes
+        usual = min(CLOSE_TIMEOUT, self.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
         self._life.move('close')
         try:
-            self._call(Spec.Close, args, timeout=min(CLOSE_TIMEOUT, self.rpc_timeout))
+            self._call(Spec.Close, args, timeout=usual if timeout is None else timeout, goodbye=timeout is None)
         except (TimeoutError, exceptions.AMQPError):
             pass  # the peer is gone, or silent: that is closed too
         finally:
@@ -330,17 +343,21 @@ class Connection(Configured, Liveness):
         confirms, and closes. Called in one of these, it waits for the others that do not.
         Heartbeats go on until the end.
 
-        timeout: total seconds for all but the close, None for as long as handlers
-        take (the broker's answers have timeouts of their own); a callback is not
-        interrupted by it. Returns whether everything was finished; the connection is
-        closed in any case. Raises why the connection ended, if it was lost before. What
-        a callback raises comes out, as from drain_events: after that, and when it is
-        interrupted, the connection is left open, without consumers; call it again to go on.
+        timeout: total seconds, with the close, which gets 0.5 at least; None for as long as
+        handlers take (the broker's answers have timeouts of their own, which are 3 s while it
+        takes no messages); a callback is not interrupted by it. Returns whether everything
+        was finished; the connection is closed in any case. Raises why the connection ended,
+        if it was lost before. What a callback raises comes out, as from drain_events: after
+        that, and when it is interrupted, the connection is left open, without consumers;
+        call it again to go on.
         """
         deadline = green.Deadline(timeout)
         self.check_open()
         finished = draining.drain(self, deadline)
-        self.close()
+        left = deadline.left()
+        if left is None and not finished and self.is_blocked:
+            left = 0.0  # it has been waited for already
+        self._close((0, '', 0, 0), most=left if left is None else max(left, LAST_CLOSE_TIMEOUT))
         return finished
 
     def stats(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ import greenlet
 
 from . import exceptions, green
 from .inbound import Inbound
+from .liveness import BLOCKED_TIMEOUT
 from .wire.spec import Basic
 
 __all__ = ('drain',)
@@ -56,7 +57,8 @@ def _await_cancels(root: Inbound, asked: list[tuple[Any, Any]], deadline: green.
     """Wait for each cancel-ok: only then the last delivery has passed."""
     for channel, expected in asked:
         try:
-            channel.await_reply(expected, Basic.Cancel, deadline.left())
+            left = deadline.left()
+            channel.await_reply(expected, Basic.Cancel, left, goodbye=left is None)
         except TimeoutError:
             return False
         except exceptions.AMQPError:
@@ -71,7 +73,8 @@ def _await_confirms(root: Inbound, deadline: green.Deadline) -> bool:
         # Again after an error, if that told of publishes that were lost before: each such error is raised once.
         while channel.was_opened and channel.incarnation == incarnation:
             try:
-                channel.wait_for_confirms(deadline.left())
+                left = deadline.left()
+                channel.wait_for_confirms(BLOCKED_TIMEOUT if left is None and root.is_blocked else left)
                 break
             except TimeoutError:
                 return False

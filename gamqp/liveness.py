@@ -15,7 +15,14 @@ from .inbound import Inbound
 from .io import heartbeat
 from .state.checks import number
 
-__all__ = ('Liveness',)
+__all__ = ('BLOCKED_TIMEOUT', 'LAST_CLOSE_TIMEOUT', 'Liveness')
+
+# Seconds that a goodbye waits, unless its caller says how long, for the answer of a broker that is blocked.
+BLOCKED_TIMEOUT = 3.0
+
+# Seconds that a close gets at least when what was before it has used up the time of both: acks
+# that the broker has not handled when its client hangs up are lost.
+LAST_CLOSE_TIMEOUT = 0.5
 
 # Seconds between two looks at a reader that has input and has not come to it yet.
 LOOK = 0.01
@@ -97,6 +104,15 @@ class Liveness(Inbound):
             return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
         finally:
             self.wait_ends()
+
+    def wait_for_goodbye(self, slot: Any, timeout: float) -> bool:
+        """``wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.
+
+        Then it does not read either, and no answer can come.
+        """
+        if self.wait_for(slot, min(timeout, BLOCKED_TIMEOUT)):
+            return True
+        return timeout > BLOCKED_TIMEOUT and not self.is_blocked and self.wait_for(slot, timeout - BLOCKED_TIMEOUT)
 
     def _wait_hearing(self, slot: Any, deadline: green.Deadline, read_timeout: float) -> bool:
         link, begun = self.link, time.monotonic()

@@ -14,7 +14,7 @@ from typing import Any
 
 from . import green
 from .connection import Connection
-from .state.checks import flag, given_timeout, whole
+from .state.checks import flag, given_timeout, optional_timeout, whole
 from .state.leases import Member
 from .state.negotiate import CHANNEL_LIMIT
 from .state.settings import from_uri
@@ -150,13 +150,15 @@ class Pool:
     def close(self, timeout: float | None = None) -> None:
         """Lease no more, wait for those who have a channel, and close everything. Switches greenlets.
 
-        timeout: seconds to wait for them, None for the pool's; what they do later
-        fails as on any closed connection. Who waits for a channel gets
+        timeout: total seconds for them and for the goodbyes to the brokers, which get 0.5 at
+        least; None for the pool's, and as long for the goodbyes as ``Connection.close``
+        takes by default. What they do later fails as on any closed connection. Who waits for a channel gets
         RecoverableConnectionError. Whatever happens, all connections are closed
         afterwards. Called again, it waits so long for the first call to end.
         Raises nothing of its own, but WrongThread in another thread.
         """
-        self._supply.close(self.timeout if timeout is None else timeout)
+        timeout = optional_timeout('timeout', timeout)
+        self._supply.close(self.timeout if timeout is None else timeout, total=timeout is not None)
 
     def _renew(self) -> None:
         """In a forked child: begin with nothing. Called by itself."""

@@ -19,6 +19,7 @@ import greenlet
 
 from . import exceptions, green
 from .green import native
+from .liveness import LAST_CLOSE_TIMEOUT
 from .settlement import Settlements
 from .state.backoff import Backoff
 from .state.leases import AT_ONCE, Leases, Member
@@ -384,8 +385,8 @@ class Supply:
 
     # -- the end -------------------------------------------------------------------
 
-    def close(self, timeout: float) -> None:
-        """See ``Pool.close``. Switches."""
+    def close(self, timeout: float, total: bool = False) -> None:
+        """See ``Pool.close``. total: *timeout* is for the connections' own close, too. Switches."""
         self.check_thread()
         deadline = green.Deadline(timeout)
         if self._ended is not None:
@@ -401,7 +402,7 @@ class Supply:
         try:
             while leases.leased and self._returned.wait(deadline.left()):
                 pass
-            self._close_connections()
+            self._close_connections(max(deadline.left() or 0.0, LAST_CLOSE_TIMEOUT) if total else None)
         finally:
             for task in list(self._tasks):
                 self._green.kill(task)
@@ -410,13 +411,14 @@ class Supply:
                     member.connection.collect()
             self._ended.set()
 
-    def _close_connections(self) -> None:
+    def _close_connections(self, timeout: float | None) -> None:
         """All at the same time, since each may have to wait for its broker."""
         slots = []
         for member in self.leases.members:
             if member.connection is not None:
                 slots.append(green.Slot(self._green))
-                self._spawn(functools.partial(_close_connection, member.connection, slots[-1]), slots[-1].succeed)
+                close = functools.partial(_close_connection, member.connection, slots[-1], timeout)
+                self._spawn(close, slots[-1].succeed)
         for slot in slots:
             slot.wait()
 
@@ -437,9 +439,9 @@ class Supply:
             self._green.run_soon(self._dismiss, reason, ticket)
 
 
-def _close_connection(connection: Any, slot: green.Slot) -> None:
+def _close_connection(connection: Any, slot: green.Slot, timeout: float | None) -> None:
     try:
-        connection.close()
+        connection.close(timeout=timeout)
     finally:
         slot.succeed()
 

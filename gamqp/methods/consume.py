@@ -253,7 +253,7 @@ class ConsumeMethods(StreamMethods):
         if consumer is not None:
             self._stop_taking(consumer)
         if wait:
-            self.await_reply(expected, Basic.Cancel, timeout)
+            self.await_reply(expected, Basic.Cancel, timeout, goodbye=timeout is None)
 
     def end_consumer(self, consumer: Consumer, wait: bool, timeout: float | None = None) -> None:
         """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""

@@ -25,6 +25,7 @@ __all__ = (
     'nearest',
     'number',
     'one_of',
+    'optional_timeout',
     'seconds',
     'text',
     'timeout',
@@ -51,6 +52,11 @@ def timeout(name: str, value: Any) -> Any:
 def given_timeout(name: str, value: Any) -> Any:
     """Seconds from 0 on for one wait, for an argument whose None was looked at before. math.inf is no limit."""
     return value if value == math.inf else _checked_seconds(name, value, zero=True)
+
+
+def optional_timeout(name: str, value: Any) -> Any:
+    """None, or seconds from 0 on."""
+    return None if value is None else given_timeout(name, value)
 
 
 def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: float = LONGEST) -> Check:
