@@ -115,8 +115,10 @@ class Connection(Configured, Liveness):
 
     * on_open(connection): when it is open. on_tune_ok(): during the handshake.
     * on_blocked(reason), on_unblocked(): in a greenlet of their own.
-    * metrics(stats): called with ``stats()`` every metrics_interval seconds (15) and once
-      at the end, in a greenlet of its own; while a call of it lasts there is no other.
+    * metrics(stats): called with ``stats()`` and the connection's name every
+      metrics_interval seconds (15) and once at the end, in a greenlet of its own; while a
+      call of it lasts there is no other. Its counters are those of all connections of
+      that name in the process.
 
     frame_handler, frame_writer: py-amqp's, without a meaning here.
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from typing import Any
 
+from . import tracing
 from .green import Gate
 from .protocol import basic_return_t
 from .receipt import returned_error
@@ -77,6 +78,9 @@ class Telling:
 
     def _on_return(self, message: Any) -> None:
         self._counts.returned += 1
+        root = self._connection
+        if tracing.installed and root.tracing is not None:
+            root.green.spawn(root.tracing.returned, root, message)
         info = message.delivery_info
         error = Reason(returned_error(message))
         known = self._settle_returned(info, message)

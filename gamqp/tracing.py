@@ -50,6 +50,21 @@ class Tracing:
         """
         return send(properties)
 
+    def publish_mandatory(
+        self,
+        connection: Any,
+        exchange: str,
+        routing_key: str,
+        body: Any,
+        properties: dict[str, Any],
+        send: Callable[[dict[str, Any]], int],
+    ) -> int:
+        """``publish`` for a message that may come back; then ``returned`` is called."""
+        return self.publish(connection, exchange, routing_key, body, properties, send)
+
+    def returned(self, connection: Any, message: Any) -> None:
+        """A message has come back, because no queue took it. Called in a greenlet of its own."""
+
     def process(self, connection: Any, message: Any, handler: Callable[[Any], Any]) -> None:
         """Call ``handler(message)`` once: the callback inside drain_events, or the handler of ``subscribe``.
 

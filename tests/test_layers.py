@@ -61,7 +61,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'unsettled_watch',
         'utils',
     ),
-    4: ('opentelemetry', 'prometheus'),
+    4: ('opentelemetry', 'prometheus', 'spans'),
 }
 NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'public API', 4: 'integrations'}
 
@@ -71,7 +71,7 @@ WORLD = {'greenlet', 'logging', 'select', 'selectors', 'signal', 'socket', 'ssl'
 GREENLETS = {'gevent': ('green',), 'eventlet': ('green',)}
 SOCKETS = {'socket': ('transport', 'green'), 'ssl': ('transport', 'green')}
 NOBODY: dict[str, tuple[str, ...]] = {'asyncio': (), 'amqp': (), 'kombu': (), 'celery': ()}
-OPTIONAL = {'opentelemetry': ('opentelemetry',), 'prometheus_client': ('prometheus',)}
+OPTIONAL = {'opentelemetry': ('opentelemetry', 'spans'), 'prometheus_client': ('prometheus',)}
 LONGEST = 500
 
 FILES = sorted(path for path in ROOT.rglob('*.py') if '__pycache__' not in path.parts)

@@ -77,6 +77,10 @@ class ConsumeMethods(StreamMethods):
     def consumer_count(self) -> int:
         return len(self._consumers)
 
+    def queue_of(self, consumer_tag: str) -> str:
+        """The queue that a consumer takes from, '' if that is not known."""
+        return self._consumers.queue_of(consumer_tag)
+
     def oldest_unsettled(self) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, time.monotonic() of its arrival) of the delivery that waits longest."""
         return self._unsettled.oldest()

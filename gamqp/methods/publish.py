@@ -292,7 +292,8 @@ class PublishMethods(FlowMethods):
         def send(properties: dict[str, Any]) -> int:
             return self._hand_over(body, properties, exchange, routing_key, *rest)
 
-        return tracer.publish(self._root(), exchange, routing_key, body, properties, send)
+        publish = tracer.publish_mandatory if rest[0] else tracer.publish
+        return publish(self._root(), exchange, routing_key, body, properties, send)
 
     def _is_crowded(self, limit: int) -> bool:
         confirms, room = self._confirms, self._confirm_room

@@ -78,7 +78,7 @@ class Consumers(dict[str, Consumer]):
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
-        self._left: dict[str, None] | None = None  # tags of no_ack consumers that have gone, oldest first
+        self._left: dict[str, str] | None = None  # tag -> queue, of no_ack consumers that have gone, oldest first
         self._strays: dict[str, int] | None = None  # tags of none -> deliveries
 
     def fresh_tag(self, channel_id: int) -> str:
@@ -94,7 +94,7 @@ class Consumers(dict[str, Consumer]):
         consumer = self.pop(tag, None)
         if consumer is not None and consumer.no_ack:
             left = self._left = self._left or {}
-            left[tag] = None
+            left[tag] = consumer.queue
             if len(left) > REMEMBERED:
                 del left[next(iter(left))]
         return consumer
@@ -106,6 +106,11 @@ class Consumers(dict[str, Consumer]):
             strays[tag] = strays.get(tag, 0) + 1
             return strays[tag] == TOLERATED
         return False
+
+    def queue_of(self, tag: Any) -> str:
+        """The queue of a consumer, also of one that has left, if it needs no ack; '' if it is not known."""
+        consumer = self.get(tag)
+        return consumer.queue if consumer is not None else (self._left or {}).get(tag, '')
 
     def needs_no_ack(self, tag: Any) -> bool:
         """Whether messages with this tag are settled already, also when their consumer has left."""

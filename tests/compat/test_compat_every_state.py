@@ -296,7 +296,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'freed', 'give_back_tag', 'wake_drainers', 'wake_quiet',
         'ask_for_answers', 'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'begin_use', 'end_consumer',
         'give_back', 'has_unanswered', 'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
-        'breathe_to_publish',
+        'breathe_to_publish', 'queue_of',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):
         public = {name for name in dir(cls) if not name.startswith(('_', 'on_'))}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.metadata
 import random
+import sys
+import types
 
 import greenlet
 import greens
@@ -16,7 +19,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 import gamqp
-from gamqp import exceptions, opentelemetry
+from gamqp import exceptions, opentelemetry, spans
 
 SEED = 20260602
 NOBODY = trace.INVALID_SPAN.get_span_context()
@@ -103,7 +106,7 @@ def test_publisher_and_handler_on_two_connections_share_a_trace(rabbit, traced, 
         'server.address': '127.0.0.1',
         'server.port': rabbit.node.port,
     }
-    assert published.name == f'publish {queue}'
+    assert published.name == 'publish amq.default'
     assert dict(published.attributes) == {
         **common,
         'messaging.operation.name': 'publish',
@@ -115,6 +118,7 @@ def test_publisher_and_handler_on_two_connections_share_a_trace(rabbit, traced, 
         'messaging.operation.name': 'process',
         'messaging.operation.type': 'process',
         'messaging.rabbitmq.message.delivery_tag': 1,
+        'messaging.destination.subscription.name': queue,
     }
     assert {published.status.status_code, processed.status.status_code} == {StatusCode.UNSET}
     consumer.cancel()
@@ -134,7 +138,7 @@ def test_what_a_handler_publishes_continues_the_trace(traced, other, collected):
     while span is not None:
         names.append(span.name)
         span = by_parent.get(family(span)[1])
-    assert names == ['publish (anonymous)', 'process (anonymous)', 'publish (anonymous)', 'process (anonymous)']
+    assert names == ['publish amq.default', 'process (anonymous)', 'publish amq.default', 'process (anonymous)']
     assert len({span.context.trace_id for span in collected.spans}) == 1
     (message,) = done
     assert list(message.headers) == ['traceparent']  # that of the last publish, and not two
@@ -151,7 +155,7 @@ def test_py_amqps_calls_and_confirms_are_traced_as_well(rabbit, collected):
         channel.basic_consume(queue, callback=lambda message: got.append((current(), message.ack())))
         tools.drain_until(connection, lambda: got)
     published, processed = collected.spans
-    assert (published.name, processed.name) == ('publish amq.topic:order.paid', 'process amq.topic:order.paid')
+    assert (published.name, processed.name) == ('publish amq.topic', 'process (anonymous)')
     assert family(processed)[0] == family(published)[1]
     assert got[0][0] == processed.context
     assert current() == NOBODY
@@ -196,7 +200,52 @@ def test_a_traced_message_that_comes_back_is_known(traced, collected):
         with pytest.raises(exceptions.Returned) as info:
             receipt.wait()
         assert info.value.returned.headers['n'] == number
-    assert {span.status.status_code for span in collected.spans} == {StatusCode.UNSET}
+    greens.wait_until(lambda: len(collected.spans) == 3)
+    assert {span.name for span in collected.spans} == {'publish amq.default'}
+    assert {span.status.status_code for span in collected.spans} == {StatusCode.ERROR}
+    assert {span.status.description for span in collected.spans} == {'returned: 312 NO_ROUTE'}
+    assert {span.attributes['error.type'] for span in collected.spans} == {'312'}
+
+
+@pytest.mark.parametrize('confirm', [True, False])
+def test_a_message_that_comes_back_marks_its_span_whoever_published_it(rabbit, collected, confirm):
+    with rabbit.connect() as connection:
+        opentelemetry.instrument(connection, collected.provider)
+        channel = connection.channel()
+        if confirm:
+            channel.confirm_select()
+        queue = channel.queue_declare(exclusive=True).queue
+        channel.basic_publish(gamqp.Message('x'), '', queue, mandatory=True)
+        channel.basic_publish(gamqp.Message('x'), '', 'nowhere', mandatory=True)
+        (returned,) = greens.wait_until(lambda: collected.spans)
+        assert returned.attributes['messaging.rabbitmq.destination.routing_key'] == 'nowhere'
+        assert returned.status.status_code is StatusCode.ERROR
+        (fine,) = greens.wait_until(lambda: [span for span in collected.spans if span is not returned])
+        assert fine.status.status_code is StatusCode.UNSET
+        assert fine.end_time < returned.end_time  # it has lasted no longer than the publish
+
+
+def test_a_message_that_comes_back_when_its_span_has_ended_gets_another_that_says_so(traced, collected):
+    channel = traced.channel()
+    receipt = channel.publish(b'x', routing_key='nowhere', mandatory=True)
+    traced.tracing.end_all()  # the hub has had no turn: what comes back is not read yet
+    with pytest.raises(exceptions.Returned):
+        receipt.wait()
+    first, second = greens.wait_until(lambda: len(collected.spans) > 1 and collected.spans)
+    assert (first.name, second.name) == ('publish amq.default', 'return amq.default')
+    assert family(second)[0] == family(first)[1]
+    assert second.status.status_code is StatusCode.ERROR
+
+
+def test_no_more_than_some_spans_are_kept_open(traced, collected, monkeypatch):
+    monkeypatch.setattr(spans, 'MOST_OPEN', 3)
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    for _ in range(10):
+        channel.publish(b'x', routing_key=queue, mandatory=True)
+    assert len(collected.spans) == 7
+    traced.tracing.end_all()
+    assert len(collected.spans) == 10
 
 
 def test_baggage_travels_too(traced, other, collected):
@@ -409,6 +458,127 @@ def test_a_handler_that_raises_or_is_killed_ends_its_span_with_the_error_and_its
     assert spans[1].attributes['error.type'] == 'tools.Interrupted'
     assert spans[2].attributes['error.type'].endswith('GreenletExit')
     assert spans[3].parent == spans[2].parent  # it came again
+
+
+# -- what is not to be traced ------------------------------------------------------------------------------
+
+
+def test_nothing_is_traced_where_instrumentation_is_suppressed(traced, collected):
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
+    got = []
+    for key in (context._SUPPRESS_INSTRUMENTATION_KEY, 'suppress_instrumentation'):
+        token = context.attach(context.set_value(key, True))
+        try:
+            channel.publish(b'x', routing_key=queue).wait()
+            tag = channel.basic_consume(queue, no_ack=True, callback=got.append)
+            tools.drain_until(traced, lambda: got)
+            with opentelemetry.process(got[-1]) as span:
+                assert not span.is_recording()
+        finally:
+            context.detach(token)
+        channel.basic_cancel(tag)
+        assert 'traceparent' not in got.pop().headers
+    assert collected.spans == []
+    channel.publish(b'x', routing_key=queue).wait()
+    assert len(collected.spans) == 1
+
+
+def test_a_filter_says_what_is_traced(connection, collected):
+    asked = []
+
+    def wanted(operation, exchange, routing_key, queue):
+        asked.append((operation, exchange, routing_key, queue))
+        return operation == 'publish' and exchange != ''
+
+    opentelemetry.instrument(connection, collected.provider, wanted)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    channel.publish(b'x', routing_key=queue).wait()
+    channel.publish(b'x', 'amq.topic', 'order.1').wait()
+    got = []
+    channel.basic_consume(queue, no_ack=True, callback=got.append)
+    tools.drain_until(connection, lambda: got)
+    assert [span.name for span in collected.spans] == ['publish amq.topic']
+    assert asked == [('publish', '', queue, ''), ('publish', 'amq.topic', 'order.1', ''), ('process', '', queue, queue)]
+
+
+@pytest.mark.parametrize(
+    ('exchange', 'routing_key', 'queue', 'traced'),
+    [
+        ('celeryev', 'worker.heartbeat', '', False),
+        ('celeryev', 'worker.heartbeat', 'celeryev.5f1c', False),
+        ('celery.pidbox', '', '', False),
+        ('reply.celery.pidbox', '8d20', '8d20.reply.celery.pidbox', False),
+        ('', '8d20.reply.celery.pidbox', '', False),
+        ('celery', 'celery', 'celery', True),
+        ('', 'jobs', '', True),
+    ],
+)
+def test_the_talk_of_idle_workers_is_no_work(exchange, routing_key, queue, traced):
+    assert opentelemetry.is_work('process' if queue else 'publish', exchange, routing_key, queue) is traced
+
+
+def test_a_task_that_celerys_instrumentation_traces_has_no_second_span(traced, collected, monkeypatch):
+    class CeleryInstrumentor:
+        """As far as it is asked; the real one is a singleton, too."""
+
+        is_instrumented_by_opentelemetry = True
+
+    module = types.ModuleType('opentelemetry.instrumentation.celery')
+    module.CeleryInstrumentor = CeleryInstrumentor
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    channel = traced.channel()
+    queue = channel.queue_declare(exclusive=True).queue
+    handled = []
+    channel.subscribe(queue, handled.append)
+    channel.publish(b'x', routing_key=queue, headers={'task': 'add', 'id': '1'})
+    channel.publish(b'x', routing_key=queue)
+    greens.wait_until(lambda: len(handled) == 2)
+    assert len(collected.await_consumers(1)) == 1
+    assert 'traceparent' in handled[0].headers
+    CeleryInstrumentor.is_instrumented_by_opentelemetry = False
+    channel.publish(b'x', routing_key=queue, headers={'task': 'add', 'id': '1'})
+    assert len(collected.await_consumers(2)) == 2
+
+
+def test_names_of_spans_are_few(traced, collected):
+    channel = traced.channel()
+    for number in range(2000):
+        channel.publish(b'x', 'amq.topic', f'order.{number}')
+    assert {span.name for span in collected.spans} == {'publish amq.topic'}
+    assert len({span.attributes['messaging.destination.name'] for span in collected.spans}) == 2000
+    assert len(traced.tracing._places) <= spans.MOST_PLACES
+
+
+def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
+    channel = traced.channel()
+    queue = tools.shared_queue(channel)
+    channel.publish(b'x', 'amq.direct', 'k')
+    channel.queue_bind(queue, 'amq.direct', 'k')
+    channel.publish(b'x', 'amq.direct', 'k').wait()
+    with opentelemetry.process(channel.basic_get(queue, no_ack=True), queue):
+        pass
+    (processed,) = collected.of(SpanKind.CONSUMER)
+    assert processed.name == f'process {queue}'
+    assert processed.attributes['messaging.destination.name'] == f'amq.direct:k:{queue}'
+    channel.queue_delete(queue)
+
+
+def test_the_entry_point_is_what_the_agent_calls(rabbit, collected):
+    (entry,) = importlib.metadata.entry_points(group='opentelemetry_instrumentor', name='gamqp')
+    instrumentor = entry.load()()
+    assert list(instrumentor.instrumentation_dependencies()) == []
+    try:
+        instrumentor.instrument(tracer_provider=collected.provider, skip_dep_check=True, meter_provider=None)
+        assert instrumentor.is_instrumented_by_opentelemetry
+        with rabbit.connect() as connection:
+            connection.channel().publish(b'x', routing_key='nowhere').wait()
+        assert len(collected.spans) == 1
+    finally:
+        instrumentor.uninstrument()
+    assert not instrumentor.is_instrumented_by_opentelemetry
+    assert gamqp.Connection.tracing is None
 
 
 # -- on and off --------------------------------------------------------------------------------------------
