@@ -13,7 +13,9 @@ from collections.abc import Callable
 from typing import Any
 
 from . import green
+from .state.durations import in_seconds
 from .state.replies import Expected, Replies
+from .state.unique import Unique
 from .wire import METHODS, encode_method
 
 __all__ = ('Caller',)
@@ -21,7 +23,7 @@ __all__ = ('Caller',)
 Sig = tuple[int, int]
 
 
-class Caller:
+class Caller(Unique):
     """Sends methods on one channel number and waits for their replies."""
 
     channel_id: Any  # a number, and None at the end
@@ -107,7 +109,7 @@ class Caller:
         slot = expected.slot
         try:
             if not wait(slot, timeout):
-                raise TimeoutError(f'{METHODS[sig].name}: no reply within {timeout} s')
+                raise TimeoutError(f'{METHODS[sig].name}: no reply within {in_seconds(timeout)}')
         except BaseException:
             expected.abandon()
             raise

@@ -158,7 +158,12 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._life.move('open')
         self._call(ChannelSpec.Open, ('',), arrived=self._on_open_ok, undo=self._give_up)
         if self.on_open is not None:
-            self.on_open(self)
+            try:
+                self.on_open(self)
+            except BaseException:
+                if self.was_opened:  # nobody gets it
+                    self._begin_close(0, '', (0, 0), wait=False)
+                raise
 
     def _on_open_ok(self, reply: Any) -> None:
         if self._life.state == lifecycle.OPENING:
@@ -390,6 +395,11 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             # it gets our close-ok first: so that one has to wait until the answer is here.
             self._owes_close_ok = True
             self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
+            return
+        if not self.was_opened:
+            # In answer to the first channel.open: nobody has this channel, so it need not be opened again.
+            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+            self._end(reason)
             return
         self._usable = False  # from here on nothing must be sent before channel.open
         self._connection.count_answer()

@@ -25,11 +25,14 @@ from .liveness import LAST_CLOSE_TIMEOUT, Liveness
 from .state import lifecycle, settings
 from .state.budget import Budget
 from .state.checks import optional_timeout, whole
+from .state.discreet import discreet
+from .state.durations import in_seconds
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
 from .state.negotiate import CHANNEL_LIMIT
+from .state.replies import Expected
 from .transport import SSLError, Transport, check_options
-from .wire import Decoder, encode_method
+from .wire import METHODS, Decoder, encode_method
 from .wire.spec import Connection as Spec
 
 # SSLError: a name that programs take from here, as from py-amqp.
@@ -152,6 +155,7 @@ class Connection(Configured, Liveness):
         'publisher_confirms': True,
     }
 
+    @discreet
     def __init__(
         self,
         host: str = 'localhost:5672',
@@ -215,6 +219,9 @@ class Connection(Configured, Liveness):
         self.channel_ids = ChannelIds(self.channel_max)
 
     def __repr__(self) -> str:
+        settings = getattr(self, 'settings', None)
+        if settings is None:  # its arguments are just being refused
+            return f'<{type(self).__name__} not made>'
         return f'<{type(self).__name__} {self.host} vhost {self.virtual_host!r} {self._life.state}>'
 
     def __enter__(self) -> Connection:
@@ -251,7 +258,14 @@ class Connection(Configured, Liveness):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
             self._open()
             if self.on_open is not None:
-                self.on_open(self)
+                try:
+                    self.on_open(self)
+                except Exception:
+                    self.close()  # gamqp.connect returns nothing that could be closed
+                    raise
+                except BaseException:
+                    self.collect()  # killed: no time to say goodbye
+                    raise
         return callback() if callback is not None else None
 
     def _open(self) -> None:
@@ -448,7 +462,11 @@ class Connection(Configured, Liveness):
             secret = new_secret.encode() if isinstance(new_secret, str) else new_secret
         except UnicodeEncodeError:  # which holds the secret
             raise ValueError('update_secret: the new secret cannot be encoded as UTF-8') from None
-        self._call(Spec.UpdateSecret, (secret, reason))
+        self._check(Spec.UpdateSecret)
+        expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self.green))
+        self._ask(Spec.UpdateSecret, (secret, reason), expected)
+        del new_secret, secret  # an error is often stored with all that is here
+        self.await_reply(expected, Spec.UpdateSecret, None)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the operating system has taken everything sent so far. Switches greenlets.
@@ -458,7 +476,7 @@ class Connection(Configured, Liveness):
         """
         self.check_open()
         if not self.link.writer.wait_until_empty(timeout):
-            raise TimeoutError(f'flush: {self.link.writer.queued} bytes are still queued after {timeout} s')
+            raise TimeoutError(f'flush: {self.link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
         self.check_open()
 
     def set_limits(self, channel_max: int, frame_max: int) -> None:
@@ -477,6 +495,9 @@ def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) ->
     TypeError for an argument that Connection does not have, and what
     ``Connection.connect`` raises.
     """
-    connection = Connection(**settings.from_uri(url, arguments).arguments())
+    try:
+        connection = Connection(**settings.from_uri(url, arguments).arguments())
+    finally:
+        del url, arguments  # which hold the password; errors are often stored with all that is in their frames
     connection.connect()
     return connection

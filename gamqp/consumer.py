@@ -16,6 +16,7 @@ import greenlet
 from . import green
 from .intake import Intake
 from .requeue import KEPT, Kept
+from .state.durations import in_seconds
 from .state.failures import Failures, delay
 from .state.lifecycle import Reason
 
@@ -155,7 +156,9 @@ class Consumer(Intake):
         try:
             while not condition():
                 if not self._idle.wait(deadline.left()) and not condition():
-                    raise TimeoutError(f'consumer {self.tag}: {self.in_flight} handlers run after {deadline.seconds} s')
+                    raise TimeoutError(
+                        f'consumer {self.tag}: {self.in_flight} handlers run after {in_seconds(deadline.seconds)}'
+                    )
         finally:
             if me in self._workers:
                 self._workers[me] = WORKING

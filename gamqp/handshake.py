@@ -14,6 +14,8 @@ from typing import Any
 
 from . import exceptions, green
 from .state import negotiate
+from .state.discreet import discreet
+from .state.durations import in_seconds
 from .state.queue_types import QueueTypes
 from .state.replies import Expected
 from .wire import PROTOCOL_HEADER, encode_method
@@ -34,12 +36,12 @@ def run(connection: Any, deadline: green.Deadline) -> None:
     (no common mechanism), TimeoutError, or whatever ended the link.
     """
     _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
-    mechanism, response = _on_start(connection, *reply)
-    args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
-    sig, reply = _exchange(connection, deadline, _start_ok(connection, args), Spec.Tune, Spec.Secure)
+    # Here and below nobody waits while a local variable holds the response, which holds the password: errors are often
+    # stored with all that is in their frames.
+    mechanism, asked = _log_in(connection, reply)
+    sig, reply = _answer_to(connection, deadline, asked)
     while sig == Spec.Secure:
-        answer = _answer(connection, mechanism, reply[0])
-        sig, reply = _exchange(connection, deadline, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
+        sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
     tuned = _on_tune(connection, *reply)
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
     connection.link.start_heartbeat(connection.heartbeat)
@@ -50,16 +52,25 @@ def run(connection: Any, deadline: green.Deadline) -> None:
 
 def _exchange(connection: Any, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
     """Send, then wait for one of *sigs*. Returns which it was and its arguments."""
-    slot = green.Slot(connection.green)
+    return _answer_to(connection, deadline, _ask(connection, frames, *sigs))
+
+
+def _ask(connection: Any, frames: Any, *sigs: tuple[int, int]) -> Expected:
+    """Send what one of *sigs* will answer. Does not switch."""
     for sig in sigs:
         assert sig in _FROM_SERVER
-    expected = Expected(sigs, slot)
+    expected = Expected(sigs, green.Slot(connection.green))
     connection.expect(expected)
     connection.link.writer.send(frames)
-    if not slot.wait(deadline.left()):
-        names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in sigs)
-        raise TimeoutError(f'{connection.host}: no {names} from the broker within {deadline.seconds} s')
-    return expected.sig, slot.result()
+    return expected
+
+
+def _answer_to(connection: Any, deadline: green.Deadline, asked: Expected) -> Any:
+    """Wait for the answer. Returns its method and its arguments."""
+    if not asked.slot.wait(deadline.left()):
+        names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
+        raise TimeoutError(f'{connection.host}: no {names} from the broker within {in_seconds(deadline.seconds)}')
+    return asked.sig, asked.slot.result()
 
 
 _FROM_SERVER = (Spec.Start, Spec.Secure, Spec.Tune, Spec.OpenOk)
@@ -86,6 +97,27 @@ def _on_start(
         f'{connection.host} offers {b", ".join(offered).decode("utf-8", "replace")}',
         Spec.Start,
     )
+
+
+def _log_in(connection: Any, start: tuple[Any, ...]) -> tuple[Any, Expected]:
+    """Answer start. Returns the mechanism, and what is expected."""
+    return _send_start_ok(connection, *_on_start(connection, *start))
+
+
+@discreet
+def _send_start_ok(connection: Any, mechanism: Any, response: Any) -> tuple[Any, Expected]:
+    args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
+    return mechanism, _ask(connection, _start_ok(connection, args), Spec.Tune, Spec.Secure)
+
+
+def _log_in_further(connection: Any, mechanism: Any, challenge: Any) -> Expected:
+    """Answer secure. Returns what is expected."""
+    return _send_secure_ok(connection, _answer(connection, mechanism, challenge))
+
+
+@discreet
+def _send_secure_ok(connection: Any, answer: Any) -> Expected:
+    return _ask(connection, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
 
 
 def _as_bytes(value: str | bytes) -> bytes:

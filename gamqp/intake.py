@@ -17,13 +17,15 @@ from greenlet import getcurrent
 from . import green
 from .green.native import get_ident
 from .state.consumers import Consumer as Entry
+from .state.durations import in_seconds
 from .state.lifecycle import Reason
+from .state.unique import Unique
 from .turns import AT_ONCE
 
 __all__ = ('Deliveries', 'Intake')
 
 
-class Intake:
+class Intake(Unique):
     """One consumer's messages, in order of arrival.
 
     entry: what the channel knows of the consumer. over: nothing more will
@@ -209,7 +211,7 @@ class _Inlet(Intake):
         self.settled_idle()
 
 
-class Deliveries:
+class Deliveries(Unique):
     """The messages of one consumer as an iterator, made by ``Channel.consume``; for one greenlet at a time.
 
     Iterating waits for the next message, cooperatively. It ends when the
@@ -285,7 +287,7 @@ class Deliveries:
         inlet.waiting = green.Slot(inlet.root.green)
         try:
             if not inlet.waiting.wait(self._timeout):
-                raise TimeoutError(f'consumer {inlet.tag}: no message within {self._timeout} s')
+                raise TimeoutError(f'consumer {inlet.tag}: no message within {in_seconds(self._timeout)}')
         finally:
             inlet.waiting = None
 

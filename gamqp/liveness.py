@@ -14,6 +14,7 @@ from . import green
 from .inbound import Inbound
 from .io import heartbeat
 from .state.checks import number
+from .state.durations import in_seconds
 
 __all__ = ('BLOCKED_TIMEOUT', 'LAST_CLOSE_TIMEOUT', 'Liveness')
 
@@ -119,7 +120,7 @@ class Liveness(Inbound):
         while not slot.done and not deadline.passed:
             patience = max(begun, link.pulse.heard_at) + read_timeout - time.monotonic()
             if patience <= 0 and link.listening and not link.transport.has_input:
-                link.lose(TimeoutError(f'read timeout: nothing heard from the broker for {read_timeout} s'))
+                link.lose(TimeoutError(f'read timeout: nothing heard from the broker for {in_seconds(read_timeout)}'))
                 break
             left = deadline.left()
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))

@@ -15,6 +15,7 @@ from greenlet import getcurrent
 
 from . import exceptions, green
 from .state.counts import Counts
+from .state.durations import in_seconds
 
 __all__ = ('Pacing',)
 
@@ -153,14 +154,14 @@ class Pacing:
                 if refused and self._holds_publishes:
                     raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
             elif not self.link.writer.wait_for_room(deadline.left()) and not self._holds_publishes:
-                raise TimeoutError(f'basic.publish: the send queue was full for {deadline.seconds} s')
+                raise TimeoutError(f'basic.publish: the send queue was full for {in_seconds(deadline.seconds)}')
 
     def wait_until_sent(self, deadline: green.Deadline) -> None:
         """Wait until the kernel has taken everything; when time runs out, the connection is given up. Switches."""
         if not self.link.writer.wait_until_empty(deadline.left()):
             # A part of the message may be out, so the stream cannot be used any further.
             self.link.lose(
-                exceptions.RecoverableConnectionError(f'basic.publish: not sent within {deadline.seconds} s')
+                exceptions.RecoverableConnectionError(f'basic.publish: not sent within {in_seconds(deadline.seconds)}')
             )
         self.check_open()
 

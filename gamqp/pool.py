@@ -15,9 +15,11 @@ from typing import Any
 from . import green
 from .connection import Connection
 from .state.checks import flag, given_timeout, optional_timeout, whole
+from .state.discreet import discreet
 from .state.leases import Member
 from .state.negotiate import CHANNEL_LIMIT
 from .state.settings import from_uri
+from .state.unique import Unique
 from .supply import Supply
 
 __all__ = ('Lease', 'Pool')
@@ -34,7 +36,7 @@ OWN = ('connections', 'channels_per_connection', 'timeout', 'confirm')
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
 
-class Pool:
+class Pool(Unique):
     """Connections and channels for programs of many short tasks, e.g. a web application.
 
     url: an AMQP URI; or a callable that returns a Connection, open or not yet,
@@ -50,6 +52,7 @@ class Pool:
     cannot be understood and for limits below 1.
     """
 
+    @discreet
     def __init__(
         self,
         url: str | Callable[[], Any],
@@ -167,7 +170,7 @@ class Pool:
         inherited.disown()
 
 
-class Lease:
+class Lease(Unique):
     """What ``Pool.channel`` returns: a context manager that gives a channel and takes it back."""
 
     __slots__ = ('_held', '_pool', '_timeout')

@@ -11,12 +11,14 @@ from typing import Any
 
 from . import exceptions, green
 from .state.checks import given_timeout
+from .state.durations import in_seconds
+from .state.unique import Unique
 from .wire.spec import Basic
 
 __all__ = ('Receipt', 'returned_error')
 
 
-class Receipt:
+class Receipt(Unique):
     """The outcome of one publish, to be asked for or waited for, by any number of greenlets.
 
     delivery_tag: the number of the publish on its channel. exchange, routing_key: where it went.
@@ -84,7 +86,7 @@ class Receipt:
             if self._done is None:
                 self._done = green.Event(root.green)
             if not root.wait_for(self._done, limit):
-                raise TimeoutError(f'no confirm within {limit} s; the broker may have taken the message')
+                raise TimeoutError(f'no confirm within {in_seconds(limit)}; the broker may have taken the message')
         error = self.error
         if error is not None:
             raise error

@@ -19,7 +19,9 @@ from .connection import Connection
 from .intake import Intake
 from .methods.publish import taken_apart
 from .state.checks import timeout as checked_timeout
+from .state.durations import in_seconds
 from .state.lifecycle import Reason
+from .state.unique import Unique
 
 __all__ = ('ERROR', 'ERROR_TYPE', 'RPCClient')
 
@@ -32,7 +34,7 @@ ERROR, ERROR_TYPE = 'x-rpc-error', 'x-rpc-error-type'
 LONGEST_EXPIRATION = 2**32 - 1
 
 
-class RPCClient:
+class RPCClient(Unique):
     """Calls what ``RPCServer``, or any server that replies to reply_to with the correlation_id, does.
 
     channel: a Channel that may be used for other things too, but by no second
@@ -103,7 +105,9 @@ class RPCClient:
                 self.channel._hand_over(body, properties, exchange, routing_key, True, False, deadline, first=first)
                 root.wait_for(slot, deadline.left())
             if not slot.done:
-                raise TimeoutError(f'rpc to {exchange!r}, {routing_key!r}: no reply within {deadline.seconds} s')
+                raise TimeoutError(
+                    f'rpc to {exchange!r}, {routing_key!r}: no reply within {in_seconds(deadline.seconds)}'
+                )
         except TimeoutError:
             self.timeouts += 1
             raise

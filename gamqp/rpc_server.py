@@ -20,6 +20,7 @@ from .methods.publish import taken_apart
 from .methods.subscribe import check_concurrency
 from .rpc import ERROR, ERROR_TYPE
 from .state.checks import timeout as checked_timeout
+from .state.unique import Unique
 
 __all__ = ('RPCServer',)
 
@@ -32,7 +33,7 @@ LONGEST_TEXT = 500
 HIDDEN = 'the handler failed'
 
 
-class RPCServer:
+class RPCServer(Unique):
     """Answers the requests in a queue, in worker greenlets. Making one starts it, and switches greenlets.
 
     channel: a Channel, or a Connection to have a channel of its own. queue: must

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 from . import exceptions
+from .state.discreet import discreet
 from .wire import dumps
 
 __all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL', 'choose')
@@ -56,11 +57,14 @@ class _UserPassword(SASL):
     def start(self, connection: Any) -> Any:
         if self.username is None or self.password is None:
             return NotImplemented
-        password = self.password() if callable(self.password) else self.password
+        return self._respond(self.password() if callable(self.password) else self.password)
+
+    @discreet
+    def _respond(self, password: Any) -> bytes:
         if not isinstance(password, str):
             raise TypeError(f'{type(self).__name__}: the password must be a str, not {type(password).__name__}')
         try:
-            return self._response(self.username.encode(), password.encode())
+            return self._response((self.username or '').encode(), password.encode())
         except UnicodeEncodeError:  # which holds what could not be encoded
             raise ValueError(f'{type(self).__name__}: user name or password cannot be encoded as UTF-8') from None
 
@@ -103,6 +107,7 @@ class RAW(SASL):
 
     response: bytes = b''
 
+    @discreet
     def __init__(self, mechanism: bytes, response: bytes) -> None:
         if not isinstance(mechanism, bytes) or not isinstance(response, bytes):
             raise TypeError('RAW: mechanism and response must be bytes')

@@ -22,6 +22,7 @@ from .green import native
 from .liveness import LAST_CLOSE_TIMEOUT
 from .settlement import Settlements
 from .state.backoff import Backoff
+from .state.durations import in_seconds
 from .state.leases import AT_ONCE, Leases, Member
 from .state.lifecycle import Reason
 
@@ -170,7 +171,7 @@ class Supply:
     def _late(self, timeout: float | None) -> BaseException:
         if self._trouble is not None and not self.leases.connections:
             return self._trouble.make_error()
-        text = f'no channel was free within {timeout:g} s; {self}'
+        text = f'no channel was free within {in_seconds(timeout)}; {self}'
         if self._trouble is None:
             return TimeoutError(text)
         error = TimeoutError(f'{text}; the latest attempt to open one failed: {self._trouble}')

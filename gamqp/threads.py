@@ -17,6 +17,7 @@ from typing import Any
 from . import exceptions, green
 from .green import native
 from .state import checks
+from .state.durations import in_seconds
 
 __all__ = ('HubBound',)
 
@@ -157,7 +158,7 @@ class _Door:
         while not call.wait(LOOK if timeout is None else min(LOOK, deadline.left() or 0.0)):
             if deadline.passed:
                 begun = '' if call.give_up() else '; it goes on'
-                raise TimeoutError(f'run_in_hub: the call was not over within {timeout} s{begun}')
+                raise TimeoutError(f'run_in_hub: the call was not over within {in_seconds(timeout)}{begun}')
             if self._is_gone or call.is_killed:
                 call.give_up()
                 raise exceptions.RecoverableConnectionError(

@@ -20,6 +20,7 @@ from typing import Any
 
 from .. import green
 from ..state.counts import Counts
+from ..state.durations import in_seconds
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
 from .send_thread import send_thread
@@ -239,7 +240,7 @@ class Writer(ThreadSide):
         if self._stall_timer is not timer:
             return  # there is another one, or none: something went
         self._stall_timer = None
-        self._lose(TimeoutError(f'write timeout: the peer took nothing for {self._stall} s'))
+        self._lose(TimeoutError(f'write timeout: the peer took nothing for {in_seconds(self._stall)}'))
 
     # -- the sending thread -------------------------------------------------------
 

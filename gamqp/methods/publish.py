@@ -18,6 +18,7 @@ from ..receipt import Receipt, returned_error
 from ..state.checks import given_timeout
 from ..state.confirms import Confirms
 from ..state.counts import Counts
+from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.notices import Notices
 from ..tracing import Tracing
@@ -174,7 +175,9 @@ class PublishMethods(FlowMethods):
         if self._notices.calls:
             self.run_handlers()
         if not confirmed:
-            raise TimeoutError(f'basic.publish: no confirm within {wait} s; the broker may have taken the message')
+            raise TimeoutError(
+                f'basic.publish: no confirm within {in_seconds(wait)}; the broker may have taken the message'
+            )
         verdict = slot.result()
         if verdict is False:
             raise exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
@@ -329,7 +332,7 @@ class PublishMethods(FlowMethods):
         if not woken and self._is_crowded(limit):
             raise TimeoutError(
                 f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '
-                f'and no room came within {deadline.seconds} s'
+                f'and no room came within {in_seconds(deadline.seconds)}'
             )
 
     def run_handlers(self) -> None:

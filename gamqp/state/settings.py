@@ -21,6 +21,7 @@ from typing import Any
 from .. import sasl
 from . import uri
 from .checks import Check, callable_or_none, flag, nearest, one_of, seconds, shown, text, whole
+from .discreet import discreet
 from .hosts import to_host_port
 from .negotiate import CHANNEL_LIMIT, FRAME_MIN
 
@@ -226,6 +227,7 @@ def names() -> frozenset[str]:
     return frozenset(one.name for one in dataclasses.fields(Settings))
 
 
+@discreet
 def from_uri(url: Any, arguments: Mapping[str, Any], whose: str = 'connect', others: Iterable[str] = ()) -> Settings:
     """Of an AMQP URI and of arguments, which go before the URI's.
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import green
 from ..green.native import RLock
+from ..state.durations import in_seconds
 from ..state.hosts import AMQP_PORT, AMQPS_PORT, to_host_port
 
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
@@ -138,7 +139,7 @@ class TCPTransport:
         slot = green.Slot(self._green)
         self._green.spawn(_resolve_into, slot, self._green, self.host, self.port)
         if not slot.wait(deadline.left()):
-            raise TimeoutError(f'{self.host}: no answer from the name service within {deadline.seconds} s')
+            raise TimeoutError(f'{self.host}: no answer from the name service within {in_seconds(deadline.seconds)}')
         addresses: list[Any] = slot.result()
         return addresses
 

@@ -16,6 +16,7 @@ from ssl import MemoryBIO, SSLError
 from typing import Any
 
 from .. import green
+from ..state.durations import in_seconds
 from .context import check_options, make_context
 from .tcp import AMQPS_PORT, TCPTransport
 from .tls_errors import explain, explain_loss
@@ -130,7 +131,7 @@ class SSLTransport(TCPTransport):
     def _late(self, deadline: green.Deadline) -> OSError:
         if self.sock is None:
             return OSError(errno.EBADF, 'the socket was closed during the TLS handshake')
-        return TimeoutError(errno.ETIMEDOUT, f'{self._where}: no TLS handshake within {deadline.seconds} s')
+        return TimeoutError(errno.ETIMEDOUT, f'{self._where}: no TLS handshake within {in_seconds(deadline.seconds)}')
 
     def close(self) -> None:
         """Say close_notify if the kernel takes it now, wait for no answer, and close. Never raises."""
