@@ -22,6 +22,7 @@ from .inbound import OpenChannels
 from .io import goodbye
 from .io.link import Link
 from .liveness import LAST_CLOSE_TIMEOUT, Liveness
+from .secret import Secret
 from .state import lifecycle, settings
 from .state.budget import Budget
 from .state.checks import optional_timeout, whole
@@ -30,9 +31,8 @@ from .state.durations import in_seconds
 from .state.ids import ChannelIds
 from .state.lifecycle import Reason
 from .state.negotiate import CHANNEL_LIMIT
-from .state.replies import Expected
 from .transport import SSLError, Transport, check_options
-from .wire import METHODS, Decoder, encode_method
+from .wire import Decoder, encode_method
 from .wire.spec import Connection as Spec
 
 # SSLError: a name that programs take from here, as from py-amqp.
@@ -44,7 +44,7 @@ CLOSE_TIMEOUT = 10.0
 CHANNEL_ID = whole(0, CHANNEL_LIMIT, none=None)
 
 
-class Connection(Configured, Liveness):
+class Connection(Configured, Liveness, Secret):
     """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
 
     The arguments of py-amqp may be given by position, in its order; *name* and those
@@ -448,25 +448,6 @@ class Connection(Configured, Liveness):
                 return
             if late:  # others may come first time and again
                 raise TimeoutError('timed out')
-
-    def update_secret(self, new_secret: str | bytes, reason: str = '') -> None:
-        """Give the broker a new secret for this connection, e.g. a renewed OAuth 2 token. Switches greenlets.
-
-        new_secret: what would be the password now. reason: for the broker's log.
-        It counts for this connection only: for the next ones give a callable as
-        *password*. Raises NotAllowed when the broker refuses, and has then closed
-        the connection, ValueError for a str that is not to be encoded as UTF-8.
-        https://www.rabbitmq.com/docs/oauth2
-        """
-        try:
-            secret = new_secret.encode() if isinstance(new_secret, str) else new_secret
-        except UnicodeEncodeError:  # which holds the secret
-            raise ValueError('update_secret: the new secret cannot be encoded as UTF-8') from None
-        self._check(Spec.UpdateSecret)
-        expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self.green))
-        self._ask(Spec.UpdateSecret, (secret, reason), expected)
-        del new_secret, secret  # an error is often stored with all that is here
-        self.await_reply(expected, Spec.UpdateSecret, None)
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the operating system has taken everything sent so far. Switches greenlets.

@@ -48,6 +48,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'reuse',
         'rpc',
         'rpc_server',
+        'secret',
         'serialization',
         'settlement',
         'spec',

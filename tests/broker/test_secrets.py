@@ -91,6 +91,12 @@ def test_a_new_secret_that_is_refused(peer: ScriptedBroker, client: gamqp.Connec
     assert_discreet(error)
 
 
+def test_a_new_secret_that_is_no_text(client: gamqp.Connection) -> None:
+    error = tools.raised(client.update_secret, f'{SECRET}\udc80')
+    assert isinstance(error, ValueError)
+    assert_discreet(error)
+
+
 REFUSED: dict[str, Callable[[], Any]] = {
     'a value': lambda: gamqp.Connection('host', 'u', SECRET, heartbeat=-3),
     'a name': lambda: gamqp.Connection('host', 'u', SECRET, tls=True),
