@@ -1,23 +1,28 @@
 """What a channel tells the program: confirms, returned messages, and errors that belong to no call.
 
-Layer 3, a base class of Channel. The reader only notes what there is to tell;
-event handlers run in the greenlet of whoever comes for it: drain_events, or a
-publisher on its way. What must not enter: deliveries.
+Layer 3, a base class of Channel. The reader only notes what there is to tell. Event
+handlers run in drain_events; what concerns the message of a publisher that waits for
+its confirm, it runs itself. What must not enter: deliveries.
 """
 
 from __future__ import annotations
 
 import functools
+from collections import deque
+from collections.abc import Iterable
 from typing import Any
 
-from . import tracing
-from .green import Gate
+from greenlet import getcurrent
+
+from . import exceptions, tracing
+from .green import Gate, Slot
 from .protocol import basic_return_t
 from .receipt import returned_error
 from .state.confirms import Confirms
 from .state.counts import Counts
 from .state.lifecycle import Reason
-from .state.notices import KEPT, Notices, Returned
+from .state.notices import KEPT, Call, Notices, Returned
+from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Handlers', 'Telling')
@@ -61,19 +66,25 @@ class Telling:
     # -- from the reader ---------------------------------------------------------------
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        self._counts.confirmed += self._on_confirm(delivery_tag, multiple, True)
-        self._notify('basic_ack', delivery_tag, multiple)
+        self._counts.confirmed += self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
 
     def _on_nack(self, delivery_tag: int, multiple: bool, requeue: bool) -> None:
-        self._counts.nacked += self._on_confirm(delivery_tag, multiple, False)
-        self._notify('basic_nack', delivery_tag, multiple)
+        self._counts.nacked += self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
 
-    def _on_confirm(self, delivery_tag: int, multiple: bool, ok: bool) -> int:
-        if self._confirms is None:
-            return 0
-        count = self._confirms.settle(delivery_tag, multiple, ok)
-        if self._confirm_room:
-            self._confirm_room.wake(count)
+    def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
+        confirms = self._confirms
+        if confirms is None or delivery_tag > confirms.published:
+            published = 'confirms are off' if confirms is None else f'{confirms.published} were published'
+            raise exceptions.UnexpectedFrame(
+                f'confirm of publish {delivery_tag} on channel {self.channel_id}, where {published}', sig
+            )
+        publisher = _in_its_call(confirms.waiter(delivery_tag)) if self.events.get(event) else None
+        count = confirms.settle(delivery_tag, multiple, sig == Basic.Ack)
+        if count:
+            if self._confirm_room:
+                self._confirm_room.wake(count)
+            # A confirm that is repeated is no event: else a peer could make as many as it likes.
+            self._notify(event, publisher, delivery_tag, multiple)
         return count
 
     def _on_return(self, message: Any) -> None:
@@ -83,11 +94,12 @@ class Telling:
             root.green.spawn(root.tracing.returned, root, message)
         info = message.delivery_info
         error = Reason(returned_error(message))
-        known = self._settle_returned(info, message)
+        publisher = self._publisher_of(info, message)
         if self.return_taker is not None and self.return_taker.take_return(message, error):
             return
-        told = self._notify('basic_return', error.make_error(), info['exchange'], info['routing_key'], message)
-        if not known and not told:
+        args = (error.make_error(), info['exchange'], info['routing_key'], message)
+        told = self._notify('basic_return', _in_its_call(publisher), *args)
+        if publisher is None and not told:
             self.returned_messages.put(basic_return_t(**info, message=message))
             if self._notices.add_return(error.throw):
                 self._connection.report(
@@ -98,26 +110,64 @@ class Telling:
                 )
             self._flag()
 
-    def _settle_returned(self, info: dict[str, Any], message: Any) -> bool:
-        """Whether the publish that comes back is known, so that its own caller will be told."""
+    def _publisher_of(self, info: dict[str, Any], message: Any) -> Any:
+        """Who waits for the publish that comes back, and so will be told; None when nobody does."""
         if self._confirms is None:
-            return False
+            return None
         message.auto_decode = False  # to compare what was sent
-        known = self._confirms.come_back(info['exchange'], info['routing_key'], message) is not None
+        publisher = self._confirms.come_back(info['exchange'], info['routing_key'], message)
         message.auto_decode = self.auto_decode
-        return known
+        return publisher
 
     # -- notices -------------------------------------------------------------------------
 
-    def _notify(self, event: str, *args: Any) -> bool:
-        """Queue a call of every handler of *event*. Returns whether there is one."""
+    def _notify(self, event: str, publisher: Slot | None, *args: Any) -> bool:
+        """Queue a call of every handler of *event*. Returns whether there is one.
+
+        publisher: who waits in its call and runs it, None for drain_events.
+        """
         handlers = self.events.get(event)
         if not handlers:
             return False
         for handler in list(handlers):
-            self._notices.add_call(functools.partial(handler, *args))
-        self._flag()
+            call = functools.partial(handler, *args)
+            if publisher is not None:
+                self._notices.add_own(publisher, call)
+            else:
+                self._notices.add_call(call)
+        if publisher is None:
+            self._flag()
         return True
+
+    def run_own_handlers(self, publisher: Slot) -> None:
+        """Call the handlers that concern the message of this publisher. What one raises comes out.
+
+        The others of its message are then left to drain_events. A publisher that is
+        itself in a handler of this channel has them called when that has returned.
+        """
+        notices, me = self._notices, getcurrent()
+        calls = notices.take_own(publisher)
+        outer = notices.run_by(me)
+        if outer is not None:
+            outer.extend(calls)
+            return
+        notices.begin(me, calls)
+        try:
+            while calls:
+                calls.popleft()()
+        finally:
+            notices.end(me, None)
+            self._hand_on(calls)
+
+    def leave_own_handlers(self, publisher: Slot) -> None:
+        """The publisher waits no more: what concerns its message is for drain_events. Does not switch."""
+        publisher.succeed()  # so that what is still to come is known to be nobody's, too
+        self._hand_on(self._notices.take_own(publisher))
+
+    def _hand_on(self, calls: Iterable[Call]) -> None:
+        for call in calls:
+            self._notices.add_call(call)
+            self._flag()
 
     def _flag(self) -> None:
         """Have drain_events come here, once for all that is waiting."""
@@ -154,10 +204,21 @@ class Telling:
         if self._noticing:
             return
         self._noticing = True
+        me = getcurrent()
+        outer = notices.run_by(me)  # when a publisher's handler drains
+        inner: deque[Call] = deque()  # of the messages that these handlers publish
+        notices.begin(me, inner)
         try:
-            while (call := notices.take_call()) is not None:
+            while (call := inner.popleft() if inner else notices.take_call()) is not None:
                 call()
         finally:
             self._noticing = False
+            notices.end(me, outer)
+            self._hand_on(inner)
             if notices.calls:
                 self._flag()  # a handler has raised; drain_events may have been here meanwhile, for nothing
+
+
+def _in_its_call(publisher: Any) -> Slot | None:
+    """The publisher, if it is one that waits in basic_publish_confirm and has not gone."""
+    return publisher if isinstance(publisher, Slot) and not publisher.done else None

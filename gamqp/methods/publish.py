@@ -164,20 +164,26 @@ class PublishMethods(FlowMethods):
         Any number of greenlets may do so on one channel. Arguments and errors as
         basic_publish; and Returned when the message was mandatory and no queue takes
         it, unless there is a handler in ``events['basic_return']``, which gets it then.
+        Event handlers for this message's own return, and for a confirm that names its
+        delivery tag, are called in this greenlet before it returns, and what they raise
+        comes out; those for other messages are called by drain_events.
         """
         root = self._root()
         if confirm_timeout is not None:
             given_timeout('confirm_timeout', confirm_timeout)
         slot = green.Slot(root.green)
-        self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
-        wait = confirm_timeout or timeout or root.confirm_timeout
-        confirmed = bool(root.wait_for(slot, wait))
-        if self._notices.calls:
-            self.run_handlers()
-        if not confirmed:
-            raise TimeoutError(
-                f'basic.publish: no confirm within {in_seconds(wait)}; the broker may have taken the message'
-            )
+        try:
+            self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
+            wait = confirm_timeout or timeout or root.confirm_timeout
+            if not root.wait_for(slot, wait):
+                raise TimeoutError(
+                    f'basic.publish: no confirm within {in_seconds(wait)}; the broker may have taken the message'
+                )
+        except BaseException:
+            self.leave_own_handlers(slot)
+            raise
+        if self._notices.own:
+            self.run_own_handlers(slot)
         verdict = slot.result()
         if verdict is False:
             raise exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
@@ -335,7 +341,10 @@ class PublishMethods(FlowMethods):
                 f'and no room came within {in_seconds(deadline.seconds)}'
             )
 
-    def run_handlers(self) -> None:
+    def run_own_handlers(self, publisher: green.Slot) -> None:
+        raise NotImplementedError
+
+    def leave_own_handlers(self, publisher: green.Slot) -> None:
         raise NotImplementedError
 
     def confirm_select_unawaited(self) -> None:

@@ -1,10 +1,11 @@
 """What a channel has to tell the program and the program has not yet come for.
 
-State, no I/O. Three kinds: calls of event handlers (confirms, returns), which a
-publisher may run on its way; errors, which only drain_events raises; and returned
-messages that nobody takes, which are such errors too. Of the last only the latest are
-kept, for programs that never come. What a handler was registered for is never dropped:
-there is no more of it than the program has published and not come for.
+State, no I/O. Four kinds: calls of event handlers (confirms, returns), which drain_events
+runs; those that belong to a publisher who waits for just this, and runs them itself;
+errors, which only drain_events raises; and returned messages that nobody takes, which
+are such errors too. Of the last only the latest are kept, for programs that never come.
+What a handler was registered for is never dropped: there is no more of it than the
+program has published and not come for.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ('KEPT', 'Notices', 'Returned')
+__all__ = ('KEPT', 'Call', 'Notices', 'Returned')
 
 KEPT = 1000  # returned messages that are to be raised; one is a few hundred bytes, and the body
 
@@ -24,15 +25,21 @@ Call = Callable[[], Any]
 
 
 class Notices:
-    """flagged: whether drain_events has been told to come here and has not come yet."""
+    """flagged: whether drain_events has been told to come here and has not come yet.
 
-    __slots__ = ('_lost', '_returns', 'calls', 'errors', 'flagged')
+    own: publisher -> the calls that concern its message. running: greenlet that runs
+    calls -> those that come of what it publishes meanwhile, to be run when it has returned.
+    """
+
+    __slots__ = ('_lost', '_returns', 'calls', 'errors', 'flagged', 'own', 'running')
 
     def __init__(self) -> None:
         # Made when needed: most channels have nothing to tell.
         self.calls: deque[Call] | None = None
         self.errors: deque[Call] | None = None
         self._returns: deque[Call] | None = None
+        self.own: dict[Any, deque[Call]] | None = None
+        self.running: dict[Any, deque[Call]] | None = None
         self._lost = False
         self.flagged = False
 
@@ -40,6 +47,33 @@ class Notices:
         if self.calls is None:
             self.calls = deque()
         self.calls.append(call)
+
+    def add_own(self, publisher: Any, call: Call) -> None:
+        if self.own is None:
+            self.own = {}
+        self.own.setdefault(publisher, deque()).append(call)
+
+    def take_own(self, publisher: Any) -> deque[Call]:
+        """The calls that belong to this publisher."""
+        return (self.own.pop(publisher, None) if self.own else None) or deque()
+
+    def run_by(self, greenlet: Any) -> deque[Call] | None:
+        """What *greenlet* is to run when the handler has returned in which it is; None when it is in none."""
+        return None if self.running is None else self.running.get(greenlet)
+
+    def begin(self, greenlet: Any, calls: deque[Call]) -> None:
+        if self.running is None:
+            self.running = {}
+        self.running[greenlet] = calls
+
+    def end(self, greenlet: Any, outer: deque[Call] | None) -> None:
+        """*outer*: what ``run_by`` gave before ``begin``."""
+        assert self.running is not None
+        if outer is not None:
+            self.running[greenlet] = outer
+        else:
+            del self.running[greenlet]
+            self.running = self.running or None
 
     def add_error(self, throw: Call) -> None:
         if self.errors is None:
@@ -68,7 +102,7 @@ class Notices:
         return errors.popleft() if errors else None
 
     def clear(self) -> None:
-        self.calls = self.errors = self._returns = None
+        self.calls = self.errors = self._returns = self.own = None
 
     def __bool__(self) -> bool:
         return bool(self.calls or self.errors or self._returns)
