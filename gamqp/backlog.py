@@ -93,7 +93,7 @@ class Backlog:
         if self._root.backlog is not self:
             return False  # it has ended amid a batch: nobody wanted what it had
         consumer = channel._consumers.get(message.consumer_tag)
-        if consumer is None or consumer.discard or not _keeps(consumer):
+        if consumer is None or consumer.discard or not _keeps(consumer) or channel.is_of_before(message):
             return False
         share = self._shares.get(consumer)
         if share is None:
@@ -110,6 +110,7 @@ class Backlog:
             owners.append(share)
         if tags is not None:
             tags.add(message.delivery_tag)
+        channel.note_arrival(message)
         share.count += 1
         self.messages += 1
         self._spool.put(message, self._root.link.pulse.heard_at)

@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 from . import exceptions
 from .methods.exchange import ExchangeMethods, VDeprecationWarning
@@ -33,7 +33,7 @@ from .state.notices import Notices, Returned
 from .state.replies import Expected, Replies
 from .state.unsettled import Unsettled, WideUnsettled
 from .telling import Handlers, Telling
-from .wire import encode_ack, encode_method, encode_nack, encode_reject
+from .wire import METHODS, encode_ack, encode_method, encode_nack, encode_reject
 from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
@@ -67,6 +67,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self.on_open = on_open
         self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
         self.doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
+        self._next = 0  # when it was reopened: the delivery tag that comes next, 0 if that is not known
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.outstanding_limit = connection.outstanding_limit
@@ -166,6 +167,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
                 raise
 
     def _on_open_ok(self, reply: Any) -> None:
+        self._hear_all()
         if self._life.state == lifecycle.OPENING:
             self._life.move('opened')
             self._usable = self._unraised is None
@@ -313,7 +315,11 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         """A complete deliver, return or get-ok."""
         message.channel = self
         if self._arriving:
+            if self.is_of_before(message):
+                return
             message.incarnation = self._arriving
+            if self._next and message.delivery_tag:
+                self._next = message.delivery_tag + 1
         message.auto_decode = self.auto_decode
         if message.redelivered:
             self._counts.redelivered += 1
@@ -339,6 +345,21 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._on_return(message)
         else:
             self.on_reply(message.method, message)
+
+    def is_of_before(self, message: Any) -> bool:
+        """Whether this was for the channel as it was before the broker closed it.
+
+        RabbitMQ's queues go on writing for a while, also behind open-ok: but not what
+        the next delivery of the new channel would be, and not to a consumer before its consume-ok.
+        """
+        if self.is_reopening or (self._starting is not None and message.consumer_tag in self._starting):
+            return self.incarnation > 0
+        return bool(self._next and message.delivery_tag and message.delivery_tag != self._next)
+
+    def note_arrival(self, message: Any) -> None:
+        """A delivery was taken that does not come by ``on_content``."""
+        if self._next:
+            self._next = message.delivery_tag + 1
 
     def _on_stray(self, message: Any) -> None:
         """A delivery to no consumer of ours. A few may be under way when one has ended."""
@@ -394,6 +415,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             # Both sides closed at once. RabbitMQ answers our own close late, or never, when
             # it gets our close-ok first: so that one has to wait until the answer is here.
             self._owes_close_ok = True
+            self._hear_all()
             self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
             return
         if not self.was_opened:
@@ -422,9 +444,20 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self.on_reply(ChannelSpec.CloseOk, ())
 
     def _reopen(self) -> None:
+        """Begin anew. Until open-ok the broker's queues may still write to the channel as it was; that is dropped."""
         self.incarnation += 1
         self._arriving = self.incarnation
+        self.is_reopening = True
+        # RabbitMQ numbers the deliveries of a channel without a gap.
+        self._next = 1 if self._connection.server_properties.get('product') == 'RabbitMQ' else 0
+        self._HANDLERS = _WHILE_REOPENING  # a table instead of a question for each method that arrives
         self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
+
+    def _hear_all(self) -> None:
+        """open-ok has come, or will not."""
+        if self.is_reopening:
+            self.is_reopening = False
+            del self._HANDLERS
 
     def _on_flow(self, active: bool) -> None:
         self._set_active(active)
@@ -436,6 +469,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
 
         Not by cancel-ok, over which RabbitMQ before 4.3 ends the connection.
         """
+        if self._arriving and self._starting is not None and consumer_tag in self._starting:
+            return  # a consumer of before, see is_of_before
         consumer = self._consumers.leave(consumer_tag)
         if self._life.state == lifecycle.OPEN:
             self._connection.count_answer()
@@ -460,7 +495,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
         self._call(ChannelSpec.Flow, (active,))
 
-    _HANDLERS: ClassVar[dict[tuple[int, int], Callable[..., None]]] = {
+    is_reopening = False  # whether the broker has closed the channel, and open-ok is awaited
+    _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,
         ChannelSpec.CloseOk: _on_closed,
         ChannelSpec.Flow: _on_flow,
@@ -468,3 +504,14 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         Basic.Ack: Telling._on_ack,
         Basic.Nack: Telling._on_nack,
     }
+
+
+def _ignore(channel: Channel, *args: Any) -> None:
+    """A method for the channel as it was before the broker closed it."""
+
+
+# open-ok is a reply like any other.
+_WHILE_REOPENING: dict[tuple[int, int], Callable[..., None]] = {
+    **{sig: _ignore for sig in METHODS if sig != ChannelSpec.OpenOk},
+    ChannelSpec.Close: Channel._on_close,
+}

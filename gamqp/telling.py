@@ -22,7 +22,8 @@ from .state.confirms import Confirms
 from .state.counts import Counts
 from .state.lifecycle import Reason
 from .state.notices import KEPT, Call, Notices, Returned
-from .wire.spec import Basic
+from .state.replies import Replies
+from .wire.spec import Basic, Confirm
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Handlers', 'Telling')
@@ -47,6 +48,8 @@ class Telling:
     _counts: Counts
     _notices: Notices
     _noticing: bool
+    _arriving: int
+    _replies: Replies
     _returned: Returned | None
     _unraised: Reason | None
 
@@ -73,7 +76,11 @@ class Telling:
 
     def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
         confirms = self._confirms
+        if self._arriving and (confirms is None or self._replies.due(Confirm.SelectOk)):
+            return 0  # of the channel as it was before the broker closed it, see Channel.is_of_before
         if confirms is None or delivery_tag > confirms.published:
+            if self._arriving:
+                return 0
             published = 'confirms are off' if confirms is None else f'{confirms.published} were published'
             raise exceptions.UnexpectedFrame(
                 f'confirm of publish {delivery_tag} on channel {self.channel_id}, where {published}', sig

@@ -153,3 +153,30 @@ def test_after_recover_each_message_comes_again_and_nothing_dead_is_settled(conn
     other.close()
     tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
+
+
+@pytest.mark.limit(60)
+def test_deliveries_behind_a_close_reach_no_consumer_of_the_reopened_channel(connection, channel):
+    """It is started again under its tag at once. Wrong ones would have tags that the new channel has not given."""
+    queue = tools.shared_queue(channel)
+    tools.publish_all(channel, queue, [b'x' * 200] * 3000)
+    tools.wait_ready(channel, queue, 3000)
+    consuming = connection.channel()
+    for _ in range(tools.repeats(10, 100)):
+        got: list = []
+        consuming.basic_consume(queue, 'tag', callback=got.append)
+        tools.drain_until(connection, lambda got=got: len(got) > 50)
+        consuming.basic_ack(10**9)  # which closes the channel
+        greens.wait_until(lambda consuming=consuming: consuming.incarnation)
+        with pytest.raises(exceptions.PreconditionFailed):
+            consuming.basic_ack(1)
+        again: list = []
+        consuming.basic_consume(queue, 'tag', callback=again.append)  # goes out behind channel.open
+        tools.drain_until(connection, lambda again=again: len(again) > 50)
+        tags = [message.delivery_tag for message in again]
+        assert tags == list(range(1, len(tags) + 1))
+        again[0].ack()
+        consuming.close()
+        consuming = connection.channel()
+    tools.wait_ready(channel, queue, 3000 - tools.repeats(10, 100))
+    channel.queue_delete(queue)
