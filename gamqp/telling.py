@@ -85,13 +85,15 @@ class Telling:
             raise exceptions.UnexpectedFrame(
                 f'confirm of publish {delivery_tag} on channel {self.channel_id}, where {published}', sig
             )
-        publisher = _in_its_call(confirms.waiter(delivery_tag)) if self.events.get(event) else None
+        handlers = self.events.get(event)
+        publisher = _in_its_call(confirms.waiter(delivery_tag)) if handlers else None
         count = confirms.settle(delivery_tag, multiple, sig == Basic.Ack)
         if count:
             if self._confirm_room:
                 self._confirm_room.wake(count)
-            # A confirm that is repeated is no event: else a peer could make as many as it likes.
-            self._notify(event, publisher, delivery_tag, multiple)
+            if handlers:
+                # A confirm that is repeated is no event: else a peer could make as many as it likes.
+                self._notify(event, publisher, delivery_tag, multiple)
         return count
 
     def _on_return(self, message: Any) -> None:
