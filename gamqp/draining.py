@@ -6,8 +6,6 @@ nothing here touches the link before close.
 
 from __future__ import annotations
 
-import sys
-from types import FrameType
 from typing import Any
 
 import greenlet
@@ -34,7 +32,7 @@ def drain(root: Inbound, deadline: green.Deadline) -> bool:
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
     me = greenlet.getcurrent()
     before = root.in_drain.get(me)  # it may be a callback that drain has called
-    root.in_drain[me] = _callbacks_around(root, sys._getframe())
+    root.in_drain[me] = root.callbacks_around()
     root.wake_quiet()
 
     def quiet() -> bool:
@@ -81,13 +79,3 @@ def _await_confirms(root: Inbound, deadline: green.Deadline) -> bool:
             except exceptions.AMQPError:
                 root.check_open()
     return True
-
-
-def _callbacks_around(root: Inbound, frame: FrameType | None) -> int:
-    """How many callbacks of drain_events this greenlet is in. Looked up here, so that callbacks pay nothing for it."""
-    count = 0
-    while frame is not None:
-        if frame.f_code is Inbound.run_event.__code__ and frame.f_locals.get('self') is root:
-            count += 1
-        frame = frame.f_back
-    return count

@@ -9,9 +9,10 @@ there are many. Does not belong here: what a delivery means, and when the socket
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 from . import green, tracing
@@ -148,6 +149,8 @@ class EventQueue:
         """
         passed_over = 0
         while events := self._older or self._events:
+            if not (notices or self._has_deliveries):
+                return False
             event = events.popleft()
             if type(event) is Waiting:
                 if not event:
@@ -171,12 +174,9 @@ class EventQueue:
             elif notices:
                 self._notices -= 1
                 consumer = None
-            elif self._has_deliveries:
+            else:
                 self._events.append(event)
                 continue
-            else:
-                events.appendleft(event)
-                return False
             self.handlers_running += 1
             try:
                 if consumer is None:
@@ -211,7 +211,7 @@ class EventQueue:
     def _has_deliveries(self) -> bool:
         return len(self._events) + len(self._older) > self._void + self._notices
 
-    # -- drain ----------------------------------------------------------------------------
+    # -- drain and basic_cancel ----------------------------------------------------------------------------
 
     def wait_for_quiet(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
         """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches.
@@ -231,6 +231,39 @@ class EventQueue:
         finally:
             self._quiet_awaited -= 1
         return True
+
+    def hand_out(self, consumer: Consumer, patience: float) -> None:
+        """Run the callbacks of what is here for *consumer*, and of what came before it. Switches.
+
+        Where another greenlet is in drain_events, that runs them; it is waited for *patience* seconds.
+        Raises what a callback raises, and why the connection ended.
+        """
+        deadline = green.Deadline(patience)
+        self._quiet_awaited += 1
+        try:
+            while consumer in self._waiting or (self.backlog is not None and self.backlog.of(consumer)):
+                self.check_open()
+                if self._others_drain or not self.run_event(notices=False):
+                    if deadline.passed:
+                        return
+                    self._quiet.wait(min(deadline.left() or 0.0, QUIET_LOOK))
+                elif self.long_without_breath():
+                    self.breathe()
+        finally:
+            self._quiet_awaited -= 1
+
+    def callbacks_around(self) -> int:
+        """How many callbacks of drain_events this greenlet is in. Looked up here, so that callbacks pay nothing for it.
+
+        Does not switch.
+        """
+        count = 0
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            if frame.f_code is EventQueue.run_event.__code__ and frame.f_locals.get('self') is self:
+                count += 1
+            frame = frame.f_back
+        return count
 
     def _hand_out(self, deadline: green.Deadline) -> bool:
         """Run the callbacks of deliveries that no other greenlet comes for. Returns whether there was one. Switches."""

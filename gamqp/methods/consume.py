@@ -236,17 +236,37 @@ class ConsumeMethods(StreamMethods):
         return len(waiting)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
-        """Stop a consumer; no callback of it runs any more after this.
+        """Stop a consumer, and have its callback called with what has arrived for it; no callback runs after this.
 
-        Messages that had arrived but had not reached the callback go back to the
-        queue; those of a no_ack consumer, which the broker has forgotten, are
-        still handed out by drain_events. nowait: do not wait for the broker.
-        Does nothing when the channel is closed, and its consumers with it.
+        The callbacks run in this greenlet, in the order of arrival and so with those of
+        other consumers whose messages came before; or in the greenlet that is in
+        drain_events already, and then this one waits for it, at most rpc_timeout.
+        What a callback raises comes out, and the rest is left to drain_events. Called
+        in a callback of drain_events it runs none: the next drain_events does.
+        An iterator, or a handler of subscribe, gets nothing more: what waits goes back
+        to its queue, and what came with no_ack is still handed out.
+
+        nowait: do not wait for the broker; what arrives later goes back to the queue.
+        Does nothing when the channel is closed, and its consumers with it. Switches
+        greenlets. Raises TimeoutError, and why the channel or connection ended.
         """
-        self._root().check_thread()
+        root = self._root()
+        root.check_thread()
         if self.connection is None:
             return
-        self._cancel(consumer_tag, not nowait)
+        consumer = self._consumers.get(consumer_tag)
+        if consumer is None or consumer.callback is None:
+            self._cancel(consumer_tag, not nowait)
+            return
+        self._check(Basic.Cancel)
+        expected = self._ask_to_cancel(consumer_tag, not nowait)
+        try:
+            if not nowait:
+                self.await_reply(expected, Basic.Cancel, None)
+        finally:
+            consumer.discard = not consumer.no_ack
+        if not root.callbacks_around():
+            root.hand_out(consumer, root.rpc_timeout)
 
     def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
         self._check(Basic.Cancel)

@@ -100,14 +100,17 @@ def test_declaring_and_opening_channels(peer: ScriptedBroker, client: gamqp.Conn
 
 
 def test_cancelling_itself(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
-    callback = consume(peer, channel, lambda message: channel.basic_cancel('tag'))
+    """Callbacks do not nest: what has arrived for it is left to the next drain_events."""
+    callback = consume(peer, channel, lambda message: message.delivery_tag == 1 and channel.basic_cancel('tag'))
     peer.raw(deliver(3))
     draining = drain(client, 1)
     peer.expect('basic.cancel')
-    assert [peer.expect('basic.nack').delivery_tag for _ in range(2)] == [2, 3]
     peer.send('basic.cancel-ok', consumer_tag='tag')
     draining.get()
     assert callback.calls == 1
+    for calls in (2, 3):
+        client.drain_events(timeout=5)
+        assert callback.calls == calls
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
 

@@ -36,21 +36,22 @@ def empty(client: Any) -> bool:
 # -- a consumer is cancelled -----------------------------------------------------------------
 
 
-def test_a_cancelled_callback_gives_everything_back(
+def test_drain_gives_back_everything_of_a_callback(
     peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
 ) -> None:
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     flood(peer, client, deliveries(range(1, MANY + 1)))
     drained(client, got, 5)
     assert channel.unsettled == MANY
-    cancelling = greens.spawn(channel.basic_cancel, 'tag')
+    draining = greens.spawn(client.drain, 20)
     peer.expect('basic.cancel')
     assert sorted(nacked(peer, MANY - 5)) == list(range(6, MANY + 1))
-    peer.send('basic.cancel-ok', consumer_tag='tag')
-    cancelling.get()
     assert empty(client)
     assert (channel.unsettled, client.stats()['given_back']) == (5, MANY - 5)
     greens.wait_until(lambda: client.link.listening)
+    peer.send('basic.cancel-ok', consumer_tag='tag')
+    peer.agree_to_close()
+    assert draining.get() is True
     assert len(got) == 5
 
 
@@ -79,41 +80,37 @@ def test_a_cancelled_intake_gives_everything_back(
         peer.expect('basic.nack')
 
 
-def test_a_great_many_are_given_back_piece_by_piece(
-    peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
-) -> None:
-    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
+def test_a_great_many_are_given_back_piece_by_piece(peer: ScriptedBroker, client: Any, channel: gamqp.Channel) -> None:
+    loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='tag'))
     flood(peer, client, deliveries(range(1, 5001), size=10))
     channel.basic_cancel('tag', nowait=True)
     assert channel.unsettled > 0  # the rest follows from the hub
     peer.expect('basic.cancel')
     assert sorted(nacked(peer, 5000)) == list(range(1, 5001))
-    assert channel.unsettled == 0
+    assert channel.unsettled == loop.intake.spooled == 0
 
 
 def test_others_keep_theirs(peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]) -> None:
-    other: list[Any] = []
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    begin(peer, lambda: channel.basic_consume('q', 'b', callback=other.append), 'b')
+    loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='b'), 'b')
     flood(peer, client, b''.join(deliveries([2 * n + 1]) + deliveries([2 * n + 2], 'b') for n in range(MANY)))
     channel.basic_cancel('b', nowait=True)
     peer.expect('basic.cancel')
     assert sorted(nacked(peer, MANY)) == list(range(2, 2 * MANY + 1, 2))
     assert drained(client, got, MANY) == list(range(1, 2 * MANY + 1, 2))
-    assert other == []
+    assert not loop.intake.messages
 
 
-def test_messages_of_a_stream_are_not_nacked(
-    peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
-) -> None:
+def test_messages_of_a_stream_are_not_nacked(peer: ScriptedBroker, client: Any, channel: gamqp.Channel) -> None:
     arguments = {'x-stream-offset': 'first'}
-    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append, arguments=arguments))
+    loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag', arguments=arguments))
     numbered = {'properties': {'application_headers': {'x-stream-offset': 5}}}
     flood(peer, client, deliveries(range(1, MANY + 1), **numbered))
     channel.basic_cancel('tag', nowait=True)
     peer.expect('basic.cancel')
     assert sorted(peer.expect('basic.ack').delivery_tag for _ in range(MANY)) == list(range(1, MANY + 1))
     assert empty(client)
+    assert not loop.intake.messages
 
 
 @pytest.mark.parametrize('how', ['callback', 'consume', 'subscribe'])

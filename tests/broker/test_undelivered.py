@@ -163,13 +163,13 @@ def test_cancel_and_close_give_the_budget_back(
     if how == 'cancel':
         task = greens.spawn(channel.basic_cancel, 'tag')
         peer.expect('basic.cancel')
-        assert [peer.expect('basic.nack').delivery_tag for _ in range(LIMIT)] == list(range(1, LIMIT + 1))
         peer.send('basic.cancel-ok', consumer_tag='tag')
     else:
         task = greens.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
     task.get()
+    assert len(got) == (LIMIT if how == 'cancel' else 0)
     assert (client.budget.messages, client.budget.bytes) == (0, 0)
     greens.wait_until(lambda: not stopped(client))
 

@@ -324,7 +324,7 @@ def test_acks_from_a_hundred_greenlets_then_close_are_all_kept(rabbit, connectio
 # -- cancel ----------------------------------------------------------------------------------------------
 
 
-def test_cancel_gives_back_what_no_callback_has_seen(connection, channel):
+def test_cancel_hands_out_what_has_arrived(connection, channel):
     queue = tools.shared_queue(channel)
     other = connection.channel()
     got = []
@@ -333,12 +333,10 @@ def test_cancel_gives_back_what_no_callback_has_seen(connection, channel):
     tools.drain_until(connection, lambda: len(got) == 5)
     other.basic_cancel(tag)
     assert tag not in other.callbacks
-    # The five that were delivered are still ours; the rest is back, without closing anything.
-    tools.wait_ready(channel, queue, 45)
+    assert [int(message.body) for message in got] == list(range(50))
     with pytest.raises(TimeoutError):
-        connection.drain_events(timeout=0.05)
-    assert len(got) == 5
-    for message in got:
+        connection.drain_events(timeout=0)
+    for message in got[:5]:
         message.ack()
     other.close()
     tools.wait_ready(channel, queue, 45)
@@ -351,7 +349,7 @@ def test_cancel_of_a_no_ack_consumer_hands_out_what_the_broker_has_forgotten(con
     publish(channel, queue, 20)
     tools.wait_ready(channel, queue, 0)
     channel.basic_cancel(tag)
-    tools.drain_until(connection, lambda: len(got) == 20)
+    assert len(got) == 20
 
 
 def test_cancel_nowait_and_cancel_of_an_unknown_tag(connection, channel, queue):
@@ -367,13 +365,16 @@ def test_a_consumer_can_cancel_itself(connection, channel, queue):
     def callback(message):
         got.append(message)
         message.ack()
-        channel.basic_cancel(message.consumer_tag)
+        if message.consumer_tag in channel.callbacks:
+            channel.basic_cancel(message.consumer_tag)
 
     channel.basic_consume(queue, callback=callback)
     publish(channel, queue, 10)
-    tools.drain_until(connection, lambda: got)
-    tools.wait_ready(channel, queue, 9)
-    assert len(got) == 1
+    connection.drain_events(timeout=10)
+    assert len(got) == 1 and not channel.callbacks
+    tools.drain_until(connection, lambda: len(got) == 10)
+    assert bodies(got) == list(range(10))
+    tools.wait_ready(channel, queue, 0)
 
 
 def test_the_death_of_the_queue_is_told_to_on_cancel(connection, channel, queue):
