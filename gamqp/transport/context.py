@@ -45,6 +45,10 @@ BESIDE_CONTEXT = frozenset(
 # The keys of a ``context`` that is itself a dictionary.
 ARGUMENTS = frozenset(('cadata', 'cafile', 'capath', 'check_hostname', 'purpose'))
 
+# Those that name files, and what the environment says about authorities and secrets.
+FILES = frozenset(('ca_certs', 'cafile', 'capath', 'certfile', 'keyfile'))
+ENVIRONMENT = ('SSL_CERT_FILE', 'SSL_CERT_DIR', 'SSLKEYLOGFILE')
+
 # The class below what gevent and eventlet put in the place of ssl.SSLContext when
 # they patch: a context may be older than the patch, or younger.
 _ANY_CONTEXT = ssl.SSLContext.__mro__[-2]
@@ -103,20 +107,66 @@ def make_context(options: Any, host: str) -> tuple[ssl.SSLContext, str | None]:
     server_hostname (instead of *host*; None is *host*, '' is no name at all),
     ssl_version, tls_minimum_version, tls_maximum_version; or context: an SSLContext,
     or a dict of arguments for ssl.create_default_context, and check_hostname.
-    Files are read anew for each connection, so renewed ones count. Raises OSError
+    The same options give the same context, as long as their files are the same: renewed
+    ones count for the next connection. Raises OSError
     for files that cannot be read and ssl.SSLError for what OpenSSL refuses.
     """
     given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
     context: Any = options if isinstance(options, _ANY_CONTEXT) else given.get('context')
-    if context is None:
-        context = _from_keys(given)
-    elif isinstance(context, Mapping):
-        context = _from_arguments(dict(context))
+    if context is None or isinstance(context, Mapping):
+        context = _made_once(given)
     name = given.get('server_hostname')
     if name is None:
         # Certificates name neither the dot that ends a full name nor the zone of a local address.
         name = host.partition('%')[0].rstrip('.')
     return context, name or None
+
+
+# What was made last, by options and the state of their files. Reading the authorities takes milliseconds.
+_made: dict[Any, ssl.SSLContext] = {}
+KEPT = 32
+
+
+def _made_once(given: Mapping[str, Any]) -> ssl.SSLContext:
+    arguments = given.get('context')
+    try:
+        key = (_frozen(given), _frozen(arguments or {}), tuple(map(os.environ.get, ENVIRONMENT)))
+    except TypeError:  # nothing that can be compared, so OpenSSL will not like it either
+        return _from_options(given)
+    context = _made.pop(key, None)
+    if context is None:
+        context = _from_options(given)
+        if len(_made) >= KEPT:
+            _made.pop(next(iter(_made)), None)
+    _made[key] = context  # again the youngest
+    return context
+
+
+def _from_options(given: Mapping[str, Any]) -> ssl.SSLContext:
+    arguments = given.get('context')
+    return _from_keys(given) if arguments is None else _from_arguments(dict(arguments))
+
+
+def _frozen(options: Mapping[str, Any]) -> frozenset[Any]:
+    """What tells one set of options from another; of a password its hash, so that it is not kept here."""
+    items: set[Any] = set()
+    for name, value in options.items():
+        if name in FILES:
+            items.add((name, value and os.fspath(value), _state(value)))
+        elif name in ('password', 'cadata'):
+            items.add((name, type(value), hash(bytes(value) if isinstance(value, bytearray) else value)))
+        elif name not in ('context', 'server_hostname'):
+            items.add((name, value))
+    return frozenset(items)
+
+
+def _state(path: Any) -> Any:
+    """Changes when the file does."""
+    try:
+        status = os.stat(path)
+    except (OSError, TypeError, ValueError):
+        return None  # whoever reads it will say what is wrong
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _from_arguments(arguments: dict[str, Any]) -> ssl.SSLContext:

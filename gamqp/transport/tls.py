@@ -18,6 +18,7 @@ from typing import Any
 from .. import green
 from ..state.durations import in_seconds
 from .context import check_options, make_context
+from .handshake_turns import turns_of_this_thread
 from .tcp import AMQPS_PORT, TCPTransport
 from .tls_errors import explain, explain_loss
 
@@ -93,7 +94,7 @@ class SSLTransport(TCPTransport):
 
     def _shake_hands(self, deadline: green.Deadline) -> None:
         try:
-            while not self._try_handshake():
+            while not self._try_handshake(deadline):
                 self._send_handshake(deadline)
                 self._receive_handshake(deadline)
             self._send_handshake(deadline)
@@ -102,7 +103,9 @@ class SSLTransport(TCPTransport):
         except (ConnectionResetError, BrokenPipeError) as exc:
             raise type(exc)(exc.errno, f'{self._where} hung up during the TLS handshake') from exc
 
-    def _try_handshake(self) -> bool:
+    def _try_handshake(self, deadline: green.Deadline) -> bool:
+        if not turns_of_this_thread(self._green).take(deadline):
+            raise self._late(deadline)
         try:
             self._engine().do_handshake()
         except ssl.SSLWantReadError:

@@ -290,6 +290,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'has_watched', 'limit_watched', 'watch_unsettled', 'stop_hub',
         'must_pause', 'on_close', 'report',
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
+        'wait_for_goodbye',
         'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',
         'must_wait_to_publish', 'Channel', 'library_properties', 'negotiate_capabilities',
         'asking', 'await_reply', 'bind_to_thread', 'blocked_for', 'check_taking', 'check_thread', 'in_own_thread',
