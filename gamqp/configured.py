@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from . import sasl
+from . import exceptions, sasl
+from .state.hints import at_login
 from .state.settings import Settings
 
 __all__ = ('Configured',)
@@ -24,6 +25,11 @@ class Configured:
     on_blocked: Callable[[str], Any] | None
     on_unblocked: Callable[[], Any] | None
     read_timeout: float | None
+
+    def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
+        """The same error, which ended the connection while it was being opened, with what may be wrong with it."""
+        users = [one.username for one in self.authentication if isinstance(one, (sasl.PLAIN, sasl.AMQPLAIN))]
+        return at_login(error, self.host, users[0] if users else None, self.virtual_host)
 
     def _configure(self, settings: Settings) -> None:
         """Take over the settings. Does not switch."""

@@ -29,6 +29,7 @@ __all__ = (
     'AMQPNotImplementedError',
     'AccessRefused',
     'Blocked',
+    'CertificateRefused',
     'ChannelError',
     'ChannelNotOpen',
     'ConnectionError',
@@ -170,6 +171,10 @@ class RecoverableConnectionError(ConnectionError):
 
 class IrrecoverableConnectionError(ConnectionError):
     """The connection ended for a reason that connecting again does not remove."""
+
+
+class CertificateRefused(IrrecoverableConnectionError):
+    """TLS: the broker lets nobody in without a client certificate, or not with ours. Trying again will not help."""
 
 
 class Blocked(RecoverableConnectionError):

@@ -128,6 +128,10 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         """Raise why the connection cannot be used, if it cannot. Does not switch."""
         self.check_thread()
         if self._life.state != lifecycle.OPEN:
+            if self._life.state == lifecycle.NEW:
+                raise exceptions.RecoverableConnectionError(
+                    'the connection is not open: call its connect() first, or make it by gamqp.connect(url)'
+                )
             raise self._life.error_maker(f'the connection is {self._life.state}')()
 
     def expect(self, expected: Expected) -> None:
@@ -224,10 +228,13 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         else:
             self.on_reply(sig, args)
 
+    def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
+        raise NotImplementedError
+
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         self.link.writer.send(encode_method(0, Spec.CloseOk, ()))
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
-        self.link.lose(add_hint(error))
+        self.link.lose(self._hint_at_login(error) if self._life.state == lifecycle.OPENING else add_hint(error))
 
     # -- the end -------------------------------------------------------------------------
 

@@ -180,6 +180,12 @@ class Lease(Unique):
         self._timeout = timeout
         self._held: tuple[Supply, Member, Any] | None = None
 
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f'a lease has no {name!r}; pool.channel() is for a with block, which gives the channel: '
+            f'with pool.channel() as channel: channel.{name} …'
+        )
+
     def __enter__(self) -> Any:
         if self._held is not None:
             raise RuntimeError('this lease has begun already: call pool.channel() for another')

@@ -23,6 +23,7 @@ import greenlet
 from .. import exceptions, green
 from ..green import native
 from ..state.counts import Counts
+from ..state.hints import idle
 from ..state.lifecycle import Reason
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
@@ -108,17 +109,25 @@ class Link:
 
     # -- ending ----------------------------------------------------------------
 
-    def lose(self, error: BaseException) -> None:
-        """End because something failed. An error of the system becomes a recoverable connection error."""
+    def lose(self, error: BaseException, hung_up: bool = False) -> None:
+        """End because something failed. An error of the system becomes a recoverable connection error.
+
+        hung_up: the peer closed its end, and said nothing.
+        """
         if self.reason is not None:
             return
+        hung_up = hung_up or isinstance(error, (ConnectionResetError, ConnectionAbortedError, BrokenPipeError))
         if not isinstance(error, exceptions.AMQPError):
             lost = exceptions.RecoverableConnectionError(f'connection lost: {str(error) or type(error).__name__}')
             lost.__cause__ = error
             error = lost
         if error.method_sig is None and isinstance(error, exceptions.RecoverableConnectionError):
             # Nothing that the peer has said: perhaps it heard nothing of us for too long.
-            error.hint = error.hint or self.watch.block_before(time.monotonic(), self.pulse.interval)
+            now = time.monotonic()
+            error.hint = error.hint or self.watch.block_before(now, self.pulse.interval)
+            if hung_up and self.heard:
+                pulse = self.pulse
+                error.hint = error.hint or idle(pulse.silence(now), now - pulse.sent_at, pulse.interval)
         self.end(Reason(error))
 
     def lose_writing(self, error: BaseException) -> None:

@@ -48,7 +48,7 @@ def _read_batch(link: Any) -> None:
         where = ' in the middle of a frame' if decoder.pending else ''
         if not link.heard:
             where = ' without a word: no broker there, or one that expects TLS'
-        link.lose(exceptions.RecoverableConnectionError(f'the broker closed the socket{where}'))
+        link.lose(exceptions.RecoverableConnectionError(f'the broker closed the socket{where}'), hung_up=True)
         return
     link.heard = True
     link.counts.bytes_in += count

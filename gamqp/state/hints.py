@@ -8,7 +8,10 @@ from __future__ import annotations
 from .. import exceptions
 from ..wire.spec import Basic
 
-__all__ = ('add_hint', 'cancelled', 'name_consumer')
+__all__ = ('add_hint', 'at_login', 'cancelled', 'idle', 'name_consumer')
+
+# Seconds of silence from which on it is worth to be told.
+IDLE = 5.0
 
 LATE = 'delivery acknowledgement on channel'
 
@@ -60,6 +63,34 @@ def add_hint(error: exceptions.AMQPError) -> exceptions.AMQPError:
             error.hint = hint
             break
     return error
+
+
+def at_login(error: exceptions.AMQPError, host: str, user: str | None, virtual_host: str) -> exceptions.AMQPError:
+    """The same error of an opening connection, with a ``hint``. user: by password, None for another way to log in."""
+    if error.reply_code == exceptions.AccessRefused.code and user is not None:
+        error.hint = f'user {user!r} at {host}: wrong password, or no such user'
+        if user == 'guest':
+            error.hint += '; RabbitMQ lets guest in from its own machine (localhost) only'
+    elif error.reply_code == exceptions.NotAllowed.code and not virtual_host and 'not found' in str(error.reply_text):
+        error.hint = (
+            "the virtual host is '', which is what a '/' at the end of a URL means; "
+            "for the usual one leave the '/' off, or write %2F behind it"
+        )
+    return error
+
+
+def idle(heard: float, sent: float, interval: float) -> str | None:
+    """What to say of a connection that the peer has just closed without a word, if it was idle before.
+
+    heard, sent: seconds since something came and since something went; interval: of heartbeats, 0 for none.
+    """
+    if heard < IDLE:
+        return None
+    beats = f'heartbeats were every {interval:g} s' if interval else 'heartbeats were off'
+    return (
+        f'the last byte from the broker came {heard:.0f} s before, our last one went {sent:.0f} s before; {beats}: '
+        'if a balancer or firewall closes idle connections, set heartbeat to less than its limit'
+    )
 
 
 def name_consumer(error: exceptions.AMQPError, oldest: tuple[int, str, float] | None) -> exceptions.AMQPError:

@@ -74,6 +74,11 @@ def _split(uri: str) -> tuple[Any, int | None]:
         parts = urlsplit(uri)
     except ValueError:  # its text may quote user name and password
         raise ValueError('the host of the AMQP URI cannot be understood; is a [, ] or @ to be escaped?') from None
+    if '@' not in parts.netloc and '@' in f'{parts.path}{parts.query}{parts.fragment}':
+        raise ValueError(
+            "the AMQP URI has a '@' behind its host: if user name or password hold a '/', '?' or '#', write them as "
+            "'%2F', '%3F', '%23'; a '@' in a virtual host as '%40'"
+        )
     if parts.scheme not in _SECURE or not uri[len(parts.scheme) :].startswith('://'):
         raise ValueError("an AMQP URI begins with 'amqp://' or 'amqps://'")
     if parts.fragment or uri.endswith('#'):

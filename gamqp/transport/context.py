@@ -8,11 +8,12 @@ believes that it protects them. What must not enter: sockets.
 from __future__ import annotations
 
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ('check_options', 'make_context')
+__all__ = ('check_options', 'make_context', 'may_have_certificate')
 
 # The keys of py-amqp's ``ssl`` dictionary, and ``password`` and ``check_hostname``.
 # do_handshake_on_connect and suppress_ragged_eofs say how to drive a socket that
@@ -96,6 +97,13 @@ def _verifies_name(options: Mapping[str, Any]) -> bool:
     return bool(context.check_hostname)
 
 
+def may_have_certificate(options: Any) -> bool:
+    """Whether a client certificate may be in there; a ready SSLContext does not tell."""
+    given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
+    ready = isinstance(options, _ANY_CONTEXT) or isinstance(given.get('context'), _ANY_CONTEXT)
+    return ready or given.get('certfile') is not None
+
+
 def make_context(options: Any, host: str) -> tuple[ssl.SSLContext, str | None]:
     """The context, and the name the certificate must carry (and SNI tells the server; None for neither).
 
@@ -113,13 +121,22 @@ def make_context(options: Any, host: str) -> tuple[ssl.SSLContext, str | None]:
     """
     given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
     context: Any = options if isinstance(options, _ANY_CONTEXT) else given.get('context')
-    if context is None or isinstance(context, Mapping):
-        context = _made_once(given)
     name = given.get('server_hostname')
     if name is None:
         # Certificates name neither the dot that ends a full name nor the zone of a local address.
         name = host.partition('%')[0].rstrip('.')
+    if context is None or isinstance(context, Mapping):
+        context = _made_once(given, _is_written_as_address(name))
     return context, name or None
+
+
+def _is_written_as_address(name: str) -> bool:
+    """Whether the system takes this for an IP address: also '127.1', '0x7f000001' and '127.0.0.1.'."""
+    try:
+        socket.inet_aton(name.rstrip('.'))
+    except (OSError, UnicodeError):
+        return ':' in name
+    return True
 
 
 # What was made last, by options and the state of their files. Reading the authorities takes milliseconds.
@@ -127,24 +144,28 @@ _made: dict[Any, ssl.SSLContext] = {}
 KEPT = 32
 
 
-def _made_once(given: Mapping[str, Any]) -> ssl.SSLContext:
+def _made_once(given: Mapping[str, Any], for_address: bool) -> ssl.SSLContext:
     arguments = given.get('context')
     try:
-        key = (_frozen(given), _frozen(arguments or {}), tuple(map(os.environ.get, ENVIRONMENT)))
+        key = (_frozen(given), _frozen(arguments or {}), for_address, tuple(map(os.environ.get, ENVIRONMENT)))
     except TypeError:  # nothing that can be compared, so OpenSSL will not like it either
-        return _from_options(given)
+        return _from_options(given, for_address)
     context = _made.pop(key, None)
     if context is None:
-        context = _from_options(given)
+        context = _from_options(given, for_address)
         if len(_made) >= KEPT:
             _made.pop(next(iter(_made)), None)
     _made[key] = context  # again the youngest
     return context
 
 
-def _from_options(given: Mapping[str, Any]) -> ssl.SSLContext:
+def _from_options(given: Mapping[str, Any], for_address: bool) -> ssl.SSLContext:
     arguments = given.get('context')
-    return _from_keys(given) if arguments is None else _from_arguments(dict(arguments))
+    context = _from_keys(given) if arguments is None else _from_arguments(dict(arguments))
+    if for_address:
+        # OpenSSL takes some ways to write an address for the name of a host, and would look for it in the common name.
+        context.hostname_checks_common_name = False
+    return context
 
 
 def _frozen(options: Mapping[str, Any]) -> frozenset[Any]:

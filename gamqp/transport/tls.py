@@ -17,7 +17,7 @@ from typing import Any
 
 from .. import green
 from ..state.durations import in_seconds
-from .context import check_options, make_context
+from .context import check_options, make_context, may_have_certificate
 from .handshake_turns import turns_of_this_thread
 from .tcp import AMQPS_PORT, TCPTransport
 from .tls_errors import explain, explain_loss
@@ -26,6 +26,9 @@ __all__ = ('SSLError', 'SSLTransport')
 
 # Ciphertext is received into a buffer of this size: several TLS records a call.
 RECEIVE = 128 * 1024
+
+# Bytes of the handshake that are kept until it is over, to tell what was wrong with it.
+FLIGHT = 32 * 1024
 
 # Plaintext encrypted at once: four full records, about what one send takes.
 CHUNK = 64 * 1024
@@ -54,7 +57,8 @@ class SSLTransport(TCPTransport):
         self._outgoing = MemoryBIO()
         self._ciphertext = memoryview(b'')  # encrypted, and not yet taken by the kernel
         self._received = memoryview(bytearray(RECEIVE))
-        self._first = b''  # what the peer's stream begins with, as long as we shake hands
+        self._flight = b''  # what the peer's stream begins with, as long as we shake hands
+        self._has_certificate = True
         self._failure: BaseException | None = None  # comes after what is still to be read
         self._watcher: Callable[[], Any] | None = None
         self._starved = False  # the engine cannot write until it has read
@@ -70,6 +74,7 @@ class SSLTransport(TCPTransport):
         """
         deadline = deadline or green.Deadline(self.connect_timeout)
         self._context, self._name = make_context(self.sslopts, self.host)
+        self._has_certificate = may_have_certificate(self.sslopts)
         self._refusal = None
         try:
             super().connect(deadline)
@@ -82,7 +87,7 @@ class SSLTransport(TCPTransport):
 
     def _connect(self, family: int, kind: int, protocol: int, address: Any, deadline: green.Deadline) -> None:
         super()._connect(family, kind, protocol, address, deadline)
-        self._incoming, self._outgoing, self._first = MemoryBIO(), MemoryBIO(), b''
+        self._incoming, self._outgoing, self._flight = MemoryBIO(), MemoryBIO(), b''
         try:
             self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
             self._shake_hands(deadline)
@@ -97,9 +102,10 @@ class SSLTransport(TCPTransport):
             while not self._try_handshake(deadline):
                 self._send_handshake(deadline)
                 self._receive_handshake(deadline)
+            self._flight = b''
             self._send_handshake(deadline)
         except ssl.SSLError as exc:
-            raise explain(self._where, exc, self._first) from exc
+            raise explain(self._where, exc, self._flight, self._name, self._has_certificate) from exc
         except (ConnectionResetError, BrokenPipeError) as exc:
             raise type(exc)(exc.errno, f'{self._where} hung up during the TLS handshake') from exc
 
@@ -128,7 +134,7 @@ class SSLTransport(TCPTransport):
                 if not self._ready.wait_readable(deadline.left()):
                     raise self._late(deadline) from None
             else:
-                self._first = self._first or bytes(self._received[: min(count, 8)])
+                self._flight += bytes(self._received[: min(count, FLIGHT - len(self._flight))])
                 return
 
     def _late(self, deadline: green.Deadline) -> OSError:
@@ -180,7 +186,7 @@ class SSLTransport(TCPTransport):
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             pass
         except ssl.SSLError as exc:
-            error = explain_loss(self._where, exc)
+            error = explain_loss(self._where, exc, ours=self._has_certificate)
             if not total:
                 raise error from exc
             self._failure = error  # the peer's last words first

@@ -269,7 +269,7 @@ def test_a_documented_error_or_none(state: State) -> None:
 
 def test_a_channel_can_be_made_on_an_open_connection_only(peer: ScriptedBroker) -> None:
     connection = peer.client()
-    with pytest.raises(exceptions.RecoverableConnectionError, match='new'):
+    with pytest.raises(exceptions.RecoverableConnectionError, match='call its connect'):
         gamqp.Channel(connection)
     opened = peer.open()
     opened.collect()

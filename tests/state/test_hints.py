@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from gamqp import exceptions
-from gamqp.state.hints import add_hint, name_consumer
+from gamqp.state.hints import add_hint, at_login, idle, name_consumer
 
 LATE = 'PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 1800000 ms'
 
@@ -56,3 +56,25 @@ def test_a_late_settlement_of_what_nobody_knows() -> None:
 def test_another_error_stays_what_it_is() -> None:
     for error in (refusal(406, 'PRECONDITION_FAILED - unknown delivery tag 7'), refusal(404, LATE)):
         assert name_consumer(error, (7, 'slow', 1.0)) is error
+
+
+@pytest.mark.parametrize('user', ['guest', 'me', ''])
+def test_a_refused_login_says_whose_and_where(user: str) -> None:
+    error = at_login(exceptions.AccessRefused('ACCESS_REFUSED - Login was refused'), 'h:1', user, '/')
+    assert f'user {user!r} at h:1' in str(error)
+    assert ('localhost' in str(error)) is (user == 'guest')
+    assert at_login(exceptions.AccessRefused('x'), 'h:1', None, '/').hint is None  # a certificate, not a password
+
+
+def test_a_virtual_host_without_a_name_says_where_it_comes_from() -> None:
+    text = 'NOT_ALLOWED - vhost  not found'
+    assert "a '/' at the end of a URL" in str(at_login(exceptions.NotAllowed(text), 'h', 'me', ''))
+    assert at_login(exceptions.NotAllowed(text), 'h', 'me', 'v').hint is None
+    assert at_login(exceptions.NotAllowed('refused for user'), 'h', 'me', '').hint is None
+
+
+def test_a_connection_that_was_idle_before_it_was_closed_says_so() -> None:
+    assert idle(2, 1000, 60) is None
+    said = idle(50.2, 49.6, 60) or ''
+    assert 'came 50 s before' in said and 'went 50 s before' in said and 'every 60 s' in said and 'balancer' in said
+    assert 'heartbeats were off' in (idle(50, 50, 0) or '')

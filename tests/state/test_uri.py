@@ -153,6 +153,13 @@ BAD = [
     ('amqp://h?name=', 'name .* empty'),
     ('amqp://h?auth_mechanism=', 'auth_mechanism .* empty'),
     ('amqp://h?heartbeat=1&', 'key=value'),
+    # characters of a password that end the part it stands in
+    ('amqp://u:pa/ss@h/v', "'/', '.' or '#', write them as '%2F', '%3F', '%23'"),
+    ('amqp://u:12/ss@h/v', "write them as '%2F'"),
+    ('amqp://u:pa?ss@h/v', "write them as '%2F', '%3F'"),
+    ('amqp://u:12?ss=x@h/v', "write them as '%2F', '%3F'"),
+    ('amqp://u:pa#ss@h/v', "'%23'"),
+    ('amqp://u/v:pass@h', "write them as '%2F'"),
     ('amqp://h?heartbeat=1;name=x', 'heartbeat'),
     ('amqp://h?Heartbeat=1', 'Heartbeat'),
     ('amqp://h?cacertfile=x', 'cacertfile .* amqps:// only'),

@@ -55,7 +55,7 @@ class Front:
         if trust is not None:
             context.verify_mode = ssl.CERT_REQUIRED
             context.load_verify_locations(trust)
-        self._context = context
+        self.context = context
         self.names: list[str | None] = []  # as SNI tells them
         self.clients: list[Any] = []  # certificates of clients, as getpeercert tells them
         self.versions: list[str | None] = []
@@ -129,7 +129,7 @@ class _Session:
     def __init__(self, front: Front, client: socket.socket) -> None:
         self._front, self._client = front, client
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._engine = front._context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._engine = front.context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._shaken = False
         self._server: Any = None
         self._up = bytearray()  # plaintext for the server

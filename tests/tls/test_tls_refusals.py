@@ -207,12 +207,62 @@ def test_a_server_that_wants_a_certificate_says_so(
 ) -> None:
     """With TLS 1.3 the handshake is over for us when the server refuses."""
     with Front(None, certificates.server, version=version, trust=certificates.trust) as front:
-        texts = {'none': 'certificate required' if version == ssl.TLSVersion.TLSv1_3 else 'handshake failure'}
+        texts = {'none': 'it wants a client certificate, and we have none'}
         texts['strange'] = r'unknown ca \(it does not accept our client certificate\)'
         strange = certificates.client('stranger', issuer=certificates.stranger)
         for which, files in (('none', {}), ('strange', strange.files)):
             error = refused(front.host, ssl={**trust, **files})
             assert re.search(texts[which], str(error)), error
+            assert isinstance(error, exceptions.CertificateRefused)
+            assert not isinstance(error, gamqp.Connection.recoverable_connection_errors)
+            assert isinstance(error, gamqp.Connection.connection_errors)
+            assert isinstance(error.__cause__, ssl.SSLError)
+
+
+def test_a_failed_handshake_is_about_certificates_only_where_one_was_asked_for(
+    certificates: Certificates, trust: dict[str, Any]
+) -> None:
+    with Front(None, certificates.server, version=ssl.TLSVersion.TLSv1_2) as front:
+        error = refused(front.host, ssl={**trust, 'ciphers': 'DHE-RSA-AES256-SHA'})  # which needs another key
+        assert isinstance(error, ssl.SSLError) and 'handshake failure' in str(error), error
+        assert 'certificate' not in str(error)
+
+
+def test_a_name_that_the_server_does_not_know_is_named(certificates: Certificates, trust: dict[str, Any]) -> None:
+    with Front(None, certificates.server) as front:
+        front.context.sni_callback = lambda engine, name, context: ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
+        error = refused(front.host, ssl=trust)
+        assert isinstance(error, ssl.SSLError)
+        said = "unrecognized name (it was asked for 'localhost', and may be known by another name: "
+        assert said + "ssl={'server_hostname': …})" in str(error)
+
+
+def test_a_balancer_that_hangs_up_over_a_name_it_does_not_know_is_thought_of() -> None:
+    with Answering(b'') as server:
+        assert "it was asked for 'localhost', and may be known by another name" in str(refused(server.host, ssl=True))
+
+
+@pytest.mark.parametrize('host', ['127.0.0.1', '127.1', '0x7f.1'])
+def test_an_address_in_the_common_name_of_a_certificate_is_no_name(
+    certificates: Certificates, trust: dict[str, Any], host: str
+) -> None:
+    pair = certificates.leaf(f'common-{host}', common_name=host, names=())
+    with Front(None, pair) as front:
+        for name in ({}, {'server_hostname': host}, {'server_hostname': f'{host}.'}):
+            error = refused(f'{host}:{front.port}', ssl={**trust, **name})
+            assert isinstance(error, ssl.SSLCertVerificationError), (name, error)
+
+
+def test_a_certificate_of_localhost_seen_through_kombu_says_what_to_set(
+    peer: ScriptedBroker, certificates: Certificates, trust: dict[str, Any]
+) -> None:
+    pair = certificates.leaf('localhost only', names=('localhost',))
+    with Front(peer.port, pair) as front:
+        host = f'127.0.0.1:{front.port}'  # what kombu makes of amqps://localhost
+        error = refused(host, ssl=trust)
+        assert 'kombu makes 127.0.0.1 of localhost' in str(error)
+        assert "set ssl={'server_hostname': 'localhost'}" in str(error)
+        peer.open(host=host, ssl={**trust, 'server_hostname': 'localhost'}).collect()
 
 
 # -- time --------------------------------------------------------------------------------------
