@@ -8,6 +8,7 @@ greenlets and runs no user code.
 
 from __future__ import annotations
 
+import weakref
 from collections import deque
 from collections.abc import Container
 from typing import Any
@@ -166,22 +167,38 @@ class Intake(Unique):
 class _Inlet(Intake):
     """The half of an iterator that the channel holds."""
 
-    __slots__ = ('in_hand', 'owner', 'waiting')
+    __slots__ = ('__weakref__', '_link', 'in_hand', 'owner', 'waiting')
 
     def __init__(self, channel: Any, root: Any, tag: str, no_ack: bool) -> None:
         super().__init__(channel, root, tag, no_ack)
         self.waiting: green.Slot | None = None
         self.in_hand = False  # a message was yielded and its next one not asked for yet
-        self.owner: Any = None  # the greenlet that got the latest message, or waits for the next
+        # A weak reference to the greenlet that got the latest message, or waits for the next. A strong one would
+        # keep the traceback of what ended it, whose frames keep the iterator.
+        self.owner: weakref.ref[Any] | None = None
+        self._link: Any = None  # to that greenlet
 
     @property
     def busy(self) -> bool:
-        if self.owner is not None and self.owner.dead:
-            return False  # the iterator may outlive it for a while, in the traceback of what ended it
+        if self.owner is not None:
+            owner = self.owner()
+            if owner is None or owner.dead:
+                return False  # the iterator may outlive it for a while, in the traceback of what ended it
         return self.in_hand or (self.entry.no_ack and bool(self.messages or self.spooled))
 
     def works_apart_from(self, some: Container[Any]) -> bool:
-        return self.busy and self.owner not in some
+        return self.busy and (self.owner is None or self.owner() not in some)
+
+    def belong_to(self, owner: Any) -> None:
+        """Another greenlet iterates now than before. If that fails, the consumer ends."""
+        self._unlink()
+        self.owner = weakref.ref(owner)
+        self._link = self.root.green.FailureLink(owner, self.leave)
+
+    def _unlink(self) -> None:
+        link, self._link = self._link, None
+        if link is not None:
+            link.cancel()
 
     def arrived(self) -> None:
         if self.waiting is not None:
@@ -207,6 +224,7 @@ class _Inlet(Intake):
         self.entry.discard = True  # of a no_ack consumer, too: what still comes would stay here for ever
         self.withdraw()
         self.in_hand = False
+        self._unlink()
         self.ended()  # whoever waits for what was on disk looks again
         self.settled_idle()
 
@@ -219,7 +237,10 @@ class Deliveries(Unique):
     ``Connection.drain``; raises ConsumerCancelled when the broker cancelled it, why
     the channel or connection ended when it did, and TimeoutError when nothing came
     for *timeout* seconds, after which it can go on. Dropping the iterator, as
-    leaving a ``for`` loop does, closes it without waiting for the broker.
+    leaving a ``for`` loop does, closes it without waiting for the broker; so does the
+    end of the greenlet that got the latest message or waits for the next, if it was
+    killed or failed, also while the iterator lives on in its traceback. A greenlet that
+    returns leaves it to whoever has it now.
     """
 
     __slots__ = ('__weakref__', '_inlet', '_timeout')
@@ -276,14 +297,18 @@ class Deliveries(Unique):
             if message is None:
                 root.breathe()
         inlet.in_hand = True
-        inlet.owner = getcurrent()
+        owner, me = inlet.owner, getcurrent()
+        if owner is None or owner() is not me:
+            inlet.belong_to(me)
         return message
 
     def _wait(self) -> None:
         inlet = self._inlet
         if inlet.waiting is not None:
             raise RuntimeError(f'two greenlets iterate over consumer {inlet.tag}; use subscribe to share its work')
-        inlet.owner = getcurrent()
+        owner, me = inlet.owner, getcurrent()
+        if owner is None or owner() is not me:
+            inlet.belong_to(me)
         inlet.waiting = green.Slot(inlet.root.green)
         try:
             if not inlet.waiting.wait(self._timeout):

@@ -17,6 +17,7 @@ A backend (``_gevent``, ``_eventlet``) has
     hub()                       the hub of this thread: two equal hubs, one thread
     Readiness(fd)               waits and watches for one socket
     Doorbell(fn)                ``ring()``, from any thread, has the hub of this thread call fn, a method held weakly
+    FailureLink(greenlet, fn)   has fn, a method held weakly, called when the greenlet was killed or raised
     getaddrinfo(host, port)     cooperative name resolution
     socket_class()              the operating system's own socket, whatever was patched
 """

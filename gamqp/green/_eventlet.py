@@ -16,6 +16,7 @@ from typing import Any
 
 import eventlet
 import eventlet.green.socket
+import eventlet.greenthread
 import eventlet.hubs
 import eventlet.patcher
 import eventlet.tpool
@@ -27,6 +28,7 @@ from .slots import Slot
 __all__ = (
     'NAME',
     'Doorbell',
+    'FailureLink',
     'Readiness',
     'call_later',
     'getaddrinfo',
@@ -159,6 +161,37 @@ class Readiness:
 
 def _ignore(*exc_info: object) -> None:
     """eventlet calls it when it finds the descriptor closed; we close it only after the listeners are gone."""
+
+
+class FailureLink:
+    """Calls *fn* when *greenlet* has been killed or has ended by an error; not when it returned.
+
+    fn: a method, whose object is not kept; it must neither switch nor raise. A greenlet
+    that is no GreenThread tells nobody of its end: then nothing is called.
+    """
+
+    __slots__ = ('_fn', '_greenlet')
+
+    def __init__(self, greenlet: Any, fn: Callable[[], Any]) -> None:
+        self._greenlet = weakref.ref(greenlet)
+        self._fn = weakref.WeakMethod(fn)
+        if isinstance(greenlet, eventlet.greenthread.GreenThread):
+            greenlet.link(self)
+
+    def __call__(self, greenlet: Any) -> None:
+        """In that greenlet, as the last thing it does."""
+        fn = self._fn()
+        try:
+            greenlet.wait()  # its result is there already
+        except BaseException:
+            if fn is not None:
+                fn()
+
+    def cancel(self) -> None:
+        """Call nothing. Does not switch."""
+        greenlet = self._greenlet()
+        if isinstance(greenlet, eventlet.greenthread.GreenThread):
+            greenlet.unlink(self)
 
 
 class Doorbell:

@@ -22,6 +22,7 @@ from .slots import Slot
 __all__ = (
     'NAME',
     'Doorbell',
+    'FailureLink',
     'Readiness',
     'call_later',
     'getaddrinfo',
@@ -148,6 +149,33 @@ class Readiness:
         self._write.close()
         if self._slot is not None:
             self._slot.succeed(False)
+
+
+class FailureLink:
+    """Calls *fn* in the hub when *greenlet* has been killed or has ended by an error; not when it returned.
+
+    fn: a method, whose object is not kept; it must neither switch nor raise. A greenlet
+    that is no gevent.Greenlet tells nobody of its end: then nothing is called.
+    """
+
+    __slots__ = ('_fn', '_greenlet')
+
+    def __init__(self, greenlet: Any, fn: Callable[[], Any]) -> None:
+        self._greenlet = weakref.ref(greenlet)
+        self._fn = weakref.WeakMethod(fn)
+        if isinstance(greenlet, gevent.Greenlet):
+            greenlet.rawlink(self)
+
+    def __call__(self, greenlet: Any) -> None:
+        fn = self._fn()
+        if fn is not None and (greenlet.exception is not None or isinstance(greenlet.value, gevent.GreenletExit)):
+            fn()
+
+    def cancel(self) -> None:
+        """Call nothing. Does not switch."""
+        greenlet = self._greenlet()
+        if isinstance(greenlet, gevent.Greenlet):
+            greenlet.unlink(self)
 
 
 class Doorbell:
