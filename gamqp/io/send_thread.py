@@ -18,14 +18,15 @@ import sys
 import time
 import weakref
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from ..green import native
 
-__all__ = ('LOOK', 'SendThread', 'send_thread')
+__all__ = ('LOOK', 'SendThread', 'in_a_hurry', 'send_thread')
 
-# Seconds between two looks at a writer that holds something. Two of them (it leaves what the hub
-# has just been at to the hub), and the 5 ms that a thread may have to wait for the interpreter
+# Seconds between two looks at a writer that holds something. Two of them (what was sent so short
+# a time ago is left to the hub), and the 5 ms that a thread may have to wait for the interpreter
 # lock, make less than 10.
 LOOK = 0.002
 
@@ -37,6 +38,9 @@ LONGEST = 60.0
 
 # Seconds that the thread gets to end before a fork, and at the end of the interpreter.
 STOP = 0.2
+
+# Seconds of the interpreter's switch interval while it encrypts.
+HURRY = 0.0005
 
 # Python from 3.12 on warns of forks in processes that have several threads.
 _WARNS_OF_FORKS = sys.version_info >= (3, 12)
@@ -213,6 +217,24 @@ class SendThread:
             return float(member.attend(time.monotonic()))
         except Exception:
             return LONGEST
+
+
+def in_a_hurry(fn: Callable[[], Any]) -> None:
+    """Call fn, which lets go of the interpreter lock while it encrypts, and get that back soon from a hub that computes.
+
+    A thread that wants the lock waits for the interpreter's switch interval, 5 ms: a second time
+    would be too late. So the interval is shorter for this moment, unless somebody else changes it.
+    """
+    usual = sys.getswitchinterval()
+    if usual <= HURRY:
+        fn()
+        return
+    sys.setswitchinterval(HURRY)
+    try:
+        fn()
+    finally:
+        if abs(sys.getswitchinterval() - HURRY) < HURRY / 100:
+            sys.setswitchinterval(usual)
 
 
 def _await_exit(native_id: int) -> None:

@@ -21,7 +21,7 @@ from ..state.counts import Counts
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
 from ..wire import HEARTBEAT
-from .send_thread import LOOK, send_thread
+from .send_thread import LOOK, in_a_hurry, send_thread
 
 __all__ = ('BATCH', 'TURN', 'ThreadSide')
 
@@ -57,7 +57,6 @@ class ThreadSide:
         '_failure',
         '_head',
         '_helped',
-        '_hub_was_here',
         '_idle_looks',
         '_pushing',
         '_queue',
@@ -77,7 +76,6 @@ class ThreadSide:
         self._queue: deque[Any] = deque()
         self._head: memoryview | None = None  # rest of a batch the kernel has taken a part of
         self._pushing = False  # the hub is sending
-        self._hub_was_here = False  # since the thread's last look
         self._touched = False  # by the thread; the hub is to note what follows
         self._went = False  # the kernel has taken something, if only what was encrypted before
         self._aside = 0  # bytes of the queue that the thread has sent, less those that it has queued itself
@@ -141,10 +139,12 @@ class ThreadSide:
                 return None
             if self._has_unsent:
                 self._idle_looks = 0
-                if self._hub_was_here:
-                    self._hub_was_here = False
-                    return LOOK  # it is not held up, and may come again
-                self._send_rest()
+                if now - self.pulse.sent_at < LOOK:
+                    return LOOK  # the hub was here just now, and may come again
+                if self._transport.encrypts:
+                    in_a_hurry(self._send_rest)
+                else:
+                    self._send_rest()
                 if self._failure is not None:
                     return None
                 return min(max(LOOK, (now - self.pulse.sent_at) * PATIENCE), LONGEST_LOOK)

@@ -167,7 +167,7 @@ class Writer(ThreadSide):
                 return  # for a signal handler, or an object that is collected: what it queued goes out with the rest
             transport, turn = self._transport, TURN
             try:
-                self._pushing = self._hub_was_here = True
+                self._pushing = True
                 if self._touched:
                     self._note_help()
                 while turn > 0 and (self._queue or self._head is not None or transport.unsent):

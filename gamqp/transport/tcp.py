@@ -48,6 +48,7 @@ class TCPTransport:
     """
 
     default_port = AMQP_PORT
+    encrypts = False
 
     def __init__(
         self,

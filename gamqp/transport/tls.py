@@ -44,6 +44,7 @@ class SSLTransport(TCPTransport):
     """
 
     default_port = AMQPS_PORT
+    encrypts = True
 
     def __init__(self, host: str, connect_timeout: float | None = None, ssl: Any = None, **arguments: Any) -> None:
         super().__init__(host, connect_timeout, **arguments)

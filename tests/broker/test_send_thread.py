@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import socket
+import sys
 import threading
 import time
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from frames import Stream
 from script import frames
 
 from gamqp.green import native
-from gamqp.io.send_thread import LOOK
+from gamqp.io.send_thread import LOOK, in_a_hurry
 from gamqp.io.writer import Writer
 from gamqp.state.pulse import Pulse
 from gamqp.transport import TCPTransport
@@ -32,6 +33,7 @@ class Kernel:
     """A transport that takes what the test gives room for."""
 
     connected = True
+    encrypts = False
 
     def __init__(self, chunk: int = 0) -> None:
         self.guard = native.RLock()
@@ -206,3 +208,18 @@ def test_a_hub_thread_that_has_ended_gets_no_heartbeats() -> None:
     writer.attend(time.monotonic())
     assert not kernel.taken
     writer.close()
+
+
+def test_the_switch_interval_is_shorter_only_for_the_moment() -> None:
+    usual = sys.getswitchinterval()
+    seen: list[float] = []
+    try:
+        in_a_hurry(lambda: seen.append(sys.getswitchinterval()))
+        assert seen[0] < usual == sys.getswitchinterval()
+        with pytest.raises(ZeroDivisionError):
+            in_a_hurry(lambda: 1 / 0)
+        assert sys.getswitchinterval() == usual
+        in_a_hurry(lambda: sys.setswitchinterval(0.02))  # somebody else, meanwhile
+        assert sys.getswitchinterval() == pytest.approx(0.02)
+    finally:
+        sys.setswitchinterval(usual)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import ssl
@@ -61,7 +62,7 @@ def test_the_hub_has_a_turn_between_two_steps_of_handshakes(certificates: Certif
         for transport in transports:
             transport.close()
     assert log.count('step') >= 2 * MANY
-    assert not any(one == other == 'step' for one, other in zip(log, log[1:], strict=False))
+    assert not any(one == other == 'step' for one, other in itertools.pairwise(log))
 
 
 def test_a_handshake_that_is_killed_while_it_waits_for_its_turn_keeps_nobody_waiting(
