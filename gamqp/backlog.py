@@ -54,7 +54,7 @@ class _Share:
 class Backlog:
     """The messages that a connection keeps on disk. messages: those that will still be handed out.
 
-    ``put`` is for the reader; nothing here switches greenlets.
+    ``put`` is for the reader; nothing here switches greenlets. due: some come back in the next pass of the hub.
     """
 
     def __init__(self, root: Any) -> None:
@@ -64,7 +64,7 @@ class Backlog:
         self._shares: dict[Consumer, _Share] = {}
         # (channel number, consumer tag) -> whose messages these are, one consumer after the other.
         self._owners: dict[tuple[int, Any], deque[_Share]] = {}
-        self._due = False  # _step is
+        self.due = False  # _step is
 
     @property
     def bytes(self) -> int:
@@ -129,12 +129,12 @@ class Backlog:
 
     def come_back(self) -> None:
         """Hand out what there is room for, from the hub and a piece in each of its passes."""
-        if not self._due:
-            self._due = True
+        if not self.due:
+            self.due = True
             self._root.green.run_soon(self._step)
 
     def _step(self) -> None:
-        self._due = False
+        self.due = False
         root = self._root
         if root.backlog is not self or not root.budget.relaxed:
             return

@@ -64,5 +64,6 @@ class Configured:
         self.on_tune_ok = settings.on_tune_ok
         self.on_blocked = settings.on_blocked
         self.on_unblocked = settings.on_unblocked
+        self.on_lost = settings.on_lost
         self.metrics = settings.metrics
         self.metrics_interval = settings.metrics_interval

@@ -118,6 +118,9 @@ class Connection(Configured, Liveness, Secret):
 
     * on_open(connection): when it is open. on_tune_ok(): during the handshake.
     * on_blocked(reason), on_unblocked(): in a greenlet of their own.
+    * on_lost(error): once, in a greenlet of its own, when the open connection ends and the
+      program has not asked for it, with the exception that says why. Not for ``close()``,
+      ``collect()``, a ``connect()`` that fails, or a connection that was garbage-collected.
     * metrics(stats): called with ``stats()`` and the connection's name every
       metrics_interval seconds (15) and once at the end, in a greenlet of its own; while a
       call of it lasts there is no other. Its counters are those of all connections of
@@ -197,6 +200,7 @@ class Connection(Configured, Liveness, Secret):
         metrics: Callable[[dict[str, Any]], Any] | None = None,
         metrics_interval: float = settings.METRICS_INTERVAL,
         heartbeat_thread: bool = False,
+        on_lost: Callable[[BaseException], Any] | None = None,
         **others: Any,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in settings.names()}
@@ -253,7 +257,7 @@ class Connection(Configured, Liveness, Secret):
         """
         if self._life.state not in (lifecycle.NEW, lifecycle.CLOSED):
             self.check_thread()
-        if not self.connected:
+        if not self.is_open:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
             self._open()
@@ -330,6 +334,7 @@ class Connection(Configured, Liveness, Secret):
         """``close``. most: seconds, where the usual timeout is longer."""
         state = self._life.state
         if state in (lifecycle.NEW, lifecycle.CLOSED):
+            self.forget_loss()
             return
         self.check_thread()
         if state == lifecycle.CLOSING:
@@ -384,20 +389,12 @@ class Connection(Configured, Liveness, Secret):
         """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
         if self._life.state != lifecycle.CLOSED:
             self.check_thread()
+        self.forget_loss()
         self.end(Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True))
-
-    @property
-    def connected(self) -> bool:
-        return self._life.state == lifecycle.OPEN
 
     @property
     def is_closing(self) -> bool:
         return self._life.state == lifecycle.CLOSING
-
-    @property
-    def sock(self) -> Any:
-        """The operating system's socket, or None. Reading or writing it corrupts the connection."""
-        return None if self.transport is None else self.transport.sock
 
     @property
     def transport(self) -> Any:

@@ -47,6 +47,7 @@ class EventQueue:
     backlog: Backlog | None
     budget: Budget
     crowded: bool
+    descriptor: Any
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +76,13 @@ class EventQueue:
         self._drainers = green.Gate(backend)
         self._quiet = green.Gate(backend)
 
+    def check_drainable(self) -> None:
+        raise NotImplementedError
+
     def check_open(self) -> None:
+        raise NotImplementedError
+
+    def show_events(self) -> None:
         raise NotImplementedError
 
     def freed(self) -> None:
@@ -103,9 +110,12 @@ class EventQueue:
         self._notices += 1
         self._events.append(notice)
         self._drainers.wake()
+        self.show_events()
 
     def wake_drainers(self) -> None:
         """There are events."""
+        if self.descriptor is not None:
+            self.show_events()
         if self._drainers and self._events:
             self._drainers.wake(len(self._events))
         elif self._events:
@@ -115,7 +125,7 @@ class EventQueue:
 
     def wait_for_event(self, timeout: float | None) -> None:
         """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
-        self.check_open()
+        self.check_drainable()
         self._drainers_idle += 1
         try:
             self._wait_for_event(timeout)
@@ -128,9 +138,10 @@ class EventQueue:
             self.green.sleep(0)
         deadline = green.Deadline(timeout)
         while not (self._events or self._older):
-            self.check_open()
+            self.check_drainable()
             if not self._drainers.wait(deadline.left()) and not (self._events or self._older):
-                self.check_open()
+                self.check_drainable()
+                self.show_events()
                 raise TimeoutError('timed out')
 
     def breathe_as_drainer(self) -> None:
@@ -177,6 +188,8 @@ class EventQueue:
             else:
                 self._events.append(event)
                 continue
+            if self.descriptor is not None:
+                self.show_events()
             self.handlers_running += 1
             try:
                 if consumer is None:
@@ -206,6 +219,11 @@ class EventQueue:
     def undelivered(self) -> bool:
         """Whether a delivery waits for drain_events."""
         return self._has_deliveries or (self.backlog is not None and self.backlog.concerns_callbacks)
+
+    @property
+    def has_events(self) -> bool:
+        """Whether drain_events has something to hand out that is here already."""
+        return len(self._events) + len(self._older) > self._void
 
     @property
     def _has_deliveries(self) -> bool:
@@ -335,6 +353,7 @@ class EventQueue:
                 yield
             yield
         self._sweep_if_due()
+        self.show_events()
 
     def withdraw(self, consumer: Consumer) -> None:
         """Give back to the queue what is undelivered of this consumer. Does not switch."""
@@ -351,6 +370,7 @@ class EventQueue:
         waiting.clear()
         self._void += len(messages)
         self._sweep_if_due()
+        self.show_events()
         return messages
 
     def _drop(self, messages: deque[Any], of_stream: bool = False) -> Iterator[None]:

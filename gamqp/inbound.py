@@ -17,6 +17,7 @@ from . import exceptions, green, undelivered
 from .backlog import Backlog
 from .calls import Caller
 from .event_queue import EventQueue
+from .foreign_loop import ForeignLoop
 from .io.link import Link
 from .pacing import Pacing
 from .reader_log import ReaderLog
@@ -53,7 +54,7 @@ class OpenChannels:
         return root is not None and number in root.channels
 
 
-class Inbound(Pacing, EventQueue, HubBound, Caller):
+class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
     """The receiving half of a connection, and channel 0."""
 
     #: A Tracing, or None; set by ``tracing.install``.
@@ -93,6 +94,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         self._life.move('open')
         self.bind_to_thread(backend)
         self.green = backend
+        self.forget_loss()
         self.link = None
         self.crowded = False
         self.queue_types = QueueTypes()
@@ -217,6 +219,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
             else:
                 self.crowded = False
                 self.link.resume()
+            self.show_events()
 
     def _on_own_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
         if sig == Spec.Close:
@@ -244,8 +247,10 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
 
     def end(self, reason: Reason) -> None:
         """Everybody gets the reason; socket and greenlets go. The first reason wins. Does not switch."""
+        lost = self.is_open and not reason.clean
         if not self._life.end(reason):
             return
+        self.note_end(lost)
         if self.link is not None:
             self.link.end(reason)
         if self.backlog is not None:
@@ -267,6 +272,7 @@ class Inbound(Pacing, EventQueue, HubBound, Caller):
         for gate in (self._unblocked, self._drainers, self._quiet):
             if gate is not None:  # else nobody has ever tried to connect
                 gate.wake_all()
+        self.show_end(lost, reason)
 
     # -- channels -------------------------------------------------------------------------
 

@@ -45,20 +45,21 @@ class Liveness(Inbound):
         return self._usable_link() and not heartbeat.is_dead(self.link) and self.link.transport.is_sound
 
     def _usable_link(self) -> bool:
-        return self.link is not None and self.link.reason is None and bool(self.connected)
-
-    @property
-    def connected(self) -> bool:
-        raise NotImplementedError
+        return self.link is not None and self.link.reason is None and self.is_open
 
     def heartbeat_tick(self, rate: float = 2) -> None:
-        """Send a heartbeat if nothing was sent for interval / rate seconds. Does not switch.
+        """Send a heartbeat if nothing was sent for interval / rate seconds. Switches only when the hub is overdue.
 
-        Not needed: the connection beats by itself; a program that calls it
-        regularly, as py-amqp asked of it, does no harm. rate: 0 and less count as 2. Raises ConnectionForced
-        when nothing was heard for two intervals, and why the connection ended.
+        Not needed in programs of gevent or eventlet: the connection beats by itself,
+        and to call it regularly, as py-amqp asked for, does no harm. In a program
+        whose event loop is another one, where the hub runs only inside our calls, it
+        lets the hub run for a moment, and so the reader and all that waits there.
+        rate: 0 and less count as 2. Raises ConnectionForced when nothing was heard for two
+        intervals, and why the connection ended.
         """
         number('rate', rate)
+        self.check_open()
+        self.link.run_overdue_hub()
         self.check_open()
         if not self.heartbeat:
             return

@@ -211,8 +211,7 @@ class Collector(Base):
             if connection.green is not None:
                 backends[connection.thread] = connection.green
             numbers = stats.collect(connection)
-            link = connection.link
-            numbers['connections'] = int(link is not None and link.reason is None and connection.connected)
+            numbers['connections'] = int(connection.is_open)
             gauges.append(numbers)
         _add(totals, numbers)
 

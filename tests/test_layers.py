@@ -33,6 +33,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'draining',
         'drop_in',
         'event_queue',
+        'foreign_loop',
         'handshake',
         'inbound',
         'intake',

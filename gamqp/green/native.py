@@ -13,7 +13,16 @@ import weakref
 from types import SimpleNamespace
 from typing import Any
 
-__all__ = ('Lock', 'RLock', 'get_ident', 'get_native_id', 'life_of_this_thread', 'local', 'start_new_thread')
+__all__ = (
+    'Lock',
+    'RLock',
+    'get_ident',
+    'get_native_id',
+    'life_of_this_thread',
+    'local',
+    'original',
+    'start_new_thread',
+)
 
 _NAMES = ('RLock', '_local', 'allocate_lock', 'get_ident', 'get_native_id', 'start_new_thread')
 
@@ -29,6 +38,20 @@ def _originals() -> Any:
 
 
 _thread = _originals()
+
+
+def original(module: str, name: str) -> Any:
+    """What a module had by this name before gevent or eventlet patched or removed it; None if it had none."""
+    patcher, monkey = sys.modules.get('eventlet.patcher'), sys.modules.get('gevent.monkey')
+    if patcher is not None and patcher.is_monkey_patched(module):
+        return getattr(patcher.original(module), name, None)
+    if monkey is not None:
+        try:
+            return monkey.get_original(module, name)
+        except AttributeError:
+            return None
+    return getattr(importlib.import_module(module), name, None)
+
 
 #: These are ``threading``'s. Each blocks its thread, and with it the hub.
 Lock = _thread.allocate_lock

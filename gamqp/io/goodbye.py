@@ -178,7 +178,7 @@ def _disown_all() -> None:
     send_thread.reset()
     text = 'the connection belongs to the process that forked this one'
     for link in list(alive):
-        link.disown(Reason(exceptions.RecoverableConnectionError(text)))
+        link.disown(Reason(exceptions.RecoverableConnectionError(text), clean=True))
     alive.clear()
 
 

@@ -61,6 +61,7 @@ class HubWatch:
         self._timer: Any = None
         self._pause = 0.0
         self._due = 0.0
+        self.polled = False  # by a foreign event loop, which lets the hub run now and then: a late hub is no news
         self.has_thread = False  # somebody looks while the hub is late
         self._seen: str | None = None  # who held the hub when the heartbeat thread looked
         self._block = (0.0, 0.0, '')  # the latest time for which it was held: seconds, until when, by whom
@@ -80,6 +81,7 @@ class HubWatch:
         if not self._intervals and self._timer is not None:
             self._timer.cancel()
             self._timer = None
+            self.polled = False
 
     def forget(self) -> None:
         """In a forked child: the links are its parent's. The timer, in a hub that is shared, finds nobody and ends."""
@@ -94,11 +96,17 @@ class HubWatch:
         """The lag of the latest look, or that of the one which is overdue now. From any thread."""
         return max(self.lag, now - self._due) if self._timer is not None else self.lag
 
+    def is_overdue(self, now: float) -> bool:
+        """Whether the hub has missed its look, and the time of another one: nobody lets it run at present."""
+        return self._timer is not None and now - self._due > self._pause
+
     def block_before(self, now: float, interval: float) -> str | None:
         """What to say of a link that is lost now, if the hub was held for longer than its heartbeat interval before.
 
         interval: in seconds, 0 for none. A peer that got no heartbeat hangs up after two intervals.
         """
+        if self.polled:
+            return None
         interval = interval or WITHOUT_HEARTBEATS
         overdue = now - self._due if self._timer is not None else 0.0
         seconds, until, who = self._block
@@ -130,7 +138,7 @@ class HubWatch:
         if self.lag > limit:
             self._block = (self.lag, time.monotonic(), self._describe(seen))
         self._arm()
-        if self.lag > limit and logger.isEnabledFor(logging.WARNING):
+        if self.lag > limit and not self.polled and logger.isEnabledFor(logging.WARNING):
             # In a greenlet of its own, since a log handler is user code and may wait.
             self._green.spawn(_report, self.lag, limit, self._describe(seen))
 

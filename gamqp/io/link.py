@@ -50,7 +50,8 @@ class Link:
     """Owner of one connected transport. Made, and used, in the thread of its hub.
 
     owner: has ``on_events(list)``, ``on_protocol_error(error)``, ``on_link_end(reason)``,
-    ``must_pause()``, ``leave_word(fn)`` and ``stop_hub()``; none may switch greenlets. Held weakly.
+    ``must_pause()``, ``on_descriptor(descriptor)``, ``show_events()``, ``check_thread()``,
+    ``leave_word(fn)`` and ``stop_hub()``; none may switch greenlets. Held weakly.
     life: of its thread, gives None when that has ended.
     counts: the owner's; bytes are added to it. thread_beats: the sending thread sends
     heartbeats while the hub is held up.
@@ -87,6 +88,7 @@ class Link:
         self._last_words: Any = None
         self._reader: Any = None
         self._heartbeat: Any = None
+        transport.serve(self)
 
     # -- starting --------------------------------------------------------------
 
@@ -154,6 +156,15 @@ class Link:
         owner = self.owner()
         if owner is not None:
             owner.on_link_end(self, reason)
+        else:
+            self.transport.retire()
+
+    def end_by_program(self) -> None:
+        """The program has closed the socket. Raises WrongThread; does not switch."""
+        owner = self.owner()
+        if owner is not None:
+            owner.check_thread()
+        self.lose(exceptions.RecoverableConnectionError('the program closed the socket of this connection'))
 
     def end_after(self, seconds: float, call: Callable[[], None]) -> None:
         """Call *call*, which ends the link, unless it has ended by then."""
@@ -171,6 +182,11 @@ class Link:
             self.green.sleep(TICK)
             if not self.has_unheard:
                 break
+
+    def run_overdue_hub(self) -> None:
+        """Let the hub run for a moment if nobody else does. Switches only then."""
+        if self.watch.is_overdue(time.monotonic()) and not self._in_hub:
+            self.hear()
 
     def wait_for_end(self) -> None:
         """The writer has failed: wait until the reader, or LAST_WORDS, has ended the link. Switches."""
@@ -211,17 +227,35 @@ class Link:
         # The kernel's receive buffer is left alone: below what it holds, it drops what is
         # under way, and a reply then comes 200 ms later, when the broker has sent all that again.
         self.listening = False
+        self.transport.watch_input(False)
         self._resume = green.Slot(self.green)
         try:
             self._resume.wait()
         finally:
             self._resume = None
             self.listening = True
+            self.transport.watch_input(True)
+            owner = self.owner()
+            if owner is not None:
+                owner.show_events()  # there is one reason less for the hub to run
             self.pulse.heard_at = time.monotonic()
 
     def resume(self) -> None:
         if self._resume is not None:
             self._resume.succeed()
+
+    @property
+    def resuming(self) -> bool:
+        """Whether the reader is to read on and has not had its turn of the hub yet."""
+        return self._resume is not None and self._resume.done
+
+    def on_descriptor(self, descriptor: Any) -> None:
+        """A foreign event loop polls this PollDescriptor from now on."""
+        self.watch.polled = True
+        self.transport.watch_input(self.listening)
+        owner = self.owner()
+        if owner is not None:
+            owner.on_descriptor(descriptor)
 
     # -- for the heartbeat ---------------------------------------------------------
 

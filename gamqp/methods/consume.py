@@ -81,6 +81,11 @@ class ConsumeMethods(StreamMethods):
         """The queue that a consumer takes from, '' if that is not known."""
         return self._consumers.queue_of(consumer_tag)
 
+    @property
+    def has_callbacks(self) -> bool:
+        """Whether a consumer of this channel hands its messages to a callback in drain_events."""
+        return any(consumer.callback is not None for consumer in self._consumers.values())
+
     def oldest_unsettled(self) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, time.monotonic() of its arrival) of the delivery that waits longest."""
         return self._unsettled.oldest()

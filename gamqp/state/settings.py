@@ -198,6 +198,7 @@ class Settings:
     on_tune_ok: Callable[[], Any] | None = field(default=None, metadata=_by(callable_or_none))
     on_blocked: Callable[[str], Any] | None = field(default=None, metadata=_by(callable_or_none))
     on_unblocked: Callable[[], Any] | None = field(default=None, metadata=_by(callable_or_none))
+    on_lost: Callable[[BaseException], Any] | None = field(default=None, metadata=_by(callable_or_none))
     metrics: Callable[[dict[str, Any]], Any] | None = field(default=None, metadata=_by(callable_or_none))
     metrics_interval: float = field(default=METRICS_INTERVAL, metadata=_by(seconds()))
 

@@ -11,12 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 from .context import check_options
+from .poll_descriptor import PollDescriptor
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLError, SSLTransport
 
 __all__ = (
     'AMQPS_PORT',
     'AMQP_PORT',
+    'PollDescriptor',
     'SSLError',
     'SSLTransport',
     'TCPTransport',

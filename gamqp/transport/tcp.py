@@ -18,6 +18,8 @@ from .. import green
 from ..green.native import RLock
 from ..state.durations import in_seconds
 from ..state.hosts import AMQP_PORT, AMQPS_PORT, to_host_port
+from .poll_descriptor import AVAILABLE, PollDescriptor
+from .socket_guard import SocketGuard
 
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
 
@@ -66,7 +68,12 @@ class TCPTransport:
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
         self.raise_on_initial_eintr = raise_on_initial_eintr
-        self.sock: Any = None
+        self.socket: Any = None
+        self.descriptor: PollDescriptor | None = None  # made when somebody asks for ``sock.fileno()``
+        self._sock_guard: SocketGuard | None = None
+        self._kind: tuple[int, int, int] | None = None  # family, type and protocol, once there was a socket
+        self._retired = False
+        self._link: Any = None  # a weak reference to the Link
         self.guard: Any = RLock()
         self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
         self._green = backend or green.backend()
@@ -75,7 +82,7 @@ class TCPTransport:
         _all.add(self)
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} {self.host}:{self.port} {"open" if self.sock else "closed"}>'
+        return f'<{type(self).__name__} {self.host}:{self.port} {"open" if self.socket else "closed"}>'
 
     # -- opening and closing ------------------------------------------------
 
@@ -102,31 +109,86 @@ class TCPTransport:
         """Use a socket that is connected already."""
         sock.setblocking(False)
         self._ready = self._green.Readiness(sock.fileno())
-        self.sock = sock
+        self.socket = sock
+        self._kind = (sock.family, sock.type, sock.proto)
 
     def close(self) -> None:
         """Close the socket; who waits for it wakes up. Never raises, does not switch."""
         with self.guard:
-            sock, self.sock = self.sock, None
+            sock, self.socket = self.socket, None
             if sock is not None:
+                if self.descriptor is not None:
+                    self.descriptor.unwatch()
                 self._ready.close()
                 sock.close()
 
     def disown(self) -> None:
         """In a forked child: let go of a socket that is the parent's. Nothing is said on it, TLS or not."""
         self.guard = RLock()  # who held the other one is perhaps not here
-        sockets: list[tuple[Any, Any]] = [(self.sock, self._ready), self._getting or (None, None)]
+        if self.descriptor is not None:
+            self.descriptor.close()  # before anything is taken out of the set, which is the parent's as well
+        sockets: list[tuple[Any, Any]] = [(self.socket, self._ready), self._getting or (None, None)]
         for sock, ready in sockets:
             if sock is not None:
                 # Closed first: an epoll set may be the parent's as well, and without the
                 # descriptor nobody can take the parent's socket out of it.
                 sock.close()
                 ready.close()
-        self.sock = None
+        self.socket = None
 
     @property
     def connected(self) -> bool:
-        return self.sock is not None
+        return self.socket is not None
+
+    # -- what a program sees of the socket --------------------------------------------
+
+    @property
+    def sock(self) -> SocketGuard | None:
+        """What the program may have of the socket, always the same; None before ``connect`` and after ``retire``."""
+        if self._kind is None or self._retired or (self.socket is None and self._link is None):
+            return None
+        if self._sock_guard is None:
+            self._sock_guard = SocketGuard(self, *self._kind)
+        return self._sock_guard
+
+    def serve(self, link: Any) -> None:
+        """Ask this Link, held weakly, what ``sock`` has to know."""
+        self._link = weakref.ref(link)
+
+    def poll_fileno(self) -> int:
+        """What ``sock.fileno()`` gives. Raises OSError when no descriptor is left in the process."""
+        if self.descriptor is None:
+            link = None if self._link is None else self._link()
+            if not AVAILABLE or link is None or self._retired:
+                return -1 if self.socket is None else int(self.socket.fileno())
+            self.descriptor = PollDescriptor()
+            link.on_descriptor(self.descriptor)
+        return self.descriptor.fileno()
+
+    def watch_input(self, on: bool) -> None:
+        """Whether input makes the descriptor readable: not while nobody reads."""
+        if self.descriptor is not None:
+            if on and self.socket is not None:
+                self.descriptor.watch(self.socket.fileno())
+            else:
+                self.descriptor.unwatch()
+
+    def end_by_program(self) -> None:
+        """``sock.close()``. Raises WrongThread; does not switch."""
+        link = None if self._link is None else self._link()
+        if link is None:
+            self.close()
+        else:
+            link.end_by_program()
+
+    def retire(self) -> None:
+        """The program has heard of the end: let go of what ``sock`` gave. Does not switch."""
+        self._sock_guard = None
+        self._retired = True
+        if self.descriptor is not None:
+            self.descriptor.close()
+
+    # -- resolving and connecting -------------------------------------------------------
 
     def _resolve(self, deadline: green.Deadline) -> list[Any]:
         try:  # an address needs no resolver
@@ -166,7 +228,8 @@ class TCPTransport:
             raise
         finally:
             self._getting = None
-        self.sock, self._ready = sock, ready
+        self.socket, self._ready = sock, ready
+        self._kind = (family, kind, protocol)
 
     def _apply_settings(self, sock: Any) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -181,16 +244,16 @@ class TCPTransport:
 
         Raises BlockingIOError when there is nothing now, OSError when the socket is broken or closed.
         """
-        if self.sock is None:
+        if self.socket is None:
             raise OSError(errno.EBADF, 'the socket is closed')
-        count: int = self.sock.recv_into(view)
+        count: int = self.socket.recv_into(view)
         return count
 
     def send(self, data: Any) -> int:
         """Hand bytes to the kernel. Returns how many it took. Raises as ``recv_into`` does."""
-        if self.sock is None:
+        if self.socket is None:
             raise OSError(errno.EBADF, 'the socket is closed')
-        count: int = self.sock.send(data)
+        count: int = self.socket.send(data)
         return count
 
     send_aside = send  # the same without touching the hub, for another thread
@@ -204,7 +267,7 @@ class TCPTransport:
     def has_input(self) -> bool:
         """Whether bytes, or the end of the stream, wait to be read; without reading them."""
         try:
-            self.sock.recv(1, socket.MSG_PEEK)
+            self.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except (OSError, AttributeError):
@@ -215,7 +278,7 @@ class TCPTransport:
     def is_sound(self) -> bool:
         """Whether the socket is open at both ends, as far as this one can know without sending."""
         try:
-            return bool(self.sock.recv(1, socket.MSG_PEEK))
+            return bool(self.socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
             return True
         except (OSError, AttributeError):
@@ -225,15 +288,15 @@ class TCPTransport:
 
     def wait_readable(self) -> bool:
         """Wait for input; False when the transport was closed meanwhile. Switches greenlets."""
-        return self.sock is not None and bool(self._ready.wait_readable())
+        return self.socket is not None and bool(self._ready.wait_readable())
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
         """Call fn from the hub as long as there is room to send."""
-        if self.sock is not None:
+        if self.socket is not None:
             self._ready.watch_writable(fn)
 
     def unwatch_writable(self) -> None:
-        if self.sock is not None:
+        if self.socket is not None:
             self._ready.unwatch_writable()
 
 

@@ -139,7 +139,7 @@ class SSLTransport(TCPTransport):
                 return
 
     def _late(self, deadline: green.Deadline) -> OSError:
-        if self.sock is None:
+        if self.socket is None:
             return OSError(errno.EBADF, 'the socket was closed during the TLS handshake')
         return TimeoutError(errno.ETIMEDOUT, f'{self._where}: no TLS handshake within {in_seconds(deadline.seconds)}')
 
@@ -147,7 +147,7 @@ class SSLTransport(TCPTransport):
         """Say close_notify if the kernel takes it now, wait for no answer, and close. Never raises."""
         with self.guard:
             tls, self._tls = self._tls, None
-            if self.sock is not None and tls is not None:
+            if self.socket is not None and tls is not None:
                 try:
                     tls.unwrap()
                 except (OSError, ValueError):
@@ -197,7 +197,7 @@ class SSLTransport(TCPTransport):
 
     def _after_reading(self) -> None:
         """Reading may have made the engine say something (renegotiation), or given it what a write waits for."""
-        if self._outgoing.pending and self.sock is not None:
+        if self._outgoing.pending and self.socket is not None:
             try:
                 self._push()
             except OSError:

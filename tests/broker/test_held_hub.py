@@ -178,7 +178,7 @@ def test_a_lone_publish_is_one_system_call_and_wakes_no_thread(peer: ScriptedBro
     channel = peer.open_channel(peer.open())
     transport = channel.connection.transport
     greens.wait_until(lambda: not send_thread.running)
-    sock = transport.sock = CountingSocket(transport.sock)
+    sock = transport.socket = CountingSocket(transport.socket)
     for count in range(1, 11):
         pause()
         channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
@@ -189,7 +189,7 @@ def test_a_lone_publish_is_one_system_call_and_wakes_no_thread(peer: ScriptedBro
 
 def test_a_loop_of_publishes_takes_few_system_calls(channel: gamqp.Channel, peer: ScriptedBroker) -> None:
     transport = channel.connection.transport
-    sock = transport.sock = CountingSocket(transport.sock)
+    sock = transport.socket = CountingSocket(transport.socket)
     with Listening(peer) as listening:
         for _ in range(5000):
             channel.basic_publish(gamqp.Message(bytes(100)), '', QUEUE)

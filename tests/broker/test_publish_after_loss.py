@@ -80,7 +80,7 @@ def test_a_publish_that_the_system_refuses_raises(
     greens.sleep(0.01)
     before = client.stats()
     client.look_at = float('inf')  # no look before: it is the send that fails
-    client.sock.shutdown(socket.SHUT_WR)
+    client.link.transport.socket.shutdown(socket.SHUT_WR)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     arguments: dict[str, Any] = {'routing_key': 'q'}
     with pytest.raises(exceptions.ConnectionForced, match='by operator'):
@@ -96,7 +96,7 @@ def test_a_publish_after_a_refused_write_raises_without_last_words(
     greens.sleep(0.01)
     client.look_at = float('inf')
     peer.send('connection.blocked', reason='')
-    client.sock.shutdown(socket.SHUT_WR)
+    client.link.transport.socket.shutdown(socket.SHUT_WR)
     compute()
     with pytest.raises(exceptions.RecoverableConnectionError, match='connection lost'):
         channel.basic_publish(gamqp.Message(b'x'), '', 'q')

@@ -169,7 +169,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     channel.basic_publish(gamqp.Message(bytes(writer.BATCH - 8000)), '', 'q')
     peer.cut(reset=True)
     channel.basic_cancel('tag', nowait=True)
-    assert not client.connected
+    assert not client.is_open
     assert 100 < client.stats()['given_back'] < 1000
     assert client.backlog is None
     assert client.link.reason is not None

@@ -212,6 +212,6 @@ def test_the_link_that_ends_while_messages_are_given_back_is_told_and_leaves_the
     peer.hang_up()
     with pytest.raises(gamqp.RecoverableConnectionError):
         channel.basic_cancel('tag')
-    assert not client.connected
+    assert not client.is_open
     assert (client.budget.messages, client.budget.bytes) == (0, 0)
     assert not client._events

@@ -37,9 +37,9 @@ CONNECTION = (
     'run_in_hub', 'send_heartbeat', 'stats', 'update_secret', '__enter__', '__repr__',
 )  # fmt: skip
 CONNECTION_FACTS = (
-    'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'last_heartbeat_received', 'last_heartbeat_sent',
-    'server_capabilities', 'server_properties', 'sock', 'transport', 'channel_errors', 'connection_errors',
-    'recoverable_channel_errors', 'recoverable_connection_errors',
+    'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'is_open', 'last_heartbeat_received',
+    'last_heartbeat_sent', 'server_capabilities', 'server_properties', 'sock', 'transport', 'channel_errors',
+    'connection_errors', 'recoverable_channel_errors', 'recoverable_connection_errors',
 )  # fmt: skip
 CHANNEL = (
     'basic_ack', 'basic_cancel', 'basic_consume', 'basic_get', 'basic_nack', 'basic_publish', 'basic_publish_confirm',
@@ -299,6 +299,8 @@ def test_the_list_of_methods_is_complete() -> None:
         'ask_for_answers', 'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'begin_use', 'end_consumer',
         'give_back', 'has_unanswered', 'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
         'breathe_to_publish', 'queue_of',
+        'check_drainable', 'descriptor', 'forget_loss', 'has_callbacks', 'has_events', 'loss_unraised', 'note_end',
+        'show_end', 'show_events',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):
         public = {name for name in dir(cls) if not name.startswith(('_', 'on_'))}

@@ -62,6 +62,7 @@ OTHERS: dict[str, tuple[list[Any], list[Any]]] = {
     'on_tune_ok': ([None, print], ['print', 5]),
     'on_blocked': ([None, print], ['print', 5]),
     'on_unblocked': ([None, print], ['print', 5]),
+    'on_lost': ([None, print], ['print', 5]),
     'metrics': ([None, print], ['print', 5]),
     'frame_handler': ([None, 5], []),
     'frame_writer': ([None, 5], []),
