@@ -6,6 +6,7 @@ reject) only hand a frame to the writer and never switch greenlets.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -27,6 +28,11 @@ PREFETCH_COUNT = whole(0, PREFETCH_LIMIT)
 WHOLE = whole(0)
 
 Arguments = dict[str, Any] | None
+
+_NO_CALLBACK = (
+    'basic_consume without a callback: its messages are dropped, {}; pass callback=…, '
+    'or use consume (an iterator) or subscribe (a handler)'
+)
 
 
 class ConsumeMethods(StreamMethods):
@@ -143,8 +149,9 @@ class ConsumeMethods(StreamMethods):
         """Start a consumer; its messages go to *callback*, called inside Connection.drain_events.
 
         consumer_tag: '' chooses a fresh one. callback: takes a Message; None drops
-        the messages. on_cancel: takes the consumer tag when the broker cancels
-        the consumer; without it drain_events raises ConsumerCancelled then.
+        the messages unsettled, and is a UserWarning. on_cancel: takes the consumer tag
+        when the broker cancels the consumer; without it drain_events raises
+        ConsumerCancelled then.
         arguments: e.g. {'x-priority': 5}. Returns the consumer tag. A caller that
         is killed while it waits leaves no consumer behind. Raises NotAllowed for
         a tag that this channel already uses. A stream is read with a prefetch
@@ -155,6 +162,8 @@ class ConsumeMethods(StreamMethods):
         consumer = Consumer(tag, callback, on_cancel, no_ack)
         self._check(Basic.Consume)
         self._check_queue(consumer, queue, self._prefetch_wanted, arguments)
+        if callback is None:
+            warnings.warn(_NO_CALLBACK.format('lost' if no_ack else 'unsettled'), UserWarning, stacklevel=2)
         self._watch(consumer, self._prefetch_wanted)
         if self._prefetch_sent is not None:
             self._use_prefetch(self._prefetch_wanted)

@@ -20,6 +20,21 @@ _TRANSIENT = (
     'else closes the connection; say durable=True, or exclusive=True'
 )
 
+_GOES_WITH_ITS_CONSUMER = (
+    'queue_declare without auto_delete: this durable queue is deleted, with the messages in it, when its last consumer '
+    'goes, since py-amqp has True for a default; say auto_delete=False to keep it, or True if that is what you want'
+)
+
+
+class _Unsaid(int):
+    """py-amqp's default, True, that can be told from a True that was passed."""
+
+    def __repr__(self) -> str:
+        return 'True'
+
+
+_UNSAID: Any = _Unsaid(True)
+
 
 class QueueMethods(Caller):
     """Mixin of Channel."""
@@ -32,18 +47,25 @@ class QueueMethods(Caller):
         passive: bool = False,
         durable: bool = False,
         exclusive: bool = False,
-        auto_delete: bool = True,
+        auto_delete: bool = _UNSAID,
         nowait: bool = False,
         arguments: Arguments = None,
         argsig: Any = None,
     ) -> queue_declare_ok_t | None:
         """Create a queue unless it exists; with *passive* only check that it does.
 
-        queue: '' lets the broker choose a name. Returns (queue, message_count,
+        queue: '' lets the broker choose a name. auto_delete: delete it when its last
+        consumer goes; that is py-amqp's default, and a UserWarning for a durable queue
+        that is not exclusive unless it is said. Returns (queue, message_count,
         consumer_count), or None with *nowait*. RabbitMQ 4.3 refuses queues that
         are neither durable nor exclusive, and closes the connection (541), unless
         its operator allows them: with it they are an AMQPDeprecationWarning.
         """
+        if auto_delete is _UNSAID:
+            auto_delete = True
+            if durable and not (passive or exclusive):
+                self._check(Queue.Declare)
+                warnings.warn(_GOES_WITH_ITS_CONSUMER, UserWarning, stacklevel=2)
         if not (passive or durable or exclusive) and rabbitmq_version(self._root().server_properties) >= (4, 3):
             self._check(Queue.Declare)  # what cannot be sent needs no advice
             warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)

@@ -32,7 +32,7 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     'exchange.bind': lambda channel: channel.exchange_bind('e', 'f'),
     'exchange.unbind': lambda channel: channel.exchange_unbind('e', 'f'),
     'basic.qos': lambda channel: channel.basic_qos(0, 1, False),
-    'basic.consume': lambda channel: channel.basic_consume('q'),
+    'basic.consume': lambda channel: channel.basic_consume('q', callback=print),
     'basic.cancel': lambda channel: channel.basic_cancel('tag'),
     'basic.get': lambda channel: channel.basic_get('q'),
     'basic.recover': lambda channel: channel.basic_recover(requeue=True),

@@ -131,6 +131,7 @@ def test_deliveries_of_a_no_ack_consumer_are_handed_out_though_it_is_cancelled(
     full_stop(peer, client)
 
 
+@pytest.mark.filterwarnings('ignore:basic_consume without')
 def test_a_consumer_without_callback_drops_its_messages(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
@@ -144,7 +145,7 @@ def test_a_consumer_without_callback_drops_its_messages(
 def test_a_tag_in_use_is_refused_here(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
     consume(peer, channel)
     with pytest.raises(exceptions.NotAllowed, match="'tag' is in use"):
-        channel.basic_consume('q', 'tag')
+        channel.basic_consume('q', 'tag', callback=print)
     full_stop(peer, client)
 
 

@@ -58,7 +58,7 @@ def test_close_by_the_peer_reaches_everybody_with_its_code_and_text(
         lambda: channel.basic_ack(1),
         lambda: channel.basic_nack(1),
         lambda: channel.basic_reject(1, True),
-        lambda: channel.basic_consume('q'),
+        lambda: channel.basic_consume('q', callback=print),
         lambda: channel.basic_get('q'),
         channel.confirm_select,
         channel.open,

@@ -93,7 +93,7 @@ def test_any_traffic_of_the_peer_counts(peer: ScriptedBroker, channel_of_a_quick
 def channel_of_a_quick_beat(peer: ScriptedBroker) -> gamqp.Channel:
     client = peer.open((10, 131072, 1))
     channel = peer.open_channel(client)
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag'))
+    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()

@@ -58,7 +58,7 @@ def test_each_consumer_of_a_channel_gets_the_prefetch_it_asked_for(
         (lambda: channel.consume('q', prefetch=10), [10]),
         (lambda: channel.consume('q', prefetch=10), []),  # it is so already
         (lambda: channel.subscribe('q', print, prefetch=20), [20]),
-        (lambda: channel.basic_consume('q'), [0]),  # who asked for none gets none
+        (lambda: channel.basic_consume('q', callback=print), [0]),  # who asked for none gets none
         (lambda: channel.consume('q', prefetch=0), []),
         (lambda: channel.consume('q', no_ack=True), []),  # it has no meaning there
         (lambda: channel.subscribe('q', print, concurrency=300), [300]),
@@ -71,9 +71,9 @@ def test_each_consumer_of_a_channel_gets_the_prefetch_it_asked_for(
     peer.send('basic.qos-ok')
     asking.get()
     for how, expected in (
-        (lambda: channel.basic_consume('q'), []),
+        (lambda: channel.basic_consume('q', callback=print), []),
         (lambda: channel.consume('q', prefetch=1), [1]),
-        (lambda: channel.basic_consume('q'), [5]),  # what the program asked for, again
+        (lambda: channel.basic_consume('q', callback=print), [5]),  # what the program asked for, again
         (lambda: channel.consume('q', prefetch=5), []),
     ):
         starting = greens.spawn(how)

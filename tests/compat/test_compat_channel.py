@@ -144,7 +144,7 @@ def test_messages_of_a_cancelled_no_ack_consumer_are_known_to_need_no_ack(
 
 
 def test_few_tags_of_cancelled_consumers_are_remembered(channel: Any, queue: str) -> None:
-    tags = [channel.basic_consume(queue, no_ack=True) for _ in range(120)]
+    tags = [channel.basic_consume(queue, no_ack=True, callback=print) for _ in range(120)]
     for tag in tags:
         channel.basic_cancel(tag)
     assert tags[-1] in channel.no_ack_consumers and tags[0] not in channel.no_ack_consumers
@@ -202,7 +202,7 @@ def test_no_global_qos_on_a_quorum_queue_has_a_hint(rabbit: Any) -> None:
     channel = connection.channel()
     channel.basic_qos(0, 3, True)
     with pytest.raises(exceptions.AMQPNotImplementedError, match='a_global=False') as caught:
-        channel.basic_consume(name)
+        channel.basic_consume(name, callback=print)
     assert 'a_global' not in caught.value.reply_text, "the broker's own words stay as they are"
     assert caught.value.hint in str(copy.copy(caught.value)) and caught.value.hint in str(
         pickle.loads(pickle.dumps(caught.value))

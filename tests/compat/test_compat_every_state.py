@@ -236,6 +236,7 @@ def verdict(call: Callable[[], Any]) -> str:
     return ''
 
 
+@pytest.mark.filterwarnings('ignore:basic_consume without', 'ignore:queue_declare without')
 @pytest.mark.filterwarnings('ignore::DeprecationWarning')
 @pytest.mark.filterwarnings('ignore::ResourceWarning')
 @pytest.mark.parametrize('state', STATES, ids=[state.__name__ for state in STATES])

@@ -196,7 +196,7 @@ def test_a_channel_that_has_ended_has_no_number(peer: ScriptedBroker, end: Calla
         lambda: channel.basic_publish(message, '', 'q'),
         lambda: channel.publish('x', routing_key='q'),
         lambda: channel.queue_declare('q'),
-        lambda: channel.basic_consume('q'),
+        lambda: channel.basic_consume('q', callback=print),
         lambda: channel.consume('q'),
         channel.open,
     ):
@@ -210,7 +210,7 @@ def test_a_channel_that_has_ended_has_no_number(peer: ScriptedBroker, end: Calla
 def test_cancel_on_a_closed_channel_does_nothing(peer: ScriptedBroker, end: Callable[..., None]) -> None:
     connection = peer.open(heartbeat=0)
     channel = peer.open_channel(connection)
-    consuming = greens.spawn(channel.basic_consume, 'q', 'tag')
+    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()

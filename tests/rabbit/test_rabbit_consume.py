@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 
 import greens
 import pytest
@@ -86,7 +87,8 @@ def test_drain_with_timeout_0_finds_what_has_arrived(connection, channel, queue)
 
 
 def test_a_consumer_without_callback_takes_and_drops(connection, channel, queue):
-    channel.basic_consume(queue, no_ack=True)
+    with pytest.warns(UserWarning, match='without a callback: its messages are dropped, lost'):
+        channel.basic_consume(queue, no_ack=True)
     publish(channel, queue, 3)
     tools.wait_ready(channel, queue, 0)
 
@@ -105,9 +107,9 @@ def test_two_consumers_of_one_channel_each_get_their_own(connection, channel):
 def test_a_consumer_tag_of_ones_own(connection, channel, queue):
     assert channel.basic_consume(queue, 'mine', callback=lambda message: None) == 'mine'
     with pytest.raises(exceptions.NotAllowed, match='mine'):
-        channel.basic_consume(queue, 'mine')
+        channel.basic_consume(queue, 'mine', callback=print)
     channel.basic_cancel('mine')
-    assert channel.basic_consume(queue, 'mine') == 'mine'
+    assert channel.basic_consume(queue, 'mine', callback=print) == 'mine'
 
 
 def test_consume_nowait(connection, channel, queue):
@@ -120,9 +122,9 @@ def test_consume_nowait(connection, channel, queue):
 
 
 def test_an_exclusive_consumer_refuses_a_second(connection, channel, queue):
-    channel.basic_consume(queue, exclusive=True)
+    channel.basic_consume(queue, exclusive=True, callback=print)
     with pytest.raises(exceptions.AccessRefused, match='exclusive'):
-        connection.channel().basic_consume(queue)
+        connection.channel().basic_consume(queue, callback=print)
 
 
 def test_consumer_arguments_reach_the_broker(connection, channel, queue):
@@ -183,7 +185,7 @@ def test_a_limit_in_bytes_is_refused_by_us(connection, channel):
 def test_a_global_prefetch_is_refused_where_the_broker_ends_the_connection_over_it(rabbit, connection, channel, kind):
     queue = tools.shared_queue(channel, arguments={'x-queue-type': kind})
     channel.basic_qos(0, 3, True)
-    for consume in (channel.basic_consume, channel.consume):
+    for consume in (functools.partial(channel.basic_consume, callback=print), channel.consume):
         if rabbit.major < 4:
             with pytest.raises(exceptions.AMQPNotImplementedError, match='a_global=False'):
                 consume(queue)
@@ -192,7 +194,7 @@ def test_a_global_prefetch_is_refused_where_the_broker_ends_the_connection_over_
     assert connection.connected
     channel.basic_qos(0, 0, True)
     channel.basic_qos(0, 3, False)
-    channel.basic_consume(queue)
+    channel.basic_consume(queue, callback=print)
     channel.queue_delete(queue)
 
 
@@ -209,7 +211,7 @@ def test_a_global_prefetch_is_not_refused_for_a_queue_that_was_made_anew(rabbit,
             other.channel().queue_delete(queue)
         channel.queue_declare(queue, durable=True, auto_delete=False)
     channel.basic_qos(0, 3, True)
-    channel.basic_consume(queue)
+    channel.basic_consume(queue, callback=print)
     assert connection.connected
     channel.queue_delete(queue)
 
@@ -222,7 +224,7 @@ def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_work
         channel.basic_qos(0, 3, True)
         if rabbit.major < 4:
             with pytest.raises(exceptions.AMQPNotImplementedError, match='global qos') as caught:
-                channel.basic_consume(queue)
+                channel.basic_consume(queue, callback=print)
             assert caught.value.reply_code == 540
             assert not connection.connected  # this broker ends the whole connection over it
         else:  # newer ones have dropped the global limit and take it for one per consumer
@@ -398,7 +400,7 @@ def test_the_death_of_the_queue_is_consumer_cancelled_without_on_cancel(connecti
 def test_replies_to_consume_and_cancel_may_be_overtaken(connection, channel, queue):
     """They come from the queue's process: the broker answers what other greenlets ask behind them first."""
     for _ in range(30):
-        consuming = greens.spawn(channel.basic_consume, queue)
+        consuming = greens.spawn(lambda: channel.basic_consume(queue, callback=print))
         others = [greens.spawn(channel.queue_declare, queue, True) for _ in range(3)]
         tag = consuming.get()
         cancelling = greens.spawn(channel.basic_cancel, tag)

@@ -28,7 +28,7 @@ def test_declare_returns_name_and_counts(channel):
     assert result.queue.startswith('amq.gen-')
     assert (result.message_count, result.consumer_count) == (0, 0)
     tools.publish_all(channel, result.queue, [b'1', b'2', b'3'])
-    channel.basic_consume(result.queue, no_ack=False)
+    channel.basic_consume(result.queue, no_ack=False, callback=print)
     assert channel.queue_declare(result.queue, passive=True).consumer_count == 1
 
 
@@ -93,7 +93,7 @@ def test_delete_if_empty_refuses_a_queue_with_messages(channel):
 def test_delete_if_unused_refuses_what_is_in_use(connection, channel, exchange):
     queue = tools.shared_queue(channel)
     other = connection.channel()
-    tag = other.basic_consume(queue)
+    tag = other.basic_consume(queue, callback=print)
     with pytest.raises(exceptions.PreconditionFailed, match='in use'):
         channel.queue_delete(queue, if_unused=True)
     other.basic_cancel(tag)
