@@ -51,7 +51,8 @@ log=
 quietly() {
     local status=0
     log=$(mktemp)
-    "$@" >"$log" 2>&1 </dev/null || status=$?
+    # In a subshell: what is said when it is interrupted is not to go to the log.
+    ("$@") >"$log" 2>&1 </dev/null || status=$?
     [ $status = 0 ] || tail -n 30 "$log" >&2
     rm -f "$log"
     return $status

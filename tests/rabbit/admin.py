@@ -1,4 +1,4 @@
-"""Orders to a running node: rabbitmqctl, and the management HTTP API.
+"""Orders to a running node: Erlang expressions, and the management HTTP API.
 
 Job: the half of `Node` (node.py) that works just as well in a process that did not start the node.
 
@@ -39,9 +39,8 @@ class Admin:
     def url(self, vhost: str = '/', user: str = 'guest', password: str = 'guest') -> str:
         return f'amqp://{user}:{password}@127.0.0.1:{self.port}/{quote(vhost, safe="")}'
 
-    def ctl(self, *args: str, timeout: float = 120) -> str:
-        """`rabbitmqctl ARGS…` for this node: its output. Costs seconds of a processor; `eval` and `api` do not."""
-        return self._run([f'{BIN}rabbitmqctl', '-n', self.nodename, '--quiet', *args], timeout)
+    # Not by rabbitmqctl: it takes seconds of a processor, and it starts a name server (epmd) where there is none, as
+    # when the node has just ended, and leaves it behind.
 
     def eval(self, expression: str) -> str:
         """The value of an Erlang expression, which ends in a full stop, evaluated in the node."""
@@ -49,25 +48,16 @@ class Admin:
             cookie = file.read()
         # By default all of one user have the same name, and only one of them gets in.
         name = f'tests{random.randrange(16**9):x}'
-        said = self._run(
-            ['erl_call', '-c', cookie, '-h', name, '-n', self.nodename, '-e'], 60, expression + '\n'
-        ).strip()
-        if not said.startswith('{ok, '):
-            raise NodeError(f'{expression} {said}')
-        return said.removeprefix('{ok, ').removesuffix('}')
-
-    def _run(self, command: list[str], timeout: float, given: str = '') -> str:
-        """Run a program beside the node, with its environment: its output."""
-        argv = ['env', '--chdir=/', '-i', *(f'{k}={v}' for k, v in self.environment().items()), *command]
+        argv = ['env', '--chdir=/', '-i', *(f'{k}={v}' for k, v in self.environment().items())]
+        argv += ['erl_call', '-c', cookie, '-h', name, '-n', self.nodename, '-e']
         pid = self.server_pid()
         if self.chroot:
             argv = ['nsenter', f'--target={pid}', '--mount', '--root', *argv]
-        done = subprocess.run(argv, input=given.encode(), capture_output=True, timeout=timeout)
-        output = done.stdout.decode(errors='replace')
-        if done.returncode != 0:
-            text = output + done.stderr.decode(errors='replace')
-            raise NodeError(f'{command[0]} {command[-1]}: status {done.returncode}\n{text}')
-        return output
+        done = subprocess.run(argv, input=f'{expression}\n'.encode(), capture_output=True, timeout=60)
+        said = done.stdout.decode(errors='replace').strip()
+        if done.returncode != 0 or not said.startswith('{ok, '):
+            raise NodeError(f'{expression} status {done.returncode}\n{said}{done.stderr.decode(errors="replace")}')
+        return said.removeprefix('{ok, ').removesuffix('}')
 
     def set_memory_watermark(self, fraction: float) -> None:
         """0 blocks every publishing connection (connection.blocked), 0.4 is the normal value."""
@@ -128,7 +118,7 @@ class Admin:
         return int(self.eval(f'length({closed}).'))
 
     def environment(self) -> dict[str, str]:
-        """For the node and for its rabbitmqctl. A name server (epmd) per node, so that it can go with it."""
+        """For the node, and for programs beside it. A name server (epmd) per node, so that it can go with it."""
         return {
             'PATH': '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin',
             'LANG': 'C.UTF-8',
@@ -138,11 +128,6 @@ class Admin:
             'ERL_CRASH_DUMP_BYTES': '0',
             'RABBITMQ_NODENAME': self.nodename,
             'RABBITMQ_CONF_ENV_FILE': '/dev/null',
-            # rabbitmqctl after the node's end would start an epmd that nobody ends.
-            'RABBITMQ_CTL_ERL_ARGS': '-start_epmd false',
-            # One each; the default range has room for eleven at a time.
-            'RABBITMQ_CTL_DIST_PORT_MIN': '35672',
-            'RABBITMQ_CTL_DIST_PORT_MAX': '36671',
         }
 
     def server_pid(self) -> int:

@@ -235,8 +235,9 @@ def test_the_operator_finds_a_connection_by_its_name(rabbit):
 
     older = {'client_properties': {'connection_name': 'older way'}}
     with rabbit.connect(name='orders-7'), rabbit.connect(**older), rabbit.connect():
-        listed = tools.in_thread(rabbit.node.ctl, 'list_connections', 'client_properties', 'vhost')
-        ours = '\n'.join(line for line in listed.splitlines() if line.endswith(rabbit.vhost))
+        # What `rabbitmqctl list_connections client_properties` prints.
+        listed = 'rabbit_networking:connection_info_all([vhost, client_properties])'
+        ours = tools.in_thread(rabbit.node.eval, f'lists:flatten(io_lib:format("~0tp", [{listed}])).')
         assert {name for name in wanted if name in ours} == wanted, ours
         greens.wait_until(named, what='the names in the management API')
 
