@@ -7,6 +7,7 @@ enter: anything that the core would need when nobody traces.
 from __future__ import annotations
 
 import atexit
+import functools
 import sys
 import time
 import weakref
@@ -14,8 +15,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from opentelemetry import context, propagate, trace
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.propagators.textmap import Getter
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from .about import __version__
 from .tracing import Tracing
@@ -272,9 +275,25 @@ def _with_context(properties: dict[str, Any], span: trace.Span) -> dict[str, Any
     headers = properties.get('application_headers')
     if headers is not None and not isinstance(headers, dict):
         return properties  # the encoder will say what is wrong with it
-    headers = dict(headers or {})
-    propagate.inject(headers, trace.set_span_in_context(span))
-    return {**properties, 'application_headers': headers} if headers else properties
+    headers = dict(headers) if headers else {}
+    if span.is_recording() or not _propagates_plainly(propagate.get_global_textmap()) or baggage.get_all():
+        propagate.inject(headers, trace.set_span_in_context(span))
+        return {**properties, 'application_headers': headers} if headers else properties
+    # What the propagators would come to, at a third of the price: most programs sample few of their messages.
+    known = span.get_span_context()
+    if not known.is_valid:
+        return properties
+    if known.trace_state:
+        headers['tracestate'] = known.trace_state.to_header()
+    headers['traceparent'] = f'00-{known.trace_id:032x}-{known.span_id:016x}-{known.trace_flags:02x}'
+    return {**properties, 'application_headers': headers}
+
+
+@functools.lru_cache(1)
+def _propagates_plainly(textmap: Any) -> bool:
+    """Whether the global propagators are the usual ones: the trace's context by W3C's rules, and baggage."""
+    parts = [type(one) for one in getattr(textmap, '_propagators', ())]
+    return parts == [TraceContextTextMapPropagator, W3CBaggagePropagator]
 
 
 def _told_of(message: Any) -> tuple[str, str, dict[str, Any]]:

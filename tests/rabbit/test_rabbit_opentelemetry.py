@@ -16,6 +16,7 @@ from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 import gamqp
@@ -458,6 +459,44 @@ def test_a_handler_that_raises_or_is_killed_ends_its_span_with_the_error_and_its
     assert spans[1].attributes['error.type'] == 'tools.Interrupted'
     assert spans[2].attributes['error.type'].endswith('GreenletExit')
     assert spans[3].parent == spans[2].parent  # it came again
+
+
+def test_a_span_that_is_not_sampled_is_told_as_the_propagators_would(connection, monkeypatch):
+    """Without them, where they are the usual ones; by them, where there is anything else to tell."""
+    provider = TracerProvider(sampler=ALWAYS_OFF)
+    opentelemetry.instrument(connection, provider)
+    channel = connection.channel()
+    queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
+    state = trace.TraceState([('vendor', '1')])
+    outer = trace.NonRecordingSpan(trace.SpanContext(2**120, 2**60, False, trace.TraceFlags(0), state))
+
+    def sent():
+        channel.publish(b'x', routing_key=queue, headers={'a': 1}).wait()
+        headers = dict(channel.basic_get(queue, no_ack=True).headers)
+        assert headers.pop('a') == 1
+        return headers
+
+    told = []
+    for around in (trace.INVALID_SPAN, outer):
+        for usual in (True, False):
+            if not usual:
+                monkeypatch.setattr(spans, '_propagates_plainly', lambda textmap: False)
+            with trace.use_span(around):
+                told.append(sent())
+            monkeypatch.undo()
+    for plain, by_propagators in (told[:2], told[2:]):
+        assert plain.keys() == by_propagators.keys()
+        for headers in (plain, by_propagators):
+            version, trace_id, span_id, flags = headers['traceparent'].split('-')
+            assert (version, len(trace_id), len(span_id), int(flags, 16) & 1) == ('00', 32, 16, 0)
+    assert told[2]['tracestate'] == told[3]['tracestate'] == 'vendor=1'
+    assert told[2]['traceparent'].split('-')[1] == f'{2**120:032x}'
+    token = context.attach(baggage.set_baggage('tenant', 'acme'))
+    try:
+        assert sent()['baggage'] == 'tenant=acme'
+    finally:
+        context.detach(token)
+    provider.shutdown()
 
 
 # -- what is not to be traced ------------------------------------------------------------------------------
