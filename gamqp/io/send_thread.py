@@ -220,7 +220,7 @@ class SendThread:
 
 
 def in_a_hurry(fn: Callable[[], Any]) -> None:
-    """Call fn, which lets go of the interpreter lock while it encrypts, and get that back soon from a hub that computes.
+    """Call fn, which lets go of the interpreter lock while it encrypts, and get it back soon from a hub that computes.
 
     A thread that wants the lock waits for the interpreter's switch interval, 5 ms: a second time
     would be too late. So the interval is shorter for this moment, unless somebody else changes it.
