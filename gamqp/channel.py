@@ -90,6 +90,9 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._returned: Returned | None = None  # made when needed: most channels never do
         self._owes_close_ok = False  # the broker closed while we did
         connection.channels[channel_id] = self
+        if channel_id in connection.closes_due:
+            self.is_reopening = True
+            self._HANDLERS = _BEFORE_CLOSE_OK
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.number} {self._life.state} of {self._connection!r}>'
@@ -168,6 +171,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
 
     def _on_open_ok(self, reply: Any) -> None:
         self._hear_all()
+        self._connection.closes_due.discard(self.channel_id)
         if self._life.state == lifecycle.OPENING:
             self._life.move('opened')
             self._usable = self._unraised is None
@@ -190,7 +194,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
 
         timeout: seconds to wait for the broker's consent, None for the connection's
         rpc_timeout, and for 3 while the broker takes no messages: then it answers nothing.
-        Raises TimeoutError; the channel is unusable all the same. Switches greenlets.
+        Raises TimeoutError; the channel has ended all the same. Switches greenlets.
         """
         timeout = optional_timeout('timeout', timeout)
         self._connection.check_thread()
@@ -211,7 +215,19 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
                 consumer.intake.withdraw()
         self._forget_deliveries()
         goodbye = timeout is None
-        self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait, timeout=timeout, goodbye=goodbye)
+        try:
+            self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait, timeout=timeout, goodbye=goodbye)
+        except BaseException:
+            self._end_unanswered()
+            raise
+
+    def _end_unanswered(self) -> None:
+        """Nobody waits for close-ok any more, which may never come: end without it."""
+        if self._life.state == lifecycle.CLOSING:
+            if self._owes_close_ok:
+                self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+            self._connection.closes_due.add(self.channel_id)
+            self._end(self._closed_reason())
 
     def _on_close_ok(self, reply: Any) -> None:
         if self._owes_close_ok:
@@ -334,6 +350,8 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
                 consumer.intake.put(message)
             elif consumer.callback is not None:
                 self._connection.on_delivery(consumer, message)
+        elif self.is_reopening:
+            pass  # for the channel that had the number before
         elif message.method == Basic.Deliver:
             if consumer is None:
                 self._connection.count_answer()
@@ -495,7 +513,9 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
         self._call(ChannelSpec.Flow, (active,))
 
-    is_reopening = False  # whether the broker has closed the channel, and open-ok is awaited
+    # Whether open-ok is awaited and what comes before it is not for us: the broker has closed the channel,
+    # or it has not answered the close of another channel with this number.
+    is_reopening = False
     _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,
         ChannelSpec.CloseOk: _on_closed,
@@ -507,7 +527,19 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
 
 
 def _ignore(channel: Channel, *args: Any) -> None:
-    """A method for the channel as it was before the broker closed it."""
+    """A method for the channel as it was before the broker closed it, or for another one with its number."""
+
+
+def _crossed(channel: Channel, *args: Any) -> None:
+    """The broker closed the channel that had this number before, when we did."""
+    channel._connection.count_answer()
+    channel._writer.send(encode_method(channel.channel_id, ChannelSpec.CloseOk, ()))
+
+
+def _closed_at_last(channel: Channel) -> None:
+    """The close of the channel that had this number before is answered."""
+    channel._connection.closes_due.discard(channel.channel_id)
+    channel._HANDLERS = _WHILE_REOPENING
 
 
 # open-ok is a reply like any other.
@@ -515,3 +547,4 @@ _WHILE_REOPENING: dict[tuple[int, int], Callable[..., None]] = {
     **{sig: _ignore for sig in METHODS if sig != ChannelSpec.OpenOk},
     ChannelSpec.Close: Channel._on_close,
 }
+_BEFORE_CLOSE_OK = {**_WHILE_REOPENING, ChannelSpec.Close: _crossed, ChannelSpec.CloseOk: _closed_at_last}

@@ -72,6 +72,7 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         self.link: Any = None
         self.channel_id = 0
         self.channels: dict[int, Any] = {}
+        self.closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
         self._life = Lifecycle()
         self._replies = Replies()
         self.budget = budget  # of the present link
@@ -98,6 +99,7 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         self.link = None
         self.crowded = False
         self.queue_types = QueueTypes()
+        self.closes_due.clear()
         self._begin_events(backend)
         self.peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self.peer_memory)
@@ -171,6 +173,8 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
                     # A close that crossed ours must be answered all the same.
                     self.count_answer()
                     self.link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
+                elif sig == ChannelSpec.CloseOk:
+                    self.closes_due.discard(channel_id)
             else:
                 channel = channels.get(event.channel_id)
                 if channel is not None and (backlog is None or not backlog.put(channel, event)):

@@ -1,4 +1,4 @@
-"""The greenlet that iterates ends: its consumer ends with it, whoever keeps the greenlet, its traceback or the iterator."""
+"""The greenlet that iterates ends: its consumer ends with it, also where its traceback keeps the iterator."""
 
 from __future__ import annotations
 
@@ -78,7 +78,6 @@ def test_its_consumer_ends(
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greens.wait_until(lambda: not channel.consumer_count)
     assert not client.retiring
-    del owner
 
 
 def test_twenty_kills_leave_no_consumer(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
@@ -99,10 +98,13 @@ def test_a_greenlet_that_returns_leaves_it_to_the_next(
 ) -> None:
     loop = start(peer, channel, DELIVERED)
     got = []
+
+    def take() -> None:
+        got.append(next(loop).delivery_tag)
+
     for _ in range(DELIVERED):
-        owner = backend().spawn(lambda: got.append(next(loop).delivery_tag))
-        greens.wait_until(lambda: owner.dead)  # noqa: B023
-        del owner
+        owner = backend().spawn(take)
+        greens.wait_until(lambda owner=owner: owner.dead)
         silent(peer, client)
     assert got == [1, 2, 3]
 
@@ -151,7 +153,7 @@ def test_whoever_goes_on_with_it_after_that_gets_its_end(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     loop = start(peer, channel, 1)
-    owner = backend().spawn(lambda: [message for message in loop])
+    owner = backend().spawn(list, loop)
     greens.wait_until(lambda: not loop.intake.messages)
     kill(owner)
     peer.expect('basic.cancel')
