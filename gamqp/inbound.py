@@ -201,6 +201,12 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         """The reader is about to send what the peer asks for. Raises ResourceError where the peer reads no answers."""
         self._answers.add(ANSWER_SIZE, self.counts.bytes_out, self.link.writer.queued)
 
+    def count_return(self, message: Any) -> None:
+        """A message has come back. Raises UnexpectedFrame when more come back than were published."""
+        counts = self.counts
+        counts.returned += 1
+        self.peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
+
     def report(self, text: str, *args: Any) -> None:
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
         self._log.warn(self.green.spawn, text, args)

@@ -97,8 +97,8 @@ class Telling:
         return count
 
     def _on_return(self, message: Any) -> None:
-        self._counts.returned += 1
         root = self._connection
+        root.count_return(message)
         if tracing.installed and root.tracing is not None:
             root.green.spawn(root.tracing.returned, root, message)
         info = message.delivery_info

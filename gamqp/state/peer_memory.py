@@ -2,16 +2,17 @@
 
 State, no I/O. Deliveries have a limit of their own that stops reading (``budget``). Everything else that grows
 with what the peer sends is counted here, because nobody but the peer could make it shrink: contents of which a
-part is missing, answers that it asks for and does not read, calls of event handlers for what it sends back.
-A broker never comes near these limits; one that does is broken, or hostile.
+part is missing, answers that it asks for and does not read. Returned messages, which wait until the program comes
+for them, are no more than it has published. A broker never comes near these limits; one that does is broken, or hostile.
 """
 
 from __future__ import annotations
 
 from .. import exceptions
 from ..wire.assembly import CONTENTS
+from ..wire.spec import Basic
 
-__all__ = ('ANSWERS', 'ANSWER_SIZE', 'CALLS', 'CONTENTS', 'LIMIT', 'PeerMemory', 'UnreadAnswers')
+__all__ = ('ANSWERS', 'ANSWER_SIZE', 'CONTENTS', 'LIMIT', 'PeerMemory', 'UnreadAnswers')
 
 # Bytes of all kinds together, beside the one body that may be on its way. RabbitMQ sends the frames of a
 # content without others between them, and answers of ours are twenty bytes.
@@ -21,21 +22,26 @@ LIMIT = 32 * 1024 * 1024
 # channel.open behind a close-ok.
 ANSWER_SIZE = 300
 
-# Kinds, beside CONTENTS.
+# Returned messages, and their bytes, that may come beyond what was published.
+SPARE_RETURNS = 1000
+SPARE_BYTES = 1024 * 1024
+
+#: A kind, beside CONTENTS.
 ANSWERS = 'answers that the broker does not read'
-CALLS = 'calls of event handlers that the program has not come for'
 
 
 class PeerMemory:
     """Counts bytes by kind. max_body: the largest body accepted, which one unfinished content may have."""
 
-    __slots__ = ('_contents', 'held', 'limit', 'max_body')
+    __slots__ = ('_contents', '_returned', '_returned_bytes', 'held', 'limit', 'max_body')
 
     def __init__(self, max_body: int, limit: int = LIMIT) -> None:
         self.max_body = max_body
         self.limit = limit
         self.held = 0  # of all kinds
         self._contents = 0
+        self._returned = 0
+        self._returned_bytes = 0
 
     def __repr__(self) -> str:
         return f'<PeerMemory {self.held} bytes held, limit {self.limit} and a body of {self.max_body}>'
@@ -48,6 +54,19 @@ class PeerMemory:
         if self.held - min(self._contents, self.max_body) > self.limit:
             raise exceptions.ResourceError(
                 f'too much is held for the broker: {self.held} bytes, the latest are {kind}; the limit is {self.limit}'
+            )
+
+    def note_return(self, size: int, published: int, sent: int) -> None:
+        """A message of *size* bytes came back. Raises UnexpectedFrame when so many cannot have been published.
+
+        published: how many messages were. sent: bytes that went out.
+        """
+        self._returned += 1
+        self._returned_bytes += size
+        if self._returned > published + SPARE_RETURNS or self._returned_bytes > sent + SPARE_BYTES:
+            raise exceptions.UnexpectedFrame(
+                f'{self._returned} messages of {self._returned_bytes} bytes came back, and {published} were published',
+                Basic.Return,
             )
 
     def release(self, kind: str, size: int) -> None:

@@ -77,18 +77,31 @@ def blocked_and_not() -> Iterator[bytes]:
         yield piece
 
 
-# What the peer sends, and whether the connection ends over it.
-KINDS: dict[str, tuple[Any, bool]] = {
-    'contents on channels that nobody opened': (on_channels_nobody_opened, True),
-    'bodies that do not end': (bodies_on_open_channels, True),
-    'contents of which the header alone has come': (headers_on_open_channels, True),
-    'channel.flow': (repeated('channel.flow', 1, active=True), True),
-    'channel.close on channels that nobody opened': (repeated('channel.close', 77, reply_code=404), True),
-    'channel.close on an open channel': (repeated('channel.close', 1, reply_code=404), True),
-    'basic.cancel': (repeated('basic.cancel', 1, consumer_tag='t'), True),
-    'deliveries that nobody consumes': (repeated('basic.deliver', 1, consumer_tag='t', delivery_tag=1, body=b''), True),
-    'connection.blocked and unblocked': (blocked_and_not, False),
-    'heartbeats': (lambda: [b'\x08\0\0\0\0\0\0\xce'] * 10_000, False),
+LARGE = {'reply_code': 312, 'body': bytes(20_000)}
+TOO_MUCH = (exceptions.ResourceError, 'too much is held for the broker')
+NOT_PUBLISHED = (exceptions.UnexpectedFrame, 'came back, and 0 were published')
+NO_SUCH_CONFIRM = (exceptions.UnexpectedFrame, 'confirm of publish')
+
+# What the peer sends, and the error with which the connection ends, if it does.
+KINDS: dict[str, tuple[Any, Any]] = {
+    'contents on channels that nobody opened': (on_channels_nobody_opened, TOO_MUCH),
+    'bodies that do not end': (bodies_on_open_channels, TOO_MUCH),
+    'contents of which the header alone has come': (headers_on_open_channels, TOO_MUCH),
+    'channel.flow': (repeated('channel.flow', 1, active=True), TOO_MUCH),
+    'channel.close on channels that nobody opened': (repeated('channel.close', 77, reply_code=404), TOO_MUCH),
+    'channel.close on an open channel': (repeated('channel.close', 1, reply_code=404), TOO_MUCH),
+    'basic.cancel': (repeated('basic.cancel', 1, consumer_tag='t'), TOO_MUCH),
+    'deliveries that nobody consumes': (
+        repeated('basic.deliver', 1, consumer_tag='t', delivery_tag=1, body=b''),
+        TOO_MUCH,
+    ),
+    'connection.blocked and unblocked': (blocked_and_not, None),
+    'returned messages': (repeated('basic.return', 1, reply_code=312), NOT_PUBLISHED),
+    'large returned messages': (repeated('basic.return', 1, **LARGE), NOT_PUBLISHED),
+    'returned messages that a handler is to get': (repeated('basic.return', 2, reply_code=312), NOT_PUBLISHED),
+    'large ones of those': (repeated('basic.return', 2, **LARGE), NOT_PUBLISHED),
+    'confirms': (repeated('basic.ack', 2, delivery_tag=1), NO_SUCH_CONFIRM),
+    'heartbeats': (lambda: [b'\x08\0\0\0\0\0\0\xce'] * 10_000, None),
 }
 
 
@@ -122,7 +135,7 @@ def log_kept_by_nobody() -> Iterator[None]:
 
 @pytest.mark.usefixtures('log_kept_by_nobody')
 @pytest.mark.parametrize(('pieces', 'ends'), KINDS.values(), ids=KINDS)
-def test_memory_is_bounded(pieces: Any, ends: bool) -> None:
+def test_memory_is_bounded(pieces: Any, ends: Any) -> None:
     data = b''.join(pieces())
     with ScriptedBroker(buffer=4096) as peer:
         client = peer.open(
@@ -134,6 +147,8 @@ def test_memory_is_bounded(pieces: Any, ends: bool) -> None:
         client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
         for number in range(1, CHANNELS + 1):
             peer.open_channel(client, number)
+        for event in ('basic_return', 'basic_ack', 'basic_nack'):
+            client.channels[2].events[event].add(_do_nothing)
         client.peer_memory.limit = HELD
         gc.collect()
         tracemalloc.start()
@@ -144,7 +159,7 @@ def test_memory_is_bounded(pieces: Any, ends: bool) -> None:
             tracemalloc.stop()
         assert peak < HELD + BODY + BESIDE, f'{peak} bytes for {len(data)}'
         if ends:
-            with pytest.raises(exceptions.ResourceError, match='too much is held for the broker'):
+            with pytest.raises(ends[0], match=ends[1]):
                 client.channel()
         else:
             assert client.connected
@@ -166,7 +181,7 @@ def test_the_limit_is_far_from_what_brokers_do(peer: ScriptedBroker) -> None:
 def test_a_message_in_pieces_leaves_nothing_behind(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     channel = peer.open_channel(client)
     for _ in range(3):
-        getting = greens.spawn(channel.basic_get, 'q', True)
+        getting = greens.spawn(channel.basic_get, 'q', TOO_MUCH)
         peer.expect('basic.get')
         data = frames('basic.get-ok', 1, delivery_tag=1, body=bytes(300_000), properties=HEADERS)
         peer.raw(data[:100_000])
