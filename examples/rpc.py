@@ -44,7 +44,9 @@ def outcome(client, question, queue, timeout=20):
 def main():
     with gamqp.connect(URL, name='rpc server') as serving, gamqp.connect(URL, name='rpc clients') as calling:
         queue = f'gamqp.rpc.{os.getpid()}'
-        serving.channel().queue_declare(queue, exclusive=False, durable=True, auto_delete=True, arguments={'x-expires': 60_000})
+        serving.channel().queue_declare(
+            queue, exclusive=False, durable=True, auto_delete=True, arguments={'x-expires': 60_000}
+        )
         with gamqp.RPCServer(serving, queue, divide, CONCURRENCY) as server, gamqp.RPCClient(calling) as client:
             begin = time.perf_counter()
             callers = [gevent.spawn(call, client, queue, number) for number in range(CALLS)]

@@ -1,9 +1,10 @@
 """What the peer can make us hold: one budget for a connection, and the end of it beyond.
 
-State, no I/O. Deliveries have a limit of their own that stops reading (``budget``). Everything else that grows
-with what the peer sends is counted here, because nobody but the peer could make it shrink: contents of which a
-part is missing, answers that it asks for and does not read. Returned messages, which wait until the program comes
-for them, are no more than it has published. A broker never comes near these limits; one that does is broken, or hostile.
+State, no I/O. Deliveries have a limit of their own that stops reading (``budget``). Everything else that
+grows with what the peer sends is counted here, because nobody but the peer could make it shrink: contents of
+which a part is missing, answers that it asks for and does not read. Returned messages, which wait until the
+program comes for them, are no more than it has published. A broker never comes near these limits; one that
+does is broken, or hostile.
 """
 
 from __future__ import annotations
