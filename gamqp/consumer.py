@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
+from time import monotonic
 from typing import Any
 
 import greenlet
 
 from . import green
+from .blocking import watch_of
 from .intake import Intake
 from .requeue import KEPT, Kept
 from .state.durations import in_seconds
@@ -51,11 +53,13 @@ class Consumer(Intake):
     """
 
     __slots__ = (
+        '_blocking',
         '_failures',
         '_has_left_some',
         '_idle',
         '_kept',
         '_looks',
+        '_run',
         '_stopped_by',
         '_workers',
         'acked',
@@ -82,6 +86,8 @@ class Consumer(Intake):
         self.on_error = on_error
         self.acked = self.failed = self.in_flight = 0
         self._workers: dict[Any, str] = {}  # greenlet -> what it does
+        self._run: Callable[[Any, Any], None] = root.run_handler  # what calls the handler
+        self._blocking = watch_of(root, tag, handler)
         self._failures: Failures | None = None  # made when a handler has failed, as _kept
         self._kept: Kept | None = None  # what goes back to the queue after a while
         self._looks = False  # _look_after is due
@@ -203,10 +209,13 @@ class Consumer(Intake):
         """Body of a worker greenlet: handle what is here until there is no more."""
         me = greenlet.getcurrent()
         self._workers[me] = WORKING
+        begun = self._look_for_blocking(None)
         try:
             while self.messages:
                 if self.root.long_without_breath():
+                    self._look_for_blocking(begun)
                     self.root.breathe()
+                    begun = self._look_for_blocking(None)
                 if self.messages:
                     message = self.take()
                     if message is None:
@@ -214,7 +223,17 @@ class Consumer(Intake):
                     else:
                         self._handle(message)
         finally:
+            self._look_for_blocking(begun)
             self._end_worker(me)
+
+    def _look_for_blocking(self, begun: float | None) -> float:
+        """A worker begins (None), or has worked since *begun*, without a message in hand. Returns the time."""
+        watch = self._blocking
+        if watch is None:
+            return 0.0
+        now = monotonic() if begun is None else watch.look(begun)
+        self._run = watch.run if watch.armed else self.root.run_handler
+        return now
 
     def _end_worker(self, worker: Any) -> None:
         del self._workers[worker]
@@ -228,7 +247,7 @@ class Consumer(Intake):
     def _handle(self, message: Any) -> None:
         self.in_flight += 1
         try:
-            self.root.run_handler(self.handler, message)
+            self._run(self.handler, message)
             self._ack(message)
         except ENDS:
             self._refuse(message, REQUEUE)

@@ -24,6 +24,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: (
         '__init__',
         'backlog',
+        'blocking',
         'basic_message',
         'calls',
         'channel',

@@ -8,6 +8,8 @@ may patch itself after importing us. What must not enter: AMQP.
 A backend (``_gevent``, ``_eventlet``) has
 
     NAME                        'gevent' or 'eventlet'
+    PATCH                       how to patch the process
+    unpatched()                 what blocks the whole thread, for it is not patched: of 'time.sleep', 'socket'
     spawn(fn, *args)            a new greenlet; returns it, does not switch
     kill(greenlet)              GreenletExit is thrown into it at the next pass of the hub
     run_soon(fn, *args)         fn runs in the hub's next pass; it must not block

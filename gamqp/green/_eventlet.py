@@ -27,6 +27,7 @@ from .slots import Slot
 
 __all__ = (
     'NAME',
+    'PATCH',
     'Doorbell',
     'FailureLink',
     'Readiness',
@@ -41,9 +42,11 @@ __all__ = (
     'socket_class',
     'spawn',
     'switch_out',
+    'unpatched',
 )
 
 NAME = 'eventlet'
+PATCH = 'eventlet.monkey_patch()'
 _SELF = sys.modules[__name__]  # what a Slot takes for its backend
 
 spawn = eventlet.spawn
@@ -69,6 +72,12 @@ def call_later(seconds: float, fn: Callable[[], Any]) -> Any:
 
 def switch_out() -> None:
     hub().switch()
+
+
+def unpatched() -> list[str]:
+    """What still blocks the whole thread in this process, of what handlers use."""
+    names = {'time.sleep': 'time', 'socket': 'socket'}
+    return [name for name, module in names.items() if not eventlet.patcher.is_monkey_patched(module)]
 
 
 def getaddrinfo(host: str, port: int) -> list[Any]:

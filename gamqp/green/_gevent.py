@@ -21,6 +21,7 @@ from .slots import Slot
 
 __all__ = (
     'NAME',
+    'PATCH',
     'Doorbell',
     'FailureLink',
     'Readiness',
@@ -35,9 +36,11 @@ __all__ = (
     'socket_class',
     'spawn',
     'switch_out',
+    'unpatched',
 )
 
 NAME = 'gevent'
+PATCH = 'gevent.monkey.patch_all()'
 _SELF = sys.modules[__name__]  # what a Slot takes for its backend
 
 spawn = gevent.spawn
@@ -70,6 +73,12 @@ class _Timer:
 
 
 call_later = _Timer
+
+
+def unpatched() -> list[str]:
+    """What still blocks the whole thread in this process, of what handlers use."""
+    names = {'time.sleep': ('time', 'sleep'), 'socket': ('socket', 'socket')}
+    return [name for name, place in names.items() if not gevent.monkey.is_object_patched(*place)]
 
 
 def getaddrinfo(host: str, port: int) -> list[Any]:

@@ -211,3 +211,15 @@ def test_a_forked_child_has_a_heartbeat_thread_of_its_own(rabbit: Any, library: 
 def test_a_thread_that_waits_for_the_hub_of_a_program_that_is_over_is_told(rabbit: Any, library: str) -> None:
     out = successful(program('beating.py', library, 'not', rabbit.url, 'over'))
     assert out.startswith('over: run_in_hub: the thread of the connection')
+
+
+@every_library
+@pytest.mark.parametrize('patched', [True, False])
+def test_what_blocks_the_thread_is_known(library: str, patched: bool) -> None:
+    patch = {
+        'gevent': 'import gevent.monkey; gevent.monkey.patch_all()',
+        'eventlet': 'import eventlet; eventlet.monkey_patch()',
+    }
+    code = f'from gamqp import green; green.use({library!r}); print(green.backend().unpatched())'
+    out = successful(start('-W', 'ignore', '-c', f'{patch[library]}; {code}' if patched else code))
+    assert out.strip() == ('[]' if patched else "['time.sleep', 'socket']")
