@@ -83,6 +83,7 @@ class Connection(Configured, Liveness, Secret):
     Signs of life:
 
     * heartbeat (None): seconds, at most 65535; None takes the broker's, 0 or False is off.
+      After ``install_as_amqp()`` None is off in a process that is not patched.
     * heartbeat_thread (False): have a thread of the operating system send heartbeats while
       something keeps the hub from it (code that computes or calls C, but lets other
       threads run), and tell in the log what that was.
@@ -138,6 +139,9 @@ class Connection(Configured, Liveness, Secret):
     """
 
     Channel: type[Channel] = Channel
+
+    #: Whether heartbeat=None is off in a process that is not patched; set by install_as_amqp.
+    heartbeat_needs_patching = False
 
     connection_errors: tuple[type[BaseException], ...] = (exceptions.ConnectionError, OSError)
     channel_errors: tuple[type[BaseException], ...] = (exceptions.ChannelError,)

@@ -1,14 +1,19 @@
 """gamqp under the name ``amqp``: for programs and libraries that import py-amqp.
 
 Layer 3. Only names are moved: the modules are gamqp's own, so a class is the same
-object whichever name it was imported by. What must not enter: changes to the
-behaviour of anything.
+object whichever name it was imported by. One default is py-amqp's afterwards, in a
+process that nobody has patched: no heartbeats unless the program asks for them.
+Does not belong here: other changes to the behaviour of anything.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
+import warnings
+
+from . import green
+from .connection import Connection
 
 __all__ = ('install_as_amqp',)
 
@@ -29,13 +34,23 @@ _MODULES = (
     'utils',
 )
 
+NOT_PATCHED = (
+    'install_as_amqp() in a process that neither gevent nor eventlet has patched. gamqp is for programs of greenlets: '
+    'patch first where that was meant. Else it works with these differences from py-amqp: a connection may be used in '
+    'the thread that opened it only (WrongThread in others), so no pool of connections may be shared by threads; '
+    'its reader runs only inside calls of gamqp; and heartbeats are off unless heartbeat= is given'
+)
+
 
 def install_as_amqp() -> None:
     """Make ``import amqp`` mean gamqp, for this process; doing it again does nothing.
 
     Call it before anything imports amqp, which kombu does as soon as it is
-    imported. Raises RuntimeError, and changes nothing, when py-amqp is imported
-    already: those who have it would go on with its classes.
+    imported, and after gevent or eventlet has patched. In a process that is not
+    patched when it connects, heartbeats are off by default, as py-amqp's: nobody
+    would send them while the program computes or waits natively. A process that is
+    not patched yet gets one RuntimeWarning. Raises RuntimeError, and changes nothing,
+    when py-amqp is imported already: those who have it would go on with its classes.
     """
     package = sys.modules[_PACKAGE]
     there = sys.modules.get('amqp', package)
@@ -46,6 +61,9 @@ def install_as_amqp() -> None:
             f'install_as_amqp() came too late: amqp is imported already ({place}). '
             'Call it first in the program, before kombu, celery or anything else that imports amqp.'
         )
+    if not (Connection.heartbeat_needs_patching or green.is_patched()):
+        warnings.warn(NOT_PATCHED, RuntimeWarning, stacklevel=2)
+    Connection.heartbeat_needs_patching = True
     for name in _MODULES:
         importlib.import_module(f'{_PACKAGE}.{name}')
     # All that is loaded, so that no module can be loaded a second time under the other name.

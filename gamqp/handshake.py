@@ -149,7 +149,10 @@ def _answer(connection: Any, mechanism: Any, challenge: Any) -> Any:
 def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
     """Settle the three numbers of tune; returns them for tune-ok."""
     connection.server_heartbeat = heartbeat
-    connection.heartbeat = negotiate.heartbeat(connection.client_heartbeat, heartbeat)
+    wanted = connection.client_heartbeat
+    if wanted is None and connection.heartbeat_needs_patching and not green.is_patched():
+        wanted = 0  # as py-amqp's
+    connection.heartbeat = negotiate.heartbeat(wanted, heartbeat)
     connection.set_limits(
         negotiate.channel_max(connection.client_channel_max, channel_max),
         negotiate.frame_max(

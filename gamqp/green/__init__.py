@@ -32,7 +32,7 @@ from types import ModuleType
 
 from .slots import Deadline, Event, Gate, Slot, waking_nobody
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'use', 'waking_nobody')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'is_patched', 'use', 'waking_nobody')
 
 _chosen: ModuleType | None = None
 
@@ -56,6 +56,12 @@ def backend() -> ModuleType:
         use('eventlet' if _eventlet_has_patched() else 'gevent')
     assert _chosen is not None
     return _chosen
+
+
+def is_patched() -> bool:
+    """Whether gevent or eventlet has patched this process, so that what waits for a socket lets the hub run."""
+    monkey = sys.modules.get('gevent.monkey')
+    return _eventlet_has_patched() or (monkey is not None and bool(monkey.is_module_patched('socket')))
 
 
 def _eventlet_has_patched() -> bool:

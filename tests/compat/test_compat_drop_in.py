@@ -12,13 +12,19 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).parent / 'programs' / 'drop_in.py'
-CASES = [node.name for node in ast.parse(PROGRAM.read_text(encoding='utf-8')).body if isinstance(node, ast.FunctionDef)]
+CASES = [
+    node.name
+    for node in ast.parse(PROGRAM.read_text(encoding='utf-8')).body
+    if isinstance(node, ast.FunctionDef) and not node.name.startswith('_')
+]
 
 
 @pytest.mark.parametrize('case', CASES)
 def test_drop_in(case: str) -> None:
     if case.startswith('too_late') and not importlib.util.find_spec('amqp'):
         pytest.skip('py-amqp is not installed')
+    if 'eventlet' in case and not importlib.util.find_spec('eventlet'):
+        pytest.skip('eventlet is not installed')
     done = subprocess.run(
         [sys.executable, '-W', 'error', str(PROGRAM), case],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},

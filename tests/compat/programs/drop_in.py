@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 MODULES = (
     'basic_message', 'channel', 'connection', 'exceptions', 'protocol', 'sasl', 'serialization', 'spec', 'transport',
@@ -11,11 +12,20 @@ MODULES = (
 )  # fmt: skip
 
 
+def _install() -> None:
+    """In a process that is not patched, as most cases here."""
+    import gamqp
+
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)
+        gamqp.install_as_amqp()
+
+
 def every_module_is_ours() -> None:
     import gamqp
 
-    gamqp.install_as_amqp()
-    gamqp.install_as_amqp()
+    _install()
+    _install()
     import amqp
     import amqp.connection
     from amqp import Connection, exceptions
@@ -35,9 +45,7 @@ def every_module_is_ours() -> None:
 
 
 def what_py_amqp_has_and_we_have_not_is_an_import_error() -> None:
-    import gamqp
-
-    gamqp.install_as_amqp()
+    _install()
     for name in ('abstract_channel', 'method_framing', 'platform'):
         try:
             importlib.import_module(f'amqp.{name}')
@@ -67,11 +75,58 @@ def errors_survive_pickle_under_either_name() -> None:
 
     import gamqp
 
-    gamqp.install_as_amqp()
+    _install()
     import amqp
 
     error = pickle.loads(pickle.dumps(amqp.NotFound('gone', (50, 10))))
     assert type(error) is gamqp.NotFound and error.reply_text == 'gone'
+
+
+def a_process_that_is_not_patched_is_warned_once() -> None:
+    import gamqp
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter('always')
+        gamqp.install_as_amqp()
+        gamqp.install_as_amqp()
+    assert [one.category for one in caught] == [RuntimeWarning], caught
+    assert caught[0].filename == __file__
+    for word in ('gevent', 'eventlet', 'patch', 'thread', 'WrongThread', 'heartbeat'):
+        assert word in str(caught[0].message), word
+
+
+def a_warning_that_is_an_error_changes_nothing() -> None:
+    import gamqp
+
+    before = {name for name in sys.modules if name.partition('.')[0] == 'amqp'}
+    try:
+        gamqp.install_as_amqp()
+    except RuntimeWarning:
+        pass
+    else:
+        raise AssertionError('no warning')
+    assert {name for name in sys.modules if name.partition('.')[0] == 'amqp'} == before
+    assert not gamqp.Connection.heartbeat_needs_patching
+
+
+def a_process_that_gevent_has_patched_is_not_warned() -> None:
+    from gevent import monkey
+
+    monkey.patch_all()
+    import gamqp
+
+    gamqp.install_as_amqp()
+
+
+def a_process_that_eventlet_has_patched_is_not_warned() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore')
+        import eventlet
+
+        eventlet.monkey_patch()
+    import gamqp
+
+    gamqp.install_as_amqp()
 
 
 def the_promise_without_vine() -> None:

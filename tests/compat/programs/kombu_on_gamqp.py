@@ -37,6 +37,7 @@ import amqp  # noqa: E402
 import kombu  # noqa: E402
 import kombu.exceptions  # noqa: E402
 import kombu.transport.pyamqp  # noqa: E402
+from kombu.asynchronous import Hub  # noqa: E402
 from kombu.common import eventloop  # noqa: E402
 from kombu.mixins import ConsumerMixin  # noqa: E402
 from kombu.simple import SimpleQueue  # noqa: E402
@@ -77,10 +78,10 @@ def get_one(bound: Any, **how: Any) -> Any:
 
 def kill_connections(*connections: kombu.Connection) -> None:
     """The broker's operator closes all connections of our virtual host; waits until these have heard of it."""
-    raw = [connection.connection for connection in connections]  # kombu's attribute connects again
+    raw = [connection.connection for connection in connections]  # kombu's attribute may connect again
     node.close_connections(VHOST)
     deadline = green.Deadline(15)
-    while any(one.connected for one in raw):
+    while any(one.is_open for one in raw):
         assert not deadline.passed, raw
         backend.sleep(0.01)
 
@@ -351,6 +352,121 @@ def a_blocked_drain_learns_that_the_broker_closed() -> None:
         assert 'closed by a test' in str(outcome[0])
 
 
+def a_loss_between_two_drains_is_raised_and_not_mended_in_silence() -> None:
+    """kombu asks ``connected`` first, and would go on with a new connection that has no consumers."""
+    with kombu.Connection(URL) as connection:
+        queue = durable()
+        got: list[Any] = []
+        with connection.Consumer(
+            queue, callbacks=[lambda body, message: (got.append(body), message.ack())]
+        ) as consumer:
+            lost = connection.connection
+            kill_connections(connection)
+            try:
+                connection.drain_events(timeout=0.1)
+            except connection.recoverable_connection_errors as error:
+                assert 'closed by a test' in str(error), error
+            else:
+                raise AssertionError('nobody heard of the loss')
+            assert not connection.connected and not lost.connected
+            # What kombu's users do about it.
+            drain = connection.ensure(consumer, lambda consumer: drain_until(connection, lambda: got), **RETRY)
+            producer = connection.Producer()
+            producer.publish(
+                'x', exchange=queue.exchange, routing_key=queue.routing_key, retry=True, retry_policy=RETRY
+            )
+            consumer.revive(connection.default_channel)
+            consumer.consume()
+            drain(consumer)
+        assert got == ['x']
+        queue(connection).delete()
+
+
+def an_idle_producer_is_reconnected_in_silence() -> None:
+    with kombu.Connection(URL) as connection:
+        queue = durable()
+        queue(connection).declare()
+        lost = connection.connection
+        kill_connections(connection)
+        assert not lost.connected
+        connection.Producer().publish('x', exchange=queue.exchange, routing_key=queue.routing_key)
+        assert get_one(queue(connection), no_ack=True).payload == 'x'
+        queue(connection).delete()
+
+
+def the_socket_is_closed_under_a_consumer() -> None:
+    """What kombu's own tests do to see that a consumer is revived."""
+    with kombu.Connection(URL) as connection:
+        queue = durable()
+        got: list[Any] = []
+        with connection.Consumer(
+            queue, callbacks=[lambda body, message: (got.append(body), message.ack())]
+        ) as consumer:
+            sock = connection.connection.transport.sock
+            sock.shutdown(2)
+            sock.close()
+
+            def drain_once(consumer: Any, timeout: float) -> None:
+                try:
+                    connection.drain_events(timeout=timeout)
+                except TimeoutError:
+                    pass
+
+            drain = connection.ensure(consumer, drain_once, **RETRY)
+            drain(consumer, timeout=0.1)
+            connection.Producer().publish('x', exchange=queue.exchange, routing_key=queue.routing_key)
+            drain_until(connection, lambda: got)
+        queue(connection).delete()
+
+
+def kombus_hub_polls_the_socket() -> None:
+    """Deliveries that came during another call are handed out, although the socket has no more input."""
+    with kombu.Connection(URL) as connection, kombu.Connection(URL) as other:
+        queue = durable()
+        got: list[Any] = []
+        hub = Hub()
+        connection.register_with_event_loop(hub)
+        callbacks = [lambda body, message: (got.append(body), message.ack())]
+        with connection.Consumer(queue, callbacks=callbacks) as consumer:
+            raw = connection.connection
+            for number in range(5):
+                other.Producer().publish(number, exchange=queue.exchange, routing_key=queue.routing_key)
+                deadline = green.Deadline(10)
+                while not raw.has_events and not deadline.passed:
+                    consumer.channel.queue_declare(queue.name, passive=True)
+                # No turn of our hub from here on but what drain_events gives it.
+                for _ in range(2):  # the first may still be busy with the message before
+                    if len(got) == number:
+                        hub.run_once()
+                assert got == list(range(number + 1)), got
+        queue(connection).delete()
+        hub.close()
+
+
+def kombus_hub_hears_of_a_loss() -> None:
+    with kombu.Connection(URL) as connection:
+        queue = durable()
+        hub = Hub()
+        with connection.Consumer(queue, callbacks=[print]):
+            connection.register_with_event_loop(hub)
+            kill_connections(connection)
+            try:
+                for _ in range(3):
+                    hub.run_once()
+            except connection.recoverable_connection_errors as error:
+                assert 'closed by a test' in str(error), error
+            else:
+                raise AssertionError('the loop goes on polling nothing')
+        hub.close()
+        queue(connection).delete()
+
+
+def heartbeats_are_off_by_default_where_nobody_has_patched() -> None:
+    for arguments, expected in (({}, 60 if LIBRARY.endswith('patched') else 0), ({'heartbeat': 7}, 7)):
+        with gamqp.connect(f'{URL}', **arguments) as connection:
+            assert connection.heartbeat == expected, connection.heartbeat
+
+
 def simple_queue() -> None:
     with kombu.Connection(URL) as connection:
         queue = SimpleQueue(connection, name('simple'))
@@ -439,6 +555,12 @@ SCENARIOS = (
     drain_events_times_out,
     ensure_after_the_broker_closed,
     a_blocked_drain_learns_that_the_broker_closed,
+    a_loss_between_two_drains_is_raised_and_not_mended_in_silence,
+    an_idle_producer_is_reconnected_in_silence,
+    the_socket_is_closed_under_a_consumer,
+    kombus_hub_polls_the_socket,
+    kombus_hub_hears_of_a_loss,
+    heartbeats_are_off_by_default_where_nobody_has_patched,
     simple_queue,
     a_consumer_mixin_survives_the_broker,
     an_abandoned_call_of_a_killed_greenlet,
