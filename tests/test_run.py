@@ -108,6 +108,15 @@ def test_a_long_test_that_is_named_is_run(sample: Path) -> None:
 
 
 @needs_environment
+def test_each_pass_has_a_report_of_its_own(sample: Path, tmp_path: Path) -> None:
+    assert passes(sample, f'--junitxml={tmp_path}/x.xml')[0] == 0
+    reports = {path.name: path.read_text() for path in tmp_path.glob('*.xml')}
+    assert set(reports) == {'x.gevent.together.xml', 'x.gevent.alone.xml'}
+    assert 'test_plain' in reports['x.gevent.together.xml']
+    assert 'test_clock' in reports['x.gevent.alone.xml']
+
+
+@needs_environment
 def test_nothing_selected_is_no_success(sample: Path) -> None:
     status, ran, summary = passes(sample, '-k', 'nonsense')
     assert (status, ran) == (5, [])
