@@ -17,6 +17,7 @@ from .connection import Connection
 from .state.checks import flag, given_timeout, optional_timeout, whole
 from .state.discreet import discreet
 from .state.leases import Member
+from .state.names import name
 from .state.negotiate import CHANNEL_LIMIT
 from .state.settings import from_uri
 from .state.unique import Unique
@@ -135,6 +136,7 @@ class Pool(Unique):
         the broker to take messages and for the confirm, None for the pool's.
         Raises what ``channel``, ``Channel.publish`` and ``Receipt.wait`` raise.
         """
+        exchange, routing_key = name('exchange', exchange), name('routing_key', routing_key)
         deadline = green.Deadline(self.timeout if timeout is None else timeout)
         with self.channel(deadline.left()) as channel:
             receipt = channel.publish(message, exchange, routing_key, mandatory, deadline.left(), **properties)

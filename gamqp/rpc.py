@@ -21,6 +21,7 @@ from .methods.publish import taken_apart
 from .state.checks import timeout as checked_timeout
 from .state.durations import in_seconds
 from .state.lifecycle import Reason
+from .state.names import name
 from .state.unique import Unique
 
 __all__ = ('ERROR', 'ERROR_TYPE', 'RPCClient')
@@ -90,6 +91,7 @@ class RPCClient(Unique):
         connection ended. A reply that comes later is dropped. While a call waits,
         the connection is read on even if its limits of undelivered messages are reached.
         """
+        routing_key, exchange = name('routing_key', routing_key), name('exchange', exchange)
         body, properties = taken_apart(message, properties)
         root = self.channel._root()
         root.check_thread()

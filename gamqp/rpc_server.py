@@ -20,6 +20,7 @@ from .methods.publish import taken_apart
 from .methods.subscribe import check_concurrency
 from .rpc import ERROR, ERROR_TYPE
 from .state.checks import timeout as checked_timeout
+from .state.names import name
 from .state.unique import Unique
 
 __all__ = ('RPCServer',)
@@ -73,6 +74,7 @@ class RPCServer(Unique):
         if not callable(handler):
             raise TypeError(f'RPCServer: the handler {handler!r} cannot be called')
         check_concurrency(concurrency, prefetch)
+        queue, consumer_tag = name('queue', queue), name('consumer_tag', consumer_tag)
         self._owns = isinstance(channel, Connection)
         self.channel = channel.channel() if self._owns else channel
         self.queue = queue
@@ -156,13 +158,14 @@ class RPCServer(Unique):
 
     def _reply(self, request: Any, body: Any, properties: dict[str, Any]) -> None:
         asked = request.properties
+        reply_to = name('reply_to', asked['reply_to'])
         if 'correlation_id' in asked:
             properties = {**properties, 'correlation_id': asked['correlation_id']}
         # One that was delivered before may be what ended a connection: RabbitMQ 3 does so over a
         # direct reply_to of another cluster. Acked in front of the reply it does not come a third time.
         first = functools.partial(self._ack, request) if request.redelivered else None
         # Never mandatory: RabbitMQ 3 returns each direct reply then, as if it were unroutable.
-        self.channel._hand_over(body, properties, '', asked['reply_to'], False, False, None, first=first)
+        self.channel._hand_over(body, properties, '', reply_to, False, False, None, first=first)
         self.replied += 1
 
     def _ack(self, request: Any) -> None:
@@ -182,7 +185,8 @@ class RPCServer(Unique):
             logger.error('rpc server on %s: the handler failed on %r', self.queue, request, exc_info=error.__cause__)
             return REJECT
         # What cannot be read or written will not be the next time either.
-        policy = REJECT if isinstance(error, exceptions.FrameSyntaxError) else REQUEUE
+        unfit = isinstance(error, (exceptions.FrameSyntaxError, exceptions.EncodeError))
+        policy = REJECT if unfit else REQUEUE
         logger.error('rpc server on %s: cannot reply to %r (%s)', self.queue, request, policy, exc_info=error)
         return policy
 

@@ -15,6 +15,7 @@ from ..green.native import get_ident
 from ..state.checks import whole
 from ..state.consumers import Consumer, Consumers
 from ..state.counts import Counts
+from ..state.names import name
 from ..state.replies import Expected
 from ..state.unsettled import Unsettled, WideUnsettled
 from ..wire import encode_ack, encode_nack, encode_reject
@@ -85,7 +86,7 @@ class ConsumeMethods(StreamMethods):
 
     def queue_of(self, consumer_tag: str) -> str:
         """The queue that a consumer takes from, '' if that is not known."""
-        return self._consumers.queue_of(consumer_tag)
+        return self._consumers.queue_of(name('consumer_tag', consumer_tag))
 
     @property
     def has_callbacks(self) -> bool:
@@ -158,7 +159,8 @@ class ConsumeMethods(StreamMethods):
         (``basic_qos``) and acks: ValueError otherwise, and for an x-stream-offset that
         RabbitMQ would not take; nothing was sent then.
         """
-        tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        queue = name('queue', queue)
+        tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         consumer = Consumer(tag, callback, on_cancel, no_ack)
         self._check(Basic.Consume)
         self._check_queue(consumer, queue, self._prefetch_wanted, arguments)
@@ -266,6 +268,7 @@ class ConsumeMethods(StreamMethods):
         """
         root = self._root()
         root.check_thread()
+        consumer_tag = name('consumer_tag', consumer_tag)
         if self.connection is None:
             return
         consumer = self._consumers.get(consumer_tag)
@@ -357,6 +360,7 @@ class ConsumeMethods(StreamMethods):
         Streams have consumers only: AMQPNotImplementedError, before anything is sent
         where the queue is known to be one.
         """
+        queue = name('queue', queue)
         self._root().queue_types.check_get(queue or self._declared)
         if no_ack:
             reply = self._call(Basic.Get, (0, queue, no_ack))

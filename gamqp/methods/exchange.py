@@ -6,6 +6,7 @@ import warnings
 from typing import Any
 
 from ..calls import Caller
+from ..state.names import name
 from ..wire.spec import Exchange
 
 __all__ = ('ExchangeMethods', 'VDeprecationWarning')
@@ -42,12 +43,13 @@ class ExchangeMethods(Caller):
         """
         if auto_delete and not passive:
             warnings.warn(_AUTO_DELETE, VDeprecationWarning, stacklevel=2)
+        exchange, type = name('exchange', exchange), name('type', type)
         args = (0, exchange, type, passive, durable, auto_delete, False, nowait, arguments)
         self._request(Exchange.Declare, args, nowait)
 
     def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False, argsig: Any = None) -> None:
         """Delete an exchange and its bindings; with *if_unused* only when nothing is bound to it."""
-        self._request(Exchange.Delete, (0, exchange, if_unused, nowait), nowait)
+        self._request(Exchange.Delete, (0, name('exchange', exchange), if_unused, nowait), nowait)
 
     def exchange_bind(
         self,
@@ -59,7 +61,8 @@ class ExchangeMethods(Caller):
         argsig: Any = None,
     ) -> None:
         """Route what exchange *source* takes on to exchange *destination* too (a RabbitMQ extension)."""
-        self._request(Exchange.Bind, (0, destination, source, routing_key, nowait, arguments), nowait)
+        names = name('destination', destination), name('source', source), name('routing_key', routing_key)
+        self._request(Exchange.Bind, (0, *names, nowait, arguments), nowait)
 
     def exchange_unbind(
         self,
@@ -71,4 +74,5 @@ class ExchangeMethods(Caller):
         argsig: Any = None,
     ) -> None:
         """Undo exchange_bind; the arguments must be the same."""
-        self._request(Exchange.Unbind, (0, destination, source, routing_key, nowait, arguments), nowait)
+        names = name('destination', destination), name('source', source), name('routing_key', routing_key)
+        self._request(Exchange.Unbind, (0, *names, nowait, arguments), nowait)

@@ -20,6 +20,7 @@ from ..state.confirms import Confirms
 from ..state.counts import Counts
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
+from ..state.names import name
 from ..state.notices import Notices
 from ..tracing import Tracing
 from ..wire import Content, encode_publish
@@ -73,6 +74,10 @@ class PublishMethods(FlowMethods):
         when that takes too long, EncodeError, and why the channel or connection ended;
         nothing was sent then. https://www.rabbitmq.com/docs/confirms
         """
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
         body, properties = taken_apart(message, properties)
         receipt = Receipt(self._root(), exchange, routing_key)
         deadline = None if timeout is None else green.Deadline(timeout)
@@ -171,6 +176,10 @@ class PublishMethods(FlowMethods):
         root = self._root()
         if confirm_timeout is not None:
             given_timeout('confirm_timeout', confirm_timeout)
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
         slot = green.Slot(root.green)
         try:
             self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
@@ -213,6 +222,10 @@ class PublishMethods(FlowMethods):
         if not isinstance(msg, Content):
             self._check(Basic.Publish)
             raise exceptions.EncodeError(f'basic_publish takes a Message, not {type(msg).__name__}', Basic.Publish)
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
         deadline = None if timeout is None else green.Deadline(timeout)
         self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
         if deadline is not None:
@@ -361,8 +374,8 @@ def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str
         if 'headers' in properties:
             properties['application_headers'] = properties.pop('headers')
         if not PROPERTY_NAMES.issuperset(properties):
-            unknown = next(name for name in properties if name not in PROPERTY_NAMES)
-            valid = ', '.join(name for name, _ in PROPERTIES)
+            unknown = next(one for one in properties if one not in PROPERTY_NAMES)
+            valid = ', '.join(one for one, _ in PROPERTIES)
             raise exceptions.EncodeError(f'no such message property: {unknown!r}; there are {valid}', Basic.Publish)
     if isinstance(message, Content):
         return message.body, {**message.properties, **properties}

@@ -8,6 +8,7 @@ from typing import Any
 from ..calls import Caller
 from ..exceptions import AMQPDeprecationWarning
 from ..protocol import queue_declare_ok_t
+from ..state.names import name
 from ..state.negotiate import rabbitmq_version
 from ..wire.spec import Queue
 
@@ -69,6 +70,7 @@ class QueueMethods(Caller):
         if not (passive or durable or exclusive) and rabbitmq_version(self._root().server_properties) >= (4, 3):
             self._check(Queue.Declare)  # what cannot be sent needs no advice
             warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
+        queue = name('queue', queue)
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
         reply = self._request(Queue.Declare, args, nowait)
         self._declared = queue if queue or nowait else reply[0]
@@ -86,7 +88,8 @@ class QueueMethods(Caller):
         argsig: Any = None,
     ) -> None:
         """Route messages from an exchange to a queue ('': the one declared last on this channel)."""
-        self._request(Queue.Bind, (0, queue, exchange, routing_key, nowait, arguments), nowait)
+        names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
+        self._request(Queue.Bind, (0, *names, nowait, arguments), nowait)
 
     def queue_unbind(
         self,
@@ -98,13 +101,15 @@ class QueueMethods(Caller):
         argsig: Any = None,
     ) -> None:
         """Undo queue_bind; the arguments must be the same. *nowait* has no meaning on the wire here."""
-        self._call(Queue.Unbind, (0, queue, exchange, routing_key, arguments))
+        names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
+        self._call(Queue.Unbind, (0, *names, arguments))
 
     def queue_purge(self, queue: str = '', nowait: bool = False, argsig: Any = None) -> int | None:
         """Drop all ready messages of a queue. Returns how many, or None with *nowait*.
 
         A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
         """
+        queue = name('queue', queue)
         self._root().queue_types.check_purge(queue or self._declared)
         reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
         return None if nowait else reply[0]
@@ -123,7 +128,7 @@ class QueueMethods(Caller):
         A quorum queue knows neither: AMQPNotImplementedError, before anything is sent
         where it is known to be one.
         """
-        queue_types = self._root().queue_types
+        queue, queue_types = name('queue', queue), self._root().queue_types
         queue_types.check_delete(queue or self._declared, if_unused, if_empty)
         reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
         queue_types.forget(queue or self._declared)

@@ -13,6 +13,7 @@ from ..consumer import POLICIES, Consumer, OnError
 from ..intake import Deliveries, Intake
 from ..state.checks import timeout as checked_timeout
 from ..state.checks import whole
+from ..state.names import name
 from ..state.queue_types import OFFSET, check_offset
 from ..wire.spec import Basic
 from .consume import PREFETCH_COUNT, PREFETCH_LIMIT, Arguments, ConsumeMethods
@@ -53,7 +54,8 @@ class SubscribeMethods(ConsumeMethods):
         """
         timeout = checked_timeout('timeout', timeout)
         prefetch = PREFETCH_COUNT('prefetch', prefetch)
-        tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        queue = name('queue', queue)
+        tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         deliveries = Deliveries.start(self, self._root(), tag, no_ack, timeout)
         self._begin_intake(deliveries.intake, queue, prefetch, exclusive, arguments)
         self._watch(deliveries.intake.entry, prefetch)
@@ -94,7 +96,8 @@ class SubscribeMethods(ConsumeMethods):
         concurrency, prefetch = check_concurrency(concurrency, prefetch)
         if not callable(on_error) and on_error not in POLICIES:
             raise ValueError(f'subscribe: on_error is one of {", ".join(POLICIES)} or a callable, not {on_error!r}')
-        tag = consumer_tag or self._consumers.fresh_tag(self.channel_id)
+        queue = name('queue', queue)
+        tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         consumer = Consumer(self, self._root(), tag, no_ack, handler, concurrency, on_error)
         self._begin_intake(consumer, queue, prefetch, exclusive, arguments)
         return consumer

@@ -1,0 +1,35 @@
+"""Names as the program gives them: of exchanges, queues, routing keys and consumers.
+
+State, no I/O. On the wire a name is UTF-8; in memory here it is a str, because it is
+looked up by what the broker says. Whatever else means the same is made one where it
+comes in, so that nothing behind it has to know.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import exceptions
+
+__all__ = ('name',)
+
+
+def name(argument: str, value: Any) -> str:
+    """*value* as an exact str: None is '', bytes are UTF-8. EncodeError, which names the argument, for what is no name.
+
+    Where a call is too much: ``if type(x) is not str: x = name('x', x)``.
+    """
+    if type(value) is str:
+        return value
+    if value is None:
+        return ''
+    if isinstance(value, str):
+        return str.__str__(value)
+    try:
+        if isinstance(value, (bytes, bytearray, memoryview)):
+            return bytes(value).decode()
+    except UnicodeDecodeError:
+        raise exceptions.EncodeError(f'{argument}: bytes that are not UTF-8') from None
+    except ValueError as exc:  # a released memoryview
+        raise exceptions.EncodeError(f'{argument}: {exc}') from None
+    raise exceptions.EncodeError(f'{argument}: expected str or bytes, got {type(value).__name__}')
