@@ -22,6 +22,7 @@ from .methods.queue import QueueMethods
 from .methods.stream import has_stream_offset
 from .methods.subscribe import SubscribeMethods
 from .methods.tx import TxMethods
+from .reopening import Reopening
 from .reuse import Reusable
 from .state import lifecycle
 from .state.checks import optional_timeout
@@ -30,17 +31,17 @@ from .state.hints import add_hint, cancelled, name_consumer
 from .state.lifecycle import Lifecycle, Reason
 from .state.negotiate import rabbitmq_version
 from .state.notices import Notices, Returned
-from .state.replies import Expected, Replies
+from .state.replies import Replies
 from .state.unsettled import Unsettled, WideUnsettled
 from .telling import Handlers, Telling
-from .wire import METHODS, encode_ack, encode_method, encode_nack, encode_reject
+from .wire import encode_ack, encode_method, encode_nack, encode_reject
 from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Channel', 'VDeprecationWarning')
 
 
-class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable):
+class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable):
     """Made by ``Connection.channel()``. Any number of greenlets may use it at the same time.
 
     connection: the Connection. channel_id: its number, None takes a free one. Both
@@ -67,7 +68,6 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self.on_open = on_open
         self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
         self.doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
-        self._next = 0  # when it was reopened: the delivery tag that comes next, 0 if that is not known
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.outstanding_limit = connection.outstanding_limit
@@ -91,8 +91,7 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         self._owes_close_ok = False  # the broker closed while we did
         connection.channels[channel_id] = self
         if channel_id in connection.closes_due:
-            self.is_reopening = True
-            self._HANDLERS = _BEFORE_CLOSE_OK
+            self._wait_for_close_ok()
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.number} {self._life.state} of {self._connection!r}>'
@@ -364,21 +363,6 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         else:
             self.on_reply(message.method, message)
 
-    def is_of_before(self, message: Any) -> bool:
-        """Whether this was for the channel as it was before the broker closed it.
-
-        RabbitMQ's queues go on writing for a while, also behind open-ok: but not what
-        the next delivery of the new channel would be, and not to a consumer before its consume-ok.
-        """
-        if self.is_reopening or (self._starting is not None and message.consumer_tag in self._starting):
-            return self.incarnation > 0
-        return bool(self._next and message.delivery_tag and message.delivery_tag != self._next)
-
-    def note_arrival(self, message: Any) -> None:
-        """A delivery was taken that does not come by ``on_content``."""
-        if self._next:
-            self._next = message.delivery_tag + 1
-
     def _on_stray(self, message: Any) -> None:
         """A delivery to no consumer of ours. A few may be under way when one has ended."""
         if self._consumers.is_stray(message.consumer_tag):
@@ -461,22 +445,6 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
             self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk)
         self.on_reply(ChannelSpec.CloseOk, ())
 
-    def _reopen(self) -> None:
-        """Begin anew. Until open-ok the broker's queues may still write to the channel as it was; that is dropped."""
-        self.incarnation += 1
-        self._arriving = self.incarnation
-        self.is_reopening = True
-        # RabbitMQ numbers the deliveries of a channel without a gap.
-        self._next = 1 if self._connection.server_properties.get('product') == 'RabbitMQ' else 0
-        self._HANDLERS = _WHILE_REOPENING  # a table instead of a question for each method that arrives
-        self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
-
-    def _hear_all(self) -> None:
-        """open-ok has come, or will not."""
-        if self.is_reopening:
-            self.is_reopening = False
-            del self._HANDLERS
-
     def _on_flow(self, active: bool) -> None:
         self._set_active(active)
         self._connection.count_answer()
@@ -513,9 +481,6 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
         self._call(ChannelSpec.Flow, (active,))
 
-    # Whether open-ok is awaited and what comes before it is not for us: the broker has closed the channel,
-    # or it has not answered the close of another channel with this number.
-    is_reopening = False
     _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,
         ChannelSpec.CloseOk: _on_closed,
@@ -524,27 +489,3 @@ class Channel(Telling, ExchangeMethods, QueueMethods, SubscribeMethods, PublishM
         Basic.Ack: Telling._on_ack,
         Basic.Nack: Telling._on_nack,
     }
-
-
-def _ignore(channel: Channel, *args: Any) -> None:
-    """A method for the channel as it was before the broker closed it, or for another one with its number."""
-
-
-def _crossed(channel: Channel, *args: Any) -> None:
-    """The broker closed the channel that had this number before, when we did."""
-    channel._connection.count_answer()
-    channel._writer.send(encode_method(channel.channel_id, ChannelSpec.CloseOk, ()))
-
-
-def _closed_at_last(channel: Channel) -> None:
-    """The close of the channel that had this number before is answered."""
-    channel._connection.closes_due.discard(channel.channel_id)
-    channel._HANDLERS = _WHILE_REOPENING
-
-
-# open-ok is a reply like any other.
-_WHILE_REOPENING: dict[tuple[int, int], Callable[..., None]] = {
-    **{sig: _ignore for sig in METHODS if sig != ChannelSpec.OpenOk},
-    ChannelSpec.Close: Channel._on_close,
-}
-_BEFORE_CLOSE_OK = {**_WHILE_REOPENING, ChannelSpec.Close: _crossed, ChannelSpec.CloseOk: _closed_at_last}

@@ -47,6 +47,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'protocol',
         'receipt',
         'requeue',
+        'reopening',
         'reuse',
         'rpc',
         'rpc_server',

@@ -159,7 +159,7 @@ def test_a_consumer_is_cancelled_and_found_by_whatever_its_tag_is(
     assert len(got) == 1
     assert channel.queue_of(b'tag') == 'q'
     with pytest.raises(exceptions.NotAllowed):
-        channel.basic_consume('q', Text('tag'))
+        channel.basic_consume('q', Text('tag'), callback=print)
     cancelling = greens.spawn(channel.basic_cancel, Octets(b'tag'))
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
