@@ -428,11 +428,14 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._usable = False  # from here on nothing must be sent before channel.open
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-        if not self._drop(reason):
-            # Nobody waits for what the broker refused, so it comes out of some later call, or of none at all.
+        unawaited = 0 if self._confirms is None else self._confirms.unawaited
+        told = self._drop(reason)
+        if told <= unawaited:
+            # Nobody waits for what the broker refused: it comes out of some later call, or of none at all.
             self._connection.report(
                 'channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason)
             )
+        if not told:
             self._unraised = reason
             self._flag()
         if self._life.state == lifecycle.OPEN:

@@ -91,6 +91,11 @@ class Receipt(Unique):
         if error is not None:
             raise error
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a greenlet is waiting here right now."""
+        return bool(self._done)
+
     # -- for Confirms ---------------------------------------------------------------
 
     def succeed(self, verdict: Any) -> None:

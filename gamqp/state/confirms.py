@@ -39,8 +39,8 @@ class Confirms:
     """Outstanding publishes of one channel, oldest first.
 
     A waiter has ``succeed(verdict)``: True for an ack, False for a nack, the
-    returned message for one that no queue took; and ``fail(make_error)``. None
-    stands for a publish on which nobody waits.
+    returned message for one that no queue took; ``fail(make_error)``; and ``awaited``,
+    whether a greenlet waits there right now. None stands for a publish on which nobody waits.
     """
 
     __slots__ = ('_barriers', '_keys', '_mandatory', '_returned', '_waiting', 'published', 'refused')
@@ -90,6 +90,11 @@ class Confirms:
         self._forget_mandatory(tag)
         self._returned[tag] = message
         return self._waiting[tag]
+
+    @property
+    def unawaited(self) -> int:
+        """How many of them have a waiter that no greenlet is waiting for right now."""
+        return sum(waiter is not None and not waiter.awaited for waiter in self._waiting.values())
 
     def barrier(self, waiter: Any, quiet: bool = False) -> Barrier:
         """Tell *waiter* when everything published so far is settled. There must be something outstanding.

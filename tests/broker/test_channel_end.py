@@ -433,3 +433,20 @@ def test_an_error_that_nobody_waits_for_is_a_warning(
     assert 'channel 1 was closed by the broker and is reopened: ' in text
     with pytest.raises(exceptions.NotFound):
         channel.queue_declare('q')
+
+
+def test_a_receipt_that_nobody_is_waiting_for_does_not_keep_the_error_out_of_the_log(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    receipt = channel.publish('x', 'no such exchange')
+    peer.expect('confirm.select', 1)
+    peer.expect('basic.publish', 1)
+    refuse(peer)
+    expect_reopening(peer)
+    assert len(warnings_after(peer, client, caplog)) == 1
+    with pytest.raises(exceptions.NotFound):
+        receipt.wait()
+    asking = greens.spawn(channel.queue_declare, 'q', True)  # it is told once, by the receipt
+    peer.expect('queue.declare', 1)
+    peer.send('queue.declare-ok', 1, queue='q')
+    asking.get()

@@ -262,7 +262,7 @@ def asking(pool, queue):
     return ask
 
 
-@pytest.mark.parametrize('use', [basic_publish_astray, bind_astray, ack_astray])
+@pytest.mark.parametrize('use', [publish_astray, basic_publish_astray, bind_astray, ack_astray])
 def test_an_error_that_nobody_gets_is_told_in_the_log(make, stock, caplog, use):
     pool = make(1, 1)
     with pool.channel() as channel:
