@@ -252,6 +252,8 @@ class Supply:
 
     def _look_now(self) -> None:
         self._look = None
+        if self.inherited:
+            return  # a copy of the parent's timer
         for task, make_up in list(self._tasks.items()):
             if task.dead and make_up is not None:
                 del self._tasks[task]

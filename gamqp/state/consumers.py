@@ -78,7 +78,7 @@ class Consumers(dict[str, Consumer]):
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
-        self._left: dict[str, str] | None = None  # tag -> queue, of no_ack consumers that have gone, oldest first
+        self._left: dict[str, tuple[str, bool]] | None = None  # tag -> queue, no_ack, of those that have gone
         self._strays: dict[str, int] | None = None  # tags of none -> deliveries
 
     def fresh_tag(self, channel_id: int) -> str:
@@ -92,9 +92,10 @@ class Consumers(dict[str, Consumer]):
     def leave(self, tag: str) -> Consumer | None:
         """A consumer has ended; returns it. Messages that arrived before may still be handed out."""
         consumer = self.pop(tag, None)
-        if consumer is not None and consumer.no_ack:
+        if consumer is not None:
             left = self._left = self._left or {}
-            left[tag] = consumer.queue
+            left.pop(tag, None)
+            left[tag] = consumer.queue, consumer.no_ack
             if len(left) > REMEMBERED:
                 del left[next(iter(left))]
         return consumer
@@ -108,16 +109,16 @@ class Consumers(dict[str, Consumer]):
         return False
 
     def queue_of(self, tag: Any) -> str:
-        """The queue of a consumer, also of one that has left, if it needs no ack; '' if it is not known."""
+        """The queue of a consumer, also of one that has left a short while ago; '' if it is not known."""
         consumer = self.get(tag)
-        return consumer.queue if consumer is not None else (self._left or {}).get(tag, '')
+        return consumer.queue if consumer is not None else (self._left or {}).get(tag, ('', False))[0]
 
     def needs_no_ack(self, tag: Any) -> bool:
         """Whether messages with this tag are settled already, also when their consumer has left."""
         consumer = self.get(tag)
         if consumer is not None:
             return consumer.no_ack
-        return self._left is not None and tag in self._left
+        return self._left is not None and self._left.get(tag, ('', False))[1]
 
     def clear(self) -> None:
         super().clear()

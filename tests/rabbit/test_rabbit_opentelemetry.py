@@ -604,6 +604,21 @@ def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
     channel.queue_delete(queue)
 
 
+@pytest.mark.parametrize('no_ack', [True, False])
+def test_the_queue_is_known_for_what_is_handled_after_the_end_of_the_consumer(traced, collected, no_ack):
+    channel = traced.channel()
+    queue = tools.shared_queue(channel)
+    channel.publish(b'x', routing_key=queue).wait()
+    loop = channel.consume(queue, no_ack=no_ack)
+    message = next(loop)
+    loop.close()
+    with opentelemetry.process(message):
+        pass
+    (processed,) = collected.of(SpanKind.CONSUMER)
+    assert processed.name == f'process {queue}'
+    channel.queue_delete(queue)
+
+
 def test_the_entry_point_is_what_the_agent_calls(rabbit, collected):
     (entry,) = importlib.metadata.entry_points(group='opentelemetry_instrumentor', name='gamqp')
     instrumentor = entry.load()()

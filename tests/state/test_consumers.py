@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gamqp.state.consumers import Consumer, Consumers
+from gamqp.state.consumers import REMEMBERED, Consumer, Consumers
 
 
 def test_fresh_tags_differ_and_carry_the_channel() -> None:
@@ -26,3 +26,21 @@ def test_a_tag_is_not_made_twice_although_its_consumer_has_gone() -> None:
     consumers[tag] = Consumer(tag, None, None, False)
     del consumers[tag]
     assert consumers.fresh_tag(1) != tag
+
+
+def test_what_has_left_is_remembered_for_a_while_and_only_so_many() -> None:
+    consumers = Consumers()
+    for number in range(REMEMBERED + 1):
+        tag = f'{number}'
+        consumers[tag] = Consumer(tag, None, None, number % 2 == 0)
+        consumers[tag].queue = f'queue {number}'
+        assert consumers.leave(tag) is not None
+    assert consumers.queue_of('0') == consumers.queue_of('never') == ''
+    assert not consumers.needs_no_ack('0')
+    assert (consumers.queue_of('1'), consumers.needs_no_ack('1')) == ('queue 1', False)
+    assert (consumers.queue_of('2'), consumers.needs_no_ack('2')) == ('queue 2', True)
+    consumers['2'] = Consumer('2', None, None, False)
+    consumers['2'].queue = 'another'
+    assert (consumers.queue_of('2'), consumers.needs_no_ack('2')) == ('another', False)
+    consumers.clear()
+    assert consumers.queue_of('3') == ''
