@@ -69,6 +69,10 @@ COUNTERS = {
     'rejected': ('rejected_messages', 'Deliveries that were nacked or rejected.'),
     'given_back': ('given_back_messages', 'Deliveries that went back to their queue before the program saw them.'),
     'stale_settlements': ('stale_settlements', 'Acks and the like that came too late for their channel.'),
+    'unnoticed': (
+        'unnoticed_messages',
+        'Publishes refused or returned whose receipt nobody has looked at.',
+    ),
     'bytes_in': ('received_bytes', 'Bytes received, without the overhead of TLS.'),
     'bytes_out': ('sent_bytes', 'Bytes sent, without the overhead of TLS.'),
     'blocked_seconds': ('blocked_seconds', 'Time for which the broker took no messages (a resource alarm).'),

@@ -7,6 +7,7 @@ channel or connection. What must not enter: how they know.
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from . import exceptions, green
@@ -22,6 +23,10 @@ class Receipt(Unique):
     """The outcome of one publish, to be asked for or waited for, by any number of greenlets.
 
     delivery_tag: the number of the publish on its channel. exchange, routing_key: where it went.
+
+    A publish that was refused or returned, and whose receipt nobody has waited for or
+    asked, is counted by ``Connection.stats`` (unnoticed) when the receipt is dropped;
+    the first of a connection is a warning in the log.
     """
 
     __slots__ = ('_done', '_make_error', '_root', '_verdict', 'delivery_tag', 'exchange', 'routing_key')
@@ -99,6 +104,8 @@ class Receipt(Unique):
     # -- for Confirms ---------------------------------------------------------------
 
     def succeed(self, verdict: Any) -> None:
+        if verdict is not True and self._verdict is None:
+            self.__class__ = _Unnoticed
         self._verdict = verdict
         if self._done is not None:
             self._done.set()
@@ -107,6 +114,60 @@ class Receipt(Unique):
         self._make_error = make_error
         if self._done is not None:
             self._done.set()
+
+    def leave_to_handlers(self, message: Any) -> None:
+        """It came back, and the program has handlers that get the message."""
+        self._verdict = message
+
+
+class _Unnoticed(Receipt):
+    """One whose publish was refused or returned, until somebody has looked at it.
+
+    Of a class of its own because only such a one has a finalizer.
+    """
+
+    __slots__ = ()
+
+    @property
+    def state(self) -> str:
+        return _noticed(self).state
+
+    @property
+    def acked(self) -> bool:
+        return _noticed(self).acked
+
+    @property
+    def error(self) -> BaseException | None:
+        return _noticed(self).error
+
+    def __del__(self) -> None:
+        # The garbage collector may be at work, in any thread.
+        what = 'refused by the broker' if self._verdict is False else 'returned, since no queue takes it,'
+        note = functools.partial(_note_unnoticed, self._root, self.exchange, self.routing_key, what)
+        if self._root.in_own_thread():
+            note()
+        else:
+            self._root.leave_word(note)
+
+
+def _noticed(receipt: Any) -> Receipt:
+    receipt.__class__ = Receipt
+    usual: Receipt = receipt
+    return usual
+
+
+def _note_unnoticed(root: Any, exchange: str, routing_key: str, what: str) -> None:
+    """In the thread of the connection. Does not switch."""
+    root.counts.unnoticed += 1
+    if root.counts.unnoticed == 1:
+        root.report(
+            '%s: a publish to exchange %r with routing key %r was %s and nobody has looked at its receipt; wait() '
+            'raises why. Others are only counted: unnoticed in stats()',
+            repr(root),
+            exchange,
+            routing_key,
+            what,
+        )
 
 
 def returned_error(message: Any) -> exceptions.AMQPError:

@@ -59,7 +59,8 @@ def collect(root: Any) -> dict[str, Any]:
     delivered, those that came by get included, and of these redelivered; acked and
     rejected deliveries, and given_back ones: their consumer was cancelled before the
     program saw them, or read a stream and has ended before anybody acked them;
-    stale_settlements (acks that came too late to be sent);
+    stale_settlements (acks that came too late to be sent); unnoticed (publishes
+    that were nacked or returned, and nobody has looked at their Receipt);
     bytes_in, bytes_out, without TLS's own; blocked_seconds (the broker took no
     messages), write_wait_seconds (greenlets waited to publish, added when they have).
 
@@ -98,6 +99,7 @@ def totals(counts: Counts) -> dict[str, Any]:
         'rejected': counts.rejected,
         'given_back': counts.given_back,
         'stale_settlements': counts.stale_settlements,
+        'unnoticed': counts.unnoticed,
         'bytes_in': counts.bytes_in,
         'bytes_out': counts.bytes_out,
         'blocked_seconds': counts.blocked_seconds,

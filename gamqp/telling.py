@@ -17,7 +17,7 @@ from greenlet import getcurrent
 from . import exceptions, tracing
 from .green import Gate, Slot
 from .protocol import basic_return_t
-from .receipt import returned_error
+from .receipt import Receipt, returned_error
 from .state.confirms import Confirms
 from .state.counts import Counts
 from .state.lifecycle import Reason
@@ -108,6 +108,8 @@ class Telling:
             return
         args = (error.make_error(), info['exchange'], info['routing_key'], message)
         told = self._notify('basic_return', _in_its_call(publisher), *args)
+        if told and isinstance(publisher, Receipt):
+            publisher.leave_to_handlers(message)
         if publisher is None and not told:
             self.returned_messages.put(basic_return_t(**info, message=message))
             if self._notices.add_return(error.throw):

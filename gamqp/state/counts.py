@@ -34,6 +34,7 @@ class Counts:
         'returned',
         'stale_settlements',
         'told',
+        'unnoticed',
         'write_wait_seconds',
     )
 
@@ -56,6 +57,7 @@ class Counts:
         self.rejected = 0  # deliveries that we refused, with nack or reject
         self.given_back = 0  # deliveries that went back to their queue before the program saw them
         self.stale_settlements = 0  # acks and the like that came too late for their channel
+        self.unnoticed = 0  # publishes refused or returned whose receipt was dropped before anybody looked at it
         self.bytes_in = 0
         self.bytes_out = 0
         self.blocked_seconds = 0.0  # that the broker took no messages
