@@ -10,6 +10,7 @@ from __future__ import annotations
 import atexit
 import functools
 import os
+import sys
 import time
 import weakref
 from typing import Any
@@ -21,7 +22,7 @@ from ..wire import encode_method
 from ..wire.spec import Connection as Spec
 from .send_thread import send_thread
 
-__all__ = ('abandon', 'alive', 'is_agreed')
+__all__ = ('EXIT_SILENCE', 'abandon', 'alive', 'expect_end', 'is_agreed')
 
 # The end of the interpreter waits until every broker has answered, or for so many seconds in
 # which none of them takes or says anything, and so many in all.
@@ -38,8 +39,27 @@ EXIT_LOOK = 0.002
 # Seconds that an abandoned link has to send what is left and to hear close-ok.
 ABANDON_PATIENCE = 10.0
 
+# When the goodbye is said in a child of multiprocessing: after its queues (-5) and whatever a program may add.
+CHILD_PRIORITY = -100
+
 #: The links that are open.
 alive: weakref.WeakSet[Any] = weakref.WeakSet()
+
+# Packages that have been asked, in this process, to have the goodbye said at its end.
+_asked: set[str] = set()
+
+
+def expect_end(link: Any) -> None:
+    """It is open: say goodbye for it when the process ends."""
+    alive.add(link)
+    for package in ('multiprocessing', 'billiard'):
+        process, util = sys.modules.get(f'{package}.process'), sys.modules.get(f'{package}.util')
+        if process is None or util is None or package in _asked:
+            continue
+        # Its children end by os._exit, without what atexit knows. Its parents do not, and there we come later.
+        if getattr(process.current_process(), '_parent_pid', None) is not None:
+            util.Finalize(None, _say_goodbye, exitpriority=CHILD_PRIORITY)
+        _asked.add(package)
 
 
 def abandon(link: Any) -> None:
@@ -176,6 +196,7 @@ def _say_goodbye() -> None:
 def _disown_all() -> None:
     """A child sends nothing of its parent's, nor stops the watchers they share; who uses the connection is told."""
     send_thread.reset()
+    _asked.clear()
     text = 'the connection belongs to the process that forked this one'
     for link in list(alive):
         link.disown(Reason(exceptions.RecoverableConnectionError(text), clean=True))

@@ -94,7 +94,7 @@ class Link:
 
     def start_reading(self) -> None:
         self._reader = self.green.spawn(reader.run, self)
-        goodbye.alive.add(self)
+        goodbye.expect_end(self)
 
     def start_heartbeat(self, interval: float) -> None:
         """interval: seconds, 0 for none. May be called once, after tune."""

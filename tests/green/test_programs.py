@@ -127,6 +127,16 @@ def test_what_was_published_before_the_end_arrives(rabbit: Any, lasting_queue: s
 
 
 @every_library
+@pytest.mark.parametrize('method', ['fork', 'spawn'])
+def test_what_a_child_of_multiprocessing_published_arrives(
+    rabbit: Any, lasting_queue: str, library: str, method: str
+) -> None:
+    """It ends by os._exit, which knows nothing of atexit."""
+    successful(program('child_leaving.py', library, rabbit.url, lasting_queue, '100', method))
+    assert count(rabbit, lasting_queue) == 100
+
+
+@every_library
 def test_a_program_that_ends_says_goodbye_and_hangs_up(library: str) -> None:
     """RabbitMQ answers a close and waits for the client to hang up; a client that waited as well would end late."""
     with ScriptedBroker() as peer:
