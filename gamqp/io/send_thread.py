@@ -98,7 +98,10 @@ class SendThread:
             self._new.append((time.monotonic(), writer))
 
     def stop(self) -> None:
-        """End the thread, and wait for that; no other one is started before ``resume``. Does not switch."""
+        """End the thread, and wait for that; no other one is started before ``resume``. Does not switch.
+
+        Those that hold nothing any more are let go of, so that ``resume`` need not start it again for them.
+        """
         with self._lock:
             self._stopping = True
             running, ended, native_id = self.running, self._ended, self._native_id
@@ -107,6 +110,10 @@ class SendThread:
             ended.release()
             if _WARNS_OF_FORKS and native_id:
                 _await_exit(native_id)
+            self._held += [(since, next(self._number), writer) for since, writer in self._new]
+            self._new.clear()
+            self._held = [entry for entry in self._held if not entry[2].let_go()]
+            heapq.heapify(self._held)
 
     def resume(self) -> None:
         """After ``stop``, go on with what there is to do. Does not switch."""

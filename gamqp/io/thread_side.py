@@ -108,6 +108,12 @@ class ThreadSide:
             if not (self.closed or self._retired or self._pushing):
                 self._send_rest(ALL)
 
+    def let_go(self) -> bool:
+        """For the sending thread, which ends: have it called again when there is something. False: there is now."""
+        with self._transport.guard:
+            self._helped = not self.closed and self._has_unsent
+            return not self._helped
+
     @property
     def _has_unsent(self) -> bool:
         return bool(self._queue) or self._head is not None or self._transport.unsent

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 
 import backends
 
@@ -28,7 +29,9 @@ def publish(connection: gamqp.Connection) -> None:
 
 connection = gamqp.connect(url)
 publish(connection)
-child = os.fork()
+with warnings.catch_warnings():
+    warnings.simplefilter('error')  # Python tells of forks in processes that have several threads
+    child = os.fork()
 if not child:
     if library == 'eventlet':
         import eventlet.hubs
