@@ -41,6 +41,8 @@ class Configured:
         self.authentication = settings.authentication or sasl.choose(
             settings.userid, settings.password, settings.login_method, settings.login_response, settings.secure
         )
+        if settings.refresh_secret and not sasl.callable_passwords(self.authentication):
+            raise ValueError('refresh_secret: a callable password is wanted, which can be asked for the next one')
         self.locale = settings.locale
         self.name = settings.name
         self.client_properties = dict(settings.client_properties)

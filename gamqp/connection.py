@@ -63,7 +63,11 @@ class Connection(Configured, Liveness, Secret):
 
     Who:
 
-    * userid, password ('guest'): None for none; a callable password is asked at each connect.
+    * userid, password ('guest'): None for none; a callable password is asked at each connect,
+      before the socket is opened, and may take its time.
+    * refresh_secret (False): for a callable password: True to ask it again when 80 % of the
+      token's life are over (``exp`` of a JWT) and give the broker the new one by
+      update_secret; or a number of seconds, to do so that often. What fails is logged.
     * login_method (None): PLAIN, AMQPLAIN, EXTERNAL, GSSAPI, several of them in a tuple
       (best first), or any name together with login_response (None; bytes).
     * authentication (): a sasl.SASL or several, instead of those.
@@ -193,6 +197,7 @@ class Connection(Configured, Liveness, Secret):
         name: str | None = None,
         rpc_timeout: float = settings.RPC_TIMEOUT,
         confirm_timeout: float = settings.CONFIRM_TIMEOUT,
+        refresh_secret: bool | float = False,
         blocked_policy: str = 'wait',
         blocked_timeout: float | None = None,
         max_inbound_body: int = settings.MAX_INBOUND_BODY,
@@ -254,7 +259,8 @@ class Connection(Configured, Liveness, Secret):
     def connect(self, callback: Callable[[], Any] | None = None) -> Any:
         """Connect and log in; does nothing when connected. Switches greenlets.
 
-        All addresses of the host are tried within connect_timeout. callback: called
+        A callable password is asked first; then all addresses of the host are tried
+        within connect_timeout. callback: called
         when done, its result is returned. Raises OSError (no such host, refused,
         TimeoutError), AccessRefused (credentials), NotAllowed (virtual host) and
         other ConnectionErrors. After an error nothing is left open.
@@ -277,10 +283,12 @@ class Connection(Configured, Liveness, Secret):
         return callback() if callback is not None else None
 
     def _open(self) -> None:
-        deadline = green.Deadline(self.connect_timeout)
         attempt = self.begin(green.backend())
         transport = self._make_transport()
         try:
+            self._ask_for_passwords()
+            self.check_opening(attempt)
+            deadline = green.Deadline(self.connect_timeout)
             transport.connect(deadline)
             self.check_opening(attempt)
             limits = settings.FRAME_MAX, self.max_inbound_body
@@ -293,6 +301,7 @@ class Connection(Configured, Liveness, Secret):
             self.check_opening(attempt)
             self._life.move('opened')
             self.counts.opened += 1
+            self._start_renewal()
             stats.tell_observers(self)
             if self.metrics is not None:
                 self._pump = stats.Pump(self, self.metrics_interval)
@@ -300,6 +309,8 @@ class Connection(Configured, Liveness, Secret):
             transport.close()
             self.give_up(attempt, exc)
             raise
+        finally:
+            self._forget_passwords()
 
     def _make_transport(self) -> Any:
         return Transport(

@@ -23,10 +23,12 @@ from .wire.spec import Connection as Spec
 
 __all__ = ('run',)
 
-# Before tune RabbitMQ accepts no larger frame, and a larger start-ok, e.g. with
-# a long token, would be answered by a bare close.
+# Before tune RabbitMQ accepts no larger frame, and answers a larger start-ok, e.g. with
+# a long token, by a bare close. Since 4.1 its operator may raise the limit (initial_frame_max).
 START_OK_MAX = 8192
 START_OK_MAX_BEFORE_4_1 = 4096
+
+_TOO_LONG = 'the password or token, or client_properties, are too long'
 
 
 def run(connection: Any, deadline: green.Deadline) -> None:
@@ -38,8 +40,16 @@ def run(connection: Any, deadline: green.Deadline) -> None:
     _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
     # Here and below nobody waits while a local variable holds the response, which holds the password: errors are often
     # stored with all that is in their frames.
-    mechanism, asked = _log_in(connection, reply)
-    sig, reply = _answer_to(connection, deadline, asked)
+    mechanism, asked, size = _log_in(connection, reply)
+    try:
+        sig, reply = _answer_to(connection, deadline, asked)
+    except exceptions.RecoverableConnectionError as exc:  # just closed, or an error of frames
+        if size > START_OK_MAX and exc.method_sig is None:
+            exc.hint = (
+                f'connection.start-ok had {size} bytes, and a broker takes {START_OK_MAX} unless its initial_frame_max '
+                f'says more: {_TOO_LONG}'
+            )
+        raise
     while sig == Spec.Secure:
         sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
     tuned = _on_tune(connection, *reply)
@@ -99,15 +109,16 @@ def _on_start(
     )
 
 
-def _log_in(connection: Any, start: tuple[Any, ...]) -> tuple[Any, Expected]:
-    """Answer start. Returns the mechanism, and what is expected."""
+def _log_in(connection: Any, start: tuple[Any, ...]) -> tuple[Any, Expected, int]:
+    """Answer start. Returns the mechanism, what is expected, and how many bytes were sent."""
     return _send_start_ok(connection, *_on_start(connection, *start))
 
 
 @discreet
-def _send_start_ok(connection: Any, mechanism: Any, response: Any) -> tuple[Any, Expected]:
+def _send_start_ok(connection: Any, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
     args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
-    return mechanism, _ask(connection, _start_ok(connection, args), Spec.Tune, Spec.Secure)
+    frames = _start_ok(connection, args)
+    return mechanism, _ask(connection, frames, Spec.Tune, Spec.Secure), len(frames)
 
 
 def _log_in_further(connection: Any, mechanism: Any, challenge: Any) -> Expected:
@@ -126,12 +137,10 @@ def _as_bytes(value: str | bytes) -> bytes:
 
 def _start_ok(connection: Any, args: tuple[Any, ...]) -> Any:
     version = negotiate.rabbitmq_version(connection.server_properties)
-    limit = START_OK_MAX_BEFORE_4_1 if version and version < (4, 1) else START_OK_MAX
     frames = encode_method(0, Spec.StartOk, args)
-    if len(frames) > limit:
+    if version and version < (4, 1) and len(frames) > START_OK_MAX_BEFORE_4_1:
         raise exceptions.EncodeError(
-            f'connection.start-ok has {len(frames)} bytes, and the broker takes {limit}: '
-            'the password or token, or client_properties, are too long',
+            f'connection.start-ok has {len(frames)} bytes, and the broker takes {START_OK_MAX_BEFORE_4_1}: {_TOO_LONG}',
             Spec.StartOk,
         )
     return frames

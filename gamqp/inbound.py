@@ -84,6 +84,7 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         self._log = ReaderLog()
         self._may_complain_at = 0.0
         self._pump: Any = None  # what calls the metrics hook
+        self._renewal: Any = None  # what renews the secret
         self._unsettled_watch: UnsettledWatch | None = None  # made with the first consumer that it looks at
         self._waits = 0  # greenlets that wait for a reply or a confirm
         self._attempt: object = None
@@ -273,6 +274,9 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         if self._unsettled_watch is not None:
             self._unsettled_watch.stop()
             self._unsettled_watch = None
+        if self._renewal is not None:
+            self._renewal.stop()
+            self._renewal = None
         if self._pump is not None:
             self._pump.stop()  # now that it is known what was lost
             self._pump = None

@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import importlib
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import exceptions
 from .state.discreet import discreet
 from .wire import dumps
 
-__all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL', 'choose')
+__all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL', 'callable_passwords', 'choose')
 
 Password = str | Callable[[], str] | None
 
@@ -44,8 +44,8 @@ class _UserPassword(SASL):
     """What the two mechanisms with a password have in common.
 
     password: a str, or a callable without arguments that gives one; it is asked
-    at each connect, so that a token may be a fresh one. It may switch greenlets,
-    but the broker waits only a few seconds, and the connect deadline goes on.
+    at each connect, so that a token may be a fresh one: before the socket is opened
+    and before connect_timeout begins, so it may take its time and switch greenlets.
     """
 
     username: str | None = None
@@ -57,7 +57,10 @@ class _UserPassword(SASL):
     def start(self, connection: Any) -> Any:
         if self.username is None or self.password is None:
             return NotImplemented
-        return self._respond(self.password() if callable(self.password) else self.password)
+        if not callable(self.password):
+            return self._respond(self.password)
+        take = getattr(connection, 'take_password', None)
+        return self._respond(self.password() if take is None else take(self.password))
 
     @discreet
     def _respond(self, password: Any) -> bytes:
@@ -207,6 +210,12 @@ def _gssapi() -> Any:
         return importlib.import_module('gssapi')
     except ImportError:
         return None
+
+
+def callable_passwords(mechanisms: Iterable[Any]) -> list[Callable[[], Any]]:
+    """Those of the mechanisms that log in by a password, each of which may be there more than once."""
+    passwords = [one.password for one in mechanisms if isinstance(one, _UserPassword)]
+    return [password for password in passwords if callable(password)]
 
 
 def choose(

@@ -1,13 +1,19 @@
-"""A connection's secret, renewed while it is open: OAuth 2 tokens have an end.
+"""A connection's secret: asked for before it is opened, renewed while it is open, for OAuth 2 tokens have an end.
 
 Layer 3, a base class of Connection. Does not belong here: what is sent to log in (``handshake``, ``sasl``).
 """
 
 from __future__ import annotations
 
-from . import green
+from collections.abc import Callable
+from typing import Any
+
+from . import green, sasl
 from .calls import Caller
+from .secret_renewal import Renewal
+from .state import tokens
 from .state.replies import Expected
+from .state.settings import Settings
 from .wire import METHODS
 from .wire.spec import Connection as Spec
 
@@ -17,12 +23,46 @@ __all__ = ('Secret',)
 class Secret(Caller):
     """Has ``update_secret``."""
 
+    authentication: tuple[Any, ...]
+    settings: Settings
+
+    # What callable passwords have given for the login that is under way, by the id of the callable.
+    _asked: dict[int, Any] | None = None
+    _secret_end: float | None = None  # of what was given last, if it is a token that tells
+    _renewal: Any
+
+    def _ask_for_passwords(self) -> None:
+        """Ask each callable password once, for the login that follows. Switches if the callables do."""
+        self._asked = {}
+        for ask in sasl.callable_passwords(self.authentication):
+            if id(ask) not in self._asked:
+                password = self._asked[id(ask)] = ask()
+                self._secret_end = tokens.end_of(password) if isinstance(password, str) else None
+                del password
+
+    def take_password(self, ask: Callable[[], Any]) -> Any:
+        """What this callable has given for the login that is under way. Asks it if nobody has."""
+        if self._asked and id(ask) in self._asked:
+            return self._asked.pop(id(ask))
+        return ask()
+
+    def _forget_passwords(self) -> None:
+        self._asked = None
+
+    def _start_renewal(self) -> None:
+        """The connection is open: see that its secret does not end before. Does not switch."""
+        rule = self.settings.refresh_secret
+        if rule:
+            ask = sasl.callable_passwords(self.authentication)[0]
+            self._renewal = Renewal(self, ask, None if rule is True else rule, self._secret_end)
+
     def update_secret(self, new_secret: str | bytes, reason: str = '') -> None:
         """Give the broker a new secret for this connection, e.g. a renewed OAuth 2 token. Switches greenlets.
 
         new_secret: what would be the password now. reason: for the broker's log.
         It counts for this connection only: for the next ones give a callable as
-        *password*. Raises NotAllowed when the broker refuses, and has then closed
+        *password*. With refresh_secret the connection
+        does all that itself. Raises NotAllowed when the broker refuses, and has then closed
         the connection, ValueError for a str that is not to be encoded as UTF-8.
         https://www.rabbitmq.com/docs/oauth2
         """

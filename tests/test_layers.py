@@ -52,6 +52,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'rpc',
         'rpc_server',
         'secret',
+        'secret_renewal',
         'serialization',
         'settlement',
         'spec',

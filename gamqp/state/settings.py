@@ -133,6 +133,12 @@ def _heartbeat(name: str, value: Any) -> Any:
     return seconds(zero=True, most=HEARTBEAT_LIMIT)(name, value)
 
 
+def _refresh(name: str, value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return bool(value)
+    return seconds()(name, value)
+
+
 def _connection_name(name: str, value: Any) -> Any:
     return None if value is None else text(name, value)
 
@@ -156,6 +162,7 @@ class Settings:
     password: sasl.Password = field(default='guest', repr=False, metadata=_by(_password))
     login_method: str | tuple[str, ...] | None = field(default=None, metadata=_by(_methods))
     login_response: bytes | None = field(default=None, repr=False, metadata=_by(_response))
+    refresh_secret: bool | float = field(default=False, metadata=_by(_refresh))
     authentication: tuple[Any, ...] = field(default=(), metadata=_by(_mechanisms))
     locale: str = field(default='en_US', metadata=_by(_short_text))
     name: str | None = field(default=None, metadata=_by(_connection_name))

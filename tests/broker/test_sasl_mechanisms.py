@@ -17,7 +17,7 @@ import pytest
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, sasl
+from gamqp import exceptions, green, sasl
 
 SECRET = 'hunter2-ß'
 
@@ -103,13 +103,43 @@ def test_an_error_of_the_callable_is_the_error_of_the_connect(peer: ScriptedBrok
         raise LookupError('no token today')
 
     connection = peer.client(password=password)
-    opening = greens.spawn(connection.connect)
-    peer.handshake(until='start')
-    peer.send('connection.start', version_minor=9, mechanisms=b'PLAIN', locales=b'en_US')
     with pytest.raises(LookupError, match='no token today'):
+        connection.connect()
+    assert not connection.connected and connection.transport is None
+
+
+def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(peer: ScriptedBroker) -> None:
+    asked = []
+    known = green.Slot(greens.backend)
+
+    def password() -> str:
+        asked.append(connection.transport)
+        known.wait(30)
+        return 'asked'
+
+    connection = peer.client(password=password, connect_timeout=0.001)
+    opening = greens.spawn(connection.connect)
+    greens.wait_until(lambda: asked)
+    with pytest.raises(exceptions.RecoverableConnectionError, match='another greenlet has this connection opening'):
+        connection.connect()
+    connection.connect_timeout = 20  # counts from when the socket is opened
+    known.succeed()
+    peer.handshake(mechanisms=b'AMQPLAIN PLAIN')
+    opening.get()
+    assert asked == [None]
+    assert octets(peer.start_ok.response).endswith(b'asked')
+    assert connection._asked is None  # nothing of it is kept
+
+
+def test_a_connection_that_is_closed_while_a_password_is_asked_for_is_not_opened(peer: ScriptedBroker) -> None:
+    known = green.Slot(greens.backend)
+    connection = peer.client(password=lambda: known.wait(30) and 'asked')
+    opening = greens.spawn(connection.connect)
+    greens.wait_until(lambda: known.awaited)
+    connection.close()
+    known.succeed()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed'):
         opening.get()
-    peer.expect_end()
-    assert not connection.connected
 
 
 def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -> None:
@@ -122,12 +152,10 @@ def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -
 
     connection = peer.client(password=password)
     opening = greens.spawn(connection.connect)
-    peer.handshake(until='start')
-    peer.send('connection.start', version_minor=9, mechanisms=b'PLAIN', locales=b'en_US')
     greens.wait_until(lambda: asked)
     opening.kill()
     greens.wait_until(lambda: opening.done)
-    peer.expect_end()
+    assert not connection.connected and connection._asked is None
 
 
 @pytest.mark.parametrize('make', [sasl.PLAIN, sasl.AMQPLAIN])

@@ -73,8 +73,8 @@ def test_others_agree_to_4096(peer: ScriptedBroker, version: str) -> None:
 # -- a password or token that is too long for the broker to read ---------------------------------
 
 
-@pytest.mark.parametrize(('version', 'limit'), [('3.13.7', 4096), ('4.0.9', 4096), ('4.1.0', 8192), ('4.3.6', 8192)])
-def test_a_start_ok_that_is_too_long_is_refused_here_and_not_quoted(
+@pytest.mark.parametrize(('version', 'limit'), [('3.13.7', 4096), ('4.0.9', 4096)])
+def test_a_start_ok_that_no_broker_of_that_version_takes_is_refused_here_and_not_quoted(
     peer: ScriptedBroker, version: str, limit: int
 ) -> None:
     opening = greens.spawn(peer.client(password='t0ken' * (limit // 5)).connect)
@@ -86,12 +86,36 @@ def test_a_start_ok_that_is_too_long_is_refused_here_and_not_quoted(
     peer.expect_end()
 
 
-@pytest.mark.parametrize(('version', 'limit'), [('3.13.7', 4096), ('4.1.0', 8192)])
-def test_a_start_ok_of_just_that_size_is_sent(peer: ScriptedBroker, version: str, limit: int) -> None:
+def test_a_start_ok_of_just_that_size_is_sent(peer: ScriptedBroker) -> None:
+    version, limit = '3.13.7', 4096
     overhead = limit - start_ok_size(peer, version, '')
     assert start_ok_size(peer, version, 'x' * overhead) == limit
     with pytest.raises(exceptions.EncodeError):
         start_ok_size(peer, version, 'x' * (overhead + 1))
+
+
+@pytest.mark.parametrize('closes', [True, False])
+def test_a_longer_start_ok_goes_to_brokers_that_may_take_it_and_the_limit_is_a_hint_when_they_do_not(
+    peer: ScriptedBroker, closes: bool
+) -> None:
+    connection = peer.client(password='t0ken' * 4000)
+    opening = greens.spawn(connection.connect)
+    peer.accept()
+    start(peer, '4.1.0')
+    response = peer.expect('connection.start-ok').response
+    assert response.endswith('t0ken' if isinstance(response, str) else b't0ken')
+    if closes:
+        peer.hang_up()
+        with pytest.raises(exceptions.RecoverableConnectionError, match=r'start-ok had 20\d\d\d bytes.*8192') as caught:
+            opening.get()
+        assert 't0ken' not in str(caught.value)
+    else:
+        peer.send('connection.tune', channel_max=10, frame_max=131072, heartbeat=0)
+        peer.expect('connection.tune-ok')
+        peer.expect('connection.open')
+        peer.send('connection.open-ok')
+        opening.get()
+        assert connection.connected
 
 
 def start(peer: ScriptedBroker, version: str) -> None:

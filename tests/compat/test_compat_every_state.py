@@ -288,7 +288,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'breathe_as_drainer', 'callbacks_around',
         'close_books', 'doubtful', 'fail_cancels', 'give_back_known', 'hand_out', 'is_void',
         'look_at_first', 'waiting_deliveries',
-        'has_watched', 'limit_watched', 'watch_unsettled', 'stop_hub',
+        'has_watched', 'limit_watched', 'watch_unsettled', 'stop_hub', 'take_password',
         'must_pause', 'on_close', 'report',
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
         'wait_for_goodbye',

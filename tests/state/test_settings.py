@@ -46,6 +46,7 @@ OTHERS: dict[str, tuple[list[Any], list[Any]]] = {
     'virtual_host': (['', '/', 'ä' * 127], [None, 5, b'/', 'ä' * 128]),
     'userid': ([None, '', 'ä'], [5, b'guest']),
     'password': ([None, '', 'ä', str], [5, b'guest', []]),
+    'refresh_secret': ([None, True, False, 0.5, 300], ['300', 'true', -1, 0, math.nan, math.inf, []]),
     'login_method': ([None, 'PLAIN', ('PLAIN', 'AMQPLAIN')], [5, ('PLAIN', 5)]),
     'login_response': ([None, b''], ['text', 5]),
     'authentication': ([(), gamqp.sasl.EXTERNAL(), [gamqp.sasl.EXTERNAL()]], ['PLAIN', 5]),

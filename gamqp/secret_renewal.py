@@ -1,0 +1,125 @@
+"""The renewal of a connection's secret before it ends: OAuth 2 tokens, given by a callable password.
+
+Layer 3. A timer of the hub waits, and a greenlet of its own asks the program for a new
+secret and gives it to the broker. Does not belong here: update-secret itself, see ``secret``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+
+from . import exceptions
+from .green.native import get_ident
+from .state import tokens
+
+__all__ = ('Renewal',)
+
+logger = logging.getLogger('gamqp.connection')
+
+# When a token has lived for this part of its life, it is renewed.
+PART = 0.8
+
+# Seconds between two attempts, at least and at most, when the first has failed.
+RETRY, LONGEST_RETRY = 1.0, 60.0
+
+# Seconds; a token that claims to live longer is looked after all the same.
+LONGEST = 30 * 86400.0
+
+REASON = 'renewed before its end'
+
+ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
+
+
+class Renewal:
+    """Renews the secret of an open connection until ``stop``.
+
+    ask: the callable that gives a secret; it may be slow and may switch greenlets.
+    interval: seconds, None to go by the end of each token. end: of the first one, in
+    seconds since 1970, None if it does not tell.
+    """
+
+    def __init__(self, root: Any, ask: Callable[[], Any], interval: float | None, end: float | None) -> None:
+        self._root = weakref.ref(root, self._dropped)
+        self._green = root.green
+        self._thread = get_ident()
+        self._ask = ask
+        self._interval = interval
+        self._end = end
+        self._pause = RETRY
+        self._timer: Any = None
+        self._stopped = False
+        self._plan(root)
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        self._stopped = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _dropped(self, ref: Any) -> None:
+        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+            self.stop()
+
+    def _plan(self, root: Any) -> None:
+        """The broker has the present secret."""
+        self._pause = RETRY
+        if self._interval is not None:
+            self._arm(self._interval)
+        elif self._end is not None:
+            self._arm(max(RETRY / 2, min(PART * (self._end - time.time()), LONGEST)))
+        else:
+            logger.warning(
+                '%r: refresh_secret=True renews JWTs that say when they end, which the password is not: '
+                'give a number of seconds',
+                root,
+            )
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = self._green.call_later(seconds, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if not self._stopped and self._root() is not None:
+            self._green.spawn(self._renew)
+
+    def _renew(self) -> None:
+        """Body of the greenlet."""
+        root = self._root()
+        if root is None:
+            return
+        try:
+            end = self._give(root)
+        except ENDS:
+            raise
+        except BaseException as exc:
+            if self._stopped and not isinstance(exc, exceptions.NotAllowed):
+                return  # the connection ended meanwhile, for another reason
+            self._complain(root, exc)
+        else:
+            if not self._stopped:
+                self._end = end
+                self._plan(root)
+
+    def _give(self, root: Any) -> float | None:
+        """Ask, and tell the broker. Returns when the new secret ends. Switches."""
+        secret = self._ask()
+        end = tokens.end_of(secret) if isinstance(secret, str) else None
+        if not self._stopped:
+            root.update_secret(secret, REASON)
+        return end
+
+    def _complain(self, root: Any, error: BaseException) -> None:
+        if self._stopped:
+            logger.warning('%r: the broker refused the renewed secret: %s', root, error)
+            return
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_RETRY)
+        said = f'{type(error).__name__}: {error}'
+        logger.warning('%r: the secret could not be renewed, trying again in %.0f s: %s', root, pause, said)
+        self._arm(pause)

@@ -1,0 +1,22 @@
+"""When a token ends, as far as one can tell by looking at it.
+
+Pure functions. Nothing is verified: that is for the broker, which has the key.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+
+__all__ = ('end_of',)
+
+
+def end_of(token: str) -> float | None:
+    """The ``exp`` of a JWT, in seconds since 1970; None for a text that is no JWT, or one without an end."""
+    try:
+        claims = token.split('.')[1]
+        end = json.loads(base64.urlsafe_b64decode(claims + '=' * (-len(claims) % 4)))['exp']
+        return float(end) if not isinstance(end, (bool, str)) and math.isfinite(end) else None
+    except (LookupError, TypeError, ValueError, OverflowError, RecursionError):
+        return None
