@@ -20,7 +20,7 @@ def blocked(peer: ScriptedBroker) -> gamqp.Channel:
     """A channel with a consumer, of a connection that the broker has blocked."""
     client = peer.open()
     channel = peer.open_channel(client)
-    consuming = greens.spawn(channel.basic_consume, 'q', 'tag')
+    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', 1, consumer_tag='tag')
     consuming.get()
