@@ -40,6 +40,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'intake',
         'liveness',
         'methods',
+        'opening',
         'pacing',
         'reader_log',
         'pool',

@@ -30,8 +30,8 @@ def test_nothing_is_opened_before_it_is_needed(make, proxy):
 
 def test_a_free_channel_costs_no_byte_and_no_switch(make, proxy):
     pool = make()
-    with pool.channel():
-        pass
+    with pool.channel() as channel:
+        channel.queue_declare(exclusive=True)  # everything before is sent
     sent = proxy.up.bytes
     others = greens.spawn(lambda: None)
     for _ in range(100):
@@ -268,7 +268,8 @@ def test_nothing_leaks_in_a_storm_of_kills(make, rabbit, proxy):
     greens.wait_until(lambda: all(worker.greenlet.dead for worker in workers), timeout=60)  # some never began
     workers.clear()
     greens.wait_until(lambda: pool.stats()['opening'] == 0)
-    assert (pool.stats()['leased'], pool.stats()['waiting']) == (0, 0)
+    greens.wait_until(lambda: pool.stats()['leased'] == 0, what='what was sent is answered')
+    assert pool.stats()['waiting'] == 0
     tasks = held(pool, 6)  # all of them can be had
     assert len(proxy.streams) == 2
     connections = {channel.connection for channel in end(tasks)}

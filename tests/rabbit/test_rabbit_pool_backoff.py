@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+import greenlet
 import greens
 import pytest
 import tools
@@ -71,7 +72,7 @@ def test_a_connecting_greenlet_that_is_killed_is_replaced(make, rabbit):
     connecting = []
 
     def connect():
-        connecting.append(gamqp.supply.greenlet.getcurrent())
+        connecting.append(greenlet.getcurrent())
         if len(connecting) == 1:
             greens.sleep(10)
         return rabbit.connect()
