@@ -257,6 +257,9 @@ class Writer(ThreadSide):
                 return
         except RuntimeError:
             pass  # no thread can be started: send each set by itself
+        except BaseException:  # of a signal handler: ask again next time
+            self._helped = False
+            raise
         self._helped = False
         self._push()
 
