@@ -43,7 +43,7 @@ def test_a_crowd_tries_a_broker_that_is_away_no_more_often_than_one(make):
 
     for task in [greens.spawn(ask) for _ in range(50)]:
         task.get()
-    # The pauses are drawn from 0 to 0.1, 0.2, 0.4, 0.8 … s: with six in a row below a tenth of that one in 10**6 fails.
+    # The limits of the pauses double: so many attempts in two seconds do not come by chance.
     assert 1 < len(attempts) < 40
     assert pool.stats()['leased'] == pool.stats()['opening'] == 0
 
@@ -124,6 +124,19 @@ def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
     assert not dead
     assert refused
     assert (pool.stats()['leased'], pool.stats()['waiting']) == (0, 0)
+
+
+@pytest.mark.real_seconds
+def test_a_loss_that_nobody_tells_of_is_found_while_somebody_waits(make, proxy):
+    """The one who has the only channel is busy with something else, and nobody else comes."""
+    pool = make(1, 1)
+    with pool.channel() as mine:
+        waiter = greens.spawn(lease_once, pool)
+        greens.wait_until(lambda: pool.stats()['waiting'] == 1)
+        proxy.cut()
+        assert waiter.get().is_open
+        assert not mine.is_open
+    assert pool.stats()['lost_connections'] == 1
 
 
 def test_who_was_served_in_vain_keeps_its_place(make, proxy):
