@@ -278,10 +278,10 @@ def mute(certificates: Certificates) -> Iterator[Front]:
 def test_the_handshake_has_the_deadline_of_the_connect(mute: Front) -> None:
     started = time.monotonic()
     # By its address: the name service, which is asked in a thread, would have a part of the time.
-    error = refused(mute.host.replace('localhost', '127.0.0.1'), ssl=True, connect_timeout=0.3)
+    error = refused(mute.host.replace('localhost', '127.0.0.1'), ssl=True, connect_timeout=1)
     assert isinstance(error, TimeoutError)
-    assert str(error).endswith('no TLS handshake within 0.3 s')
-    assert 0.25 < time.monotonic() - started < 10
+    assert str(error).endswith('no TLS handshake within 1 s')
+    assert 0.95 < time.monotonic() - started < 10
 
 
 def test_a_peer_that_drips_cannot_stretch_the_deadline(certificates: Certificates, trust: dict[str, Any]) -> None:
