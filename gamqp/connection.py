@@ -79,8 +79,10 @@ class Connection(Configured, Liveness, Secret):
 
     * connect_timeout (None: 10): in total for connecting and the handshake.
     * rpc_timeout, confirm_timeout (30): what a reply, a confirm may take.
-    * read_timeout (None): without a byte from the broker, while a call waits for its reply
-      or confirm, after which the connection is lost; None or 0 for no such limit.
+    * read_timeout (None): without a byte from the broker, while a call waits for its reply,
+      its confirm or room for one more publish, or a consumer waits for its next message,
+      after which the connection is lost; None or 0 for no such limit. A queue may be empty
+      for long: with consumers choose more than the heartbeat.
     * write_timeout (None): without the broker taking a byte of what is queued after which
       the connection is lost; None or 0 for no such limit.
 
@@ -302,6 +304,7 @@ class Connection(Configured, Liveness, Secret):
             self._life.move('opened')
             self.counts.opened += 1
             self._start_renewal()
+            self.watch_reading(self.read_timeout)
             stats.tell_observers(self)
             if self.metrics is not None:
                 self._pump = stats.Pump(self, self.metrics_interval)

@@ -76,6 +76,11 @@ class EventQueue:
         self._drainers = green.Gate(backend)
         self._quiet = green.Gate(backend)
 
+    @property
+    def drains(self) -> bool:
+        """Whether a greenlet is in drain_events and runs no callback."""
+        return self._drainers_idle > 0
+
     def check_drainable(self) -> None:
         raise NotImplementedError
 

@@ -20,6 +20,7 @@ from .event_queue import EventQueue
 from .foreign_loop import ForeignLoop
 from .io.link import Link
 from .pacing import Pacing
+from .read_watch import ReadWatch
 from .reader_log import ReaderLog
 from .state import lifecycle
 from .state.budget import Budget
@@ -85,6 +86,7 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         self._may_complain_at = 0.0
         self._pump: Any = None  # what calls the metrics hook
         self._renewal: Any = None  # what renews the secret
+        self._read_watch: ReadWatch | None = None  # where there is a read timeout
         self._unsettled_watch: UnsettledWatch | None = None  # made with the first consumer that it looks at
         self._waits = 0  # greenlets that wait for a reply or a confirm
         self._attempt: object = None
@@ -271,12 +273,10 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         for channel in list(self.channels.values()):
             channel.on_connection_end(reason)
         self.channels.clear()
-        if self._unsettled_watch is not None:
-            self._unsettled_watch.stop()
-            self._unsettled_watch = None
-        if self._renewal is not None:
-            self._renewal.stop()
-            self._renewal = None
+        for watch in (self._read_watch, self._unsettled_watch, self._renewal):
+            if watch is not None:
+                watch.stop()
+        self._read_watch = self._unsettled_watch = self._renewal = None
         if self._pump is not None:
             self._pump.stop()  # now that it is known what was lost
             self._pump = None
@@ -289,6 +289,11 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         self.show_end(lost, reason)
 
     # -- channels -------------------------------------------------------------------------
+
+    def watch_reading(self, limit: float | None) -> None:
+        """The connection is open. limit: its read timeout. Does not switch."""
+        if limit is not None:
+            self._read_watch = ReadWatch(self, limit)
 
     def watch_unsettled(self) -> None:
         """There is a consumer whose messages the program has to settle. Does not switch."""

@@ -66,6 +66,11 @@ class Intake(Unique):
         """Whether the program works on a message from here, or will."""
         raise NotImplementedError
 
+    @property
+    def awaits_message(self) -> bool:
+        """Whether the program has nothing to do until the next message comes."""
+        return self.brings_work and not self.busy and not self.messages
+
     def works_apart_from(self, some: Container[Any]) -> bool:
         """Whether another greenlet than these works on a message from here."""
         raise NotImplementedError
@@ -185,6 +190,10 @@ class _Inlet(Intake):
             if owner is None or owner.dead:
                 return False  # the iterator may outlive it for a while, in the traceback of what ended it
         return self.in_hand or (self.entry.no_ack and bool(self.messages or self.spooled))
+
+    @property
+    def awaits_message(self) -> bool:
+        return self.waiting is not None and not self.messages
 
     def works_apart_from(self, some: Container[Any]) -> bool:
         return self.busy and (self.owner is None or self.owner() not in some)

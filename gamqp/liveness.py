@@ -13,8 +13,8 @@ from typing import Any
 from . import green
 from .inbound import Inbound
 from .io import heartbeat
+from .read_watch import silence
 from .state.checks import number
-from .state.durations import in_seconds
 
 __all__ = ('BLOCKED_TIMEOUT', 'LAST_CLOSE_TIMEOUT', 'Liveness')
 
@@ -121,7 +121,7 @@ class Liveness(Inbound):
         while not slot.done and not deadline.passed:
             patience = max(begun, link.pulse.heard_at) + read_timeout - time.monotonic()
             if patience <= 0 and link.listening and not link.transport.has_input:
-                link.lose(TimeoutError(f'read timeout: nothing heard from the broker for {in_seconds(read_timeout)}'))
+                link.lose(silence(read_timeout))
                 break
             left = deadline.left()
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))

@@ -48,6 +48,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'protocol',
         'receipt',
         'requeue',
+        'read_watch',
         'reopening',
         'reuse',
         'rpc',

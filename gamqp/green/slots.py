@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
 
@@ -170,10 +170,14 @@ class Gate:
         A greenlet that was chosen by ``wake`` and interrupted before it ran
         passes the wake-up on to the next one. Switches greenlets.
         """
+        return self.wait_by(Slot.wait, timeout)
+
+    def wait_by(self, way: Callable[[Slot, float | None], bool], timeout: float | None) -> bool:
+        """``wait``, where *way* waits: called with a slot and the timeout, it returns whether the slot is settled."""
         slot = Slot(self._green)
         self._waiters.append(slot)
         try:
-            return slot.wait(timeout)
+            return way(slot, timeout)
         except BaseException:
             if slot.done:
                 self.wake()

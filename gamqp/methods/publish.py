@@ -343,11 +343,7 @@ class PublishMethods(FlowMethods):
         root = self._root()
         if self._confirm_room is None:
             self._confirm_room = green.Gate(root.green)
-        root.wait_begins()
-        try:
-            woken = self._confirm_room.wait(deadline.left())
-        finally:
-            root.wait_ends()
+        woken = self._confirm_room.wait_by(root.wait_for, deadline.left())
         if not woken and self._is_crowded(limit):
             raise TimeoutError(
                 f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '

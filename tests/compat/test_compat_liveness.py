@@ -5,6 +5,7 @@ The times are real. Lower bounds are asserted; upper ones only stop a test that 
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from script import ScriptedBroker, frames
 
 import gamqp
-from gamqp import exceptions
+from gamqp import exceptions, green
 
 GENEROUS = 8
 BEAT = b'\x08\x00\x00\x00\x00\x00\x00\xce'
@@ -190,6 +191,102 @@ def test_read_timeout_of_a_confirm(peer: ScriptedBroker) -> None:
         lambda: channel.basic_publish_confirm(gamqp.Message('x'), '', 'q'), exceptions.RecoverableConnectionError
     )
     assert 'read timeout' in str(error)
+
+
+def test_read_timeout_of_a_publish_that_waits_for_room(peer: ScriptedBroker) -> None:
+    client = peer.open(read_timeout=0.2, heartbeat=0, outstanding_limit=1)
+    channel = peer.open_channel(client)
+    receipt = channel.publish(b'1', '', 'q')
+    _, error = took(lambda: channel.publish(b'2', '', 'q'), exceptions.RecoverableConnectionError)
+    assert 'read timeout' in str(error)
+    assert receipt.state == 'lost'
+
+
+def consume(peer: ScriptedBroker, call: Any) -> Any:
+    """Start a consumer on channel 1."""
+    starting = greens.spawn(call)
+    while (asked := peer.next()).name != 'basic.consume':
+        peer.send(f'{asked.name}-ok')
+    peer.send('basic.consume-ok', consumer_tag=asked.consumer_tag)
+    return starting.get()
+
+
+def test_read_timeout_of_an_iterator_that_waits(peer: ScriptedBroker) -> None:
+    client = peer.open(read_timeout=0.3, heartbeat=0)
+    channel = peer.open_channel(client)
+    loop = consume(peer, lambda: channel.consume('q', no_ack=True))
+    seconds, error = took(lambda: next(loop), exceptions.RecoverableConnectionError)
+    assert seconds >= 0.25
+    assert 'read timeout' in str(error)
+
+
+def test_read_timeout_of_a_handler_that_has_nothing_to_do(peer: ScriptedBroker) -> None:
+    client = peer.open(read_timeout=0.3, heartbeat=0)
+    channel = peer.open_channel(client)
+    consumer = consume(peer, lambda: channel.subscribe('q', print, no_ack=True))
+    seconds, error = took(consumer.join, exceptions.RecoverableConnectionError)
+    assert seconds >= 0.25
+    assert 'read timeout' in str(error)
+
+
+def test_read_timeout_of_callbacks_in_drain_events(peer: ScriptedBroker) -> None:
+    client = peer.open(read_timeout=0.3, heartbeat=0)
+    channel = peer.open_channel(client)
+    consume(peer, lambda: channel.basic_consume('q', callback=print))
+
+    def drain() -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                client.drain_events(timeout=0.1)
+
+    seconds, error = took(drain, exceptions.RecoverableConnectionError)
+    assert seconds >= 0.25
+    assert 'read timeout' in str(error)
+
+
+@pytest.mark.parametrize('way', ['subscribe', 'consume', 'basic_consume'])
+def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBroker, way: str) -> None:
+    """The broker may have nothing to say until they have acked."""
+    client = peer.open(read_timeout=0.1, heartbeat=0)
+    channel = peer.open_channel(client)
+    begun, done = green.Event(greens.backend), green.Event(greens.backend)
+
+    def handle(message: Any) -> None:
+        begun.set()
+        done.wait()
+
+    def work() -> None:
+        if way == 'consume':
+            handle(next(loop))
+        elif way == 'basic_consume':
+            client.drain_events(timeout=5)
+
+    if way == 'subscribe':
+        consume(peer, lambda: channel.subscribe('q', handle))
+    elif way == 'consume':
+        loop = consume(peer, lambda: channel.consume('q'))
+    else:
+        consume(peer, lambda: channel.basic_consume('q', 'tag', callback=handle))
+    working = greens.spawn(work)
+    peer.send('basic.deliver', consumer_tag=next(iter(channel._consumers)), delivery_tag=1)
+    assert begun.wait(5)
+    greens.sleep(0.5)
+    assert client.connected
+    done.set()
+    working.get()
+
+
+def test_bytes_of_the_peer_keep_a_consumer_that_waits(peer: ScriptedBroker) -> None:
+    client = peer.open(read_timeout=0.4, heartbeat=0)
+    channel = peer.open_channel(client)
+    loop = consume(peer, lambda: channel.consume('q', no_ack=True))
+    waiting = greens.spawn(lambda: next(loop).body)
+    for _ in range(10):
+        greens.sleep(0.1)
+        peer.raw(BEAT)
+    peer.send('basic.deliver', consumer_tag=loop.tag, delivery_tag=1, body=b'late')
+    assert waiting.get() == b'late'
+    client.collect()
 
 
 def test_any_byte_of_the_peer_starts_the_read_timeout_anew(peer: ScriptedBroker) -> None:

@@ -1,0 +1,94 @@
+"""The read timeout of consumers that only wait: nobody is in a call then that could look at the clock.
+
+Layer 3. A look every now and then, and nothing for a message. Calls that wait for a reply,
+a confirm or room for more publishes look by themselves (``liveness``). Does not belong
+here: heartbeats, which find a silent peer without anybody waiting for it.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+from .green.native import get_ident
+from .state.durations import in_seconds
+from .turns import in_turns
+
+__all__ = ('ReadWatch', 'silence')
+
+# Looks in the time of one read timeout: so much of it may pass before a consumer is seen to wait.
+LOOKS = 4
+
+# Seconds between two looks, at least: a reader that has input may not have come to it yet.
+SHORTEST = 0.01
+
+
+def silence(limit: float) -> TimeoutError:
+    """Why a connection is lost of which nothing was heard for *limit* seconds."""
+    return TimeoutError(f'read timeout: nothing heard from the broker for {in_seconds(limit)}')
+
+
+class ReadWatch:
+    """Of one open connection. limit: seconds."""
+
+    def __init__(self, root: Any, limit: float) -> None:
+        self._root = weakref.ref(root, self._dropped)
+        self._green = root.green
+        self._limit = limit
+        self._thread = get_ident()
+        self._since: float | None = None  # since when a consumer has been seen to wait, at each look
+        self._timer: Any = None
+        self._arm(limit)
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _dropped(self, ref: Any) -> None:
+        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+            self.stop()
+
+    def _arm(self, left: float) -> None:
+        self._timer = self._green.call_later(max(min(left, self._limit / LOOKS), SHORTEST), self._look)
+
+    def _look(self) -> None:
+        """In the hub."""
+        self._timer = None
+        root = self._root()
+        if root is not None and root.link.reason is None:
+            in_turns(self._green, self._walk(root))
+
+    def _walk(self, root: Any) -> Iterator[None]:
+        """A step for each consumer, until one is found that waits; then judge."""
+        waits = False
+        # For callbacks: a greenlet is in drain_events, or a foreign loop waits for the connection's descriptor.
+        drained = (root.drains or root.descriptor is not None) and not root.handlers_running
+        for channel in list(root.channels.values()):
+            for consumer in list(channel._consumers.values()):
+                yield
+                intake = consumer.intake
+                if drained if intake is None else intake.awaits_message:
+                    waits = True
+                    break
+            if waits:
+                break
+        self._judge(root, waits)
+
+    def _judge(self, root: Any, waits: bool) -> None:
+        link, now, left = root.link, time.monotonic(), self._limit
+        if link.reason is not None:
+            return
+        if not waits or not link.listening:
+            self._since = None
+        else:
+            if self._since is None:
+                self._since = now
+            left += max(self._since, link.pulse.heard_at) - now
+            if left <= 0 and not link.transport.has_input:
+                link.lose(silence(self._limit))
+                return
+        self._arm(left)
