@@ -64,8 +64,8 @@ class StreamMethods(Caller):
         if streams is None or not self._root().queue_types.streams_refuse_nack:
             return
         if multiple:
-            covered = (entry[0] for known, entry in list(self._unsettled.items()) if known <= tag or not tag)
-            refused = self._left_of_streams or any(one in streams for one in covered)
+            entries = (self._unsettled.get(known) for known in self._unsettled.covered(tag))
+            refused = self._left_of_streams or any(entry is not None and entry[0] in streams for entry in entries)
         else:
             entry = self._unsettled.get(tag)
             # One that is not known has been settled, or a stream gave it whose consumer has ended.

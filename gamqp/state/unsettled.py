@@ -60,12 +60,8 @@ class _Settling:
             self.clear()
             return count
         # Listed first, and looked up again: a collection of garbage meanwhile may settle others.
-        tags, late = up_to(self, tag), self._late
-        if late is not None:
-            # Behind one that came back stand only those that are late too, or have higher tags.
-            tags += up_to(late, tag)
         count = 0
-        for known in tags:
+        for known in self.covered(tag):
             if self._late is not None:
                 self._no_longer_late(known)
             if self.pop(known, None) is not None:
@@ -74,6 +70,16 @@ class _Settling:
         if not count + in_spool:
             self.strays = True
         return count + in_spool
+
+    def covered(self: Any, tag: int) -> list[int]:
+        """The tags in memory that a settlement of *tag* with multiple settles; some may be twice in it."""
+        if tag == 0:
+            return list(self)
+        tags, late = up_to(self, tag), self._late
+        if late is not None:
+            # Behind one that came back stand only those that are late too, or have higher tags.
+            tags += up_to(late, tag)
+        return tags
 
     def oldest(self: Any) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, when it came), or None."""

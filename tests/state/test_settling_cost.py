@@ -217,3 +217,13 @@ def test_wide_confirms_agree_with_a_naive_model(seed: int) -> None:
             kinds.add(type(confirms._waiting))
             assert len(confirms) == len(outstanding)
     assert kinds == {dict, OrderedDict}
+
+
+def test_what_a_settlement_covers_is_found_without_a_look_at_the_rest() -> None:
+    unsettled = Unsettled()
+    unsettled[10] = unsettled[WIDTH + 100] = ('', 0.0)
+    for tag in (*range(1, 6), *range(11, WIDTH)):
+        unsettled.come_back(tag, ('tag', 0.0))
+    assert set(unsettled.covered(12)) == {1, 2, 3, 4, 5, 10, 11, 12}
+    assert steps(unsettled.covered, Tag(12)) < 100
+    assert set(unsettled.covered(0)) == set(unsettled)
