@@ -333,8 +333,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
             if self.is_of_before(message):
                 return
             message.incarnation = self._arriving
-            if self._next and message.delivery_tag:
-                self._next = message.delivery_tag + 1
+            self.note_arrival(message)
         message.auto_decode = self.auto_decode
         if message.redelivered:
             self._counts.redelivered += 1

@@ -20,6 +20,10 @@ from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Reopening',)
 
+# RabbitMQ's pseudo-queue of replies. Before 4.2 they bear the number of the next delivery, which bears it, too: once
+# there are such, nothing can be told by numbers.
+DIRECT_REPLIES = 'amq.rabbitmq.reply-to'
+
 Methods = Mapping[tuple[int, int], Callable[..., None]]
 
 
@@ -34,6 +38,7 @@ class Reopening(Caller):
     _HANDLERS: Methods
     _arriving: int
     _connection: Any
+    _consumers: Any
     _next = 0  # the delivery tag that comes next, where it was reopened; 0 if that is not known
     _starting: dict[str, list[Expected]] | None
 
@@ -47,9 +52,11 @@ class Reopening(Caller):
         return bool(self._next and message.delivery_tag and message.delivery_tag != self._next)
 
     def note_arrival(self, message: Any) -> None:
-        """A delivery was taken that does not come by ``on_content``."""
-        if self._next:
-            self._next = message.delivery_tag + 1
+        """A delivery was taken: the next one has the next number."""
+        if self._next and message.delivery_tag:
+            consumer = self._consumers.get(message.consumer_tag)
+            direct = consumer is not None and consumer.queue == DIRECT_REPLIES
+            self._next = 0 if direct else message.delivery_tag + 1
 
     def _reopen(self) -> None:
         """Ask for the new channel. What is sent from now on stands behind that."""

@@ -58,6 +58,24 @@ def reopen(peer: ScriptedBroker, code: int = 404) -> None:
     peer.send('channel.open-ok', 1)
 
 
+def test_replies_on_a_reopened_channel_may_bear_the_same_number(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, rpc: gamqp.RPCClient
+) -> None:
+    """RabbitMQ before 4.2 does not count direct replies, and then delivers others under that number."""
+    client.server_properties['product'] = 'RabbitMQ'
+    tag, tasks, _ = begin(peer, rpc)
+    reopen(peer)
+    with pytest.raises(exceptions.NotFound):
+        tasks[0].get()
+    tag, tasks, requests = begin(peer, rpc, 3)
+    peer.raw(consume_ok(tag) + b''.join(reply(tag, request) for request in requests))
+    assert [task.get().body for task in tasks] == [b'reply'] * 3
+    getting = greens.spawn(channel.basic_get, 'q')
+    peer.expect('basic.get')
+    peer.send('basic.get-ok', delivery_tag=1, message_count=0, body=b'other')
+    assert getting.get().body == b'other'
+
+
 # -- the client ------------------------------------------------------------------------
 
 
