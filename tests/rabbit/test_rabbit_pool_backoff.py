@@ -38,7 +38,7 @@ def test_a_crowd_tries_a_broker_that_is_away_no_more_often_than_one(make):
 
     def ask():
         while time.monotonic() < stop:
-            with pytest.raises(ConnectionRefusedError):
+            with pytest.raises(OSError):  # the one of the latest attempt, or that the time is up
                 lease_once(pool, 0.05)
 
     for task in [greens.spawn(ask) for _ in range(50)]:
@@ -101,7 +101,7 @@ def test_a_greenlet_that_is_killed_before_it_has_begun_is_replaced(make, rabbit)
 def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
     """Many wait for few channels, and some have been served when the connection is cut."""
     pool = make(2, 25, timeout=50)
-    dead, refused, done = [], [], []
+    dead, done = [], []
 
     def work():
         for _ in range(3):
@@ -109,11 +109,10 @@ def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
                 if not channel.connection.is_alive():
                     dead.append(channel)
                 try:
-                    channel.queue_declare('not there', passive=True)
-                except gamqp.NotFound:
+                    channel.publish(b'x', routing_key='nowhere').wait()
                     done.append(channel)
                 except (gamqp.ConnectionError, OSError):
-                    refused.append(channel)
+                    pass  # cut meanwhile
 
     tasks = [greens.spawn(work) for _ in range(tools.repeats(400, 2000))]
     for cut in range(1, 4):
@@ -122,7 +121,7 @@ def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
     for task in tasks:
         task.get(50)
     assert not dead
-    assert refused
+    assert pool.stats()['lost_connections'] >= 3
     assert (pool.stats()['leased'], pool.stats()['waiting']) == (0, 0)
 
 
