@@ -20,7 +20,7 @@ import greens
 import pytest
 
 PROGRAM = Path(__file__).parent / 'programs' / 'kombu_on_gamqp.py'
-WAYS = (greens.GREEN, f'{greens.GREEN}-patched')
+WAYS = (greens.GREEN, pytest.param(f'{greens.GREEN}-patched', marks=pytest.mark.slow))
 PATIENCE = 200  # seconds for all scenarios; they take ten
 
 pytestmark = [

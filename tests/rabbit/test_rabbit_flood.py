@@ -50,7 +50,9 @@ def full(rabbit: Any) -> Any:
 
 
 @pytest.mark.limit(60 if not tools.LONG else 1800)
-@pytest.mark.parametrize(('size', 'how'), [(2_000, 'callback'), (20_000, 'subscribe')])
+@pytest.mark.parametrize(
+    ('size', 'how'), [pytest.param(2_000, 'callback', marks=pytest.mark.slow), (20_000, 'subscribe')]
+)
 def test_memory_stays_near_the_budget_however_many_round_trips_are_made(
     rabbit: Any, full: Any, size: int, how: str
 ) -> None:

@@ -94,6 +94,7 @@ def settle():
         gc.collect()
 
 
+@pytest.mark.slow
 @pytest.mark.limit(60 if not tools.LONG else 1800)
 def test_connect_and_close(rabbit, shared):
     def cycle(number):
@@ -134,6 +135,7 @@ def test_cut_at_every_step_of_the_handshake(rabbit, way):
         assert outcomes.total() > outcomes['open']
 
 
+@pytest.mark.slow
 @pytest.mark.limit(60 if not tools.LONG else 600)
 def test_cut_in_full_use(rabbit, shared):
     """With a consumer, waiting greenlets, a publish under way, a half-delivered message."""

@@ -19,6 +19,7 @@ QUICKSTART = Path(__file__).parents[2] / 'examples' / 'quickstart.py'
 ACK = (60, 80)
 
 
+@pytest.mark.slow
 @pytest.mark.limit(180)
 @pytest.mark.skipif(greens.GREEN != 'gevent', reason='the example is written for gevent')
 def test_the_numbers_it_prints_are_those_of_the_wire(rabbit, proxy):
