@@ -106,7 +106,7 @@ def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
     def work():
         for _ in range(3):
             with pool.channel() as channel:
-                if not channel.connection.is_alive():
+                if not (channel.is_open and channel.connection.is_alive()):
                     dead.append(channel)
                 try:
                     channel.publish(b'x', routing_key='nowhere').wait()
@@ -138,26 +138,30 @@ def test_a_loss_that_nobody_tells_of_is_found_while_somebody_waits(make, proxy):
     assert pool.stats()['lost_connections'] == 1
 
 
-def test_who_was_served_in_vain_keeps_its_place(make, proxy):
-    pool = make(1, 1)
+def test_who_was_served_in_vain_keeps_its_place(make):
+    """Whoever has been given a channel looks again when its turn comes: the connection may have been lost meanwhile."""
+    pool = make(1, 3)
     order = []
-    with pool.channel() as channel:
-        connection = channel.connection
-        tasks = []
-        for number in range(3):
 
-            def work(number=number):
-                with pool.channel() as mine:
-                    order.append(number)
-                    assert mine.connection is not connection
+    def work(number):
+        with pool.channel() as channel:
+            order.append((number, channel.is_open))
 
-            tasks.append(greens.spawn(work))
-            greens.wait_until(lambda: pool.stats()['waiting'] == len(tasks))
-    connection.collect()  # the first has been given the channel, and has not run
+    leases = [pool.channel() for _ in range(3)]
+    channels = [lease.__enter__() for lease in leases]
+    connection = channels[0].connection
+    tasks = []
+    for number in range(6):
+        tasks.append(greens.spawn(work, number))
+        greens.wait_until(lambda: pool.stats()['waiting'] == len(tasks))
+    for lease in leases:
+        lease.__exit__(None, None, None)
+    connection.collect()  # three have been given its channels, and have not run
     for task in tasks:
         task.get()
-    assert order == [0, 1, 2]
-    assert pool.stats()['waits'] == 4
+    assert order == [(number, True) for number in range(6)]
+    stats = pool.stats()
+    assert (stats['lost_connections'], stats['leased'], stats['waiting']) == (1, 0, 0)
 
 
 @pytest.fixture
