@@ -167,7 +167,9 @@ def test_a_channel_number_can_be_chosen_and_used_again(connection):
     again = connection.channel(7)
     assert again is not channel
     assert again.queue_declare(exclusive=True).queue
-    with pytest.raises(exceptions.ConnectionError):
+    with pytest.raises(exceptions.ConnectionError, match='not between 1 and 2047'):
+        connection.channel(60000)
+    with pytest.raises(ValueError, match='channel_id: a whole number from 0 to 65535'):
         connection.channel(70000)
 
 
