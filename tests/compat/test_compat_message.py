@@ -166,12 +166,12 @@ def _closed_connection(peer: ScriptedBroker, connection: gamqp.Connection, chann
 
 def _closed_by_the_peer(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
     peer.send('connection.close', reply_code=320, reply_text='going down')
-    greens.wait_until(lambda: not connection.connected)
+    greens.wait_until(lambda: not channel.is_open)  # connected stays until drain_events has said it
 
 
 def _lost(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
     peer.cut(reset=True)
-    greens.wait_until(lambda: not connection.connected)
+    greens.wait_until(lambda: not channel.is_open)  # connected stays until drain_events has said it
 
 
 def _collected(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
