@@ -22,8 +22,7 @@ from .state.confirms import Confirms
 from .state.counts import Counts
 from .state.lifecycle import Reason
 from .state.notices import KEPT, Call, Notices, Returned
-from .state.replies import Replies
-from .wire.spec import Basic, Confirm
+from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
 __all__ = ('Handlers', 'Telling')
@@ -49,7 +48,6 @@ class Telling:
     _notices: Notices
     _noticing: bool
     _arriving: int
-    _replies: Replies
     _returned: Returned | None
     _unraised: Reason | None
 
@@ -76,7 +74,7 @@ class Telling:
 
     def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
         confirms = self._confirms
-        if self._arriving and (confirms is None or self._replies.due(Confirm.SelectOk)):
+        if self._arriving and (confirms is None or not confirms.selected):
             return 0  # of the channel as it was before the broker closed it, see Channel.is_of_before
         if confirms is None or delivery_tag > confirms.published:
             if self._arriving:

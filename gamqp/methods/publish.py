@@ -207,7 +207,11 @@ class PublishMethods(FlowMethods):
         self._check(Confirm.Select)
         if self._confirms is None:
             self._confirms = Confirms()
-        self._request(Confirm.Select, (nowait,), nowait)
+        if nowait:
+            self._send(Confirm.Select, (True,))
+            self._on_select_ok(())
+        else:
+            self._call(Confirm.Select, (False,), arrived=self._on_select_ok)
 
     def _publish(
         self,
@@ -358,7 +362,11 @@ class PublishMethods(FlowMethods):
 
     def confirm_select_unawaited(self) -> None:
         self._confirms = Confirms()
-        self._call(Confirm.Select, (False,), wait=False)
+        self._call(Confirm.Select, (False,), arrived=self._on_select_ok, wait=False)
+
+    def _on_select_ok(self, reply: Any) -> None:
+        if self._confirms is not None:
+            self._confirms.selected = True
 
 
 def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -43,10 +43,11 @@ class Confirms:
     whether a greenlet waits there right now. None stands for a publish on which nobody waits.
     """
 
-    __slots__ = ('_barriers', '_keys', '_mandatory', '_returned', '_waiting', 'published', 'refused')
+    __slots__ = ('_barriers', '_keys', '_mandatory', '_returned', '_waiting', 'published', 'refused', 'selected')
 
     def __init__(self) -> None:
         self.published = 0  # the delivery tag of the latest publish
+        self.selected = False  # whether the broker has said that it confirms from now on
         self.refused = False  # whether a publish was nacked or returned since somebody asked
         self._waiting: dict[int, Any] = {}
         self._mandatory: dict[Key, dict[int, Any]] = {}  # the publishes that may come back: tag -> frames, or Content

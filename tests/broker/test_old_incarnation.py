@@ -261,3 +261,21 @@ def test_what_comes_behind_open_ok_from_rabbitmq(peer: ScriptedBroker) -> None:
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
     assert client.connected
+
+
+def test_confirm_mode_that_is_asked_for_twice_on_a_reopened_channel(
+    peer: ScriptedBroker, channel: gamqp.Channel
+) -> None:
+    """A confirm that comes while the second answer is due is none of the old channel."""
+    close(peer, channel)
+    receipt = channel.publish(b'1', 'ex', 'k')
+    peer.expect('confirm.select')
+    peer.expect('basic.publish')
+    peer.raw(frames('channel.open-ok') + frames('confirm.select-ok'))
+    again = greens.spawn(channel.confirm_select)
+    peer.expect('confirm.select')
+    peer.raw(frames('basic.ack', delivery_tag=1) + frames('confirm.select-ok'))
+    again.get()
+    receipt.wait(5)
+    channel.confirm_select(nowait=True)
+    assert peer.expect('confirm.select').nowait
