@@ -150,6 +150,7 @@ choose_build() {
 # Install the RabbitMQ servers of a list as node.py takes it, if need be. Sets $brokers to those that can be had.
 find_brokers() {
     trap interrupted INT
+    # shellcheck disable=SC2034 # for the caller
     brokers=$("$python" "$root/tests/rabbit/node.py" install --rabbitmq "$1") || exit
     trap - INT
 }
