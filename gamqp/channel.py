@@ -208,10 +208,6 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._life.move('close')
         self._usable = False
         self._unraised = None
-        for consumer in self._consumers.values():
-            consumer.discard = True
-            if consumer.intake is not None:
-                consumer.intake.withdraw()
         self._forget_deliveries()
         goodbye = timeout is None
         try:
@@ -255,9 +251,8 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
     def _drop(self, reason: Reason) -> int:
         """What the broker knows no more: consumers, confirms, replies. Returns how many callers were told."""
         told = 0
-        for consumer in self._consumers.values():
-            if consumer.intake is not None:
-                told += consumer.intake.finish(reason)
+        for intake in self.intakes():
+            told += intake.finish(reason)
         self._forget_deliveries()
         self._consumers.clear()
         self._unsettled.clear()

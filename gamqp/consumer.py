@@ -8,7 +8,7 @@ not enter: how messages arrive; that is ``gamqp.intake``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from time import monotonic
 from typing import Any
 
@@ -21,6 +21,7 @@ from .requeue import KEPT, Kept
 from .state.durations import in_seconds
 from .state.failures import Failures, delay
 from .state.lifecycle import Reason
+from .turns import in_turns
 
 __all__ = ('POLICIES', 'Consumer')
 
@@ -318,9 +319,16 @@ class Consumer(Intake):
     def _requeue(self, message: Any) -> None:
         self._refuse(message, REQUEUE)
 
-    def withdraw(self) -> list[Any]:
-        messages = super().withdraw()
-        return messages if self._kept is None else [*self._kept.take_all(), *messages]
+    def withdraw(self, give_back: bool = False) -> None:
+        kept = [] if self._kept is None else self._kept.take_all()
+        if kept and give_back:
+            in_turns(self.root.green, self._give_back(kept))
+        super().withdraw(give_back)
+
+    def _give_back(self, messages: list[Any]) -> Iterator[None]:
+        for message in messages:
+            self.channel.give_back_known(message, self.entry.of_stream)
+            yield
 
     def _refuse(self, message: Any, policy: str) -> None:
         """Requeue or reject, if the broker still waits for an answer."""

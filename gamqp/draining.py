@@ -13,6 +13,7 @@ import greenlet
 from . import exceptions, green
 from .inbound import Inbound
 from .liveness import BLOCKED_TIMEOUT
+from .turns import with_turns
 from .wire.spec import Basic
 
 __all__ = ('drain',)
@@ -28,20 +29,32 @@ def drain(root: Inbound, deadline: green.Deadline) -> bool:
     asked: list[tuple[Any, Any]] = []
     for channel in list(root.channels.values()):
         intakes += channel.intakes()
-        asked += [(channel, expected) for expected in channel.ask_to_cancel_all()]
+        for expected in with_turns(root.green, channel.ask_to_cancel_all()):
+            if expected is not None:
+                asked.append((channel, expected))
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
     me = greenlet.getcurrent()
     before = root.in_drain.get(me)  # it may be a callback that drain has called
     root.in_drain[me] = root.callbacks_around()
     root.wake_quiet()
 
+    mine: list[Any] = []
+
     def quiet() -> bool:
-        busy = any(intake.works_apart_from(root.in_drain) for intake in intakes)
+        # One that is idle stays so, since no more arrives for it: it need not be looked at again.
+        while intakes:
+            if intakes[-1].works_apart_from(root.in_drain):
+                return False
+            intake = intakes.pop()
+            if intake.busy:
+                mine.append(intake)  # as long as those who work on it are in drain
+        busy = any(intake.works_apart_from(root.in_drain) for intake in mine)
         return not busy and root.handlers_running <= sum(root.in_drain.values()) and not root.undelivered
 
     try:
         return (
             _await_cancels(root, asked, deadline)
+            and _leave_out_idle(root, intakes)
             and root.wait_for_quiet(quiet, deadline)
             and _await_confirms(root, deadline)
         )
@@ -51,9 +64,15 @@ def drain(root: Inbound, deadline: green.Deadline) -> bool:
             root.in_drain[me] = before
 
 
+def _leave_out_idle(root: Inbound, intakes: list[Any]) -> bool:
+    """Most are idle, and there may be thousands. Switches."""
+    intakes[:] = [intake for intake in with_turns(root.green, list(intakes)) if intake.busy]
+    return True
+
+
 def _await_cancels(root: Inbound, asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
     """Wait for each cancel-ok: only then the last delivery has passed."""
-    for channel, expected in asked:
+    for channel, expected in with_turns(root.green, asked):
         try:
             left = deadline.left()
             channel.await_reply(expected, Basic.Cancel, left, goodbye=left is None)

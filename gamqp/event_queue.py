@@ -19,7 +19,7 @@ from . import green, tracing
 from .backlog import Backlog
 from .state.budget import Budget
 from .state.consumers import Consumer
-from .turns import AT_ONCE, in_turns
+from .turns import AT_ONCE, TICK, in_turns
 
 __all__ = ('EventQueue',)
 
@@ -157,6 +157,14 @@ class EventQueue:
         finally:
             self._drainers_idle -= 1
 
+    def _turn_as_drainer(self) -> None:
+        """A turn of the hub, sockets and timers included. Switches."""
+        self._drainers_idle += 1
+        try:
+            self.green.sleep(TICK)
+        finally:
+            self._drainers_idle -= 1
+
     def run_event(self, notices: bool = True) -> bool:
         """Take the oldest event that is still good for anything and run its callback in this greenlet. Switches.
 
@@ -173,7 +181,7 @@ class EventQueue:
                     self._void -= 1
                     passed_over += 1
                     if not passed_over % AT_ONCE:
-                        self.breathe_as_drainer()
+                        self._turn_as_drainer()
                     continue
                 message = event.popleft()
                 consumer = event.consumer
@@ -185,7 +193,7 @@ class EventQueue:
                 if message.channel.doubtful and message.channel.is_void(consumer, message):
                     passed_over += 1
                     if not passed_over % AT_ONCE:
-                        self.breathe_as_drainer()
+                        self._turn_as_drainer()
                     continue
             elif notices:
                 self._notices -= 1
@@ -329,13 +337,17 @@ class EventQueue:
         """
         if self.backlog is not None:
             self.backlog.forget_channel(channel)
-        if self._waiting:
-            in_turns(self.green, self._drop_all(consumers))
+        in_turns(self.green, self._drop_all(consumers))
 
     def _drop_all(self, consumers: list[Consumer]) -> Iterator[None]:
         for consumer in consumers:
-            if consumer in self._waiting:
-                yield from self._drop(self._take_away(consumer))
+            if consumer.intake is None:
+                consumer.discard = True
+                if consumer in self._waiting:
+                    yield from self._drop(self._take_away(consumer))
+            elif not consumer.intake.over:  # else what came with no_ack can still be had
+                consumer.discard = True
+                consumer.intake.withdraw()
             yield
 
     def forget_unsettled(self, channel: Any, consumers: list[Consumer]) -> None:
@@ -347,6 +359,8 @@ class EventQueue:
     def _drop_void(self, channel: Any, consumers: list[Consumer]) -> Iterator[None]:
         budget = self.budget
         for consumer in consumers:
+            if consumer.intake is not None:
+                yield from consumer.intake.drop_void()
             while waiting := self._waiting.get(consumer):
                 if budget is not self.budget or not channel.is_void(consumer, waiting[0]):
                     break
@@ -405,21 +419,17 @@ class EventQueue:
             self._older.extend(self._events)
             self._events, self._older = self._older, deque()
             self._unswept = len(self._events)
-            self.green.run_soon(self._sweep)
+            in_turns(self.green, self._sweep())
 
-    def _sweep(self) -> None:
-        """In the hub: some of them. What is kept goes to ``_older``, where drain_events looks first."""
-        events, older = self._events, self._older
-        count = min(self._unswept, AT_ONCE, len(events))
-        for _ in range(count):
-            event = events.popleft()
+    def _sweep(self) -> Iterator[None]:
+        """What is kept goes to ``_older``, where drain_events looks first."""
+        while self._unswept and self._events:
+            self._unswept -= 1
+            event = self._events.popleft()
             if type(event) is Waiting and not event:
                 self._void -= 1
             else:
-                older.append(event)
-        self._unswept -= count
-        if self._unswept and events:
-            self.green.run_soon(self._sweep)
-        else:
-            self._unswept = 0
-            self._sweep_if_due()
+                self._older.append(event)
+            yield
+        self._unswept = 0
+        self._sweep_if_due()

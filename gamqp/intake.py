@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from typing import Any
 
 from greenlet import getcurrent
@@ -21,7 +21,7 @@ from .state.consumers import Consumer as Entry
 from .state.durations import in_seconds
 from .state.lifecycle import Reason
 from .state.unique import Unique
-from .turns import AT_ONCE
+from .turns import AT_ONCE, in_turns
 
 __all__ = ('Deliveries', 'Intake')
 
@@ -143,14 +143,27 @@ class Intake(Unique):
                 return message
         return None
 
-    def withdraw(self) -> list[Any]:
-        """Everything that is here, taken out. Does not switch."""
-        messages, self.messages = list(self.messages or ()), None
+    def withdraw(self, give_back: bool = False) -> None:
+        """Take out everything that is here. give_back: to its queue. Does not switch."""
+        messages, self.messages = self.messages, None
         if self.root.backlog is not None:
             self.root.backlog.drop(self.entry)
-        for message in messages:
+        if messages:
+            in_turns(self.root.green, self._put_away(messages, give_back))
+
+    def _put_away(self, messages: deque[Any], give_back: bool) -> Iterator[None]:
+        while messages:
+            message = messages.popleft()
+            if give_back:
+                self.channel.give_back_known(message, self.entry.of_stream)
             self._return_budget(message.weight)
-        return messages
+            yield
+
+    def drop_void(self) -> Iterator[None]:
+        """Take out what must not be handed out any more, message by message."""
+        while self.messages and self.channel.is_void(self.entry, self.messages[0]):
+            self._return_budget(self.messages.popleft().weight)
+            yield
 
     def spool_lost(self) -> None:
         """What was on disk will not come."""

@@ -12,19 +12,37 @@ from itertools import islice
 from types import ModuleType
 from typing import Any
 
-__all__ = ('AT_ONCE', 'in_turns', 'with_turns')
+__all__ = ('AT_ONCE', 'TICK', 'in_turns', 'with_turns')
 
 # Items that are looked at before the hub has its turn.
 AT_ONCE = 1000
 
+# Seconds for the hub. With 0 it may do all that is due in one pass, and ask for no socket between.
+TICK = 0.000001
+
 
 def in_turns(backend: ModuleType, work: Iterator[Any]) -> None:
-    """Do the first steps of *work* now, and the others in later passes of the hub. Does not switch.
+    """Do the first 1000 steps of *work* now, and the others in later passes of the hub. Does not switch.
 
     work: each of its steps is for one item, and neither switches greenlets nor raises.
     """
     if sum(1 for _ in islice(work, AT_ONCE)) == AT_ONCE:
-        backend.run_soon(in_turns, backend, work)
+        _Turn(backend, work)
+
+
+class _Turn:
+    """The next steps of a long walk, to be done when the hub has had its turn."""
+
+    __slots__ = ('_backend', '_timer', '_work')
+
+    def __init__(self, backend: ModuleType, work: Iterator[Any]) -> None:
+        self._backend = backend
+        self._work = work
+        self._timer = backend.call_later(TICK, self._go_on)
+
+    def _go_on(self) -> None:
+        self._timer.cancel()
+        in_turns(self._backend, self._work)
 
 
 def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:
@@ -32,4 +50,4 @@ def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:
     for number, item in enumerate(items, 1):
         yield item
         if not number % AT_ONCE:
-            backend.sleep(0)
+            backend.sleep(TICK)

@@ -6,8 +6,9 @@ reject) only hand a frame to the writer and never switch greenlets.
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import exceptions, green
@@ -91,7 +92,7 @@ class ConsumeMethods(StreamMethods):
     @property
     def has_callbacks(self) -> bool:
         """Whether a consumer of this channel hands its messages to a callback in drain_events."""
-        return any(consumer.callback is not None for consumer in self._consumers.values())
+        return self._consumers.with_callback > 0
 
     def oldest_unsettled(self) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, time.monotonic() of its arrival) of the delivery that waits longest."""
@@ -190,7 +191,7 @@ class ConsumeMethods(StreamMethods):
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
         # Entered first: a delivery may come in the same packet as consume-ok.
         consumer.era = self._era
-        self._consumers[tag] = consumer
+        self._consumers.enter(consumer)
         if consumer.of_stream:
             self._reads_stream(consumer)
         try:
@@ -198,7 +199,7 @@ class ConsumeMethods(StreamMethods):
             args = (0, queue, tag, no_local, consumer.no_ack, exclusive, False, arguments)
             self._ask_to_consume(tag, args, wait=not nowait)
         except exceptions.EncodeError:
-            del self._consumers[tag]
+            self._consumers.remove(tag)
             raise
         except BaseException:
             self._give_up_consumer(consumer)
@@ -306,18 +307,26 @@ class ConsumeMethods(StreamMethods):
 
     def intakes(self) -> list[Any]:
         """Those of the consumers of our own kind."""
-        return [consumer.intake for consumer in self._consumers.values() if consumer.intake is not None]
+        return list(self._consumers.intakes.values())
 
-    def ask_to_cancel_all(self) -> list[Expected]:
-        """Begin to cancel every consumer that brings work. Returns what the broker will answer. Does not switch."""
-        asked = []
-        if self.is_open:
-            for consumer in list(self._consumers.values()):
-                if consumer.intake is not None and not consumer.intake.brings_work:
-                    continue
-                asked.append(self._ask_to_cancel(consumer.tag, wait=True))
-                self._stop_taking(consumer)
-        return asked
+    def ask_to_cancel_all(self) -> Iterator[Expected | None]:
+        """Begin to cancel every consumer that brings work. Gives what the broker will answer.
+
+        A step does not switch; between two of them the program may run. None for a consumer that is
+        left alone, and for each message that is given back.
+        """
+        for tag, consumer in list(self._consumers.items()):
+            if not self.is_open:
+                return
+            if self._consumers.get(tag) is not consumer or not _brings_work(consumer):
+                yield None
+                continue
+            expected = self._ask_to_cancel(tag, wait=True)
+            budget = self._root().budget
+            before = budget.messages
+            self._stop_taking(consumer)
+            yield expected
+            yield from itertools.repeat(None, max(0, before - budget.messages))
 
     def _ask_to_cancel(self, tag: str, wait: bool = False) -> Expected:
         slot = green.Slot(self._root().green) if wait else None
@@ -341,9 +350,7 @@ class ConsumeMethods(StreamMethods):
         backlog = self._root().backlog
         if backlog is not None:
             backlog.withdraw(consumer)
-        for message in consumer.intake.withdraw():
-            if not consumer.no_ack:
-                self.give_back_known(message, consumer.of_stream)
+        consumer.intake.withdraw(give_back=not consumer.no_ack)
 
     def _on_cancel_ok(self, reply: Any) -> None:
         consumer = self._consumers.leave(reply[0])
@@ -450,9 +457,6 @@ class ConsumeMethods(StreamMethods):
         """The broker has them; they come again under new tags. Does not switch."""
         self.doubtful = True
         self._root().forget_unsettled(self, list(self._consumers.values()))
-        for intake in self.intakes():
-            if not intake.entry.no_ack:
-                intake.withdraw()
         self._unsettled.clear()
 
     def basic_recover_async(self, requeue: bool = False) -> None:
@@ -469,3 +473,7 @@ class ConsumeMethods(StreamMethods):
             raise exceptions.AMQPNotImplementedError('RabbitMQ recovers with requeue=True only', sig)
         if self._streams is not None:
             self._check_recovering(sig)
+
+
+def _brings_work(consumer: Consumer) -> bool:
+    return consumer.intake is None or bool(consumer.intake.brings_work)

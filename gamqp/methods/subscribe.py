@@ -112,7 +112,7 @@ class SubscribeMethods(ConsumeMethods):
             self._root().check_taking()
         entry = intake.entry
         entry.queue, entry.era = queue, self._era
-        self._consumers[entry.tag] = entry
+        self._consumers.enter(entry)
         self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
 
     def _begin_intake(self, intake: Intake, queue: str, prefetch: int, exclusive: bool, arguments: Arguments) -> None:

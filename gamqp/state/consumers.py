@@ -73,11 +73,13 @@ class Consumer:
 class Consumers(dict[str, Consumer]):
     """Tag -> Consumer, with a source of fresh tags."""
 
-    __slots__ = ('_left', '_made', '_strays')
+    __slots__ = ('_intakes', '_left', '_made', '_strays', 'with_callback')
 
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
+        self.with_callback = 0  # how many have one
+        self._intakes: dict[str, Any] | None = None
         self._left: dict[str, tuple[str, bool]] | None = None  # tag -> queue, no_ack, of those that have gone
         self._strays: dict[str, int] | None = None  # tags of none -> deliveries
 
@@ -89,9 +91,34 @@ class Consumers(dict[str, Consumer]):
             if tag not in self:
                 return tag
 
+    @property
+    def intakes(self) -> dict[str, Any]:
+        """The intakes of those that have one, by tag."""
+        return self._intakes or {}
+
+    def enter(self, consumer: Consumer) -> None:
+        """It is about to be started."""
+        self[consumer.tag] = consumer
+        if consumer.intake is not None:
+            intakes = self._intakes = self._intakes or {}
+            intakes[consumer.tag] = consumer.intake
+        elif consumer.callback is not None:
+            self.with_callback += 1
+
+    def remove(self, tag: str) -> Consumer | None:
+        """It is no more, or was never started; returns it."""
+        consumer = self.pop(tag, None)
+        if consumer is not None:
+            if consumer.intake is not None:
+                self.intakes.pop(tag, None)
+                self._intakes = self._intakes or None
+            elif consumer.callback is not None:
+                self.with_callback -= 1
+        return consumer
+
     def leave(self, tag: str) -> Consumer | None:
         """A consumer has ended; returns it. Messages that arrived before may still be handed out."""
-        consumer = self.pop(tag, None)
+        consumer = self.remove(tag)
         if consumer is not None:
             left = self._left = self._left or {}
             left.pop(tag, None)
@@ -122,6 +149,8 @@ class Consumers(dict[str, Consumer]):
 
     def clear(self) -> None:
         super().clear()
+        self._intakes = None
+        self.with_callback = 0
         self._left = self._strays = None
 
 

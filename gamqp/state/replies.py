@@ -10,6 +10,7 @@ dropped instead of reaching the next caller.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -32,7 +33,7 @@ class Expected:
     quiet: it is not the program that waits, and no error is told to it that way.
     """
 
-    __slots__ = ('_reply', 'abandoned', 'arrived', 'quiet', 'sig', 'sigs', 'slot', 'tag', 'undo')
+    __slots__ = ('_reply', 'abandoned', 'arrived', 'number', 'quiet', 'sig', 'sigs', 'slot', 'tag', 'undo')
 
     def __init__(
         self,
@@ -44,6 +45,7 @@ class Expected:
     ) -> None:
         self.sigs = sigs
         self.tag = tag
+        self.number = 0  # in the order of asking
         self.sig: Sig | None = None  # the one that came
         self.slot = slot
         self.arrived = arrived
@@ -74,42 +76,69 @@ class Expected:
 
 
 class Replies:
-    """FIFO of Expected."""
+    """FIFO of Expected. Those with a tag are found by it: a program may cancel thousands of consumers at once."""
 
-    __slots__ = ('_queue',)
+    __slots__ = ('_asked', '_queue', '_tagged')
 
     def __init__(self) -> None:
         # A list, short as it is: an empty deque takes 600 bytes, times every channel.
-        self._queue: list[Expected] = []
+        self._queue: list[Expected] = []  # those without a tag
+        self._tagged: dict[str, list[Expected]] | None = None  # made when needed
+        self._asked = 0
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return len(self._queue) + sum(map(len, (self._tagged or {}).values()))
 
     def expect(self, expected: Expected) -> None:
         """Must happen before the method is sent."""
-        self._queue.append(expected)
+        self._asked += 1
+        expected.number = self._asked
+        if expected.tag is None:
+            self._queue.append(expected)
+        else:
+            tagged = self._tagged = self._tagged or {}
+            tagged.setdefault(expected.tag, []).append(expected)
 
     def due(self, sig: Sig) -> bool:
-        """Whether *sig* would answer any expectation."""
+        """Whether *sig*, no consume-ok or cancel-ok, would answer any expectation."""
         return any(sig in expected.sigs for expected in self._queue)
 
     def awaits_only(self, sig: Sig) -> bool:
         """Whether nothing is expected that *sig* does not answer."""
-        return all(sig in expected.sigs for expected in self._queue)
+        return not self._tagged and all(sig in expected.sigs for expected in self._queue)
 
     def match(self, sig: Sig, reply: Any = ()) -> Expected:
         """The expectation that *reply* answers. Raises UnexpectedFrame when it answers none or another."""
-        if not self._queue:
+        queue = self._queue
+        expected = self._match_tagged(sig, reply) if self._tagged is not None else None
+        if expected is None and queue and sig in queue[0].sigs:
+            expected = queue.pop(0)
+        if expected is not None:
+            expected.sig = sig
+            return expected
+        due = queue[0] if queue else next((ones[0] for ones in (self._tagged or {}).values()), None)
+        if due is None:
             raise exceptions.UnexpectedFrame('the peer sent a reply that nobody asked for', sig)
-        for place, expected in enumerate(self._queue):
-            if sig in expected.sigs and (expected.tag is None or expected.tag == reply[0]):
-                expected.sig = sig
-                del self._queue[place]
-                return expected
-            if expected.tag is None:
-                break
-        wanted = ' or '.join(exceptions.METHOD_NAME_MAP.get(s, str(s)) for s in expected.sigs)
+        wanted = ' or '.join(exceptions.METHOD_NAME_MAP.get(s, str(s)) for s in due.sigs)
         raise exceptions.UnexpectedFrame(f'the peer sent this while {wanted} was due', sig)
+
+    def _match_tagged(self, sig: Sig, reply: Any) -> Expected | None:
+        """The oldest with the reply's tag, if nothing that must come in order was asked before it."""
+        tagged = self._tagged
+        if tagged is None or not isinstance(reply, tuple) or not reply:
+            return None
+        tag = reply[0]
+        for place, expected in enumerate(tagged.get(tag, ())):
+            if sig in expected.sigs:
+                if self._queue and self._queue[0].number < expected.number:
+                    return None
+                del tagged[tag][place]
+                if not tagged[tag]:
+                    del tagged[tag]
+                    if not tagged:
+                        self._tagged = None
+                return expected
+        return None
 
     def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> int:
         """The channel or connection is gone: every waiter gets the error. Returns how many had not given up.
@@ -118,6 +147,9 @@ class Replies:
         """
         failed = 0
         lost, self._queue = self._queue, [one for one in self._queue if but in one.sigs]
+        tagged, self._tagged = self._tagged, None
+        if tagged is not None:
+            lost = sorted(itertools.chain(lost, *tagged.values()), key=lambda one: one.number)
         for expected in lost:
             if but in expected.sigs:
                 continue

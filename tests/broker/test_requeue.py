@@ -153,7 +153,7 @@ def test_nothing_is_sent_for_what_is_kept_when_the_broker_takes_it_back(
         peer.expect('channel.open')
         peer.send('channel.open-ok')
     greens.wait_until(lambda: consumer.over)
-    assert consumer.withdraw() == []
+    assert consumer._kept.take_all() == []
     if how != 'loss':
         client.send_heartbeat()
         peer.expect_nothing_before_beat()

@@ -160,7 +160,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
 ) -> None:
     """A reset has come, nobody has read it, and one of the sends of basic_cancel meets it."""
-    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
+    loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='tag'))
     begin(peer, lambda: channel.basic_consume('q', 'two', callback=got.append), 'two')
     flood(peer, client, deliveries(range(1, 3001), size=2000) + deliveries(range(3001, 3300), 'two', size=2000))
     peer.raw(deliveries([3300], 'two'))
@@ -169,7 +169,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     channel.basic_publish(gamqp.Message(bytes(writer.BATCH - 8000)), '', 'q')
     peer.cut(reset=True)
     channel.basic_cancel('tag', nowait=True)
-    assert not client.is_open
+    assert not client.is_open and loop.intake.over
     assert 100 < client.stats()['given_back'] < 1000
     assert client.backlog is None
     assert client.link.reason is not None

@@ -1,0 +1,233 @@
+"""How much is done between two turns of the hub where a program has thousands of consumers: counted, not timed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import greens
+import pytest
+from consuming import messages, silent, start
+from script import ScriptedBroker, frames
+
+import gamqp
+from gamqp.state.budget import Budget
+
+CONSUMERS = 4000
+EACH = 3
+MOST = 1100  # items between two turns: 1000, and what else there is to do
+
+
+class Meter(Budget):
+    """A budget that counts how many messages leave it between two turns of the hub."""
+
+    def __init__(self) -> None:
+        super().__init__(10**6, 10**9)
+        self.step = self.most = self.turns = 0
+        self.running = True
+        self.turn()
+
+    def turn(self) -> None:
+        self.step = 0
+        self.turns += 1
+        if self.running:
+            greens.backend.call_later(0, self.turn)
+
+    def note(self) -> None:
+        self.step += 1
+        self.most = max(self.most, self.step)
+
+    def give_back(self, size: int) -> None:
+        super().give_back(size)
+        self.note()
+
+
+class Channel(gamqp.Channel):
+    """Counts cancels, too."""
+
+    def _ask_to_cancel(self, tag: str, wait: bool = False) -> Any:
+        self._connection.budget.note()
+        return super()._ask_to_cancel(tag, wait)
+
+
+@pytest.fixture
+def meter() -> Iterator[Meter]:
+    meter = Meter()
+    yield meter
+    meter.running = False
+
+
+@pytest.fixture
+def client(peer: ScriptedBroker, meter: Meter) -> gamqp.Connection:
+    client = peer.open((10, 131072, 0))
+    client.budget = meter
+    client.Channel = Channel
+    return client
+
+
+def tags_of(number: int) -> range:
+    return range(EACH * number + 1, EACH * (number + 1) + 1)
+
+
+@pytest.fixture
+def crowd(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]) -> list[str]:
+    """The tags of many consumers with callbacks, each of which has some undelivered messages."""
+    tags = [
+        channel.basic_consume('q', nowait=True, callback=got.append, consumer_tag=str(number))
+        for number in range(CONSUMERS)
+    ]
+    for _ in tags:
+        peer.expect('basic.consume')
+    peer.raw(b''.join(frames('basic.consume-ok', consumer_tag=tag) for tag in tags))
+    peer.raw(b''.join(messages(tag, tags_of(number)) for number, tag in enumerate(tags)))
+    greens.wait_until(lambda: client.budget.messages == CONSUMERS * EACH)
+    meter: Any = client.budget
+    meter.most = meter.turns = 0
+    return tags
+
+
+def agree_to_cancels(peer: ScriptedBroker, tags: list[str], reverse: bool = False) -> None:
+    """All cancels, and the nacks between; then cancel-ok for each."""
+    nacked, cancelled = 0, []
+    while len(cancelled) < len(tags) or nacked < len(tags) * EACH:
+        said = peer.next()
+        if said.name == 'basic.cancel':
+            cancelled.append(said.consumer_tag)
+        else:
+            assert said.name == 'basic.nack'
+            nacked += 1
+    answers = reversed(cancelled) if reverse else cancelled
+    peer.raw(b''.join(frames('basic.cancel-ok', consumer_tag=tag) for tag in answers))
+
+
+def test_drain(peer: ScriptedBroker, client: gamqp.Connection, meter: Meter, crowd: list[str], got: list[Any]) -> None:
+    agreeing = greens.spawn(lambda: (agree_to_cancels(peer, crowd, reverse=True), peer.agree_to_close()))
+    assert client.drain(60) is True
+    agreeing.get()
+    assert got == []
+    assert meter.most <= MOST
+    assert meter.turns >= CONSUMERS * (EACH + 1) // 1000
+
+
+@pytest.mark.parametrize('how', ['close', 'closed by the broker', 'recover'])
+def test_the_end_of_all_deliveries_of_a_channel(
+    peer: ScriptedBroker,
+    client: gamqp.Connection,
+    channel: gamqp.Channel,
+    meter: Meter,
+    crowd: list[str],
+    got: list[Any],
+    how: str,
+) -> None:
+    other = peer.open_channel(client, 2)
+    meter.most = 0
+    if how == 'close':
+        task = greens.spawn(channel.close)
+        peer.expect('channel.close')
+        peer.send('channel.close-ok')
+        task.get()
+    elif how == 'recover':
+        task = greens.spawn(channel.basic_recover, True)
+        peer.expect('basic.recover')
+        peer.send('basic.recover-ok')
+        task.get()
+    else:
+        peer.send('channel.close', reply_code=404, reply_text='gone')
+        peer.expect('channel.close-ok')
+        peer.expect('channel.open')
+        peer.send('channel.open-ok')
+        greens.wait_until(lambda: channel.is_open)
+        with pytest.raises(gamqp.NotFound):
+            client.drain_events(timeout=5)
+    # At once, whatever still lies about: nobody gets any of it, and others get theirs.
+    with pytest.raises(TimeoutError):
+        client.drain_events(timeout=0)
+    starting = greens.spawn(lambda: other.basic_consume('q', 'other', callback=got.append))
+    peer.expect('basic.consume', 2)
+    peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + delivery(2, 'other'))
+    starting.get()
+    client.drain_events(timeout=5)
+    assert [message.consumer_tag for message in got] == ['other']
+    greens.wait_until(lambda: meter.messages == 0)
+    # drain_events has passed over some meanwhile, and recover-ok has begun another walk beside the first.
+    assert (meter.bytes, meter.most <= 3 * MOST) == (0, True)
+    greens.wait_until(lambda: len(client._events) + len(client._older) < CONSUMERS)  # void entries go, too
+
+
+def delivery(channel: int, tag: str) -> bytes:
+    return frames('basic.deliver', channel, consumer_tag=tag, delivery_tag=1, body=b'x')
+
+
+def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
+    peer: ScriptedBroker,
+    client: gamqp.Connection,
+    channel: gamqp.Channel,
+    meter: Meter,
+    crowd: list[str],
+    got: list[Any],
+) -> None:
+    looked: list[int] = []
+    look: Callable[..., bool] = channel.is_void
+    channel.doubtful = True
+    channel.is_void = lambda *args: looked.append(1) or look(*args)
+    for tag in crowd:
+        channel.basic_cancel(tag, nowait=True)
+    assert [message.delivery_tag for message in got] == list(range(1, CONSUMERS * EACH + 1))
+    assert len(looked) == CONSUMERS * EACH
+    assert not client._events
+
+
+@pytest.mark.parametrize('how', ['close', 'channel', 'cancelled by the broker'])
+def test_one_iterator_with_a_great_many(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, meter: Meter, how: str
+) -> None:
+    count = CONSUMERS * EACH
+    loop = start(peer, channel, count, prefetch=0)
+    meter.most = 0
+    if how == 'close':
+        task = greens.spawn(loop.close)
+        peer.expect('basic.cancel')
+    elif how == 'channel':
+        task = greens.spawn(channel.close)
+        peer.expect('channel.close')
+        peer.send('channel.close-ok')
+    else:
+        peer.send('basic.cancel', consumer_tag=loop.tag, nowait=True)
+        peer.expect('basic.cancel')
+    if how != 'channel':
+        assert [peer.expect('basic.nack').delivery_tag for _ in range(count)] == list(range(1, count + 1))
+    if how == 'close':
+        peer.send('basic.cancel-ok', consumer_tag=loop.tag)
+    if how != 'cancelled by the broker':
+        task.get()
+    greens.wait_until(lambda: meter.messages == 0)
+    assert meter.most <= MOST
+    silent(peer, client)
+
+
+def test_void_entries_do_not_pile_up_where_nobody_drains(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    """A consumer that stays undelivered for ever, and channels that come and go behind it."""
+    starting = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
+    peer.expect('basic.consume')
+    peer.raw(frames('basic.consume-ok', consumer_tag='tag') + delivery(1, 'tag'))
+    starting.get()
+    for _ in range(5):
+        other = peer.open_channel(client, 2)
+        starting = greens.spawn(lambda: other.basic_consume('q', 'other', callback=got.append))  # noqa: B023
+        peer.expect('basic.consume')
+        many = b''.join(
+            frames('basic.deliver', 2, consumer_tag='other', delivery_tag=tag, body=b'x') for tag in range(1, 1501)
+        )
+        peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + many)
+        starting.get()
+        greens.wait_until(lambda: client.budget.messages == 1501)
+        closing = greens.spawn(other.close)
+        peer.expect('channel.close')
+        peer.send('channel.close-ok', 2)
+        closing.get()
+        greens.wait_until(lambda: client.budget.messages == 1)
+        greens.wait_until(lambda: len(client._events) + len(client._older) < 1600)
+    client.drain_events(timeout=5)
+    assert [message.consumer_tag for message in got] == ['tag']
