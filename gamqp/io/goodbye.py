@@ -20,6 +20,7 @@ from ..green import native
 from ..state.lifecycle import Reason
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
+from .hub_writers import forget_all
 from .send_thread import send_thread
 
 __all__ = ('EXIT_SILENCE', 'abandon', 'alive', 'expect_end', 'is_agreed')
@@ -196,6 +197,7 @@ def _say_goodbye() -> None:
 def _disown_all() -> None:
     """A child sends nothing of its parent's, nor stops the watchers they share; who uses the connection is told."""
     send_thread.reset()
+    forget_all()
     _asked.clear()
     text = 'the connection belongs to the process that forked this one'
     for link in list(alive):

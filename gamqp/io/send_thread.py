@@ -6,7 +6,7 @@ thread does it within 10 ms, and sends heartbeats for connections that ask for i
 started when a writer first holds something, sleeps while none does, ends after a
 while of that, and is started again when it is needed. It keeps neither the process nor a
 connection alive, and never logs: a log handler is user code, and this is no thread of the
-user's. What must not enter: what to do for a connection; that is ``Writer.help`` and ``Writer.attend``.
+user's. What must not enter: what to do for a connection; that is ``HubWriters.help`` and ``ThreadSide.attend``.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _WARNS_OF_FORKS = sys.version_info >= (3, 12)
 
 
 class SendThread:
-    """Helps writers: those that hold something, by ``help(now)``; those with heartbeats, by ``attend(now)``.
+    """Helps hubs whose writers hold something, by ``help(now)``, and writers with heartbeats, by ``attend(now)``.
 
     Both return the seconds until they are to be called again; ``help`` None when there is nothing to do.
     """
@@ -91,11 +91,11 @@ class SendThread:
             if self._members.pop(id(member), None) is not None and not self._members:
                 self._nudge()
 
-    def hold(self, writer: Any) -> None:
-        """It holds something: help it until it holds nothing. Raises RuntimeError as ``add`` does. Does not switch."""
+    def hold(self, writers: Any) -> None:
+        """They hold something: help until they hold nothing. Raises RuntimeError as ``add`` does. Does not switch."""
         with self._lock:
             self._start()
-            self._new.append((time.monotonic(), writer))
+            self._new.append((time.monotonic(), writers))
 
     def stop(self) -> None:
         """End the thread, and wait for that; no other one is started before ``resume``. Does not switch.

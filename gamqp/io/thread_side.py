@@ -21,6 +21,7 @@ from ..state.counts import Counts
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
 from ..wire import HEARTBEAT
+from .hub_writers import HubWriters
 from .send_thread import LOOK, in_a_hurry, send_thread
 
 __all__ = ('BATCH', 'TURN', 'ThreadSide')
@@ -33,9 +34,6 @@ BATCH = 64 * 1024
 # well below a millisecond.
 TURN = 1024 * 1024
 ALL = float('inf')
-
-# Looks of the thread that find nothing before it stays away: waking it costs a system call.
-IDLE_LOOKS = 20
 
 # Where the kernel takes nothing, the thread comes again after a quarter of the time for which
 # that has lasted, and after so many seconds at most.
@@ -56,13 +54,13 @@ class ThreadSide:
         '_aside',
         '_failure',
         '_head',
-        '_helped',
-        '_idle_looks',
+        '_hub_writers',
         '_pushing',
         '_queue',
         '_retired',
         '_touched',
         '_transport',
+        '_watching',
         '_went',
         'closed',
         'counts',
@@ -71,7 +69,14 @@ class ThreadSide:
         'pulse',
     )
 
-    def __init__(self, transport: TCPTransport, pulse: Pulse, counts: Counts, hub_thread: Callable[[], Any]) -> None:
+    def __init__(
+        self,
+        transport: TCPTransport,
+        pulse: Pulse,
+        counts: Counts,
+        hub_thread: Callable[[], Any],
+        hub_writers: HubWriters,
+    ) -> None:
         self._transport = transport
         self._queue: deque[Any] = deque()
         self._head: memoryview | None = None  # rest of a batch the kernel has taken a part of
@@ -80,14 +85,15 @@ class ThreadSide:
         self._went = False  # the kernel has taken something, if only what was encrypted before
         self._aside = 0  # bytes of the queue that the thread has sent, less those that it has queued itself
         self._failure: OSError | None = None  # what the thread has met
-        self._helped = False  # the thread looks here
-        self._idle_looks = 0
+        self._watching = False  # the kernel's buffer is full, the hub calls us when it is not
         self._retired = False
         self.pulse = pulse
         self.counts = counts
         self.closed = False
         self.hub_watch: Any = None
         self.hub_thread = hub_thread
+        self._hub_writers = hub_writers
+        hub_writers.add(self)
 
     def start_beating(self, watch: Any) -> None:
         """Have the thread send heartbeats, too. watch: the HubWatch, told when the hub is late."""
@@ -108,14 +114,13 @@ class ThreadSide:
             if not (self.closed or self._retired or self._pushing):
                 self._send_rest(ALL)
 
-    def let_go(self) -> bool:
-        """For the sending thread, which ends: have it called again when there is something. False: there is now."""
-        with self._transport.guard:
-            self._helped = not self.closed and self._has_unsent
-            return not self._helped
+    @property
+    def may_hold(self) -> bool:
+        """Whether it is worth to ask ``has_unsent``; costs next to nothing."""
+        return bool(self._queue) or self._head is not None or self._watching or self._touched
 
     @property
-    def _has_unsent(self) -> bool:
+    def has_unsent(self) -> bool:
         return bool(self._queue) or self._head is not None or self._transport.unsent
 
     def _gather(self) -> memoryview:
@@ -136,32 +141,21 @@ class ThreadSide:
     # -- in the thread ------------------------------------------------------------
 
     def help(self, now: float) -> float | None:
-        """Send what waits here. Returns seconds until the next look, None when the thread is no longer needed."""
+        """Send what waits here. Returns seconds until the next look, None when nothing waits."""
         if not self._transport.guard.acquire(blocking=False):
             return LOOK  # the hub is just sending
         try:
-            if self.closed or self._retired or self._failure is not None:
-                self._helped = False
+            if self.closed or self._retired or self._failure is not None or not self.has_unsent:
                 return None
-            if self._has_unsent:
-                self._idle_looks = 0
-                if now - self.pulse.sent_at < LOOK:
-                    return LOOK  # the hub was here just now, and may come again
-                if self._transport.encrypts:
-                    in_a_hurry(self._send_rest)
-                else:
-                    self._send_rest()
-                if self._failure is not None:
-                    return None
-                return min(max(LOOK, (now - self.pulse.sent_at) * PATIENCE), LONGEST_LOOK)
-            self._idle_looks += 1
-            if self._idle_looks < IDLE_LOOKS:
-                return LOOK
-            self._helped = False
-            if not self._queue:  # asked again: who has sent in between believed us to be here
+            if now - self.pulse.sent_at < LOOK:
+                return LOOK  # the hub was here just now, and may come again
+            if self._transport.encrypts:
+                in_a_hurry(self._send_rest)
+            else:
+                self._send_rest()
+            if self._failure is not None:
                 return None
-            self._helped = True
-            return LOOK
+            return min(max(LOOK, (now - self.pulse.sent_at) * PATIENCE), LONGEST_LOOK)
         finally:
             self._transport.guard.release()
 
@@ -188,20 +182,20 @@ class ThreadSide:
         """What waits here first, else a heartbeat. Returns seconds until there may be more to do."""
         before = self.pulse.sent_at
         self._send_rest()
-        if self.pulse.sent_at == before and not self._has_unsent and self._failure is None:
+        if self.pulse.sent_at == before and not self.has_unsent and self._failure is None:
             self._touched = True
             self._head = memoryview(HEARTBEAT)
             self._aside -= len(HEARTBEAT)
             self._send_rest()
         if self.pulse.sent_at == before:
             return self.pulse.interval / 8
-        return LOOK if self._has_unsent else self.pulse.late_in(self.pulse.sent_at)
+        return LOOK if self.has_unsent else self.pulse.late_in(self.pulse.sent_at)
 
     def _send_rest(self, turn: float = TURN) -> None:
         """Send what is begun and what is queued; of *turn* bytes at once nobody will notice."""
         transport = self._transport
         try:
-            while turn > 0 and self._has_unsent:
+            while turn > 0 and self.has_unsent:
                 if self._head is None and self._queue:
                     self._head = self._gather()
                 head = _NOTHING if self._head is None else self._head
@@ -217,5 +211,5 @@ class ThreadSide:
             pass  # no room
         except OSError as exc:
             self._touched = True
-            self._helped = False  # the hub is to come here at the next occasion
+            self._hub_writers.helped = False  # so that the hub comes here at the next occasion
             self._failure = exc.with_traceback(None)

@@ -23,6 +23,7 @@ from ..state.counts import Counts
 from ..state.durations import in_seconds
 from ..state.pulse import Pulse
 from ..transport import TCPTransport
+from .hub_writers import writers_of
 from .send_thread import send_thread
 from .thread_side import BATCH, TURN, ThreadSide
 
@@ -55,7 +56,6 @@ class Writer(ThreadSide):
         '_room',
         '_stall',
         '_stall_timer',
-        '_watching',
     )
 
     def __init__(
@@ -68,12 +68,11 @@ class Writer(ThreadSide):
         counts: Counts | None = None,
         hub_thread: Callable[[], Any] = object,
     ) -> None:
-        super().__init__(transport, pulse, counts or Counts(), hub_thread)
+        super().__init__(transport, pulse, counts or Counts(), hub_thread, writers_of(backend.hub()))
         self._green = backend
         self._on_lost = on_lost
         self._queued = 0  # bytes in _queue and _head, and _aside
         self._pass_due = False  # something was sent in this pass of the hub, its end will be told
-        self._watching = False  # the kernel's buffer is full, the hub calls us when it is not
         self._room = green.Gate(backend)
         self._stall = stall
         self._stall_timer: Any = None
@@ -100,7 +99,7 @@ class Writer(ThreadSide):
             self._push()
         elif self._queued >= BATCH and not self._watching:
             self._push()
-        elif not self._helped:
+        elif not self._hub_writers.helped:
             self._get_help()
 
     def flush(self) -> None:
@@ -137,6 +136,7 @@ class Writer(ThreadSide):
         with self._transport.guard:
             self._unwatch()
             self.disown()
+        self._hub_writers.discard(self)
         send_thread.discard(self)
 
     def disown(self) -> None:
@@ -158,6 +158,7 @@ class Writer(ThreadSide):
 
     def _end_of_pass(self) -> None:
         self._pass_due = False
+        self._hub_writers.turns += 1
         if self._queued and not self._watching and not self.closed:
             self._push()
 
@@ -209,7 +210,7 @@ class Writer(ThreadSide):
             return
         self._watching = True
         self._transport.watch_writable(self._push)
-        if not self._helped:
+        if not self._hub_writers.helped:
             self._get_help()
         if self._stall is not None:
             self._stall_timer = self._green.call_later(self._stall, self._stalled)
@@ -249,18 +250,12 @@ class Writer(ThreadSide):
         if not self._watching and time.monotonic() - self.pulse.sent_at > HELD_UP:
             self._push()
             return
-        self._helped = True
-        self._idle_looks = 0
-        try:
-            if self._failure is None:
-                send_thread.hold(self)
+        if self._failure is None:
+            try:
+                self._hub_writers.begin_help()
                 return
-        except RuntimeError:
-            pass  # no thread can be started: send each set by itself
-        except BaseException:  # of a signal handler: ask again next time
-            self._helped = False
-            raise
-        self._helped = False
+            except RuntimeError:
+                pass  # no thread can be started: send each set by itself
         self._push()
 
     def catch_up(self) -> None:

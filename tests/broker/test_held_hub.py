@@ -148,10 +148,11 @@ def test_where_no_thread_can_be_started_each_set_is_sent_by_itself(
 @pytest.mark.real_seconds
 def test_the_thread_ends_and_is_started_again(channel: gamqp.Channel, peer: ScriptedBroker) -> None:
     with Listening(peer) as listening:
-        for count in (2, 4):
-            for _ in range(2):
+        count = 0
+        for _ in range(2):
+            while not send_thread.running:  # on a busy machine a call may be so late that it sends by itself
                 channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
-            assert send_thread.running
+                count += 1
             assert sees_all(listening, PUBLISH, count)
             greens.wait_until(lambda: not send_thread.running)
 

@@ -82,7 +82,7 @@ def expect_heartbeats(writer: Writer, kernel: Kernel) -> None:
     """Held up in any state whatever, with room in the kernel, a hub is helped out: the rest, and then heartbeats."""
     room, kernel.room = kernel.room, 1_000_000
     looks = 0
-    while writer._has_unsent:
+    while writer.has_unsent:
         writer.attend(time.monotonic() + 3600)
         looks += 1
         assert looks < 5
