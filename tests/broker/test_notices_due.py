@@ -24,6 +24,13 @@ def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
     return channel
 
 
+def publish(peer: ScriptedBroker, channel: gamqp.Channel, count: int) -> None:
+    for _ in range(count):
+        channel.basic_publish(gamqp.Message(b'x'), '', 'q', mandatory=True)
+    for _ in range(count):
+        peer.expect('basic.publish')
+
+
 def drain(client: gamqp.Connection, timeout: float = 0.3) -> None:
     """As programs do, until nothing comes."""
     with pytest.raises(TimeoutError):
@@ -207,10 +214,7 @@ def test_a_handler_gets_every_confirm_however_late_the_program_comes(
 ) -> None:
     tags: list[int] = []
     channel.events[event].add(lambda tag, multiple: tags.append(tag))
-    for _ in range(2497):
-        channel.basic_publish(gamqp.Message(b'x'), '', 'q')
-    for _ in range(2497):
-        peer.expect('basic.publish')
+    publish(peer, channel, 2497)
     peer.raw(b''.join(frames(event.replace('_', '.'), delivery_tag=tag) for tag in range(1, 2501)))
     drain(client)
     assert tags == list(range(1, 2501))
@@ -221,6 +225,7 @@ def test_a_handler_gets_every_returned_message_however_late_the_program_comes(
 ) -> None:
     bodies: list[bytes] = []
     channel.events['basic_return'].add(lambda error, exchange, key, message: bodies.append(message.body))
+    publish(peer, channel, 2500)
     said = [frames('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'%d' % n) for n in range(2500)]
     peer.raw(b''.join(said))
     drain(client)
@@ -230,6 +235,7 @@ def test_a_handler_gets_every_returned_message_however_late_the_program_comes(
 def test_returns_that_nobody_comes_for_are_told_of_once(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
+    publish(peer, channel, 1100)
     said = [frames('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'%d' % n) for n in range(1100)]
     peer.raw(b''.join(said))
     greens.wait_until(lambda: 'messages came back' in caplog.text)
