@@ -18,7 +18,7 @@ from typing import Any
 
 import greenlet
 
-from ..state.checks import given_timeout
+from ..state.checks import LONGEST, given_timeout
 
 __all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'waking_nobody')
 
@@ -51,7 +51,12 @@ class Deadline:
 
     def __init__(self, seconds: float | None) -> None:
         self.seconds = seconds
-        self.at: float | None = None if seconds is None else time.monotonic() + given_timeout('timeout', seconds)
+        if seconds is None:
+            self.at: float | None = None
+            return
+        if not (seconds.__class__ is float and 0.0 <= seconds <= LONGEST):  # which spares most a call
+            given_timeout('timeout', seconds)
+        self.at = time.monotonic() + seconds
 
     def left(self) -> float | None:
         if self.at is None:
