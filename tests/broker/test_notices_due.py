@@ -226,6 +226,7 @@ def test_a_handler_gets_every_returned_message_however_late_the_program_comes(
     bodies: list[bytes] = []
     channel.events['basic_return'].add(lambda error, exchange, key, message: bodies.append(message.body))
     publish(peer, channel, 2500)
+    publish(peer, channel, 2500)
     said = [frames('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'%d' % n) for n in range(2500)]
     peer.raw(b''.join(said))
     drain(client)
@@ -235,6 +236,7 @@ def test_a_handler_gets_every_returned_message_however_late_the_program_comes(
 def test_returns_that_nobody_comes_for_are_told_of_once(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture
 ) -> None:
+    publish(peer, channel, 1100)
     publish(peer, channel, 1100)
     said = [frames('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'%d' % n) for n in range(1100)]
     peer.raw(b''.join(said))
