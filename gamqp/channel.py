@@ -279,7 +279,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
         self._era += 1
         self._settled_to = 0
-        self.doubtful = True
+        self._doubt()
         self._connection.forget_deliveries(self, list(self._consumers.values()))
 
     def is_void(self, consumer: Consumer, message: Any) -> bool:
@@ -334,11 +334,10 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
             self._counts.redelivered += 1
         consumer = self._consumers.get(message.consumer_tag)
         if consumer is not None and not consumer.discard:
-            if consumer.books:
+            if not consumer.no_ack:
                 self._unsettled[message.delivery_tag] = (consumer.tag, self._pulse.heard_at)
-            elif not consumer.no_ack:
-                self._unsettled[message.delivery_tag] = (consumer.tag, self._pulse.heard_at)
-                self.look_at_first(consumer, message)
+                if not consumer.books:
+                    self.look_at_first(consumer, message)
             if consumer.intake is not None:
                 consumer.intake.put(message)
             elif consumer.callback is not None:

@@ -18,6 +18,7 @@ from .about import __version__
 from .basic_message import Message
 from .channel import Channel
 from .configured import Configured
+from .green.native import get_ident
 from .inbound import OpenChannels
 from .io import goodbye
 from .io.link import Link
@@ -450,8 +451,11 @@ class Connection(Configured, Liveness, Secret):
         (TimeoutError) when nothing came, a ChannelError that belongs to no other
         caller, ConsumerCancelled, and why the connection ended. Switches greenlets.
         """
-        self.check_thread()
-        if self.long_without_breath():
+        if get_ident() != self.thread:
+            self.check_thread()
+        if self.until_look > 1:
+            self.until_look -= 1
+        elif self.long_without_breath():
             self.breathe_as_drainer()
         if self.run_event():
             return
@@ -474,13 +478,6 @@ class Connection(Configured, Liveness, Secret):
         if not self.link.writer.wait_until_empty(timeout):
             raise TimeoutError(f'flush: {self.link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
         self.check_open()
-
-    def set_limits(self, channel_max: int, frame_max: int) -> None:
-        """What tune has settled. For the handshake."""
-        self.channel_max = channel_max
-        self.frame_max = frame_max
-        self.channel_ids = ChannelIds(channel_max)
-        self.link.decoder.frame_max = frame_max
 
 
 def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) -> Connection:

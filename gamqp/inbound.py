@@ -122,6 +122,13 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
                 self.link.lose(error)
             self.end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
 
+    def set_limits(self, channel_max: int, frame_max: int) -> None:
+        """What tune has settled. For the handshake."""
+        self.channel_max = channel_max
+        self.frame_max = frame_max
+        self.channel_ids = ChannelIds(channel_max)
+        self.link.decoder.frame_max = frame_max
+
     # -- what Caller asks ------------------------------------------------------------
 
     def _root(self) -> Any:

@@ -305,7 +305,9 @@ class Deliveries(Unique):
         if inlet.in_hand:
             inlet.in_hand = False
             inlet.settled_idle()
-        if root.long_without_breath():
+        if root.until_look > 1:
+            root.until_look -= 1
+        elif root.long_without_breath():
             root.breathe()
         message = None
         while message is None:

@@ -50,7 +50,7 @@ class Pacing:
         self._unblocked: Any = None
         self._blocked_at = 0.0
         self._looked_at = 0.0
-        self._until_look = EVENTS_PER_LOOK
+        self.until_look = EVENTS_PER_LOOK
         self._callers: list[Any] = []  # greenlets in on_blocked or on_unblocked
         self._call_missed = False  # there was one too many
 
@@ -181,11 +181,14 @@ class Pacing:
         return bool(self.link.has_unheard)
 
     def long_without_breath(self) -> bool:
-        """The same for a program that drains without ever having to wait."""
-        self._until_look -= 1
-        if self._until_look > 0:
+        """The same for a program that drains without ever having to wait.
+
+        Who is called for each message may count ``until_look`` down itself, and ask only when it is 1.
+        """
+        self.until_look -= 1
+        if self.until_look > 0:
             return False
-        self._until_look = EVENTS_PER_LOOK
+        self.until_look = EVENTS_PER_LOOK
         return time.monotonic() - self._looked_at > BREATH
 
     def breathe(self) -> None:

@@ -92,15 +92,19 @@ class Writer(ThreadSide):
         if self.closed:
             return
         self._queue.append(frames)
-        self._queued += len(frames)
-        if not (self._pass_due or self._watching):
+        queued = self._queued = self._queued + len(frames)
+        if self._pass_due:
+            if queued >= BATCH and not self._watching:
+                self._push()
+            elif not self._hub_writers.helped:
+                self._get_help()
+        elif self._watching:
+            if not self._hub_writers.helped:
+                self._get_help()
+        else:
             self._pass_due = True
             self._green.run_soon(self._end_of_pass)
             self._push()
-        elif self._queued >= BATCH and not self._watching:
-            self._push()
-        elif not self._hub_writers.helped:
-            self._get_help()
 
     def flush(self) -> None:
         """Give the kernel whatever it takes now. Does not switch."""

@@ -416,7 +416,7 @@ class ConsumeMethods(StreamMethods):
             self._replace_unsettled()
         self._settled_to = max(self._settled_to, tag or self._unsettled.latest())
         if self._root().budget.messages:
-            self.doubtful = True
+            self._doubt()
 
     def _replace_unsettled(self) -> None:
         old = self._unsettled
@@ -453,9 +453,13 @@ class ConsumeMethods(StreamMethods):
         self._arriving += 1
         self._forget_unsettled()
 
+    def _doubt(self) -> None:
+        """From now on each message that waits here is asked about, see ``is_void``."""
+        self.doubtful = self._root().doubtful = True
+
     def _forget_unsettled(self) -> None:
         """The broker has them; they come again under new tags. Does not switch."""
-        self.doubtful = True
+        self._doubt()
         self._root().forget_unsettled(self, list(self._consumers.values()))
         self._unsettled.clear()
 

@@ -40,6 +40,7 @@ class PublishMethods(FlowMethods):
     # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
     return_taker: Any = None
 
+    _connection: Any
     _confirm_room: green.Gate | None
     _confirms: Confirms | None
     _unconfirmed: Reason | None = None  # why publishes have got no confirm, until wait_for_confirms has told
@@ -144,7 +145,7 @@ class PublishMethods(FlowMethods):
         ended is raised. Raises MessageNacked when the broker refuses the message and TimeoutError
         when no confirm came in time; the message may have been taken then.
         """
-        if self._root().confirm_publish:
+        if self._connection.confirm_publish:
             self.basic_publish_confirm(
                 msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout=confirm_timeout
             )
@@ -254,7 +255,7 @@ class PublishMethods(FlowMethods):
         first: called right before it goes, after all waiting; must not switch.
         traced: it is the tracer that calls.
         """
-        root = self._root()
+        root = self._connection  # not by _root(): each call counts here
         if tracing.installed and root.tracing is not None and not traced:
             rest = (mandatory, immediate, deadline, waiter, limit, first, True)
             return self._hand_over_traced(root.tracing, body, properties, exchange, routing_key, *rest)

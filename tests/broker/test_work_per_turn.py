@@ -168,7 +168,7 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
 ) -> None:
     looked: list[int] = []
     look: Callable[..., bool] = channel.is_void
-    channel.doubtful = True
+    channel._doubt()
     channel.is_void = lambda *args: looked.append(1) or look(*args)
     for tag in crowd:
         channel.basic_cancel(tag, nowait=True)

@@ -226,7 +226,7 @@ def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_work
             with pytest.raises(exceptions.AMQPNotImplementedError, match='global qos') as caught:
                 channel.basic_consume(queue, callback=print)
             assert caught.value.reply_code == 540
-            assert not connection.connected  # this broker ends the whole connection over it
+            assert not connection.is_open  # this broker ends the whole connection over it
         else:  # newer ones have dropped the global limit and take it for one per consumer
             got = []
             channel.basic_consume(queue, callback=got.append)
