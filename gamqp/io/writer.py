@@ -133,7 +133,7 @@ class Writer(ThreadSide):
     @property
     def pending(self) -> bool:
         """Whether the kernel has not got everything: some is queued here, or encrypted and not sent."""
-        return self._queued > 0 or self._transport.unsent
+        return self.queued > 0 or self._transport.unsent
 
     def close(self) -> None:
         """Drop what is queued and wake all who wait. Does not switch, never raises."""
