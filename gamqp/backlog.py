@@ -18,37 +18,55 @@ from .io.spool import Spool
 from .methods.stream import has_stream_offset
 from .state.consumers import Consumer
 from .state.tags import Tags
+from .turns import AT_ONCE, TICK, in_turns
 
 __all__ = ('Backlog',)
 
-# Messages given back to the queue before the hub gets its turn.
-GIVEN_AT_ONCE = 1000
+
+class _Group:
+    """Consumers of one channel whose messages become void at the same moment. dropped: that has come."""
+
+    __slots__ = ('dropped', 'messages', 'of_callbacks', 'shares')
+
+    def __init__(self, of_callbacks: bool) -> None:
+        self.of_callbacks = of_callbacks
+        self.dropped = False
+        self.messages = 0
+        self.shares: dict[_Share, None] = {}
 
 
 class _Share:
     """One consumer's messages in the spool, of one incarnation of its channel."""
 
-    __slots__ = ('channel', 'consumer', 'count', 'dropped', 'incarnation', 'numbered', 'tags')
+    __slots__ = ('_dropped', 'channel', 'consumer', 'count', 'group', 'incarnation', 'numbered', 'tags')
 
-    def __init__(self, channel: Any, consumer: Consumer) -> None:
+    def __init__(self, channel: Any, consumer: Consumer, group: _Group) -> None:
         self.channel = channel
+        self.group = group
         self.consumer = consumer
         self.incarnation = channel._arriving
         self.count = 0
-        self.dropped = False  # they are passed over when they come back
+        self._dropped = False
         self.tags = Tags()  # of those that await an ack
         self.numbered = Tags()  # the same, of messages that a stream has numbered
-        if not consumer.no_ack:
-            channel._unsettled.spooled += (self.tags, self.numbered)
+        group.shares[self] = None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether they are passed over when they come back."""
+        return self._dropped or self.group.dropped
+
+    def drop(self) -> None:
+        """Nobody is to get them."""
+        self._dropped = True
+        self.group.messages -= self.count
+        self.group.shares.pop(self, None)
 
     def unlink(self) -> None:
         """There are no more deliveries here that await anything."""
         known = self.channel._unsettled
-        known.spooled = tuple(tags for tags in known.spooled if tags is not self.tags and tags is not self.numbered)
-
-    @property
-    def of_callback(self) -> bool:
-        return self.consumer.intake is None
+        known.forget_spooled(self.tags)
+        known.forget_spooled(self.numbered)
 
 
 class Backlog:
@@ -61,10 +79,15 @@ class Backlog:
         self.messages = 0
         self._root = root
         self._spool = Spool(Message, root.max_inbound_body, self._cannot_write)
-        self._shares: dict[Consumer, _Share] = {}
+        self._shares: dict[Consumer, _Share] = {}  # the latest of each consumer; one that is dropped may stay a while
+        self._groups: dict[tuple[Any, bool, bool], _Group] = {}  # by channel, whether of callbacks, whether no_ack
+        self._of_callbacks = 0  # consumers with messages for drain_events
         # (channel number, consumer tag) -> whose messages these are, one consumer after the other.
         self._owners: dict[tuple[int, Any], deque[_Share]] = {}
+        self._taken: deque[Any] = deque()  # read back, and not handed over yet
+        self._came_at = 0.0  # when those came
         self.due = False  # _step is
+        self._timer: Any = None
 
     @property
     def bytes(self) -> int:
@@ -74,17 +97,18 @@ class Backlog:
     @property
     def concerns_callbacks(self) -> bool:
         """Whether there are messages for drain_events."""
-        return any(share.of_callback for share in list(self._shares.values()))
+        return self._of_callbacks > 0
 
     def of(self, consumer: Consumer) -> int:
         """How many messages of this consumer are here."""
         share = self._shares.get(consumer)
-        return 0 if share is None else share.count
+        return 0 if share is None or share.dropped else share.count
 
     def holders(self) -> Iterator[tuple[int, str, int]]:
         """(channel number, consumer tag, messages) of each consumer that has some here."""
         for share in list(self._shares.values()):  # an iterator may be collected meanwhile
-            yield share.channel.channel_id, share.consumer.tag, share.count
+            if not share.dropped:
+                yield share.channel.channel_id, share.consumer.tag, share.count
 
     # -- from the reader ---------------------------------------------------------------
 
@@ -96,8 +120,8 @@ class Backlog:
         if consumer is None or consumer.discard or not _keeps(consumer) or channel.is_of_before(message):
             return False
         share = self._shares.get(consumer)
-        if share is None:
-            share = self._shares[consumer] = _Share(channel, consumer)
+        if share is None or share.dropped:
+            share = self._begin_share(channel, consumer)
         owners = self._owners.setdefault((channel.channel_id, consumer.tag), deque())
         tags = None
         if not consumer.no_ack:
@@ -109,14 +133,26 @@ class Backlog:
         if not share.count:
             owners.append(share)
         if tags is not None:
+            if not tags:
+                channel._unsettled.add_spooled(tags)
             tags.add(message.delivery_tag)
         channel.note_arrival(message)
         share.count += 1
+        share.group.messages += 1
         self.messages += 1
         self._spool.put(message, self._root.link.pulse.heard_at)
         if message.redelivered:
             self._root.counts.redelivered += 1
         return True
+
+    def _begin_share(self, channel: Any, consumer: Consumer) -> _Share:
+        key = channel, consumer.intake is None, bool(consumer.no_ack)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _Group(consumer.intake is None)
+        share = self._shares[consumer] = _Share(channel, consumer, group)
+        self._of_callbacks += group.of_callbacks
+        return share
 
     def _cannot_write(self, error: OSError) -> None:
         root = self._root
@@ -131,19 +167,23 @@ class Backlog:
         """Hand out what there is room for, from the hub and a piece in each of its passes."""
         if not self.due:
             self.due = True
-            self._root.green.run_soon(self._step)
+            self._timer = self._root.green.call_later(TICK, self._step)
 
     def _step(self) -> None:
         self.due = False
+        self._timer.cancel()
         root = self._root
         if root.backlog is not self or not root.budget.relaxed:
             return
         try:
-            messages, came_at = self._spool.take()
-            for message in messages:
+            taken = self._taken
+            if not taken:
+                messages, self._came_at = self._spool.take()
+                taken.extend(messages)
+            for _ in range(min(len(taken), AT_ONCE)):
                 if root.backlog is not self:
                     break  # an iterator was collected, and nobody wants the rest
-                self._hand_over(message, came_at)
+                self._hand_over(taken.popleft(), self._came_at)
         except OSError as exc:
             root.link.lose(exc)
             return
@@ -151,7 +191,7 @@ class Backlog:
             root.link.lose(exc)  # a fault of ours; nobody would get what was taken
             raise
         root.wake_drainers()
-        if not self.messages or not self._spool:
+        if not self.messages or not (self._spool or self._taken):
             self.close()
         root.freed()
 
@@ -159,11 +199,14 @@ class Backlog:
         key = message.channel_id, message.consumer_tag
         share = self._owners[key][0]
         share.count -= 1
+        dropped = share.dropped
+        if not dropped:
+            self.messages -= 1
+            share.group.messages -= 1
         if not share.count:
             self._forget(key, share)
-        if share.dropped:
+        if dropped:
             return
-        self.messages -= 1
         channel, consumer, tag = share.channel, share.consumer, message.delivery_tag
         message.channel = channel
         if share.incarnation:
@@ -192,13 +235,15 @@ class Backlog:
             del self._owners[key]
         if not share.dropped:
             del self._shares[share.consumer]
+            del share.group.shares[share]
+            self._of_callbacks -= share.group.of_callbacks
 
     # -- nobody wants them any more ---------------------------------------------------------
 
     def drop(self, consumer: Consumer) -> None:
         """Forget the messages of a consumer: the broker has taken them back, or nobody can have them."""
         share = self._shares.get(consumer)
-        if share is not None:
+        if share is not None and not share.dropped:
             self._drop(share)
             share.unlink()
             self._settle_down()
@@ -206,7 +251,7 @@ class Backlog:
     def withdraw(self, consumer: Consumer) -> None:
         """Give the messages of a consumer back to their queue, those of one without acks excepted: they are dropped."""
         share = self._shares.get(consumer)
-        if share is not None:
+        if share is not None and not share.dropped:
             self._drop(share)
             if self._give_back(share):
                 self._root.green.spawn(self._give_back_rest, share)
@@ -217,16 +262,31 @@ class Backlog:
 
         all_of_callbacks: what callbacks have here goes in any case, since the channel ends.
         """
-        for share in list(self._shares.values()):
-            if share.channel is channel and ((share.of_callback and all_of_callbacks) or not share.consumer.no_ack):
-                self._drop(share)
-                share.unlink()
+        channel._unsettled.drop_spooled()
+        for of_callbacks, no_ack in ((True, False), (False, False), (True, True)):
+            if no_ack and not all_of_callbacks:
+                break
+            group = self._groups.pop((channel, of_callbacks, no_ack), None)
+            if group is not None:
+                group.dropped = True  # which is what tells, whatever still lies about
+                self.messages -= group.messages
+                if of_callbacks:
+                    self._of_callbacks -= len(group.shares)
+                in_turns(self._root.green, self._remove(group))
         self._settle_down()
 
+    def _remove(self, group: _Group) -> Iterator[None]:
+        while group.shares:
+            share, _ = group.shares.popitem()
+            if self._shares.get(share.consumer) is share:  # it may have new ones by now
+                del self._shares[share.consumer]
+            yield
+
     def _drop(self, share: _Share) -> None:
-        share.dropped = True
         self.messages -= share.count
+        self._of_callbacks -= share.group.of_callbacks
         del self._shares[share.consumer]
+        share.drop()
 
     def _settle_down(self) -> None:
         """Perhaps nothing is left that anybody wants; then the files need not be read."""
@@ -240,7 +300,7 @@ class Backlog:
         for tags, numbered in ((share.tags, False), (share.numbered, True)):
             if numbered and not of_stream and not self._root.queue_types.takes_nack_of_any:
                 break  # not to be given back, see Channel.give_back; they stay unsettled
-            for _ in range(GIVEN_AT_ONCE):
+            for _ in range(AT_ONCE):
                 if not tags:
                     break  # at once when a send fails: the end of the link settles all
                 channel.give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
@@ -267,14 +327,21 @@ class Backlog:
             return
         root.backlog = None
         self.messages = 0
-        shares, self._shares = list(self._shares.values()), {}
+        shares, self._shares = self._shares, {}
+        self._groups.clear()
+        self._of_callbacks = 0
         self._owners.clear()
+        self._taken.clear()
         self._spool.close()
-        for share in shares:
-            share.unlink()
-            if not share.of_callback:
-                share.consumer.intake.spool_lost()
+        in_turns(root.green, self._tell(shares))
         root.wake_quiet()
+
+    def _tell(self, shares: dict[Consumer, _Share]) -> Iterator[None]:
+        while shares:
+            consumer, _ = shares.popitem()
+            if consumer.intake is not None:
+                consumer.intake.spool_lost()
+            yield
 
 
 def _keeps(consumer: Consumer) -> bool:

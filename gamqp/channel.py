@@ -255,6 +255,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
             told += intake.finish(reason)
         self._forget_deliveries()
         self._consumers.clear()
+        self._unsettled.drop_spooled()
         self._unsettled.clear()
         self._prefetch_sent = None
         self._prefetch_wanted = 0

@@ -8,6 +8,7 @@ in the spool, which may be millions, are not entries but ranges of tags.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Collection
 from typing import Any
 
 from .tag_order import first, is_wide, up_to
@@ -23,17 +24,32 @@ class _Settling:
 
     __slots__ = ()
 
-    spooled: tuple[Tags, ...]
+    spooled: Collection[Tags]  # an empty tuple, or a dict as an ordered set
     strays: bool  # whether something was settled that was not there, which the broker will not take well
     _late: OrderedDict[int, None] | None  # the tags that do not stand where they belong, in their order
 
     def __bool__(self: Any) -> bool:
-        return len(self) > 0 or any(self.spooled)
+        return len(self) > 0 or any(list(self.spooled))
 
     @property
     def total(self: Any) -> int:
         """How many there are, with those in the spool."""
-        return len(self) + sum(map(len, self.spooled))
+        return len(self) + sum(map(len, list(self.spooled)))
+
+    def add_spooled(self: Any, tags: Tags) -> None:
+        """Deliveries with these tags lie in the spool."""
+        if not self.spooled:
+            self.spooled = {}
+        self.spooled[tags] = None
+
+    def forget_spooled(self: Any, tags: Tags) -> None:
+        """They do not any more."""
+        if tags in self.spooled:
+            del self.spooled[tags]
+
+    def drop_spooled(self: Any) -> None:
+        """What lies in the spool awaits nothing any more. Whoever still has the tags has to know by himself."""
+        self.spooled = ()
 
     def come_back(self: Any, tag: int, entry: Entry) -> None:
         """Enter a delivery that was in the spool. They come back in the order of their tags."""
@@ -66,7 +82,7 @@ class _Settling:
                 self._no_longer_late(known)
             if self.pop(known, None) is not None:
                 count += 1
-        in_spool: int = sum(spooled.settle(tag) for spooled in self.spooled)
+        in_spool: int = sum(spooled.settle(tag) for spooled in list(self.spooled))
         if not count + in_spool:
             self.strays = True
         return count + in_spool
@@ -92,7 +108,7 @@ class _Settling:
     def latest(self: Any) -> int:
         """The highest tag, 0 if there is none."""
         highest: int = next(reversed(self), 0) if self._late is None else max(self, default=0)
-        return max(highest, *(tags.latest for tags in self.spooled)) if self.spooled else highest
+        return max(highest, *(tags.latest for tags in list(self.spooled))) if self.spooled else highest
 
     def _no_longer_late(self: Any, tag: int) -> None:
         late = self._late
@@ -119,7 +135,7 @@ class _Settling:
 
     def _forget_all(self: Any) -> None:
         self._late = None
-        for spooled in self.spooled:
+        for spooled in list(self.spooled):
             spooled.clear()
 
 
@@ -133,7 +149,7 @@ class Unsettled(_Settling, dict[int, Entry]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spooled: tuple[Tags, ...] = ()
+        self.spooled: Collection[Tags] = ()
         self.strays = False
         self._late = None
 
@@ -159,7 +175,7 @@ class WideUnsettled(_Settling, OrderedDict[int, Entry]):
 
     def __init__(self) -> None:
         super().__init__()
-        self.spooled: tuple[Tags, ...] = ()
+        self.spooled: Collection[Tags] = ()
         self.strays = False
         self._late = None
 
