@@ -171,6 +171,7 @@ def test_a_token_that_is_too_long_for_a_broker_as_it_comes_is_thought_of(rabbit:
         connection.connect()
 
 
+@pytest.mark.slow
 @pytest.mark.real_seconds
 def test_a_connection_renews_its_token_by_itself_and_lives_longer_than_the_first(checking: Node, token: Token) -> None:
     given: list[str] = []
