@@ -85,6 +85,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._thread = connection.thread
         self._usable = False  # open, and no error waits to be raised
         self._unraised: Reason | None = None
+        self._consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
         self._notices = Notices()
         self._noticing = False
         self._returned: Returned | None = None  # made when needed: most channels never do
@@ -242,7 +243,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
             return
         self._usable = False
         self._drop(reason)
-        self._unraised = None
+        self._unraised = self._consumers_lost = None
         self._notices.clear()
         self.events.clear()
         self._connection.forget_channel(self)
@@ -423,6 +424,10 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         unawaited = 0 if self._confirms is None else self._confirms.unawaited
+        if self.has_callbacks and self._connection.drains:
+            # Whoever is told by a call of its own is not the greenlet that waits for these consumers' messages.
+            self._consumers_lost = reason
+            self._flag()
         told = self._drop(reason)
         if told <= unawaited:
             # Nobody waits for what the broker refused: it comes out of some later call, or of none at all.

@@ -449,7 +449,8 @@ class Connection(Configured, Liveness, Secret):
         Any call is legal inside a callback. Several greenlets may drain at the
         same time; each event goes to one of them. Raises socket.timeout
         (TimeoutError) when nothing came, a ChannelError that belongs to no other
-        caller, ConsumerCancelled, and why the connection ended. Switches greenlets.
+        caller, or that has ended consumers with a callback while this waits,
+        ConsumerCancelled, and why the connection ended. Switches greenlets.
         """
         if get_ident() != self.thread:
             self.check_thread()

@@ -44,6 +44,7 @@ class Telling:
     _confirm_room: Gate | None
     _confirms: Confirms | None
     _connection: Any
+    _consumers_lost: Reason | None
     _counts: Counts
     _notices: Notices
     _noticing: bool
@@ -194,8 +195,12 @@ class Telling:
         did = bool(notices.calls) and not self._noticing
         try:
             self.run_handlers()
+            lost, self._consumers_lost = self._consumers_lost, None
             if self._unraised is not None:
                 self._check(ChannelSpec.Close)
+            if lost is not None:
+                did = True
+                lost.throw()
             throw = notices.take_error()
             if throw is not None:
                 did = True
@@ -203,7 +208,8 @@ class Telling:
         finally:
             # Calls that are left while handlers run belong to whoever runs those: to be sent here again for
             # them would be for nothing, and without end.
-            if notices.to_raise or self._unraised is not None or (notices.calls and not self._noticing):
+            due = notices.to_raise or self._unraised is not None or self._consumers_lost is not None
+            if due or (notices.calls and not self._noticing):
                 self._flag()
         return did
 

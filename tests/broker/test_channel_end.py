@@ -183,6 +183,28 @@ def test_after_an_error_the_channel_has_lost_its_consumers_and_confirm_mode(
     publishing.get()
 
 
+def test_who_drains_learns_that_its_consumers_are_gone_though_the_error_was_anothers(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=print))
+    tag = peer.expect('basic.consume').consumer_tag
+    peer.send('basic.consume-ok', consumer_tag=tag)
+    consuming.get()
+    draining = greens.spawn(client.drain_events, 30)
+    greens.wait_until(lambda: client.drains)
+    publishing = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), 'nowhere', 'q')
+    peer.expect('confirm.select')
+    peer.expect('basic.publish')
+    refuse(peer, text="NOT_FOUND - no exchange 'nowhere'")
+    expect_reopening(peer)
+    with pytest.raises(exceptions.NotFound, match='nowhere'):
+        publishing.get()
+    with pytest.raises(exceptions.NotFound, match='nowhere'):
+        draining.get()
+    with pytest.raises(TimeoutError):  # once
+        client.drain_events(timeout=0)
+
+
 def test_an_error_while_reopening_is_told_too(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
