@@ -424,8 +424,8 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         unawaited = 0 if self._confirms is None else self._confirms.unawaited
-        if self.has_callbacks and self._connection.drains:
-            # Whoever is told by a call of its own is not the greenlet that waits for these consumers' messages.
+        if self.has_callbacks and (self._connection.drains or self._connection.handlers_running):
+            # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
             self._flag()
         told = self._drop(reason)

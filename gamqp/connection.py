@@ -449,7 +449,7 @@ class Connection(Configured, Liveness, Secret):
         Any call is legal inside a callback. Several greenlets may drain at the
         same time; each event goes to one of them. Raises socket.timeout
         (TimeoutError) when nothing came, a ChannelError that belongs to no other
-        caller, or that has ended consumers with a callback while this waits,
+        caller, or that has ended the consumers with a callback meanwhile,
         ConsumerCancelled, and why the connection ended. Switches greenlets.
         """
         if get_ident() != self.thread:

@@ -19,6 +19,7 @@ from .green import Gate, Slot
 from .protocol import basic_return_t
 from .receipt import Receipt, returned_error
 from .state.confirms import Confirms
+from .state.consumers import Consumers
 from .state.counts import Counts
 from .state.lifecycle import Reason
 from .state.notices import KEPT, Call, Notices, Returned
@@ -44,6 +45,7 @@ class Telling:
     _confirm_room: Gate | None
     _confirms: Confirms | None
     _connection: Any
+    _consumers: Consumers
     _consumers_lost: Reason | None
     _counts: Counts
     _notices: Notices
@@ -198,7 +200,7 @@ class Telling:
             lost, self._consumers_lost = self._consumers_lost, None
             if self._unraised is not None:
                 self._check(ChannelSpec.Close)
-            if lost is not None:
+            if lost is not None and not self._consumers.with_callback:  # else the program has begun anew
                 did = True
                 lost.throw()
             throw = notices.take_error()

@@ -10,7 +10,7 @@ from greenlet import GreenletExit
 from script import ScriptedBroker, frames
 
 import gamqp
-from gamqp import exceptions
+from gamqp import exceptions, green
 
 
 def refuse(peer: ScriptedBroker, code: int = 404, text: str = "NOT_FOUND - no queue 'q'", channel: int = 1) -> None:
@@ -203,6 +203,39 @@ def test_who_drains_learns_that_its_consumers_are_gone_though_the_error_was_anot
         draining.get()
     with pytest.raises(TimeoutError):  # once
         client.drain_events(timeout=0)
+
+
+@pytest.mark.parametrize('renews', [False, True])
+def test_a_callback_under_way_does_not_keep_that_from_who_drains(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, renews: bool
+) -> None:
+    def consume() -> None:
+        consuming = greens.spawn(lambda: channel.basic_consume('q', callback=lambda message: hold.wait()))
+        tags.append(peer.expect('basic.consume').consumer_tag)
+        peer.send('basic.consume-ok', consumer_tag=tags[-1])
+        consuming.get()
+
+    def drain() -> None:
+        client.drain_events(timeout=30)
+        client.drain_events(timeout=0)
+
+    hold = green.Event(greens.backend)
+    tags: list[str] = []
+    consume()
+    draining = greens.spawn(drain)
+    peer.send('basic.deliver', consumer_tag=tags[0], delivery_tag=1)
+    greens.wait_until(lambda: len(hold))
+    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    peer.expect('queue.declare')
+    refuse(peer)
+    expect_reopening(peer)
+    with pytest.raises(exceptions.NotFound):
+        declaring.get()
+    if renews:
+        consume()
+    hold.set()
+    with pytest.raises(TimeoutError if renews else exceptions.NotFound):
+        draining.get()
 
 
 def test_an_error_while_reopening_is_told_too(
