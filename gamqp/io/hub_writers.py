@@ -21,7 +21,7 @@ IDLE_LOOKS = 20
 class HubWriters:
     """turns: ends of passes of the hub that its writers have seen. helped: the thread looks here."""
 
-    __slots__ = ('__weakref__', '_idle_looks', '_listed', '_seen', '_writers', 'helped', 'turns')
+    __slots__ = ('__weakref__', '_idle_looks', '_listed', '_resting', '_seen', '_writers', 'helped', 'turns')
 
     def __init__(self) -> None:
         self._writers: dict[int, weakref.ref[Any]] = {}
@@ -29,6 +29,7 @@ class HubWriters:
         self._seen = 0  # turns, when the thread looked
         self._idle_looks = 0
         self._listed = False  # the thread has it on its list
+        self._resting = False  # and comes only now and then, since nobody has room
         self.helped = False
 
     def add(self, writer: Any) -> None:
@@ -40,16 +41,27 @@ class HubWriters:
     def forget(self) -> None:
         """In a forked child: the writers are its parent's, and so is the thread."""
         self._writers.clear()
-        self.helped = self._listed = False
+        self.helped = self._listed = self._resting = False
 
-    def begin_help(self) -> None:
-        """One of them holds something: have the thread look. Raises RuntimeError when no thread can be started."""
+    def begin_help(self, has_room: bool = True) -> None:
+        """One of them holds something: have the thread look. Raises RuntimeError when no thread can be started.
+
+        has_room: whether the kernel takes something, as far as is known; else it is not in a hurry.
+        """
         self._idle_looks = 0
-        if not self._listed:
-            send_thread.hold(self)
-            self._listed = True
+        if self._listed:
+            self.helped = self.helped or has_room  # before the next line: the thread sets them in the other order
+            if not (self._resting and has_room):
+                return
+        try:
+            # First: the thread may look, find nothing more and go before this one comes to its next line.
+            self.helped = self._listed = True
+            self._resting = False
             self._seen = self.turns
-        self.helped = True
+            send_thread.hold(self)
+        except BaseException:
+            self.helped = self._listed = False
+            raise
 
     # -- in the thread ------------------------------------------------------------
 
@@ -58,13 +70,24 @@ class HubWriters:
         if self.turns != self._seen:
             self._seen = self.turns
             self._idle_looks = 0
+            self._resting = False
             return LOOK
-        pauses = [pause for writer in self._holders() if (pause := writer.help(now)) is not None]
-        if pauses:
+        pause = self._help_all(now)
+        if pause is not None:
             self._idle_looks = 0
-            return float(min(pauses))
+            if pause > LOOK:
+                # Those that wait have no room. Who has some asks for the thread again, if it can see this;
+                # who could not yet is seen by another look.
+                self._resting = True
+                self.helped = False
+                pause = self._help_all(now) or LOOK
+            self._resting = pause > LOOK
+            return pause
         self._idle_looks += 1
         return LOOK if self._idle_looks < IDLE_LOOKS or not self.let_go() else None
+
+    def _help_all(self, now: float) -> float | None:
+        return min((pause for writer in self._holders() if (pause := writer.help(now)) is not None), default=None)
 
     def let_go(self) -> bool:
         """The thread goes: have it called again when there is something. False: there is now."""

@@ -30,6 +30,9 @@ __all__ = ('LOOK', 'SendThread', 'in_a_hurry', 'send_thread')
 # lock, make less than 10.
 LOOK = 0.002
 
+# Seconds to the next look after a fault of ours.
+AFTER_FAULT = 0.1
+
 # Seconds without anything to do after which the thread ends.
 LINGER = 1.0
 
@@ -79,11 +82,15 @@ class SendThread:
         return bool(self._members)
 
     def add(self, member: Any) -> None:
-        """Beat for it from now on. Raises RuntimeError when no thread can be started. Does not switch."""
+        """Beat for it from now on, or from ``resume`` on. Raises RuntimeError when no thread can be started.
+
+        Does not switch.
+        """
         with self._lock:
             self._members[id(member)] = weakref.ref(member)
             self._added = True
-            self._start()
+            if not self._stopping:  # for the fork of another thread, or at the end of the interpreter
+                self._start()
 
     def discard(self, member: Any) -> None:
         """Does not wait for a look that is under way. Does not switch."""
@@ -110,8 +117,7 @@ class SendThread:
             ended.release()
             if _WARNS_OF_FORKS and native_id:
                 _await_exit(native_id)
-            self._held += [(since, next(self._number), writer) for since, writer in self._new]
-            self._new.clear()
+            self._take_new()
             self._held = [entry for entry in self._held if not entry[2].let_go()]
             heapq.heapify(self._held)
 
@@ -165,6 +171,9 @@ class SendThread:
                         pause = LOOK
                     self._sleeps = pause > LOOK
                 self._sleep(wake, pause)
+        except BaseException:
+            self.running = False  # so that there will be another one
+            raise
         finally:
             ended.release()
 
@@ -183,19 +192,27 @@ class SendThread:
 
     def _help(self, now: float) -> float:
         """Look at those that hold something, where it is time. Returns seconds until the next look."""
-        new, held = self._new, self._held
-        while new:
-            since, writer = new.popleft()
-            heapq.heappush(held, (since + LOOK, next(self._number), writer))
+        self._take_new()
+        held = self._held
         while held and held[0][0] <= now:
             writer = heapq.heappop(held)[2]
             try:
                 pause = writer.help(now)
             except Exception:
-                pause = None  # nothing of one connection may end the service of the others
+                pause = AFTER_FAULT  # nothing of one connection may end the service of the others
             if pause is not None:
                 heapq.heappush(held, (now + pause, next(self._number), writer))
         return held[0][0] - now if held else LONGEST
+
+    def _take_new(self) -> None:
+        """Each is looked at once: what was to come later comes now."""
+        new = self._new
+        while new:
+            since, writer = new.popleft()
+            if any(entry[2] is writer for entry in self._held):
+                self._held = [entry for entry in self._held if entry[2] is not writer]
+                heapq.heapify(self._held)
+            heapq.heappush(self._held, (since + LOOK, next(self._number), writer))
 
     def _beat(self, now: float) -> float:
         """Look at heartbeats, where it is time. Returns seconds until the next look."""

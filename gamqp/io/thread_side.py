@@ -195,7 +195,7 @@ class ThreadSide:
         """Send what is begun and what is queued; of *turn* bytes at once nobody will notice."""
         transport = self._transport
         try:
-            while turn > 0 and self.has_unsent:
+            while turn > 0 and self._failure is None and self.has_unsent:
                 if self._head is None and self._queue:
                     self._head = self._gather()
                 head = _NOTHING if self._head is None else self._head
@@ -209,7 +209,14 @@ class ThreadSide:
                 turn -= taken or MOVED
         except BlockingIOError:
             pass  # no room
-        except OSError as exc:
+        except Exception as exc:
+            # Whatever it is: how much went out may be unknown, so nothing more may follow.
             self._touched = True
             self._hub_writers.helped = False  # so that the hub comes here at the next occasion
-            self._failure = exc.with_traceback(None)
+            self._failure = _as_loss(exc)
+
+
+def _as_loss(exc: Exception) -> OSError:
+    if isinstance(exc, OSError):
+        return exc.with_traceback(None)
+    return OSError(f'{type(exc).__name__} while sending: {exc}')

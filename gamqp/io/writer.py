@@ -256,7 +256,7 @@ class Writer(ThreadSide):
             return
         if self._failure is None:
             try:
-                self._hub_writers.begin_help()
+                self._hub_writers.begin_help(not self._watching)
                 return
             except RuntimeError:
                 pass  # no thread can be started: send each set by itself
