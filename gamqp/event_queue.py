@@ -277,16 +277,20 @@ class EventQueue:
         deadline = green.Deadline(patience)
         self._quiet_awaited += 1
         try:
-            while consumer in self._waiting or (self.backlog is not None and self.backlog.of(consumer)):
+            while self._has_some_of(consumer):
                 self.check_open()
-                if self._others_drain or not self.run_event(notices=False):
-                    if deadline.passed:
-                        return
+                if not self._others_drain and (self.run_event(notices=False) or not self._has_some_of(consumer)):
+                    if self.long_without_breath():
+                        self.breathe()
+                elif deadline.passed:
+                    return
+                else:
                     self._quiet.wait(min(deadline.left() or 0.0, QUIET_LOOK))
-                elif self.long_without_breath():
-                    self.breathe()
         finally:
             self._quiet_awaited -= 1
+
+    def _has_some_of(self, consumer: Consumer) -> bool:
+        return consumer in self._waiting or (self.backlog is not None and self.backlog.of(consumer) > 0)
 
     def callbacks_around(self) -> int:
         """How many callbacks of drain_events this greenlet is in. Looked up here, so that callbacks pay nothing for it.

@@ -12,7 +12,7 @@ from greenlet import GreenletExit
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, green
+from gamqp import event_queue, exceptions, green
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: str = 'tag') -> None:
@@ -80,6 +80,21 @@ def test_what_came_before_for_others_is_handed_out_first_and_what_came_later_wai
     assert tags(got) == [1, 2]
     client.drain_events(timeout=5)
     assert tags(got) == [1, 2, 3]
+
+
+@pytest.mark.limit(20)
+def test_what_was_settled_meanwhile_is_not_waited_for(
+    peer: ScriptedBroker, got: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_queue, 'QUIET_LOOK', 1000.0)
+    client = peer.open(rpc_timeout=1000)
+    channel = peer.open_channel(client)
+    consume(peer, channel, got.append)
+    arrived(peer, client, messages('tag', [1, 2]), 2)
+    channel.basic_ack(2, multiple=True)
+    peer.expect('basic.ack')
+    cancelled(peer, channel)
+    assert got == [] and client.budget.messages == 0
 
 
 def test_notices_are_left_to_drain_events(
