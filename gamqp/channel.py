@@ -428,9 +428,11 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
             self._flag()
+        unheard = any(intake.is_unheard for intake in self.intakes())
         told = self._drop(reason)
-        if told <= unawaited:
-            # Nobody waits for what the broker refused: it comes out of some later call, or of none at all.
+        if told <= unawaited or unheard:
+            # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
+            # it comes out of some later call, or of none at all.
             self._connection.report(
                 'channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason)
             )

@@ -181,6 +181,10 @@ class Consumer(Intake):
         super().finish(reason)
         return int(joined)
 
+    @property
+    def is_unheard(self) -> bool:  # type: ignore[override]
+        return not (self.over or self.entry.discard or self._idle)
+
     def ended(self) -> None:
         self._tell()
 

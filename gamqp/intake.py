@@ -37,6 +37,8 @@ class Intake(Unique):
 
     #: False for what those may need who finish what they have begun: Connection.drain leaves it.
     brings_work = True
+    #: Whether nobody will ask why it has ended.
+    is_unheard = False
     #: Whether messages wait here. False where each is taken at once; then it must not wait on disk either.
     keeps = True
 

@@ -238,6 +238,33 @@ def test_a_callback_under_way_does_not_keep_that_from_who_drains(
         draining.get()
 
 
+@pytest.mark.parametrize('joined', [False, True])
+def test_handlers_that_nobody_joins_do_not_end_without_a_word(
+    peer: ScriptedBroker, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture, joined: bool
+) -> None:
+    subscribing = greens.spawn(channel.subscribe, 'q', print)
+    peer.expect('basic.qos')
+    peer.send('basic.qos-ok')
+    tag = peer.expect('basic.consume').consumer_tag
+    peer.send('basic.consume-ok', consumer_tag=tag)
+    consumer = subscribing.get()
+    if joined:
+        joining = greens.spawn(consumer.join)
+        greens.wait_until(lambda: not consumer.is_unheard)
+    declaring = greens.spawn(channel.queue_declare, 'missing', True)
+    peer.expect('queue.declare')
+    refuse(peer)
+    expect_reopening(peer)
+    with pytest.raises(exceptions.NotFound):
+        declaring.get()
+    if joined:
+        with pytest.raises(exceptions.NotFound):
+            joining.get()
+    greens.wait_until(lambda: channel.is_open)
+    greens.backend.sleep(0)
+    assert ('closed by the broker' in caplog.text) is not joined
+
+
 def test_an_error_while_reopening_is_told_too(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
