@@ -23,7 +23,7 @@ from ..wire.spec import Connection as Spec
 from .hub_writers import forget_all
 from .send_thread import send_thread
 
-__all__ = ('EXIT_SILENCE', 'abandon', 'alive', 'expect_end', 'is_agreed')
+__all__ = ('EXIT_SILENCE', 'abandon', 'alive', 'expect_end', 'is_agreed', 'open_links')
 
 # The end of the interpreter waits until every broker has answered, or for so many seconds in
 # which none of them takes or says anything, and so many in all.
@@ -48,6 +48,13 @@ alive: weakref.WeakSet[Any] = weakref.WeakSet()
 
 # Packages that have been asked, in this process, to have the goodbye said at its end.
 _asked: set[str] = set()
+
+
+def open_links() -> list[Any]:
+    """Those that are open now. From any thread, while others open and lose connections."""
+    # A WeakSet that another thread changes cannot be walked over; the set inside it is copied in one step.
+    refs: set[Any] = alive.data.copy()  # type: ignore[attr-defined]
+    return [link for ref in refs if (link := ref()) is not None]
 
 
 def expect_end(link: Any) -> None:
@@ -177,7 +184,7 @@ def _say_goodbye() -> None:
     """For programs that end without closing. Whoever does not get to say it in time is left as it is."""
     ours: list[Any] = []
     others: dict[int, list[Any]] = {}
-    for link in list(alive):
+    for link in open_links():
         if link.thread == native.get_ident() or link.life() is None:
             ours.append(link)
         elif link.owner() is not None:  # else its hub has said it already
@@ -200,14 +207,14 @@ def _disown_all() -> None:
     forget_all()
     _asked.clear()
     text = 'the connection belongs to the process that forked this one'
-    for link in list(alive):
+    for link in open_links():
         link.disown(Reason(exceptions.RecoverableConnectionError(text), clean=True))
     alive.clear()
 
 
 def _send_before_fork() -> None:
     """What was handed over goes out now: the parent may wait for its child. And a fork is safe with one thread only."""
-    for link in list(alive):
+    for link in open_links():
         if link.reason is None:
             link.writer.send_aside()
     send_thread.stop()

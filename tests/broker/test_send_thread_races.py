@@ -18,6 +18,7 @@ from script import ScriptedBroker
 from test_held_hub import PUBLISH, QUEUE, sees_all
 
 import gamqp
+from gamqp.io import goodbye
 from gamqp.io.send_thread import SendThread, send_thread
 
 
@@ -148,3 +149,34 @@ def test_after_a_fault_the_thread_comes_again() -> None:
     thread.hold(faulty)
     greens.wait_until(lambda: faulty.calls == 2)
     thread.stop()
+
+
+def test_forks_and_the_end_find_all_links_while_threads_open_and_lose_some() -> None:
+    class Opened:
+        reason = 'for this test'
+
+    many = [Opened() for _ in range(2000)]
+    stop = threading.Event()
+
+    def churn() -> None:
+        while not stop.is_set():
+            one = Opened()
+            goodbye.alive.add(one)
+            goodbye.alive.discard(one)
+            goodbye.alive.add(Opened())
+
+    thread = threading.Thread(target=churn)
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for one in many:
+            goodbye.alive.add(one)
+        thread.start()
+        for _ in range(50):
+            assert {*map(id, many)} <= {*map(id, goodbye.open_links())}
+    finally:
+        stop.set()
+        sys.setswitchinterval(usual)
+        thread.join(10)
+        for one in many:
+            goodbye.alive.discard(one)
