@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from . import exceptions
+from .intake import complete_ends
 from .methods.exchange import ExchangeMethods, VDeprecationWarning
 from .methods.publish import PublishMethods
 from .methods.queue import QueueMethods
@@ -251,9 +252,9 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
 
     def _drop(self, reason: Reason) -> int:
         """What the broker knows no more: consumers, confirms, replies. Returns how many callers were told."""
-        told = 0
-        for intake in self.intakes():
-            told += intake.finish(reason)
+        intakes = [intake for intake in self.intakes() if not intake.over]
+        told: int = sum(intake.begin_end(reason) for intake in intakes)
+        self._connection.walk(complete_ends(self, intakes, self.incarnation))
         self._forget_deliveries()
         self._consumers.clear()
         self._unsettled.drop_spooled()

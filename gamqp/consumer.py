@@ -20,7 +20,6 @@ from .intake import Intake
 from .requeue import KEPT, Kept
 from .state.durations import in_seconds
 from .state.failures import Failures, delay
-from .state.lifecycle import Reason
 from .turns import in_turns
 
 __all__ = ('POLICIES', 'Consumer')
@@ -176,10 +175,9 @@ class Consumer(Intake):
         if len(self._workers) < self.concurrency:
             self._start_worker()
 
-    def finish(self, reason: Reason | None) -> int:
-        joined = reason is not None and not self.over and not self.entry.discard and bool(self._idle)
-        super().finish(reason)
-        return int(joined)
+    @property
+    def has_hearer(self) -> bool:
+        return bool(self._idle)
 
     @property
     def is_unheard(self) -> bool:  # type: ignore[override]

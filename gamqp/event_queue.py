@@ -60,6 +60,7 @@ class EventQueue:
         self._drainers_idle = 0  # greenlets in drain_events that run no callback: they wait, or let others run
         self._quiet: Any = None  # where greenlets wait for callbacks and handlers to finish
         self._quiet_awaited = 0  # how many do
+        self._walks: list[Iterator[None]] | None = None  # what the end of the connection has still to walk over
         self._forget_events()
 
     def _forget_events(self) -> None:
@@ -346,7 +347,14 @@ class EventQueue:
         """
         if self.backlog is not None:
             self.backlog.forget_channel(channel)
-        in_turns(self.green, self._drop_all(consumers))
+        self.walk(self._drop_all(consumers))
+
+    def walk(self, work: Iterator[None]) -> None:
+        """``in_turns``; at the end of the connection, which has one for each channel, as one walk. Does not switch."""
+        if self._walks is None:
+            in_turns(self.green, work)
+        else:
+            self._walks.append(work)
 
     def _drop_all(self, consumers: list[Consumer]) -> Iterator[None]:
         for consumer in consumers:

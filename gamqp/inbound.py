@@ -8,6 +8,7 @@ go to their slots at once, deliveries and notices into the queue of drain_events
 
 from __future__ import annotations
 
+import itertools
 import time
 import weakref
 from types import ModuleType
@@ -32,6 +33,7 @@ from .state.peer_memory import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from .state.queue_types import QueueTypes
 from .state.replies import Expected, Replies
 from .threads import HubBound
+from .turns import in_turns
 from .unsettled_watch import UnsettledWatch
 from .wire import encode_method
 from .wire.spec import Channel as ChannelSpec
@@ -277,9 +279,7 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
             self.backlog.close()
         self._forget_events()
         self._replies.fail_all(reason.make_error)
-        for channel in list(self.channels.values()):
-            channel.on_connection_end(reason)
-        self.channels.clear()
+        self._end_channels(reason)
         for watch in (self._read_watch, self._unsettled_watch, self._renewal):
             if watch is not None:
                 watch.stop()
@@ -294,6 +294,18 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
             if gate is not None:  # else nobody has ever tried to connect
                 gate.wake_all()
         self.show_end(lost, reason)
+
+    def _end_channels(self, reason: Reason) -> None:
+        """At once, as far as anybody can see; greenlets that iterate or join are woken turn by turn."""
+        walks = self._walks = []
+        try:
+            for channel in list(self.channels.values()):
+                channel.on_connection_end(reason)
+        finally:
+            self._walks = None
+        self.channels.clear()
+        if walks:
+            in_turns(self.green, itertools.chain.from_iterable(walks))
 
     # -- channels -------------------------------------------------------------------------
 

@@ -23,7 +23,7 @@ from .state.lifecycle import Reason
 from .state.unique import Unique
 from .turns import AT_ONCE, in_turns
 
-__all__ = ('Deliveries', 'Intake')
+__all__ = ('Deliveries', 'Intake', 'complete_ends')
 
 
 class Intake(Unique):
@@ -98,17 +98,36 @@ class Intake(Unique):
 
         Returns how many callers it has told why, so that nobody else needs to be.
         """
-        if not self.over:
-            self.over = True
-            self.reason = reason
-            if reason is not None and not self.entry.no_ack:
-                self.withdraw()  # the broker has taken them back
-            if self.busy:
-                self.root.retiring.add(self)
-            else:
-                self.close_books()
-            self.ended()
-        return 0
+        if self.over:
+            return 0
+        told = self.begin_end(reason)
+        self.complete_end()
+        return told
+
+    def begin_end(self, reason: Reason | None) -> int:
+        """The cheap half of ``finish``, not for one that has ended: from now on it has for whoever asks."""
+        told = int(reason is not None and not self.entry.discard and self.has_hearer)
+        self.over = True
+        self.reason = reason
+        return told
+
+    def complete_end(self, same_tags: bool = True) -> None:
+        """The other half, which may come some turns of the hub later: what is here goes, and who waits is woken.
+
+        same_tags: its delivery tags are still those of the channel.
+        """
+        if self.reason is not None and not self.entry.no_ack:
+            self.withdraw()  # the broker has taken them back
+        if self.busy:
+            self.root.retiring.add(self)
+        elif same_tags:
+            self.close_books()
+        self.ended()
+
+    @property
+    def has_hearer(self) -> bool:
+        """Whether somebody will ask why it has ended."""
+        raise NotImplementedError
 
     def close_books(self) -> None:
         """The consumer has ended, and the program works on none of its messages."""
@@ -184,6 +203,13 @@ class Intake(Unique):
             self.root.retire(self)
 
 
+def complete_ends(channel: Any, intakes: list[Any], incarnation: int) -> Iterator[None]:
+    """``complete_end`` of each, in steps. The channel may be open again before the last of them."""
+    for intake in intakes:
+        intake.complete_end(channel.incarnation == incarnation)
+        yield
+
+
 class _Inlet(Intake):
     """The half of an iterator that the channel holds."""
 
@@ -228,10 +254,9 @@ class _Inlet(Intake):
         if self.waiting is not None:
             self.waiting.succeed()
 
-    def finish(self, reason: Reason | None) -> int:
-        told = 0 if self.over or reason is None or self.entry.discard else 1  # whoever iterates, by its next step
-        super().finish(reason)
-        return told
+    @property
+    def has_hearer(self) -> bool:
+        return True  # whoever iterates, by its next step
 
     def ended(self) -> None:
         if self.waiting is not None:

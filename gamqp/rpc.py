@@ -204,14 +204,22 @@ class _Replies(Intake):
             slot.fail(reason.make_error)
         return True
 
-    def finish(self, reason: Reason | None) -> int:
+    def begin_end(self, reason: Reason | None) -> int:
         told = self.fail_pending((reason or _closed()).make_error)
-        super().finish(reason)
+        super().begin_end(reason)
+        self._let_go()  # the next call needs another one
         if reason is not None and self.client._owns:
             return max(told, 1)  # nobody else uses the channel: whoever it was has given up, or has been told
         return told
 
+    @property
+    def has_hearer(self) -> bool:
+        return False  # those that wait are told here
+
     def ended(self) -> None:
+        pass
+
+    def _let_go(self) -> None:
         if self.channel.return_taker is self:
             self.channel.return_taker = None
         if self.client._intake is self:

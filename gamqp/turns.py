@@ -7,10 +7,13 @@ between the parts instead. Does not belong here: what is done with the items.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import ModuleType
 from typing import Any
+
+from .green import slots
 
 __all__ = ('AT_ONCE', 'TICK', 'in_turns', 'with_turns')
 
@@ -25,24 +28,33 @@ def in_turns(backend: ModuleType, work: Iterator[Any]) -> None:
     """Do the first 1000 steps of *work* now, and the others in later passes of the hub. Does not switch.
 
     work: each of its steps is for one item, and neither switches greenlets nor raises.
+    A forked child does all of it at once, and wakes nobody: who waits there are its parent's greenlets.
     """
-    if sum(1 for _ in islice(work, AT_ONCE)) == AT_ONCE:
+    if not slots.wakes():
+        for _ in work:
+            pass
+    elif sum(1 for _ in islice(work, AT_ONCE)) == AT_ONCE:
         _Turn(backend, work)
 
 
 class _Turn:
     """The next steps of a long walk, to be done when the hub has had its turn."""
 
-    __slots__ = ('_backend', '_timer', '_work')
+    __slots__ = ('_backend', '_process', '_timer', '_work')
 
     def __init__(self, backend: ModuleType, work: Iterator[Any]) -> None:
         self._backend = backend
         self._work = work
+        self._process = os.getpid()
         self._timer = backend.call_later(TICK, self._go_on)
 
     def _go_on(self) -> None:
         self._timer.cancel()
-        in_turns(self._backend, self._work)
+        if os.getpid() == self._process:
+            in_turns(self._backend, self._work)
+        else:
+            with slots.waking_nobody():
+                in_turns(self._backend, self._work)
 
 
 def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:

@@ -20,7 +20,7 @@ import greenlet
 
 from ..state.checks import LONGEST, given_timeout
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'waking_nobody')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'wakes', 'waking_nobody')
 
 _waking = True
 
@@ -37,6 +37,11 @@ def waking_nobody() -> Iterator[None]:
         yield
     finally:
         _waking = True
+
+
+def wakes() -> bool:
+    """Whether settling a slot wakes who waits there, see ``waking_nobody``."""
+    return _waking
 
 
 class Deadline:

@@ -1,0 +1,137 @@
+"""The end of a channel or a connection that has thousands of iterators: work between two turns of the hub, counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import greens
+import pytest
+from script import ScriptedBroker, frames
+
+import gamqp
+from gamqp import exceptions, green, intake
+from gamqp.turns import in_turns
+
+CHANNELS = 3
+EACH = 900  # so that no channel alone is too many
+MOST = 1000
+
+
+class Meter:
+    """Counts waiting iterators that are told between two turns of the hub."""
+
+    def __init__(self) -> None:
+        self.step = self.most = self.sum = 0
+        self.running = True
+        self.turn()
+
+    def turn(self) -> None:
+        self.step = 0
+        if self.running:
+            greens.backend.call_later(0, self.turn)
+
+    def note(self) -> None:
+        self.step += 1
+        self.sum += 1
+        self.most = max(self.most, self.step)
+
+
+@pytest.fixture
+def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
+    meter, ended = Meter(), intake._Inlet.ended
+
+    def counted(self: Any) -> None:
+        if self.waiting is not None:
+            meter.note()
+        ended(self)
+
+    monkeypatch.setattr(intake._Inlet, 'ended', counted)
+    yield meter
+    meter.running = False
+
+
+def iterators(peer: ScriptedBroker, channel: Any, no_ack: bool = False, count: int = EACH) -> list[Any]:
+    number = channel.channel_id
+    tags = [f'{number}.{one}' for one in range(count)]
+    tasks = [greens.spawn(lambda tag=tag: channel.consume('q', 0, consumer_tag=tag, no_ack=no_ack)) for tag in tags]
+    for _ in tags:
+        peer.expect('basic.consume', number)
+    peer.raw(b''.join(frames('basic.consume-ok', number, consumer_tag=tag) for tag in tags))
+    return [task.get() for task in tasks]
+
+
+@pytest.mark.parametrize('no_ack', [True, False], ids=['no ack', 'ack'])
+@pytest.mark.parametrize('how', ['cut', 'collect', 'closed by the broker'])
+def test_the_connection_ends(
+    peer: ScriptedBroker, client: gamqp.Connection, meter: Meter, how: str, no_ack: bool
+) -> None:
+    channels = [peer.open_channel(client, number) for number in range(1, CHANNELS + 1)]
+    loops = [loop for channel in channels for loop in iterators(peer, channel, no_ack)]
+    waiting = [greens.spawn(next, loop) for loop in loops[: 2 * len(loops) // 3]]
+    greens.wait_until(lambda: sum(loop.intake.waiting is not None for loop in loops) == len(waiting))
+    if how == 'cut':
+        peer.hang_up()
+    elif how == 'collect':
+        client.collect()
+    else:
+        peer.send('connection.close', 0, reply_code=320, reply_text='gone')
+        peer.expect('connection.close-ok', 0)
+    greens.wait_until(lambda: not client.is_open)
+    # At once, whoever is still to be woken: nothing looks alive.
+    assert not any(channel.is_open for channel in channels)
+    with pytest.raises(exceptions.RecoverableConnectionError):
+        client.drain_events(timeout=5)
+    for loop in loops[2 * len(loops) // 3 :]:
+        with pytest.raises(exceptions.AMQPError):
+            next(loop)
+        loop.close()
+        loop.close()
+    for task in waiting:
+        with pytest.raises(exceptions.AMQPError):
+            task.get()
+    assert (meter.sum, meter.most <= MOST) == (len(waiting), True)
+
+
+def test_it_is_connected_again_before_the_last_has_heard(
+    peer: ScriptedBroker, client: gamqp.Connection, meter: Meter
+) -> None:
+    channels = [peer.open_channel(client, number) for number in range(1, CHANNELS + 1)]
+    loops = [loop for channel in channels for loop in iterators(peer, channel)]
+    waiting = [greens.spawn(next, loop) for loop in loops]
+    greens.wait_until(lambda: all(loop.intake.waiting for loop in loops))
+    client.collect()
+    assert 0 < meter.sum <= MOST
+    assert meter.most <= MOST
+    peer.hang_up()
+    opening = greens.spawn(client.connect)
+    peer.handshake(tune=(10, 131072, 0))
+    opening.get()
+    for task in waiting:
+        with pytest.raises(exceptions.RecoverableConnectionError):
+            task.get()
+    assert meter.most <= MOST
+    fresh = peer.open_channel(client, 1)
+    (loop,) = iterators(peer, fresh, count=1)
+    peer.send('basic.deliver', 1, consumer_tag='1.0', delivery_tag=1, body=b'x')
+    assert next(loop).delivery_tag == 1
+    loop.intake.root.collect()
+
+
+def test_a_forked_child_does_all_of_it_at_once() -> None:
+    """It has the greenlets of its parent, and must not wake them in turns to come."""
+    slots = [green.Slot(greens.backend) for _ in range(3 * MOST)]
+    waiting = greens.spawn(slots[0].wait)
+    greens.wait_until(lambda: slots[0].awaited)
+
+    def settle() -> Iterator[None]:
+        for slot in slots:
+            slot.succeed()
+            yield
+
+    with green.waking_nobody():
+        in_turns(greens.backend, settle())
+    assert all(slot.done for slot in slots)
+    greens.sleep(0)
+    assert not waiting.done
+    waiting.kill()
