@@ -150,7 +150,7 @@ class Collector(Base):
         _collectors.add(self)
         stats.observers[:] = [one for one in stats.observers if one() is not None]
         stats.observers.append(weakref.WeakMethod(self._opened))
-        for link in _open_links():
+        for link in goodbye.open_links():
             connection = link.owner()
             if connection is not None:
                 self._opened(connection)
@@ -278,12 +278,3 @@ def _labels_of(connection: Any) -> Labels:
 def _add(totals: dict[str, float], numbers: dict[str, float]) -> None:
     for name in COUNTERS:
         totals[name] = totals.get(name, 0) + numbers[name]
-
-
-def _open_links() -> list[Any]:
-    for _ in range(stats.TRIES):
-        try:
-            return list(goodbye.alive)
-        except RuntimeError:
-            pass  # another thread has opened or closed one meanwhile
-    return []
