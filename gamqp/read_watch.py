@@ -8,11 +8,10 @@ here: heartbeats, which find a silent peer without anybody waiting for it.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from .green.native import get_ident
+from .connection_timer import ConnectionTimer
 from .state.durations import in_seconds
 from .turns import in_turns
 
@@ -30,36 +29,20 @@ def silence(limit: float) -> TimeoutError:
     return TimeoutError(f'read timeout: nothing heard from the broker for {in_seconds(limit)}')
 
 
-class ReadWatch:
+class ReadWatch(ConnectionTimer):
     """Of one open connection. limit: seconds."""
 
     def __init__(self, root: Any, limit: float) -> None:
-        self._root = weakref.ref(root, self._dropped)
-        self._green = root.green
+        super().__init__(root)
         self._limit = limit
-        self._thread = get_ident()
         self._since: float | None = None  # since when a consumer has been seen to wait, at each look
-        self._timer: Any = None
-        self._arm(limit)
+        self._look_in(limit)
 
-    def stop(self) -> None:
-        """The connection has ended. Does not switch."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _look_in(self, left: float) -> None:
+        self._arm(max(min(left, self._limit / LOOKS), SHORTEST))
 
-    def _dropped(self, ref: Any) -> None:
-        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
-            self.stop()
-
-    def _arm(self, left: float) -> None:
-        self._timer = self._green.call_later(max(min(left, self._limit / LOOKS), SHORTEST), self._look)
-
-    def _look(self) -> None:
-        """In the hub."""
-        self._timer = None
-        root = self._root()
-        if root is not None and root.link.reason is None:
+    def _due(self, root: Any) -> None:
+        if root.link.reason is None:
             in_turns(self._green, self._walk(root))
 
     def _walk(self, root: Any) -> Iterator[None]:
@@ -91,4 +74,4 @@ class ReadWatch:
             if left <= 0 and not link.transport.has_input:
                 link.lose(silence(self._limit))
                 return
-        self._arm(left)
+        self._look_in(left)

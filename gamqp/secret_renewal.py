@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import greenlet
 
 from . import exceptions
-from .green.native import get_ident
+from .connection_timer import ConnectionTimer
 from .state import tokens
 
 __all__ = ('Renewal',)
@@ -36,7 +35,7 @@ REASON = 'renewed before its end'
 ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
 
 
-class Renewal:
+class Renewal(ConnectionTimer):
     """Renews the secret of an open connection until ``stop``.
 
     ask: the callable that gives a secret; it may be slow and may switch greenlets.
@@ -45,27 +44,18 @@ class Renewal:
     """
 
     def __init__(self, root: Any, ask: Callable[[], Any], interval: float | None, end: float | None) -> None:
-        self._root = weakref.ref(root, self._dropped)
-        self._green = root.green
-        self._thread = get_ident()
+        super().__init__(root)
         self._ask = ask
         self._interval = interval
         self._end = end
         self._pause = RETRY
-        self._timer: Any = None
         self._stopped = False
         self._plan(root)
 
     def stop(self) -> None:
         """The connection has ended. Does not switch."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _dropped(self, ref: Any) -> None:
-        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
-            self.stop()
+        super().stop()
 
     def _plan(self, root: Any) -> None:
         """The broker has the present secret."""
@@ -81,12 +71,8 @@ class Renewal:
                 root,
             )
 
-    def _arm(self, seconds: float) -> None:
-        self._timer = self._green.call_later(seconds, self._due)
-
-    def _due(self) -> None:
-        self._timer = None
-        if not self._stopped and self._root() is not None:
+    def _due(self, root: Any) -> None:
+        if not self._stopped:
             self._green.spawn(self._renew)
 
     def _renew(self) -> None:

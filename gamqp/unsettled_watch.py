@@ -8,11 +8,10 @@ not belong here: handlers of ``subscribe``, which settle by themselves and may t
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Iterator
 from typing import Any
 
-from .green.native import get_ident
+from .connection_timer import ConnectionTimer
 from .turns import in_turns
 
 __all__ = ('UnsettledWatch',)
@@ -22,36 +21,21 @@ LOOK = 5.0
 LOOKS = 4
 
 
-class UnsettledWatch:
+class UnsettledWatch(ConnectionTimer):
     """Of one connection, made when a consumer with a prefetch is started. limit: seconds."""
 
     def __init__(self, root: Any, limit: float) -> None:
-        self._root = weakref.ref(root, self._dropped)
-        self._green = root.green
+        super().__init__(root)
         self._limit = limit
-        self._thread = get_ident()
-        self._timer: Any = None
-        self._arm()
+        self._arm(self._pause)
 
-    def stop(self) -> None:
-        """The connection has ended. Does not switch."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    @property
+    def _pause(self) -> float:
+        return min(LOOK, self._limit / LOOKS)
 
-    def _dropped(self, ref: Any) -> None:
-        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
-            self.stop()
-
-    def _arm(self) -> None:
-        self._timer = self._green.call_later(min(LOOK, self._limit / LOOKS), self._look)
-
-    def _look(self) -> None:
-        """In the hub."""
-        self._timer = None
-        root = self._root()
-        if root is not None and root.link.reason is None:
-            self._arm()
+    def _due(self, root: Any) -> None:
+        if root.link.reason is None:
+            self._arm(self._pause)
             in_turns(self._green, self._walk(root, time.monotonic()))
 
     def _walk(self, root: Any, now: float) -> Iterator[None]:

@@ -30,6 +30,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'channel',
         'configured',
         'connection',
+        'connection_timer',
         'consumer',
         'draining',
         'drop_in',
