@@ -365,6 +365,7 @@ class Connection(Configured, Liveness, Secret):
             return
         usual = min(CLOSE_TIMEOUT, self.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
         self._life.move('close')
+        self._stop_renewal()
         try:
             self._call(Spec.Close, args, timeout=usual if timeout is None else timeout, goodbye=timeout is None)
         except (TimeoutError, exceptions.AMQPError):

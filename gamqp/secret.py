@@ -56,6 +56,11 @@ class Secret(Caller):
             ask = sasl.callable_passwords(self.authentication)[0]
             self._renewal = Renewal(self, ask, None if rule is True else rule, self._secret_end)
 
+    def _stop_renewal(self) -> None:
+        """The connection says goodbye: the broker takes no secret any more. Does not switch."""
+        if self._renewal is not None:
+            self._renewal.stop()
+
     def update_secret(self, new_secret: str | bytes, reason: str = '') -> None:
         """Give the broker a new secret for this connection, e.g. a renewed OAuth 2 token. Switches greenlets.
 

@@ -15,7 +15,7 @@ import pytest
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, secret_renewal
+from gamqp import exceptions, green, secret_renewal
 
 QUICK = 0.05  # seconds
 
@@ -137,11 +137,12 @@ def test_the_end_of_the_connection_ends_it_without_a_word(
     peer: ScriptedBroker, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     asked = []
+    client: Any = None  # as yet: it may be asked again before the test goes on
 
     def slow() -> str:
         asked.append(1)
         if len(asked) > 1:
-            greens.wait_until(lambda: not client.connected)
+            greens.wait_until(lambda: client is not None and not client.connected)
         return 'secret'
 
     client = peer.open((10, 131072, 0), password=slow, refresh_secret=QUICK)
@@ -159,6 +160,49 @@ def test_the_end_of_the_connection_ends_it_without_a_word(
         greens.sleep(QUICK)
     assert len(asked) == 2
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize('error', [None, LookupError('no token today')])
+def test_a_secret_that_comes_while_the_connection_closes_is_not_used(
+    peer: ScriptedBroker, caplog: pytest.LogCaptureFixture, error: Exception | None
+) -> None:
+    asked = []
+    released = green.Slot(greens.backend)
+
+    def slow() -> str:
+        asked.append(1)
+        if len(asked) > 1:
+            assert released.wait(greens.PATIENCE)
+            if error is not None:
+                raise error
+        return 'secret'
+
+    client = peer.open((10, 131072, 0), password=slow, refresh_secret=QUICK)
+    greens.wait_until(lambda: len(asked) == 2)
+    closing = greens.spawn(client.close)
+    peer.expect('connection.close')
+    released.succeed(None)
+    for _ in range(5):
+        greens.sleep(QUICK)
+    assert len(asked) == 2 and not caplog.records
+    peer.send('connection.close-ok')
+    peer.expect_end()
+    closing.get()
+    assert not caplog.records
+
+
+def test_nobody_is_asked_while_the_connection_closes(peer: ScriptedBroker, provider: Provider) -> None:
+    client = peer.open((10, 131072, 0), password=provider, refresh_secret=QUICK)
+    renewed(peer, provider)
+    closing = greens.spawn(client.close)
+    while peer.next().name != 'connection.close':  # one more renewal may have been on its way
+        pass
+    given = len(provider.given)
+    for _ in range(5):
+        greens.sleep(QUICK)
+    assert len(provider.given) == given
+    peer.send('connection.close-ok')
+    closing.get()
 
 
 @pytest.mark.filterwarnings('ignore::ResourceWarning')
