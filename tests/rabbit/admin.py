@@ -61,7 +61,9 @@ class Admin:
 
     def set_memory_watermark(self, fraction: float) -> None:
         """0 blocks every publishing connection (connection.blocked), 0.4 is the normal value."""
-        self.eval(f'vm_memory_monitor:set_vm_memory_high_watermark({float(fraction)}).')
+        # The alarm is raised by one process and passed on by another. Once that one answers, it has passed it on:
+        # what a connection's process reads from its socket from now on comes behind the alarm.
+        self.eval(f'vm_memory_monitor:set_vm_memory_high_watermark({float(fraction)}), rabbit_alarm:get_alarms().')
 
     def api(self, path: str, method: str = 'GET', body: Any = None, **headers: str) -> Any:
         """A request to the management HTTP API: `api('queues/%2F')` is the decoded JSON, None if empty."""
