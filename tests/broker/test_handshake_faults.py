@@ -195,5 +195,6 @@ def test_an_error_of_a_hook_comes_out_of_connect(peer: ScriptedBroker, hook: str
         peer.expect('connection.tune-ok')
         peer.expect('connection.open')
         peer.send('connection.open-ok')
+        peer.agree_to_close()
     with pytest.raises(ZeroDivisionError):
         opening.get()

@@ -126,8 +126,6 @@ def test_the_programs_own_error_keeps_its_traceback(peer: ScriptedBroker) -> Non
         raise ValueError('no token today')
 
     task = greens.spawn(tools.raised, gamqp.Connection(peer.host, 'u', ask_the_vault).connect)
-    with pytest.raises(AssertionError, match=r'hung up|did not connect'):
-        peer.handshake()
-    error = task.get()
+    error = task.get()  # before it connects: the peer need not do anything
     assert str(error) == 'no token today'
     assert 'ask_the_vault' in [frame.name for frame in traceback.extract_tb(error.__traceback__)]
