@@ -1,7 +1,8 @@
 """Both builds, the same input: the same value or the same exception.
 
-The inputs are golden frames and random values, mutated from a fixed seed. ``GAMQP_TEST_FUZZ`` is
-how many (a nightly run takes millions).
+The inputs are golden frames and random values, mutated from a fixed seed, in five parts, of which
+the default run of ``./tests/run`` takes the first. ``GAMQP_TEST_FUZZ`` is how many there are in all
+parts together (a nightly run takes millions).
 """
 
 from __future__ import annotations
@@ -15,7 +16,12 @@ from typing import Any
 import pytest
 from golden import NAMES, load
 
-COUNT = int(os.environ.get('GAMQP_TEST_FUZZ', '20000'))
+PARTS = 5
+COUNT = int(os.environ.get('GAMQP_TEST_FUZZ', '20000')) // PARTS
+
+in_parts = pytest.mark.parametrize(
+    'part', [0, *(pytest.param(part, marks=pytest.mark.slow) for part in range(1, PARTS))]
+)
 
 
 def outcome(act: Any) -> Any:
@@ -61,8 +67,9 @@ def events_of(wire: Any, data: bytes, step: int) -> Any:
     return told, type(decoder.error), str(decoder.error), decoder.pending, decoder.heartbeats
 
 
-def test_streams(source: Any, compiled: Any) -> None:
-    chance = random.Random(1)
+@in_parts
+def test_streams(source: Any, compiled: Any, part: int) -> None:
+    chance = random.Random(f'1 {part}')
     golden = [load(name) for name in NAMES if name != 'get-ok-split']
     for _ in range(COUNT):
         data = mutated(chance, b''.join(chance.choices(golden, k=chance.randint(1, 3))))
@@ -70,17 +77,19 @@ def test_streams(source: Any, compiled: Any) -> None:
         assert events_of(source, data, step) == events_of(compiled, data, step), data.hex()
 
 
-def test_however_a_stream_is_cut(wire: Any) -> None:
+@in_parts
+def test_however_a_stream_is_cut(wire: Any, part: int) -> None:
     """The pieces in which bytes arrive decide nothing, neither events nor errors."""
-    chance = random.Random(2)
+    chance = random.Random(f'2 {part}')
     golden = [load(name) for name in NAMES if name != 'get-ok-split']
     for _ in range(COUNT // 10):
         data = mutated(chance, b''.join(chance.choices(golden, k=chance.randint(1, 3))))
         assert events_of(wire, data, len(data) or 1) == events_of(wire, data, 1), data.hex()
 
 
-def test_sections(source: Any, compiled: Any) -> None:
-    chance = random.Random(3)
+@in_parts
+def test_sections(source: Any, compiled: Any, part: int) -> None:
+    chance = random.Random(f'3 {part}')
     frames = [load(name) for name in ('deliver-all-types', 'deliver-task', 'deliver-dead-letter')]
     sections = [frame[frame.index(b'\xce\x02') + 20 :] for frame in frames]
     for _ in range(COUNT):
@@ -89,8 +98,9 @@ def test_sections(source: Any, compiled: Any) -> None:
         assert results[0] == results[1], data.hex()
 
 
-def test_arguments(source: Any, compiled: Any) -> None:
-    chance = random.Random(4)
+@in_parts
+def test_arguments(source: Any, compiled: Any, part: int) -> None:
+    chance = random.Random(f'4 {part}')
     sigs = sorted(source.spec.METHODS)
     for _ in range(COUNT):
         sig = chance.choice(sigs)
@@ -123,8 +133,9 @@ def value(chance: random.Random, depth: int = 0) -> Any:
     return {chance.choice(('a', 'b', 'ü', b'\xff', 'k' * 255)): value(chance, depth + 1) for _ in range(3)}
 
 
-def test_encoding(source: Any, compiled: Any) -> None:
-    chance = random.Random(5)
+@in_parts
+def test_encoding(source: Any, compiled: Any, part: int) -> None:
+    chance = random.Random(f'5 {part}')
     names = [name for name, _ in source.spec.PROPERTIES]
     sent = 0
     for _ in range(COUNT):
