@@ -91,7 +91,7 @@ def passes(*arguments: str | Path, **environment: str) -> tuple[int, list[str], 
         ((), '0', ['plain', 'clock']),
         ((), '1', ['plain', 'long', 'clock', 'long_clock']),
         (('-k', 'clock'), '0', ['clock']),
-        (('-k', 'plain'), '0', ['plain']),
+        pytest.param(('-k', 'plain'), '0', ['plain'], marks=pytest.mark.slow),
         (('-m', 'slow'), '0', ['long', 'long_clock']),
     ],
 )
@@ -124,8 +124,15 @@ def test_nothing_selected_is_no_success(sample: Path) -> None:
 
 
 @needs_environment
-@pytest.mark.parametrize('name', ['test_plain', 'test_clock'])
-@pytest.mark.parametrize('stop', [(), ('-x',)])
+@pytest.mark.parametrize(
+    ('name', 'stop'),
+    [
+        ('test_plain', ()),
+        ('test_plain', ('-x',)),
+        pytest.param('test_clock', (), marks=pytest.mark.slow),
+        pytest.param('test_clock', ('-x',), marks=pytest.mark.slow),
+    ],
+)
 def test_a_failure_in_either_half_fails_the_run(sample: Path, name: str, stop: tuple[str, ...]) -> None:
     sample.write_text(SAMPLE.replace(f'def {name}():\n    pass', f'def {name}():\n    assert False'))
     status, ran, summary = passes(sample, *stop)

@@ -40,7 +40,8 @@ def taken(fn: Callable[[], Any]) -> float:
 
 
 @pytest.mark.real_seconds
-def test_no_goodbye_takes_long_by_default() -> None:
+def test_no_goodbye_takes_long_by_default(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
+    """All at the same time, and one that the broker blocks only after it has begun."""
     goodbyes: list[Callable[[gamqp.Channel], Any]] = [
         lambda channel: channel.close(),
         lambda channel: channel.connection.close(),
@@ -53,19 +54,15 @@ def test_no_goodbye_takes_long_by_default() -> None:
             greens.spawn(taken, lambda goodbye=goodbye, channel=channel: goodbye(channel))  # type: ignore[misc]
             for goodbye, channel in zip(goodbyes, channels, strict=True)
         ]
+        late = greens.spawn(taken, channel.connection.close)
+        peer.expect('connection.close')
+        peer.send('connection.blocked', reason='low on memory')
+        assert late.get() <= BLOCKED_TIMEOUT + SLACK
         for task in tasks:
             assert BLOCKED_TIMEOUT <= task.get() + 0.01 <= BLOCKED_TIMEOUT + SLACK
     finally:
         for peer in peers:
             peer.__exit__()
-
-
-@pytest.mark.real_seconds
-def test_a_blockage_that_comes_after_the_close_counts(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    closing = greens.spawn(taken, channel.connection.close)
-    peer.expect('connection.close')
-    peer.send('connection.blocked', reason='low on memory')
-    assert closing.get() <= BLOCKED_TIMEOUT + SLACK
 
 
 def test_the_total_of_the_caller_counts_for_closes(peer: ScriptedBroker) -> None:

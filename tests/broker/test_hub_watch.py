@@ -258,7 +258,7 @@ def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
     assert aside.hub_watch._seen is None
 
 
-@pytest.mark.parametrize('size', [100_000, 8_000_000])
+@pytest.mark.parametrize('size', [pytest.param(100_000, marks=pytest.mark.slow), 8_000_000])
 def test_what_the_kernel_took_a_part_of_is_finished_first(size: int) -> None:
     """The hub is held up in the middle of a large publish. The peer reads nothing, and then goes on reading."""
     with ScriptedBroker(buffer=64 * 1024) as peer:

@@ -21,7 +21,11 @@ HELD = 4.5  # seconds; with a heartbeat of one second the broker gives up after 
 QUICK = (10, 131072, 1)
 
 
-@pytest.mark.parametrize('version', [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=['1.2', '1.3'])
+@pytest.mark.parametrize(
+    'version',
+    [pytest.param(ssl.TLSVersion.TLSv1_2, marks=pytest.mark.slow), ssl.TLSVersion.TLSv1_3],
+    ids=['1.2', '1.3'],
+)
 def test_the_broker_keeps_the_connection_while_the_hub_is_held(secure: Any, version: ssl.TLSVersion) -> None:
     options = {**secure.trust, 'tls_minimum_version': version, 'tls_maximum_version': version}
     with gamqp.connect(secure.url, ssl=options, heartbeat=1, heartbeat_thread=True) as connection:
