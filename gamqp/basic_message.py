@@ -36,10 +36,10 @@ class Message(Content):
 
     def __init__(self, body: Any = '', children: Any = None, channel: Any = None, **properties: Any) -> None:
         try:
-            super().__init__(body, properties)
+            Content.__init__(self, body, properties)  # not by super(): each publish makes one
         except TypeError:
             # Something without a length, as None: publishing it says what is wrong.
-            super().__init__(b'', properties)
+            Content.__init__(self, b'', properties)
             self.body = body
         self.channel = channel
 

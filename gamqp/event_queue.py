@@ -107,8 +107,9 @@ class EventQueue:
         budget = self.budget  # as Budget.take, without another call for each message
         budget.messages += 1
         budget.bytes += message.weight
-        waiting = self._waiting.get(consumer)
-        if waiting is None:
+        try:
+            waiting = self._waiting[consumer]
+        except KeyError:
             waiting = self._waiting[consumer] = Waiting()
             waiting.consumer = consumer
         waiting.append(message)

@@ -66,6 +66,7 @@ class ThreadSide:
         'counts',
         'hub_thread',
         'hub_watch',
+        'load',
         'pulse',
     )
 
@@ -79,6 +80,7 @@ class ThreadSide:
     ) -> None:
         self._transport = transport
         self._queue: deque[Any] = deque()
+        self.load = 0  # bytes in _queue and _head, and _aside
         self._head: memoryview | None = None  # rest of a batch the kernel has taken a part of
         self._pushing = False  # the hub is sending
         self._touched = False  # by the thread; the hub is to note what follows
@@ -124,13 +126,19 @@ class ThreadSide:
         return bool(self._queue) or self._head is not None or self._transport.unsent
 
     def _gather(self) -> memoryview:
-        """The next batch: one large set alone, or as many small ones as fit."""
+        """The next batch: one large set alone, or as many small ones as fit.
+
+        Where what waits is little more than that it is all: the last set would go by itself, and cost a system call.
+        """
         queue = self._queue
         if not queue:
             return memoryview(b'')  # only the transport holds something: a send of nothing moves it
         first = queue.popleft()
         if not queue or len(first) >= BATCH:
             return memoryview(first)
+        if self.load < 2 * BATCH:
+            # Those that are here now: the hub may go on adding while the thread takes.
+            return memoryview(b''.join([first, *[queue.popleft() for _ in range(len(queue)) if queue]]))
         batch = [first]
         size = len(first)
         while queue and size + len(queue[0]) <= BATCH:

@@ -52,7 +52,6 @@ class Writer(ThreadSide):
         '_green',
         '_on_lost',
         '_pass_due',
-        '_queued',
         '_room',
         '_stall',
         '_stall_timer',
@@ -71,7 +70,6 @@ class Writer(ThreadSide):
         super().__init__(transport, pulse, counts or Counts(), hub_thread, writers_of(backend.hub()))
         self._green = backend
         self._on_lost = on_lost
-        self._queued = 0  # bytes in _queue and _head, and _aside
         self._pass_due = False  # something was sent in this pass of the hub, its end will be told
         self._room = green.Gate(backend)
         self._stall = stall
@@ -80,19 +78,19 @@ class Writer(ThreadSide):
     @property
     def queued(self) -> int:
         """Bytes handed over and not yet taken by the kernel."""
-        return max(0, self._queued - self._aside)
+        return max(0, self.load - self._aside)
 
     @property
     def full(self) -> bool:
         """Whether a publisher should ``wait_for_room`` first."""
-        return self._queued >= HIGH_WATER
+        return self.load >= HIGH_WATER
 
     def send(self, frames: Any) -> None:
         """Take over a complete frame set. Never switches, never raises for the socket's sake."""
         if self.closed:
             return
         self._queue.append(frames)
-        queued = self._queued = self._queued + len(frames)
+        queued = self.load = self.load + len(frames)
         if self._pass_due:
             if queued >= BATCH and not self._watching:
                 self._push()
@@ -148,7 +146,7 @@ class Writer(ThreadSide):
         self.closed = True
         self._queue.clear()
         self._head = None
-        self._queued = self._aside = 0
+        self.load = self._aside = 0
         self._touched = False
         self._failure = None  # it refers to the frames it came through
         self._on_lost = _nothing  # and no reference back to the owner
@@ -163,7 +161,7 @@ class Writer(ThreadSide):
     def _end_of_pass(self) -> None:
         self._pass_due = False
         self._hub_writers.turns += 1
-        if self._queued and not self._watching and not self.closed:
+        if self.load and not self._watching and not self.closed:
             self._push()
 
     def _push(self) -> None:
@@ -179,7 +177,7 @@ class Writer(ThreadSide):
                     head = self._head or self._gather()
                     self._head = head or None  # nothing is no rest: a rest means that the stream is inside a frame
                     taken = transport.send(head)
-                    self._queued -= taken
+                    self.load -= taken
                     self.counts.bytes_out += taken
                     turn -= taken
                     self._head = head[taken:] if taken < len(head) else None
@@ -199,7 +197,7 @@ class Writer(ThreadSide):
                 raise
             finally:
                 self._pushing = False
-        if self._room and self._queued < HIGH_WATER // 2:
+        if self._room and self.load < HIGH_WATER // 2:
             self._room.wake_all()
 
     def _lose(self, exc: BaseException) -> None:
@@ -269,7 +267,7 @@ class Writer(ThreadSide):
 
     def _note_help(self) -> None:
         """Count what the thread has sent. Raises what it has met."""
-        self._queued -= self._aside
+        self.load -= self._aside
         if self._went:
             self._restart_stall_timer()
         self._aside = 0

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from .. import exceptions, green, tracing
 from ..green.native import get_ident
+from ..io.writer import HIGH_WATER
 from ..receipt import Receipt, returned_error
 from ..state.checks import given_timeout
 from ..state.confirms import Confirms
@@ -80,7 +81,7 @@ class PublishMethods(FlowMethods):
         if type(routing_key) is not str:
             routing_key = name('routing_key', routing_key)
         body, properties = taken_apart(message, properties)
-        receipt = Receipt(self._root(), exchange, routing_key)
+        receipt = Receipt(self._connection, exchange, routing_key)
         deadline = None if timeout is None else green.Deadline(timeout)
         receipt.delivery_tag = self._hand_over(
             body, properties, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
@@ -149,8 +150,18 @@ class PublishMethods(FlowMethods):
             self.basic_publish_confirm(
                 msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout=confirm_timeout
             )
-        else:
-            self._publish(msg, exchange, routing_key, mandatory, immediate, timeout)
+            return
+        # Not in a method of their own: each call counts here.
+        if not isinstance(msg, Content):
+            self._refuse(msg)
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
+        deadline = None if timeout is None else green.Deadline(timeout)
+        self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
+        if deadline is not None:
+            self._root().wait_until_sent(deadline)
 
     _basic_publish = basic_publish
 
@@ -183,7 +194,12 @@ class PublishMethods(FlowMethods):
             routing_key = name('routing_key', routing_key)
         slot = green.Slot(root.green)
         try:
-            self._publish(msg, exchange, routing_key, mandatory, immediate, timeout, slot)
+            if not isinstance(msg, Content):
+                self._refuse(msg)
+            deadline = None if timeout is None else green.Deadline(timeout)
+            self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
+            if deadline is not None:
+                root.wait_until_sent(deadline)
             wait = confirm_timeout or timeout or root.confirm_timeout
             if not root.wait_for(slot, wait):
                 raise TimeoutError(
@@ -214,27 +230,10 @@ class PublishMethods(FlowMethods):
         else:
             self._call(Confirm.Select, (False,), arrived=self._on_select_ok)
 
-    def _publish(
-        self,
-        msg: Any,
-        exchange: str,
-        routing_key: str,
-        mandatory: bool,
-        immediate: bool,
-        timeout: float | None,
-        slot: green.Slot | None = None,
-    ) -> None:
-        if not isinstance(msg, Content):
-            self._check(Basic.Publish)
-            raise exceptions.EncodeError(f'basic_publish takes a Message, not {type(msg).__name__}', Basic.Publish)
-        if type(exchange) is not str:
-            exchange = name('exchange', exchange)
-        if type(routing_key) is not str:
-            routing_key = name('routing_key', routing_key)
-        deadline = None if timeout is None else green.Deadline(timeout)
-        self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
-        if deadline is not None:
-            self._root().wait_until_sent(deadline)
+    def _refuse(self, msg: Any) -> NoReturn:
+        """It is no Message."""
+        self._check(Basic.Publish)
+        raise exceptions.EncodeError(f'basic_publish takes a Message, not {type(msg).__name__}', Basic.Publish)
 
     def _hand_over(
         self,
@@ -255,7 +254,7 @@ class PublishMethods(FlowMethods):
         first: called right before it goes, after all waiting; must not switch.
         traced: it is the tracer that calls.
         """
-        root = self._connection  # not by _root(): each call counts here
+        root, writer = self._connection, self._writer  # not by _root(): each call counts here
         if tracing.installed and root.tracing is not None and not traced:
             rest = (mandatory, immediate, deadline, waiter, limit, first, True)
             return self._hand_over_traced(root.tracing, body, properties, exchange, routing_key, *rest)
@@ -265,7 +264,13 @@ class PublishMethods(FlowMethods):
             raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
         try:
             # All waiting comes before the message is handed over: whoever is interrupted in it has published nothing.
-            if root.must_wait_to_publish or not self.active or (limit and self._is_crowded(limit)):
+            if (
+                # As must_wait_to_publish, without another call.
+                writer.load >= HIGH_WATER
+                or (root.blocked_reason is not None and root.blocked_policy != 'pass')
+                or not self.active
+                or (limit and self._is_crowded(limit))
+            ):
                 self._wait_for_turn(deadline, limit)
             elif monotonic() >= root.look_at and root.breath_due():
                 root.breathe_to_publish()
@@ -285,20 +290,20 @@ class PublishMethods(FlowMethods):
         if waiter is not None and self._confirms is None:
             # Pipelined: the broker handles confirm.select before the publish behind it.
             self.confirm_select_unawaited()
-        tag = 0
+        tag, confirms = 0, self._confirms
         try:
-            if self._confirms is None:
+            if confirms is None:
                 pass
             elif mandatory:
-                tag = self._confirms.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
+                tag = confirms.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
             else:
-                tag = self._confirms.publish(waiter)
-            self._writer.send(frames)
+                tag = confirms.publish(waiter)
+            writer.send(frames)
         except BaseException as exc:
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
             root.link.lose(exc)
             raise
-        if self._writer.closed:
+        if writer.closed:
             self._raise_loss(root.link)
         self._counts.published += 1
         root.unlooked += len(frames)

@@ -26,7 +26,7 @@ class _Settling:
 
     spooled: Collection[Tags]  # an empty tuple, or a dict as an ordered set
     strays: bool  # whether something was settled that was not there, which the broker will not take well
-    _late: OrderedDict[int, None] | None  # the tags that do not stand where they belong, in their order
+    late: OrderedDict[int, None] | None  # the tags that do not stand where they belong, in their order
 
     def __bool__(self: Any) -> bool:
         return len(self) > 0 or any(list(self.spooled))
@@ -53,10 +53,10 @@ class _Settling:
 
     def come_back(self: Any, tag: int, entry: Entry) -> None:
         """Enter a delivery that was in the spool. They come back in the order of their tags."""
-        if self._late is not None or tag < next(reversed(self), 0):
-            if self._late is None:
-                self._late = OrderedDict()
-            self._late[tag] = None
+        if self.late is not None or tag < next(reversed(self), 0):
+            if self.late is None:
+                self.late = OrderedDict()
+            self.late[tag] = None
         self[tag] = entry
 
     def settle(self: Any, tag: int, multiple: bool) -> int:
@@ -65,7 +65,7 @@ class _Settling:
         What it costs goes by what it settles, however many others there are or were.
         """
         if not multiple:
-            if self._late is not None:
+            if self.late is not None:
                 self._no_longer_late(tag)
             if self.pop(tag, None) is None:
                 self.strays = True
@@ -78,7 +78,7 @@ class _Settling:
         # Listed first, and looked up again: a collection of garbage meanwhile may settle others.
         count = 0
         for known in self.covered(tag):
-            if self._late is not None:
+            if self.late is not None:
                 self._no_longer_late(known)
             if self.pop(known, None) is not None:
                 count += 1
@@ -91,7 +91,7 @@ class _Settling:
         """The tags in memory that a settlement of *tag* with multiple settles; some may be twice in it."""
         if tag == 0:
             return list(self)
-        tags, late = up_to(self, tag), self._late
+        tags, late = up_to(self, tag), self.late
         if late is not None:
             # Behind one that came back stand only those that are late too, or have higher tags.
             tags += up_to(late, tag)
@@ -99,7 +99,7 @@ class _Settling:
 
     def oldest(self: Any) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, when it came), or None."""
-        lowest, late = first(self), self._late
+        lowest, late = first(self), self.late
         if late:
             lowest = min(lowest, first(late) or lowest)
         entry = self.get(lowest)
@@ -107,15 +107,15 @@ class _Settling:
 
     def latest(self: Any) -> int:
         """The highest tag, 0 if there is none."""
-        highest: int = next(reversed(self), 0) if self._late is None else max(self, default=0)
+        highest: int = next(reversed(self), 0) if self.late is None else max(self, default=0)
         return max(highest, *(tags.latest for tags in list(self.spooled))) if self.spooled else highest
 
     def _no_longer_late(self: Any, tag: int) -> None:
-        late = self._late
+        late = self.late
         if late is not None:
             late.pop(tag, None)
             if not late:
-                self._late = None
+                self.late = None
 
     def _take_over(self: Any, old: Any) -> Any:
         while True:
@@ -124,7 +124,7 @@ class _Settling:
                 break
             except RuntimeError:  # a collection of garbage meanwhile has settled some
                 continue
-        self.spooled, self.strays, self._late = old.spooled, old.strays, old._late
+        self.spooled, self.strays, self.late = old.spooled, old.strays, old.late
         return self
 
     def forget_settled(self: Any, old: Any) -> None:
@@ -134,7 +134,7 @@ class _Settling:
                 self.pop(tag, None)
 
     def _forget_all(self: Any) -> None:
-        self._late = None
+        self.late = None
         for spooled in list(self.spooled):
             spooled.clear()
 
@@ -145,13 +145,13 @@ class Unsettled(_Settling, dict[int, Entry]):
     What comes back from the spool may stand behind later deliveries that never were there.
     """
 
-    __slots__ = ('_late', 'spooled', 'strays')
+    __slots__ = ('late', 'spooled', 'strays')
 
     def __init__(self) -> None:
         super().__init__()
         self.spooled: Collection[Tags] = ()
         self.strays = False
-        self._late = None
+        self.late = None
 
     def clear(self) -> None:
         super().clear()
@@ -171,13 +171,13 @@ class Unsettled(_Settling, dict[int, Entry]):
 class WideUnsettled(_Settling, OrderedDict[int, Entry]):
     """The same for more deliveries at once than a dict is good for."""
 
-    __slots__ = ('_late', 'spooled', 'strays')
+    __slots__ = ('late', 'spooled', 'strays')
 
     def __init__(self) -> None:
         super().__init__()
         self.spooled: Collection[Tags] = ()
         self.strays = False
-        self._late = None
+        self.late = None
 
     def clear(self) -> None:
         super().clear()

@@ -1,0 +1,115 @@
+"""What a message costs: counted in calls of Python functions, since a time would be another one on each machine.
+
+The counts are exact: whoever makes a message cheaper lowers them here, so that it stays so.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from types import FrameType
+from typing import Any
+
+import greens
+from script import ScriptedBroker, frames
+
+import gamqp
+
+MESSAGES = 200
+
+PACKAGE = os.path.join(os.path.dirname(gamqp.__file__), '')
+CODEC = os.path.join(PACKAGE, 'wire', '')  # compiled, or else Python
+
+
+def calls_each(act: Callable[[int], Any], numbers: Iterable[int] = range(1, MESSAGES + 1)) -> list[str]:
+    """The functions of gamqp that run for each call of *act*; what happens now and then is left out."""
+    counted: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        code = frame.f_code
+        if event == 'call' and code.co_filename.startswith(PACKAGE) and not code.co_filename.startswith(CODEC):
+            counted[f'{os.path.basename(code.co_filename)}:{code.co_name}'] += 1
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        for number in numbers:
+            act(number)
+    finally:
+        sys.setprofile(before)
+    return sorted(name for name, count in counted.items() for _ in range(count // MESSAGES))
+
+
+def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[Any], Any], no_ack: bool = False) -> None:
+    """Start a consumer; MESSAGES deliveries wait in the socket."""
+    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=callback))
+    peer.expect('basic.consume')
+    peer.send('basic.consume-ok', consumer_tag='tag')
+    consuming.get()
+    peer.raw(
+        b''.join(
+            frames('basic.deliver', consumer_tag='tag', delivery_tag=number, body=b'%d' % number)
+            for number in range(1, MESSAGES + 1)
+        )
+    )
+
+
+def test_a_delivery(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]) -> None:
+    consume(peer, channel, got.append)
+    calls = calls_each(lambda _: client.drain_events())
+    assert len(got) == MESSAGES
+    assert calls == [
+        'channel.py:on_content',
+        'connection.py:drain_events',
+        'event_queue.py:on_delivery',
+        'event_queue.py:run_event',
+    ]
+
+
+def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]) -> None:
+    consume(peer, channel, got.append)
+    while len(got) < MESSAGES:
+        client.drain_events()
+    assert channel.unsettled == MESSAGES
+    assert calls_each(channel.basic_ack) == ['consume.py:basic_ack', 'writer.py:send']
+    assert channel.unsettled == 0
+    assert [peer.expect('basic.ack').delivery_tag for _ in range(MESSAGES)] == list(range(1, MESSAGES + 1))
+
+
+def test_a_message_that_acks_itself(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    consume(peer, channel, got.append)
+    while len(got) < MESSAGES:
+        client.drain_events()
+    calls = calls_each(lambda number: got[number - 1].ack())
+    assert calls == ['basic_message.py:ack', 'consume.py:basic_ack', 'writer.py:send']
+    assert channel.unsettled == 0
+
+
+def test_a_publish(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
+    calls = calls_each(lambda number: channel.basic_publish(gamqp.Message(b'%d' % number, delivery_mode=2), '', 'q'))
+    assert calls == ['basic_message.py:__init__', 'publish.py:_hand_over', 'publish.py:basic_publish', 'writer.py:send']
+    assert [peer.expect('basic.publish').body for _ in range(MESSAGES)] == [b'%d' % (i + 1) for i in range(MESSAGES)]
+
+
+def test_a_publish_with_a_receipt(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
+    receipts = [channel.publish(b'0', '', 'q')]
+    calls = calls_each(lambda number: receipts.append(channel.publish(b'%d' % number, '', 'q', delivery_mode=2)))
+    assert calls == [
+        'confirms.py:__len__',
+        'confirms.py:publish',
+        'publish.py:_hand_over',
+        'publish.py:_is_crowded',
+        'publish.py:publish',
+        'publish.py:taken_apart',
+        'receipt.py:__init__',
+        'writer.py:send',
+    ]
+    peer.expect('confirm.select')
+    peer.send('confirm.select-ok')
+    peer.send('basic.ack', delivery_tag=MESSAGES + 1, multiple=True)
+    for receipt in receipts:
+        receipt.wait()
