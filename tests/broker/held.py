@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 from frames import Stream
 from script import ScriptedBroker
@@ -11,7 +13,10 @@ from script import ScriptedBroker
 import gamqp
 from gamqp.wire import HEARTBEAT
 
-__all__ = ('Eager', 'Listening', 'burn')
+__all__ = ('Eager', 'Listening', 'burn', 'burn_until')
+
+# Seconds until what other threads or the broker have to do counts as not done; only a failing test takes so long.
+PATIENCE = 60.0
 
 
 def burn(seconds: float) -> None:
@@ -19,6 +24,14 @@ def burn(seconds: float) -> None:
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(100))
+
+
+def burn_until(condition: Callable[[], Any]) -> bool:
+    """Compute as ``burn`` until *condition()* is true by what others do meanwhile. Returns whether it is."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition() and time.monotonic() < deadline:
+        burn(0.02)
+    return bool(condition())
 
 
 class Listening:
@@ -57,7 +70,7 @@ class Listening:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self.errors, self.errors
 
     def __enter__(self) -> Listening:
@@ -89,5 +102,5 @@ class Eager:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stop.set()
-        self._thread.join(10)
+        self._thread.join(60)
         assert not self._errors, self._errors

@@ -15,38 +15,42 @@ from script import ScriptedBroker
 import gamqp
 from gamqp import exceptions
 
-GENEROUS = 10  # seconds for what is due after 2 to 3
+GENEROUS = greens.PATIENCE  # seconds for what is due after 2 to 3
 BEAT = b'\x08\x00\x00\x00\x00\x00\x00\xce'
 
 
-def beats_of(peer: ScriptedBroker, client: gamqp.Connection, seconds: float) -> int:
-    """How many heartbeats arrive while the peer keeps the client content."""
-    began = time.monotonic()
-    while time.monotonic() - began < seconds:
-        peer.raw(BEAT)
-        greens.sleep(0.1)
-        client_says = peer.take_what_came()
-        assert client_says == [], client_says
-    return peer.decoder.heartbeats
+def keep_content(peer: ScriptedBroker) -> None:
+    """For a moment; the client says nothing but heartbeats."""
+    peer.raw(BEAT)
+    greens.sleep(0.1)
+    client_says = peer.take_what_came()
+    assert client_says == [], client_says
 
 
 @pytest.mark.real_seconds
 def test_an_idle_client_sends_them(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
-    assert 2 <= beats_of(peer, client, 2.2) <= 6  # one each half second
+    began = time.monotonic()
+    deadline = gamqp.green.Deadline(GENEROUS)
+    while peer.decoder.heartbeats < 4 and not deadline.passed:
+        keep_content(peer)
+    assert 4 <= peer.decoder.heartbeats <= 2 * (time.monotonic() - began) + 1  # one each half second
     assert client.connected
 
 
 def test_none_are_sent_when_they_are_off(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1), heartbeat=0)
-    assert beats_of(peer, client, 1.2) == 0
+    began = time.monotonic()
+    while time.monotonic() - began < 1.2:
+        keep_content(peer)
+    assert peer.decoder.heartbeats == 0
     assert client.connected
 
 
 def test_a_silent_peer_is_found_after_two_intervals(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
     began = time.monotonic()
-    with pytest.raises(exceptions.ConnectionForced, match=r'nothing heard from the broker for 2\.\d s'):
+    with pytest.raises(exceptions.ConnectionForced, match=r'nothing heard from the broker for \d+\.\d s'):
         client.drain_events(timeout=GENEROUS)
     assert time.monotonic() - began >= 1.9
     assert not client.connected
@@ -109,13 +113,18 @@ def _head_of_a_body(size: int) -> bytes:
 
 @pytest.mark.real_seconds
 def test_any_traffic_of_ours_counts(peer: ScriptedBroker, channel_of_a_quick_beat: gamqp.Channel) -> None:
-    began = time.monotonic()
+    began = acked = time.monotonic()
+    pauses = 0  # of ours, where the machine lets nothing run: then one heartbeat is due
     while time.monotonic() - began < 2.2:
         peer.raw(BEAT)
         channel_of_a_quick_beat.basic_ack(1)
+        before, acked = acked, time.monotonic()
+        pauses += acked - before >= 0.5
         greens.sleep(0.1)
+    channel_of_a_quick_beat.basic_ack(1)
+    pauses += time.monotonic() - acked >= 0.5
     peer.take_what_came()
-    assert peer.decoder.heartbeats == 0
+    assert peer.decoder.heartbeats <= pauses
 
 
 def test_a_hub_that_was_held_reads_before_it_judges(peer: ScriptedBroker) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import greens
 import pytest
-from held import Eager, Listening, burn
+from held import Eager, Listening, burn, burn_until
 from script import ScriptedBroker
 
 import gamqp
@@ -27,7 +27,7 @@ from gamqp.wire import HEARTBEAT as BEAT
 
 QUICK = (10, 131072, 1)  # tune: a heartbeat each second
 HELD = 3.2  # seconds: three heartbeats and a little
-GENEROUS = 10
+GENEROUS = greens.PATIENCE
 
 
 @pytest.fixture(autouse=True)
@@ -48,11 +48,14 @@ def hub_messages(log: Any) -> list[str]:
     return [one.getMessage() for one in log.records if one.name == 'gamqp.hub']
 
 
+def held_for(message: str) -> float:
+    return float(message.removeprefix('the hub was blocked for ').split()[0])
+
+
 def told(log: Any) -> str:
-    """The one warning about the hub."""
+    """The warning about the hub; about the longest time, since a busy machine may hold it, too."""
     greens.wait_until(lambda: hub_messages(log), what='a warning about the hub')
-    (message,) = hub_messages(log)
-    return message
+    return max(hub_messages(log), key=held_for)
 
 
 # -- without the thread ------------------------------------------------------------------
@@ -69,8 +72,7 @@ def test_a_held_hub_reads_before_it_judges_and_says_how_long_it_was_held(
     message = told(log)
     assert client.connected
     peer.raw(BEAT)
-    seconds = float(message.removeprefix('the hub was blocked for ').split()[0])
-    assert seconds >= HELD - 0.5  # a look each quarter of the interval
+    assert held_for(message) >= HELD - 0.5  # a look each quarter of the interval
     assert 'longer than a heartbeat interval (1 s)' in message
     assert 'heartbeat_thread=True' in message
     greens.sleep(0.6)
@@ -95,25 +97,26 @@ def test_a_connection_that_is_lost_after_its_hub_was_held_says_so(peer: Scripted
     if pause:
         greens.sleep(pause)
     peer.hang_up()
-    with pytest.raises(exceptions.RecoverableConnectionError, match=r'the hub was blocked for 1\.\d s before'):
-        client.drain_events(timeout=5)
+    with pytest.raises(exceptions.RecoverableConnectionError, match=r'the hub was blocked for \d\.\d s before'):
+        client.drain_events(timeout=30)
 
 
 @pytest.mark.real_seconds
 def test_only_a_long_time_that_has_just_ended_is_named(peer: ScriptedBroker) -> None:
     watch = peer.open(QUICK).link.watch
+    watch.worst_lag = 0.0  # of tests before, whose connections are not collected yet
     time.sleep(1.6)
     greens.wait_until(lambda: watch.worst_lag > 1)
     now = time.monotonic()
     assert watch.block_before(now, 1) is not None
-    assert watch.block_before(now, 2) is None
+    assert watch.block_before(now, watch.worst_lag * 1.01) is None
 
 
 def test_a_connection_that_is_lost_for_another_reason_does_not_blame_the_hub(peer: ScriptedBroker) -> None:
     client = peer.open(QUICK)
     peer.hang_up()
     with pytest.raises(exceptions.RecoverableConnectionError) as caught:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert 'the hub' not in str(caught.value)
 
 
@@ -123,17 +126,22 @@ def test_what_the_broker_says_of_its_own_is_not_the_hubs_fault(peer: ScriptedBro
     time.sleep(1.6)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - shutdown')
     with pytest.raises(exceptions.ConnectionForced) as caught:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert 'the hub' not in str(caught.value)
 
 
 @pytest.mark.real_seconds
 def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: ScriptedBroker, log: Any) -> None:
     client = peer.open(QUICK)
+    client.link.watch.worst_lag = 0.0  # of tests before, whose connections are not collected yet
     burn(0.7)
     greens.sleep(0.5)
-    assert hub_messages(log) == []
-    assert client.link.watch.worst_lag >= 0.3
+    worst = client.link.watch.worst_lag
+    assert worst >= 0.3
+    if worst > 1:  # a busy machine has held it for longer
+        assert held_for(told(log)) > 1
+    else:
+        assert hub_messages(log) == []
 
 
 def test_many_connections_of_one_hub_say_it_once(peer: ScriptedBroker, log: Any) -> None:
@@ -143,9 +151,10 @@ def test_many_connections_of_one_hub_say_it_once(peer: ScriptedBroker, log: Any)
         for each in (peer, other):
             each.raw(BEAT)
         time.sleep(1.8)
-        assert '(1 s)' in told(log)
+        message = told(log)
+        assert '(1 s)' in message
         greens.sleep(0.5)
-        assert len(hub_messages(log)) == 1
+        assert hub_messages(log).count(message) == 1
 
 
 def test_a_log_handler_that_waits_holds_nobody_up(peer: ScriptedBroker) -> None:
@@ -225,9 +234,7 @@ def test_heartbeats_flow_while_the_hub_is_held(peer: ScriptedBroker, log: Any) -
     client = peer.open(QUICK, heartbeat_thread=True)
     peer.raw(BEAT)
     with Listening(peer) as listening:
-        burn(HELD)
-        beats = listening.stream.heartbeats
-    assert beats >= 3
+        assert burn_until(lambda: listening.stream.heartbeats >= 4)
     assert client.connected
     message = told(log)
     assert 'burn (' in message
@@ -251,11 +258,13 @@ def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
     aside = client.link.writer
     with Listening(peer) as listening:
         began = time.monotonic()
-        while time.monotonic() - began < 2.2:
+        deadline = gamqp.green.Deadline(GENEROUS)
+        while listening.stream.heartbeats < 4 and not deadline.passed:
             peer.raw(BEAT)
             greens.sleep(0.1)
-    assert 2 <= listening.stream.heartbeats <= 6
-    assert aside.hub_watch._seen is None
+    assert 4 <= listening.stream.heartbeats <= 2 * (time.monotonic() - began) + 1
+    # The thread looks who holds the hub where a heartbeat is late.
+    assert aside.hub_watch._seen is None or aside.hub_watch.worst_lag > 0.1
 
 
 @pytest.mark.parametrize('size', [pytest.param(100_000, marks=pytest.mark.slow), 8_000_000])
@@ -273,10 +282,8 @@ def test_what_the_kernel_took_a_part_of_is_finished_first(size: int) -> None:
             writer = client.link.writer
             burn(1.5)  # the thread finds no room
             listening.reading.set()
-            burn(2.5)
+            assert burn_until(lambda: len(listening.stream.published) == 2 and listening.stream.heartbeats)
             assert listening.stream.published == [(1, 'large', size), (1, 'behind it', 5)]  # without the hub
-            beats = listening.stream.heartbeats
-            assert beats >= 1
             peer.raw(BEAT)
             greens.wait_until(lambda: not writer.pending)
             assert client.connected
@@ -339,20 +346,20 @@ def test_a_peer_that_hangs_up_while_the_hub_is_held(peer: ScriptedBroker) -> Non
 
 def test_one_thread_serves_all_connections_and_none_is_kept_alive(peer: ScriptedBroker) -> None:
     greens.wait_until(lambda: not send_thread.running, what='the thread of another test has ended')
-    before = threading_count()
+    before = threads()
     with ScriptedBroker() as other:
         clients = [peer.open(QUICK, heartbeat_thread=True), other.open(QUICK, heartbeat_thread=True)]
-        assert threading_count() == before + 1
+        assert len(threads() - before) == 1
         assert all(client.connected for client in clients)
         clients[0].collect()
         assert send_thread.beats
         clients[1].collect()
-        greens.wait_until(lambda: threading_count() == before)
+        greens.wait_until(lambda: threads() <= before)
 
 
-def threading_count() -> int:
-    """Of this process, as the system counts: our thread is none that ``threading`` knows."""
-    return len(os.listdir('/proc/self/task'))
+def threads() -> set[str]:
+    """Of this process, as the system knows them: our thread is none that ``threading`` knows."""
+    return set(os.listdir('/proc/self/task'))
 
 
 def test_a_connection_without_heartbeats_needs_no_thread(peer: ScriptedBroker) -> None:

@@ -45,6 +45,7 @@ class Way:
         self._injected = b''
         self.rate: float | None = None  # bytes per second and connection
         self.bytes = 0
+        self.ended = 0  # connections on which this way has come to its end, and passed it on
 
     def pause(self) -> None:
         self._open.clear()
@@ -225,6 +226,7 @@ class Proxy:
         finally:
             with self._lock:
                 pair.pumps -= 1
+                way.ended += 1
                 if not pair.pumps and pair in self._pairs:
                     self._pairs.remove(pair)
                     pair.end(reset=False)
