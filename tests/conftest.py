@@ -20,7 +20,7 @@ from gamqp.green import backend
 
 # Seconds after which a test is stuck, and its process is ended with all stacks. Only a test that fails ever takes so
 # long: it is far above what the slowest takes on a machine that does much else.
-LIMIT = 180
+LIMIT = 600
 
 
 def pytest_report_header() -> list[str]:
@@ -33,7 +33,7 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line('markers', 'limit(seconds): a longer hard time limit than 180 seconds')
+    config.addinivalue_line('markers', 'limit(seconds): a longer hard time limit than 600 seconds')
     config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
     config.addinivalue_line('markers', 'real_seconds: needs the clock to go at its pace; runs last, one at a time')
     config.addinivalue_line('markers', 'slow: takes long; not in the default run of ./tests/run, see --all there')

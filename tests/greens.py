@@ -30,7 +30,7 @@ backend = green.backend()
 
 # Seconds until what should happen counts as failed. Only a test that fails ever waits so long; on a machine that does
 # much else what takes a moment may take many.
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 # How often, and how long in seconds each time, a test's last greenlets and sockets may need to be gone.
 SETTLE_TRIES = 200

@@ -236,7 +236,7 @@ def test_an_interrupt_during_an_installation_ends_the_script_with_one_line(tools
             assert process.poll() is None, process.communicate()
             time.sleep(0.02)
         os.killpg(process.pid, signal.SIGINT)
-        out, err = process.communicate(timeout=30)
+        out, err = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()

@@ -56,7 +56,7 @@ def begin(peer: ScriptedBroker, how: Any, tag: str = 'tag', channel: int = 1) ->
 def drained(client: gamqp.Connection, got: list[Any], count: int) -> list[int]:
     """Have the callbacks called until that many messages have come. Returns their delivery tags."""
     while len(got) < count:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     return [message.delivery_tag for message in got]
 
 

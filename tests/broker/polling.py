@@ -11,7 +11,7 @@ import gamqp
 __all__ = ('drain_when_readable', 'kernel_objects', 'readable')
 
 #: Seconds for what is there already or comes from a thread; only a failing test waits so long.
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 def readable(sock: Any, timeout: float = 0) -> bool:

@@ -24,7 +24,7 @@ from gamqp.wire import PROTOCOL_HEADER, Content, Decoder
 __all__ = ('CAPABILITIES', 'PATIENCE', 'ScriptedBroker', 'frames')
 
 # Seconds a step may take before it counts as stuck; only a failing test ever waits so long.
-PATIENCE = 15.0
+PATIENCE = 30.0
 
 CAPABILITIES = {
     'authentication_failure_close': True,

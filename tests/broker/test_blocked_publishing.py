@@ -176,7 +176,7 @@ def test_unblocked_is_heard_though_there_is_no_room_for_deliveries(peer: Scripte
 
 def test_that_the_broker_refuses_is_heard_while_the_send_queue_is_full(peer: ScriptedBroker) -> None:
     """And is what the publisher is told: it is why nothing goes."""
-    channel = full_of_deliveries(peer, rpc_timeout=0.5)
+    channel = full_of_deliveries(peer, rpc_timeout=1)
     while not channel.connection.must_wait_to_publish:
         channel.basic_publish(gamqp.Message(bytes(1024 * 1024)), '', 'q')  # the peer reads nothing
     peer.send('connection.blocked', reason='low on memory')

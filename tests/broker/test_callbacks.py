@@ -49,7 +49,7 @@ def deliver(count: int, tag: str = 'tag', channel: int = 1) -> bytes:
 def drain(client: gamqp.Connection, count: int) -> greens.Task:
     def loop() -> None:
         for _ in range(count):
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
 
     return greens.spawn(loop)
 
@@ -109,7 +109,7 @@ def test_cancelling_itself(peer: ScriptedBroker, client: gamqp.Connection, chann
     draining.get()
     assert callback.calls == 1
     for calls in (2, 3):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
         assert callback.calls == calls
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
@@ -164,7 +164,7 @@ def test_draining_inside_a_callback_serves_other_messages(
 
     def act(message: Any) -> None:
         if message.delivery_tag == 1:
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
         order.append(message.delivery_tag)
 
     callback = consume(peer, channel, act)

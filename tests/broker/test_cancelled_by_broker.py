@@ -28,7 +28,7 @@ def test_a_callback_consumer(peer: ScriptedBroker, client: gamqp.Connection, cha
     begun.get()
     peer.send('basic.cancel', consumer_tag='tag', nowait=True)
     with pytest.raises(exceptions.ConsumerCancelled) as caught:
-        client.drain_events(timeout=3)
+        client.drain_events(timeout=30)
     assert_names(caught.value, 'tag')
 
 
@@ -44,7 +44,7 @@ def test_a_subscription(peer: ScriptedBroker, channel: gamqp.Channel, work: Work
     consumer = subscribed(peer, channel, work)
     peer.send('basic.cancel', consumer_tag=consumer.tag, nowait=True)
     with pytest.raises(exceptions.ConsumerCancelled) as caught:
-        consumer.join(3)
+        consumer.join(30)
     assert_names(caught.value, consumer.tag)
 
 

@@ -149,7 +149,7 @@ def test_an_error_nobody_waits_for_comes_out_of_drain_events_once(
     refuse(peer, 406, 'PRECONDITION_FAILED - unknown delivery tag 77')
     expect_reopening(peer)
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag 77'):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.01)
     channel.basic_ack(1)
@@ -171,7 +171,7 @@ def test_after_an_error_the_channel_has_lost_its_consumers_and_confirm_mode(
     refuse(peer, 406, 'PRECONDITION_FAILED')
     expect_reopening(peer)
     with pytest.raises(exceptions.PreconditionFailed):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert channel.callbacks == {}
     with pytest.raises(TimeoutError):  # the broker has requeued what was undelivered
         client.drain_events(timeout=0)

@@ -209,8 +209,8 @@ def test_handlers_of_acks_run_in_drain_events(
         confirming.basic_publish(gamqp.Message(b'x'), '', 'q')
         peer.expect('basic.publish')
     peer.raw(frames('basic.ack', delivery_tag=1, multiple=True) + frames('basic.nack', delivery_tag=2))
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     greens.wait_until(lambda: told or client._events)
     if len(told) < 2:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert told == [('ack', 1, True), ('nack', 2, False)]

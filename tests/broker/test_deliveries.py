@@ -44,8 +44,8 @@ def test_a_delivery_that_comes_with_consume_ok_is_not_lost(
     consuming = greens.spawn(lambda: channel.basic_consume('q', callback=got.append))
     tag = peer.expect('basic.consume').consumer_tag
     peer.raw(deliver(1, tag) + frames('basic.consume-ok', consumer_tag=tag) + deliver(2, tag))
-    client.drain_events(timeout=5)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
+    client.drain_events(timeout=30)
     assert consuming.get() == tag
     assert [message.body for message in got] == [b'1', b'2']
     full_stop(peer, client)
@@ -63,7 +63,7 @@ def test_what_a_message_tells_of_itself(peer: ScriptedBroker, client: gamqp.Conn
             body='Zürich'.encode(),
         )
     )
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     (message,) = got
     assert message.body == 'Zürich'
     assert message.headers == {'h': 1}
@@ -139,7 +139,7 @@ def test_a_consumer_without_callback_drops_its_messages(
     peer.raw(deliver(1) + frames('basic.cancel', consumer_tag='tag'))
     peer.expect('basic.cancel')
     with pytest.raises(exceptions.ConsumerCancelled):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
 
 
 def test_a_tag_in_use_is_refused_here(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
@@ -162,7 +162,7 @@ def test_cancel_by_the_broker_calls_on_cancel_in_drain_events(
     consume(peer, channel, on_cancel=told.append)
     peer.send('basic.cancel', consumer_tag='tag', nowait=True)
     assert told == []
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert told == ['tag']
     assert channel.callbacks == {}
     peer.expect('basic.cancel')
@@ -176,7 +176,7 @@ def test_cancel_by_the_broker_without_on_cancel_raises_once(
     peer.send('basic.cancel', consumer_tag='tag', nowait=False)
     assert peer.expect('basic.cancel').consumer_tag == 'tag'
     with pytest.raises(exceptions.ConsumerCancelled, match='tag'):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
 
@@ -186,7 +186,7 @@ def test_a_returned_message_without_handler_raises_in_drain_events(
 ) -> None:
     peer.send('basic.return', reply_code=312, reply_text='NO_ROUTE', exchange='x', routing_key='r', body=b'b')
     with pytest.raises(exceptions.ChannelError, match='NO_ROUTE') as caught:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert caught.value.reply_code == 312
     assert channel.is_open
 
@@ -197,7 +197,7 @@ def test_a_returned_message_goes_to_its_handlers(
     got: list[Any] = []
     channel.events['basic_return'].add(lambda *args: got.append(args))
     peer.send('basic.return', reply_code=312, reply_text='NO_ROUTE', exchange='x', routing_key='r', body=b'b')
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     ((error, exchange, routing_key, message),) = got
     assert (error.reply_code, exchange, routing_key, message.body) == (312, 'x', 'r', b'b')
 
@@ -235,7 +235,7 @@ def hold(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel,
     assert declaring.get() == ('q', 3, 0)
     assert consuming.get() == 'tag'
     for _ in range(3):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert [(message.body, message.properties) for message in got] == [(b'', {}), (b'x' * 40, {'type': 't'})]
     assert returned == [b'back']
 
@@ -267,7 +267,7 @@ def test_contents_interleaved_on_several_channels(peer: ScriptedBroker, client: 
         number = rng.choice([number for number, left in queues.items() if left])
         peer.raw(queues[number].pop(0))
     for _ in channels:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert {number: messages[0].body for number, messages in enumerate(got, 1)} == bodies
 
 
@@ -287,7 +287,7 @@ def test_a_message_cut_off_by_channel_close_does_not_spoil_the_reopened_channel(
     consume(peer, channel)
     peer.raw(_frames_of(deliver(1, body=b'xyz'))[0] + frames('channel.close', reply_code=406, reply_text='no'))
     with pytest.raises((exceptions.UnexpectedFrame, exceptions.PreconditionFailed)):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
 
 
 # -- drain_events -------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def test_an_event_that_another_takes_does_not_begin_the_deadline_anew(
 
     def steal() -> None:
         other.queue_purge('q')  # its reply is in front of the delivery, so this greenlet runs before the other
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
 
     for number in range(200):
         if unlucky.done:
@@ -405,6 +405,6 @@ def test_an_error_of_a_callback_comes_out_and_the_next_message_is_served(
     consume(peer, channel, callback=callback)
     peer.raw(deliver(1) + deliver(2))
     with pytest.raises(ZeroDivisionError):
-        client.drain_events(timeout=5)
-    client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
+    client.drain_events(timeout=30)
     assert len(calls) == 2

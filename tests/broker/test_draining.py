@@ -149,7 +149,7 @@ def test_publishes_after_a_channel_error_are_waited_for(
     lost = publish(peer, channel, exchange='nope')
     refuse(peer, channel)
     with pytest.raises(exceptions.NotFound):
-        lost.wait(10)
+        lost.wait(30)
     receipt = publish(peer, channel)  # nobody has asked wait_for_confirms, so the error is still to be told there
     draining = begun(client)
     client.send_heartbeat()
@@ -180,7 +180,7 @@ def test_deliveries_are_handed_out_here_when_nobody_else_drains(
     got: list[Any] = []
     me = greenlet.getcurrent()
     consume(peer, channel, lambda message: got.append((message.delivery_tag, greenlet.getcurrent() is me)), 5)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert drain(peer, client, None) is True
     assert got == [(tag, True) for tag in range(1, 6)]
 
@@ -242,7 +242,7 @@ def test_another_greenlet_in_drain_events_hands_them_out_all_alone(
     def loop() -> None:
         with pytest.raises(exceptions.RecoverableConnectionError, match='closed by this program'):
             while True:
-                client.drain_events(timeout=10)
+                client.drain_events(timeout=30)
 
     consume(peer, channel, callback, 20)
     looping = greens.spawn(loop)
@@ -293,7 +293,7 @@ def test_the_callback_that_drains_gets_the_rest_inside_of_it(
             outcome.append(drain(peer, client))
 
     consume(peer, channel, callback, 4)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert outcome == [True]
     assert got == [1, 2, 3, 4]
 
@@ -305,12 +305,12 @@ def test_a_callback_inside_a_callback_can_drain(
 
     def callback(message: Any) -> None:
         if message.delivery_tag == 1:
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
         else:
             outcome.append(drain(peer, client))
 
     consume(peer, channel, callback, 2)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert outcome == [True]
 
 

@@ -236,7 +236,7 @@ def test_the_same_object_connects_again_after_its_end(peer: ScriptedBroker) -> N
     connection = peer.open()
     peer.cut()
     with pytest.raises(exceptions.RecoverableConnectionError):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     peer.hang_up()
     opening = greens.spawn(connection.connect)
     peer.handshake()

@@ -73,28 +73,28 @@ def test_half_a_frame_and_then_the_end_is_told(peer: ScriptedBroker, opening: An
 
 
 def test_silence_is_a_timeout_within_the_total_deadline(peer: ScriptedBroker, step: str) -> None:
-    connection = peer.client(connect_timeout=0.3)
+    connection = peer.client(connect_timeout=1)
     began = time.monotonic()
     opening = greens.spawn(connection.connect)
     peer.handshake(until=step)
-    with pytest.raises(TimeoutError, match=r'within 0.3 s'):
+    with pytest.raises(TimeoutError, match=r'within 1 s'):
         opening.get()
-    assert 0.29 <= time.monotonic() - began < 3
+    assert 0.99 <= time.monotonic() - began < 30
     assert not connection.connected
     peer.expect_end()
 
 
 def test_slow_steps_do_not_add_up_beyond_the_deadline(peer: ScriptedBroker) -> None:
     """Each answer comes within the limit, both together do not."""
-    opening = greens.spawn(peer.client(connect_timeout=0.4).connect)
+    opening = greens.spawn(peer.client(connect_timeout=1.5).connect)
     peer.accept()
-    greens.sleep(0.3)
+    greens.sleep(0.4)
     peer.send('connection.start', version_minor=9, mechanisms=b'PLAIN', locales=b'en_US')
     peer.expect('connection.start-ok')
-    greens.sleep(0.3)
+    greens.sleep(1.3)
     peer.send('connection.tune', channel_max=1, frame_max=8192)
     peer.expect_end()
-    with pytest.raises(TimeoutError, match=r'no Connection.tune or Connection.secure .*within 0.4 s'):
+    with pytest.raises(TimeoutError, match=r'no Connection.tune or Connection.secure .*within 1.5 s'):
         opening.get()
 
 
@@ -103,12 +103,12 @@ def test_a_trickle_of_bytes_does_not_stretch_the_deadline(peer: ScriptedBroker) 
     began = time.monotonic()
     opening = greens.spawn(connection.connect)
     peer.accept()
-    while not opening.done and time.monotonic() - began < 5:
+    while not opening.done and time.monotonic() - began < 30:
         peer.pour(b'\x08\x00\x00\x00\x00\x00\x00\xce')
         greens.sleep(0.02)
     with pytest.raises(TimeoutError):
         opening.get()
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 
 import greens
 import pytest
-from held import Listening, burn
+from held import PATIENCE, Listening, burn
 from script import ScriptedBroker
 
 import gamqp
@@ -25,7 +25,7 @@ QUEUE = 'q'
 
 def sees(listening: Listening, condition: Callable[[Any], bool], wait: Callable[[float], Any] = time.sleep) -> bool:
     """Whether the peer comes to see it, while the hub gets no turn."""
-    deadline = gamqp.green.Deadline(10)
+    deadline = gamqp.green.Deadline(PATIENCE)
     while not condition(listening.stream) and not deadline.passed:
         wait(0.002)
     return condition(listening.stream)
@@ -106,10 +106,10 @@ def test_the_hub_counts_what_the_thread_has_sent(channel: gamqp.Channel, peer: S
         assert sees_all(listening, PUBLISH, 10)
         assert client.stats()['send_queue_bytes'] == 0
         assert client.stats()['bytes_out'] - before == listening.stream.bytes
-        client.flush(5)
+        client.flush(30)
         for _ in range(10):
             channel.basic_publish(gamqp.Message(bytes(1000)), '', QUEUE)
-        client.flush(5)
+        client.flush(30)
         assert sees_all(listening, PUBLISH, 20)
         assert client.stats()['bytes_out'] - before == listening.stream.bytes
 
@@ -122,7 +122,7 @@ def test_an_error_that_the_thread_meets_is_raised_by_a_later_publish(
     peer.cut(reset=True)
     channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
     channel.basic_publish(gamqp.Message(b'for the thread'), '', QUEUE)
-    deadline = gamqp.green.Deadline(10)
+    deadline = gamqp.green.Deadline(greens.PATIENCE)
     while writer._failure is None and not deadline.passed:
         time.sleep(0.002)
     assert isinstance(writer._failure, OSError)

@@ -37,7 +37,7 @@ def open_channel(peer: ScriptedBroker) -> gamqp.Channel:
 
 def take(peer: ScriptedBroker, count: int, or_less: bool = False) -> None:
     """Read exactly so many bytes, or until the client hangs up, as a broker does: they are decoded."""
-    deadline = green.Deadline(5)
+    deadline = green.Deadline(30)
     while count > 0:
         try:
             data = peer._recv(min(count, 65536), f'{count} more bytes', deadline)
@@ -91,6 +91,6 @@ def test_a_publish_whose_time_is_up_ends_the_connection_and_sends_nothing_more(p
 
 def receive(peer: ScriptedBroker) -> bytes:
     try:
-        return peer._recv(65536, 'the end', green.Deadline(5))
+        return peer._recv(65536, 'the end', green.Deadline(30))
     except ConnectionResetError:
         return b''

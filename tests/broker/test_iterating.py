@@ -284,7 +284,7 @@ def test_dropped_by_the_garbage_collector_in_another_thread(
     there = weakref.ref(box[0])
     thread = threading.Thread(target=box.clear)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert there() is None
     assert peer.expect('basic.cancel').consumer_tag
     assert [peer.expect('basic.nack').delivery_tag for _ in range(3)] == [1, 2, 3]

@@ -236,7 +236,7 @@ def test_another_thread_is_refused(peer: ScriptedBroker, channel: gamqp.Channel)
 
     thread = threading.Thread(target=use)
     thread.start()
-    thread.join(5)
+    thread.join(60)
     assert [type(error) for error in outcomes] == [exceptions.WrongThread] * 2
     assert next(deliveries).body == b'1'
     channel.connection.collect()

@@ -44,11 +44,12 @@ def test_a_killed_callers_reply_does_not_reach_the_next(peer: ScriptedBroker, ch
 
 
 def test_a_timed_out_callers_reply_does_not_reach_the_next(peer: ScriptedBroker) -> None:
-    client = peer.open(rpc_timeout=0.1)
+    client = peer.open()
     channel = peer.open_channel(client)
+    client.rpc_timeout = 0.1
     with pytest.raises(TimeoutError, match=r'queue.declare: no reply within 0.1 s'):
         channel.queue_declare('one')
-    client.rpc_timeout = 10
+    client.rpc_timeout = 30
     second = greens.spawn(channel.queue_declare, 'two')
     peer.expect('queue.declare')
     peer.expect('queue.declare')
@@ -183,8 +184,9 @@ def test_consume_of_a_killed_caller_is_cancelled_and_its_deliveries_given_back(
 
 
 def test_consume_that_times_out_is_cancelled_when_consume_ok_comes(peer: ScriptedBroker) -> None:
-    client = peer.open(rpc_timeout=0.05)
+    client = peer.open()
     channel = peer.open_channel(client)
+    client.rpc_timeout = 0.05
     with pytest.raises(TimeoutError):
         channel.basic_consume('q', callback=print)
     tag = peer.expect('basic.consume').consumer_tag
@@ -203,7 +205,7 @@ def test_consume_of_a_killed_caller_whose_queue_does_not_exist_leaves_nothing(
     peer.expect('channel.open')
     peer.send('channel.open-ok')
     with pytest.raises(exceptions.NotFound):  # nobody else was told
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert channel.callbacks == {}
 
 

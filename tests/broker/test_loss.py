@@ -75,7 +75,7 @@ def test_an_error_of_a_callback_does_not_count(peer: ScriptedBroker) -> None:
 
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=callback))
     peer.send('basic.deliver', 1, consumer_tag='tag', delivery_tag=1, body=b'x')
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert errors and client.connected
     drain_raises(client)
     assert not client.connected

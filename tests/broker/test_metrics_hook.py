@@ -190,17 +190,17 @@ def test_it_keeps_no_connection_alive(peer: ScriptedBroker, hook: Hook) -> None:
 
 def test_the_time_in_which_the_broker_took_nothing(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     assert client.stats()['blocked_seconds'] == 0
+    begun = time.monotonic()
     peer.send('connection.blocked', reason='low on memory')
     greens.wait_until(lambda: client.is_blocked)
-    begun = time.monotonic()
     greens.sleep(0.1)
-    assert 0.1 < client.stats()['blocked_seconds'] < time.monotonic() - begun + 1
+    assert 0.1 < client.stats()['blocked_seconds'] < time.monotonic() - begun
     peer.send('connection.blocked', reason='low on disk, too')  # the same time, not another
     greens.sleep(0.05)
     peer.send('connection.unblocked')
     greens.wait_until(lambda: not client.is_blocked)
     blocked = client.stats()['blocked_seconds']
-    assert 0.15 < blocked < time.monotonic() - begun + 1
+    assert 0.15 < blocked < time.monotonic() - begun
     greens.sleep(0.02)
     assert client.stats()['blocked_seconds'] == blocked
     peer.send('connection.blocked', reason='again')
@@ -220,9 +220,10 @@ def test_the_time_that_publishers_waited_for_the_broker_to_take_messages(peer: S
     assert client.stats()['write_wait_seconds'] == 0
     peer.send('connection.blocked', reason='low on memory')
     greens.wait_until(lambda: client.is_blocked)
+    begun = time.monotonic()
     with pytest.raises(exceptions.Blocked):
         channel.basic_publish(gamqp.Message('x'), '', 'q')
-    assert 0.1 <= client.stats()['write_wait_seconds'] < 3
+    assert 0.1 <= client.stats()['write_wait_seconds'] < time.monotonic() - begun
     assert client.stats()['published'] == 1
 
 

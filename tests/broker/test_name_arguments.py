@@ -139,7 +139,7 @@ def test_a_message_that_came_back_is_known_by_whatever_name_it_was_sent(
     peer.raw(frames('confirm.select-ok') + frames('basic.ack', delivery_tag=3, multiple=True))
     for receipt in receipts:
         with pytest.raises(exceptions.Returned):
-            receipt.wait(5)
+            receipt.wait(30)
         assert (receipt.exchange, receipt.routing_key) == ('', 'k')
     with pytest.raises(exceptions.Returned):
         waiting.get()
@@ -155,7 +155,7 @@ def test_a_consumer_is_cancelled_and_found_by_whatever_its_tag_is(
         frames('basic.consume-ok', consumer_tag='tag') + frames('basic.deliver', consumer_tag='tag', delivery_tag=1)
     )
     assert starting.get() == 'tag'
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert len(got) == 1
     assert channel.queue_of(b'tag') == 'q'
     with pytest.raises(exceptions.NotAllowed):

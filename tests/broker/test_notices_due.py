@@ -104,7 +104,7 @@ def test_what_a_failed_handler_leaves_is_run_though_another_drainer_was_sent_awa
     hold.set()
     with pytest.raises(ZeroDivisionError):
         first.get()
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert seen == [1, 2]
 
 
@@ -122,9 +122,9 @@ def test_a_channel_error_is_told_though_a_handler_has_failed(
     peer.send('channel.open-ok')
     greens.wait_until(lambda: channel.is_open)
     with pytest.raises(ZeroDivisionError):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     with pytest.raises(exceptions.PreconditionFailed, match='no more'):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
 
@@ -204,7 +204,7 @@ def test_what_a_failed_handler_leaves_of_a_publishers_message_is_run_by_drain_ev
         publishing.get()
     assert len(called) == 1
     with pytest.raises(ZeroDivisionError):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert sorted(called) == ['first', 'second']
 
 
@@ -244,4 +244,4 @@ def test_returns_that_nobody_comes_for_are_told_of_once(
     greens.wait_until(lambda: client.stats()['returned'] == 1100)
     assert caplog.text.count('messages came back') == 1
     with pytest.raises(exceptions.AMQPError, match='NO_ROUTE'):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)

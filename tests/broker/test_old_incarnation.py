@@ -71,7 +71,7 @@ def test_a_consumer_that_is_started_again_under_its_tag(
     peer.raw(frames('channel.open-ok') + frames('basic.consume-ok', consumer_tag='tag'))
     starting.get()
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1, body=b'new')
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert [message.body for message in got] == [b'new']
     got[0].ack()
     assert peer.expect('basic.ack').delivery_tag == 1
@@ -122,7 +122,7 @@ def test_publishes_that_wait_for_their_own_confirm(
     assert client.stats()['returned'] == 0
     channel.events.clear()
     peer.raw(frames('channel.open-ok') + frames('confirm.select-ok') + frames('basic.ack', delivery_tag=1))
-    receipt.wait(5)
+    receipt.wait(30)
     assert channel.is_open
 
 
@@ -217,7 +217,7 @@ def test_nothing_of_it_goes_to_disk(peer: ScriptedBroker) -> None:
     again.get()
     waiting.get()
     while len(got) < 5:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert sorted(message.body for message in got) == [b'kept'] * 4 + [b'new']
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
@@ -253,11 +253,11 @@ def test_what_comes_behind_open_ok_from_rabbitmq(peer: ScriptedBroker) -> None:
     )
     starting.get()
     for _ in range(2):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert [(message.delivery_tag, message.body) for message in got] == [(1, b'new'), (2, b'new')]
     assert receipt.state == 'pending'
     peer.send('basic.ack', delivery_tag=1)
-    receipt.wait(5)
+    receipt.wait(30)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
     assert client.connected
@@ -276,6 +276,6 @@ def test_confirm_mode_that_is_asked_for_twice_on_a_reopened_channel(
     peer.expect('confirm.select')
     peer.raw(frames('basic.ack', delivery_tag=1) + frames('confirm.select-ok'))
     again.get()
-    receipt.wait(5)
+    receipt.wait(30)
     channel.confirm_select(nowait=True)
     assert peer.expect('confirm.select').nowait

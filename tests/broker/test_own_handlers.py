@@ -103,7 +103,7 @@ def test_what_comes_for_a_publisher_that_has_gone_is_for_drain_events(
     second.kill()
     peer.raw(frames('basic.return', body=b'2', **NO_ROUTE) + frames('basic.ack', delivery_tag=2, multiple=True))
     while len(bodies) < 2:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert bodies == [b'1', b'2']
 
 
@@ -131,7 +131,7 @@ def test_a_publisher_runs_nothing_of_publishes_that_nobody_waits_for(
         receipt.wait()
     for _ in range(3):
         with pytest.raises(Odd):
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
 
 
 @pytest.mark.parametrize('name', ['basic.ack', 'basic.nack'])
@@ -167,5 +167,5 @@ def test_confirms_that_are_repeated_without_end_make_no_events(
     peer.send('connection.blocked', reason='a full stop')
     greens.wait_until(lambda: client.is_blocked)
     assert len(confirming._notices.calls or ()) == 1
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert tags == [1]

@@ -78,11 +78,11 @@ def test_each_verdict_reaches_its_own_receipt(peer: ScriptedBroker, channel: gam
         + frames('basic.ack', delivery_tag=3)
         + frames('basic.ack', delivery_tag=1)
     )
-    receipts[0].wait(5)
+    receipts[0].wait(30)
     with pytest.raises(exceptions.MessageNacked, match="'ex', 'k'"):
-        receipts[1].wait(5)
+        receipts[1].wait(30)
     with pytest.raises(exceptions.Returned, match='NO_ROUTE') as caught:
-        receipts[2].wait(5)
+        receipts[2].wait(30)
     assert caught.value.returned.body == b'2'
     assert [receipt.state for receipt in receipts] == ['acked', 'nacked', 'returned', 'pending']
     assert receipts[2].error is not receipts[2].error  # a new one each time, or tracebacks would pile up
@@ -140,7 +140,7 @@ def test_the_end_reaches_every_receipt(peer: ScriptedBroker, channel: gamqp.Chan
     for receipt in receipts:
         assert receipt.state == 'lost'
         with pytest.raises(expected):
-            receipt.wait(5)
+            receipt.wait(30)
     if closing is not None:
         closing.get()
 
@@ -151,7 +151,7 @@ def test_after_a_channel_error_numbers_begin_anew(peer: ScriptedBroker, channel:
     peer.expect('basic.publish')
     peer.send('channel.close', reply_code=404, reply_text='NOT_FOUND')
     with pytest.raises(exceptions.NotFound):
-        lost.wait(5)
+        lost.wait(30)
     receipt = channel.publish(b'y')
     assert receipt.delivery_tag == 1
     peer.expect('channel.close-ok')
@@ -161,7 +161,7 @@ def test_after_a_channel_error_numbers_begin_anew(peer: ScriptedBroker, channel:
     peer.send('confirm.select-ok')
     assert peer.expect('basic.publish').body == b'y'
     peer.send('basic.ack', delivery_tag=1)
-    receipt.wait(5)
+    receipt.wait(30)
     assert lost.state == 'lost'
 
 
@@ -211,7 +211,7 @@ def test_who_waits_for_room_is_not_overtaken_for_ever(peer: ScriptedBroker, chan
 
 def publish_again_and_again(channel: gamqp.Channel, times: int) -> None:
     for _ in range(times):
-        channel.publish(b'again').wait(10)
+        channel.publish(b'again').wait(30)
 
 
 def test_room_that_its_owner_cannot_use_goes_to_the_next(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -253,7 +253,7 @@ def test_who_waits_for_room_goes_on_when_the_channel_was_closed_and_reopened(
     peer.expect('basic.publish')
     peer.send('channel.close', reply_code=406, reply_text='PRECONDITION_FAILED')
     with pytest.raises(exceptions.PreconditionFailed):
-        first.wait(5)
+        first.wait(30)
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     peer.expect('confirm.select')

@@ -29,7 +29,7 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     got: list[Any] = []
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.raw(messages('tag', range(1, 6)))
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     greens.wait_until(lambda: channel.unsettled == 5)
     recover(peer, channel, messages('tag', [6]))
     assert client.budget.messages == 0
@@ -38,7 +38,7 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     got[0].reject()
     assert channel.stale_settlements == 3
     peer.raw(messages('tag', [7]))
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == [1, 7]
     silent(peer, client)
     got[1].ack()
@@ -118,7 +118,7 @@ def test_what_needs_no_ack_is_kept(
     recover(peer, channel)
     for _ in range(3):
         if how == 'callback':
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
         else:
             got.append(next(loop))
     assert [message.delivery_tag for message in got] == [1, 2, 3]

@@ -252,7 +252,7 @@ def test_a_call_that_waited_while_the_channel_was_reopened_consumes_first(
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     with pytest.raises(exceptions.NotFound):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     peer.raw(frames('channel.open-ok', 1) + frames('connection.unblocked'))
     tag = peer.expect('basic.consume').consumer_tag
     request = peer.expect('basic.publish')
@@ -287,7 +287,7 @@ def test_the_end_of_the_connection_fails_all_calls_at_once(
         peer.cut(reset=how == 'reset')
     for task in tasks:
         with pytest.raises(exceptions.RecoverableConnectionError):
-            task.get(timeout=5)
+            task.get(timeout=30)
     with pytest.raises(exceptions.RecoverableConnectionError):
         rpc.call(b'', 'q')
     assert rpc.pending == 0

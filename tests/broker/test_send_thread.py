@@ -195,7 +195,7 @@ def test_nobody_closes_the_socket_while_the_other_one_sends() -> None:
     sending.wait(10)
     transport.close()
     assert open_then == [True]
-    thread.join(10)
+    thread.join(60)
     theirs.close()
 
 

@@ -48,7 +48,7 @@ def test_a_connection_without_room_does_not_make_others_wait(
             assert sees_all(listening, PUBLISH, count)
             times.append(time.monotonic() - begun)
         assert len(send_thread._held) <= 1  # it has not become more work
-    assert statistics.median(times) < 0.2
+    assert statistics.median(times) < 0.4  # where it waits: a second
     assert stalled.is_alive()
 
 
@@ -177,6 +177,6 @@ def test_forks_and_the_end_find_all_links_while_threads_open_and_lose_some() -> 
     finally:
         stop.set()
         sys.setswitchinterval(usual)
-        thread.join(10)
+        thread.join(60)
         for one in many:
             goodbye.alive.discard(one)

@@ -47,13 +47,13 @@ def test_a_callback_does_not_get_them(
     greens.wait_until(lambda: channel.unsettled == 3)
     settled(peer, settle, name, channel, tag)
     for _ in left:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     nothing_more(client)
     assert [message.delivery_tag for message in got] == left
     assert client.stats()['undelivered_messages'] == 0
     assert channel.unsettled == len(left)
     peer.raw(messages('tag', [4]))
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert got[-1].delivery_tag == 4
 
 
@@ -108,7 +108,7 @@ def test_what_a_callback_without_acks_got_is_handed_out_all_the_same(
     greens.wait_until(lambda: client.stats()['undelivered_messages'] == 3)
     channel.basic_ack(3, multiple=True)
     for _ in range(2):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     nothing_more(client)
     assert [message.delivery_tag for message in got] == [1, 3]
 
@@ -122,7 +122,7 @@ def test_more_of_them_than_one_step_may_look_at(
     peer.raw(deliveries(range(1, many), loop.tag, size=10) + deliveries(range(many, 2 * many), size=10))
     greens.wait_until(lambda: channel.unsettled == 2 * many - 1)
     channel.basic_ack(2 * many - 2, multiple=True)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == [2 * many - 1]
     taking = greens.spawn(next, loop)
     peer.raw(messages(loop.tag, [2 * many]))

@@ -117,7 +117,7 @@ def test_the_end_of_the_socket_is_heard_at_once_by_all_who_wait(
     assert not client.is_open and not client.is_alive()
     for task in waiting:
         with pytest.raises(gamqp.RecoverableConnectionError, match='the program closed the socket'):
-            task.get(5)
+            task.get(30)
     peer.take_what_came()
 
 

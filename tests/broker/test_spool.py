@@ -99,7 +99,7 @@ def test_the_socket_is_not_read_before_the_spool_is_empty(
     greens.wait_until(lambda: not client.link.listening)
     while client.backlog is not None:
         assert not client.link.listening
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     drained(client, got, MANY + 1)
     greens.wait_until(lambda: client.link.listening)
 
@@ -162,7 +162,7 @@ def test_consumers_that_take_turns_get_their_own(
     said = [deliveries([2 * n + 1]) + deliveries([2 * n + 2], 'b') + deliveries([n + 1], 'tag', 2) for n in range(100)]
     flood(peer, client, b''.join(said))
     while len(got) + len(second) + len(third) < 300:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == list(range(1, 201, 2))
     assert [message.delivery_tag for message in second] == list(range(2, 201, 2))
     assert [message.delivery_tag for message in third] == list(range(1, 101))

@@ -210,7 +210,7 @@ def test_a_reopened_channel_gets_nothing_of_what_came_before(
     peer.expect('channel.open')
     peer.send('channel.open-ok')
     with pytest.raises(exceptions.NotFound):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     flood(peer, client, deliveries(range(1, MANY + 1)))
     assert drained(client, got, MANY) == list(range(1, MANY + 1))
@@ -335,7 +335,7 @@ def test_drain_waits_for_what_came_without_acks(
                 for message in loop:
                     handle(message)
             while how == 'callback':
-                client.drain_events(timeout=5)
+                client.drain_events(timeout=30)
         except exceptions.RecoverableConnectionError:
             pass
 

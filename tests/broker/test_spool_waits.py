@@ -60,7 +60,7 @@ def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_cannot_come_back(
     handlers = Cancelling(peer, channel)
     flood(peer, client, deliveries(range(1, MANY + 1)))
     handlers.cancel()
-    handlers.consumer.join(10)
+    handlers.consumer.join(30)
     assert sorted(handlers.handled) == list(range(1, MANY + 1))
     assert not client.retiring
 
@@ -76,7 +76,7 @@ def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_only_they_can_tak
     assert handlers.consumer.spooled
     handlers.cancel()
     drained(client, got, 59)
-    handlers.consumer.join(10)
+    handlers.consumer.join(30)
     assert sorted(handlers.handled) == list(range(1, 8))
 
 

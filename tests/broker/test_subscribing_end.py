@@ -134,7 +134,7 @@ def test_cancel_that_does_not_wait(peer: ScriptedBroker, channel: gamqp.Channel,
     ended(peer, consumer)
     work.go(1)
     peer.expect('basic.ack')
-    consumer.join(5)
+    consumer.join(30)
 
 
 def test_cancel_in_time_when_the_broker_says_nothing(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> None:
@@ -145,7 +145,7 @@ def test_cancel_in_time_when_the_broker_says_nothing(peer: ScriptedBroker, chann
     assert time.monotonic() - begun < 15, 'that was its rpc_timeout'
     peer.expect('basic.cancel')
     ended(peer, consumer)
-    consumer.join(5)
+    consumer.join(30)
 
 
 def test_cancel_without_acks_lets_all_be_handled_that_came(
@@ -177,7 +177,7 @@ def test_handlers_that_cancel_their_own_consumer_do_not_wait_for_each_other(
     peer.expect('basic.cancel')
     ended(peer, consumer)
     assert {peer.expect('basic.ack').delivery_tag for _ in range(count)} == set(range(1, count + 1))
-    consumer.join(5)
+    consumer.join(30)
 
 
 @pytest.mark.parametrize('how', ['join', 'cancel', 'drain'])
@@ -210,7 +210,7 @@ def test_a_handler_that_closes_its_channel(
     peer.expect('channel.close')
     peer.send('channel.close-ok')
     with pytest.raises(exceptions.RecoverableConnectionError, match='closed'):
-        consumer.join(5)
+        consumer.join(30)
     silent(peer, client)
     assert work.begun == ['1']
     assert client.budget.messages == 0
@@ -223,7 +223,7 @@ def test_a_handler_that_closes_its_connection(
     consumer = subscribed(peer, channel, work, 3)
     peer.agree_to_close()
     with pytest.raises(exceptions.RecoverableConnectionError, match='closed by this program'):
-        consumer.join(5)
+        consumer.join(30)
     assert work.begun == ['1']
 
 
@@ -266,7 +266,7 @@ def test_the_connection_is_lost_while_handlers_run(
     work.go(1)
     work.go(2)
     with pytest.raises(exceptions.RecoverableConnectionError):
-        consumer.join(5)
+        consumer.join(30)
     # What came without acks exists here only; the rest the broker has requeued.
     assert work.begun == (['1', '2', '3', '4'] if no_ack else ['1', '2'])
     assert budget.messages == 0
@@ -285,7 +285,7 @@ def test_cancelled_by_the_broker(
     work.go(1)
     peer.expect('basic.ack')
     with pytest.raises(exceptions.ConsumerCancelled, match=consumer.tag):
-        consumer.join(5)
+        consumer.join(30)
     consumer.cancel()
     silent(peer, client)
 
@@ -298,7 +298,7 @@ def test_a_killed_cancel_has_cancelled_all_the_same(peer: ScriptedBroker, channe
     with pytest.raises(GreenletExit):
         cancelling.get()
     ended(peer, consumer)
-    consumer.join(5)
+    consumer.join(30)
 
 
 def test_three_ways_of_consuming_on_one_channel_get_their_own_messages(
@@ -317,7 +317,7 @@ def test_three_ways_of_consuming_on_one_channel_get_their_own_messages(
     peer.raw(messages('loop', [1]) + messages('handler', [2]) + messages('callback', [3]) + messages('loop', [4]))
     assert [next(deliveries).body, next(deliveries).body] == [b'1', b'4']
     assert peer.expect('basic.ack').delivery_tag == 2
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert (got, work.begun) == ([b'3'], ['2'])
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)

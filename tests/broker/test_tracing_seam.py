@@ -80,7 +80,7 @@ def test_callbacks_and_handlers_pass_once(
         peer.send(
             'basic.deliver', 1, consumer_tag=tag, delivery_tag=number, exchange='', routing_key='q', body=tag.encode()
         )
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     greens.wait_until(lambda: len(got) == 2)
     assert sorted(diary.entries) == [('process', b'a'), ('process', b'b')]
 

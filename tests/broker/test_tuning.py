@@ -131,7 +131,7 @@ def start_ok_size(peer: ScriptedBroker, version: str, password: str) -> int:
     peer.hang_up()
     peer.accept()
     start(peer, version)
-    data = peer._recv(20_000, 'start-ok, or the end', green.Deadline(3))
+    data = peer._recv(20_000, 'start-ok, or the end', green.Deadline(30))
     if not data:
         opening.get()
     connection.collect()

@@ -61,7 +61,7 @@ def test_above_the_count_reading_stops_and_the_peer_is_held_back(
     # The program comes, everything follows.
     rest = greens.spawn(peer.raw, said[sent:])
     while len(got) < 1000:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     rest.get()
     assert [message.delivery_tag for message in got] == list(range(1, 1001))
 
@@ -87,7 +87,7 @@ def test_large_headers_count_as_bytes_too(peer: ScriptedBroker, got: list[Any]) 
     assert len(client._events) < 100
     rest = greens.spawn(peer.raw, said[sent:])
     while len(got) < 500:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     rest.get()
     assert (client.budget.messages, client.budget.bytes) == (0, 0)
 
@@ -97,11 +97,11 @@ def test_half_is_drained_before_reading_goes_on(peer: ScriptedBroker, channel: g
     peer.raw(flood(LIMIT, size=10))
     greens.wait_until(lambda: stopped(client))
     for _ in range(LIMIT // 2 - 1):
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     greens.sleep(0)
     greens.sleep(0)
     assert stopped(client)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     greens.wait_until(lambda: not stopped(client))
 
 
@@ -124,7 +124,7 @@ def test_a_call_works_while_reading_is_stopped(peer: ScriptedBroker, channel: ga
     confirming.get()
     assert got == []
     while len(got) < LIMIT + 21:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
 
 
 def test_a_callback_that_declares_does_not_deadlock(peer: ScriptedBroker, got: list[Any]) -> None:
@@ -143,7 +143,7 @@ def test_a_callback_that_declares_does_not_deadlock(peer: ScriptedBroker, got: l
 
     def drain() -> None:
         for _ in range(LIMIT):
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
 
     draining = greens.spawn(drain)
     for _ in range(LIMIT):
@@ -185,7 +185,7 @@ def test_the_silence_of_a_peer_that_we_do_not_read_proves_nothing(peer: Scripted
     peer.take_what_came()
     assert peer.decoder.heartbeats > before + 2  # ours go on
     while len(got) < LIMIT:
-        client.drain_events(timeout=5)
+        client.drain_events(timeout=30)
     assert client.connected
 
 

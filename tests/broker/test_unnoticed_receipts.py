@@ -133,7 +133,7 @@ def test_what_handlers_get_is_not_unnoticed(
     confirming.events['basic_return'].add(lambda error, exchange, key, message: bodies.append(message.body))
     publish(peer, confirming)
     peer.raw(frames('basic.return', body=b'0', **NO_ROUTE) + frames('basic.ack', delivery_tag=1))
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     greens.wait_until(lambda: not confirming.unconfirmed)
     assert bodies == [b'0']
     assert client.stats()['unnoticed'] == 0

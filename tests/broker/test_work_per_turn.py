@@ -138,7 +138,7 @@ def test_the_end_of_all_deliveries_of_a_channel(
         peer.send('channel.open-ok')
         greens.wait_until(lambda: channel.is_open)
         with pytest.raises(gamqp.NotFound):
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
     # At once, whatever still lies about: nobody gets any of it, and others get theirs.
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
@@ -146,7 +146,7 @@ def test_the_end_of_all_deliveries_of_a_channel(
     peer.expect('basic.consume', 2)
     peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + delivery(2, 'other'))
     starting.get()
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['other']
     greens.wait_until(lambda: meter.messages == 0)
     # drain_events has passed over some meanwhile, and recover-ok has begun another walk beside the first.
@@ -229,5 +229,5 @@ def test_void_entries_do_not_pile_up_where_nobody_drains(
         closing.get()
         greens.wait_until(lambda: client.budget.messages == 1)
         greens.wait_until(lambda: len(client._events) + len(client._older) < 1600)
-    client.drain_events(timeout=5)
+    client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['tag']

@@ -26,7 +26,7 @@ from node import Node
 import gamqp
 
 PROGRAM = Path(__file__).parent / 'programs' / 'celery_worker.py'
-PATIENCE = 60  # seconds for a worker to start and to do its tasks; it takes five
+PATIENCE = 150  # seconds for a worker to start and to do its tasks; it takes five
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed'),
@@ -112,7 +112,7 @@ def test_a_worker_with_a_loop_of_its_own_does_all_tasks(rabbit: Any, tmp_path: P
         for number in range(10):
             worker.publish(channel, f'later{number}', countdown=0.1 * number)
             worker.publish(channel, f'now{number}')
-        connection.flush(10)
+        connection.flush(30)
         with worker.running(pool, 2):
             worker.wait_for({f'{kind}{number}' for kind in ('later', 'now') for number in range(10)}, pool)
         channel.queue_delete(worker.queue)
@@ -130,7 +130,7 @@ def test_a_worker_of_greenlets_goes_on_after_each_loss(own_node: Node, tmp_path:
                 channel = connection.channel()
                 for line in lines:
                     worker.publish(channel, line, pause=0.02)
-                connection.flush(10)
+                connection.flush(30)
             # In the midst of it: some are done, most are not.
             greens.wait_until(lambda lines=lines: lines & worker.done(), PATIENCE)
             if number < 3:

@@ -74,7 +74,7 @@ def test_handlers_of_events_are_added_or_appended(connection: Any, channel: Any,
 def test_a_returned_message_is_kept_and_raised_where_no_handler_takes_it(connection: Any, channel: Any) -> None:
     channel.basic_publish(gamqp.Message('x', message_id='1'), '', 'nowhere', mandatory=True)
     with pytest.raises(exceptions.ChannelError) as caught:
-        connection.drain_events(timeout=10)
+        connection.drain_events(timeout=30)
     assert (caught.value.reply_code, caught.value.reply_text) == (312, 'NO_ROUTE')
     assert channel.returned_messages.qsize() == 1
     returned = channel.returned_messages.get()

@@ -21,7 +21,7 @@ import pytest
 
 PROGRAM = Path(__file__).parent / 'programs' / 'kombu_on_gamqp.py'
 WAYS = (greens.GREEN, pytest.param(f'{greens.GREEN}-patched', marks=pytest.mark.slow))
-PATIENCE = 200  # seconds for all scenarios; they take ten
+PATIENCE = 500  # seconds for all scenarios; they take ten
 
 pytestmark = [
     pytest.mark.skipif(not importlib.util.find_spec('kombu'), reason='kombu is not installed'),

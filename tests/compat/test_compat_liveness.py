@@ -16,7 +16,7 @@ from script import ScriptedBroker, frames
 import gamqp
 from gamqp import exceptions, green
 
-GENEROUS = 8
+GENEROUS = greens.PATIENCE
 BEAT = b'\x08\x00\x00\x00\x00\x00\x00\xce'
 
 
@@ -34,13 +34,14 @@ def took(call: Any, *expected: Any) -> tuple[float, BaseException]:
 
 def test_ticking_beside_the_heartbeat_greenlet_does_no_harm(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
-    end = time.monotonic() + 2.2
-    while time.monotonic() < end:
+    began = time.monotonic()
+    while peer.decoder.heartbeats < 4 and time.monotonic() - began < GENEROUS:
         peer.raw(BEAT)
         client.heartbeat_tick(rate=2)
         greens.sleep(0.02)
-    peer.take_what_came()
-    assert 2 <= peer.decoder.heartbeats <= 7  # one each half second, not one a tick
+        peer.take_what_came()
+    # One each half second, not one a tick.
+    assert 4 <= peer.decoder.heartbeats <= 2 * (time.monotonic() - began) + 2
     assert client.connected
 
 
@@ -175,17 +176,17 @@ def test_connect_timeout_is_total(peer: ScriptedBroker) -> None:
 
 
 def test_read_timeout_ends_a_connection_on_which_somebody_waits_in_vain(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.3, heartbeat=0)
+    client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
     seconds, error = took(lambda: channel.queue_declare('q'), exceptions.RecoverableConnectionError)
-    assert seconds >= 0.25
+    assert seconds >= 0.5
     assert 'read timeout' in str(error)
     assert not client.connected
     assert isinstance(error.__cause__, TimeoutError)
 
 
 def test_read_timeout_of_a_confirm(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.2, heartbeat=0)
+    client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
     _, error = took(
         lambda: channel.basic_publish_confirm(gamqp.Message('x'), '', 'q'), exceptions.RecoverableConnectionError
@@ -194,7 +195,7 @@ def test_read_timeout_of_a_confirm(peer: ScriptedBroker) -> None:
 
 
 def test_read_timeout_of_a_publish_that_waits_for_room(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.2, heartbeat=0, outstanding_limit=1)
+    client = peer.open(read_timeout=0.6, heartbeat=0, outstanding_limit=1)
     channel = peer.open_channel(client)
     receipt = channel.publish(b'1', '', 'q')
     _, error = took(lambda: channel.publish(b'2', '', 'q'), exceptions.RecoverableConnectionError)
@@ -212,25 +213,25 @@ def consume(peer: ScriptedBroker, call: Any) -> Any:
 
 
 def test_read_timeout_of_an_iterator_that_waits(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.3, heartbeat=0)
+    client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
     loop = consume(peer, lambda: channel.consume('q', no_ack=True))
     seconds, error = took(lambda: next(loop), exceptions.RecoverableConnectionError)
-    assert seconds >= 0.25
+    assert seconds >= 0.5
     assert 'read timeout' in str(error)
 
 
 def test_read_timeout_of_a_handler_that_has_nothing_to_do(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.3, heartbeat=0)
+    client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
     consumer = consume(peer, lambda: channel.subscribe('q', print, no_ack=True))
     seconds, error = took(consumer.join, exceptions.RecoverableConnectionError)
-    assert seconds >= 0.25
+    assert seconds >= 0.5
     assert 'read timeout' in str(error)
 
 
 def test_read_timeout_of_callbacks_in_drain_events(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.3, heartbeat=0)
+    client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
     consume(peer, lambda: channel.basic_consume('q', callback=print))
 
@@ -240,14 +241,14 @@ def test_read_timeout_of_callbacks_in_drain_events(peer: ScriptedBroker) -> None
                 client.drain_events(timeout=0.1)
 
     seconds, error = took(drain, exceptions.RecoverableConnectionError)
-    assert seconds >= 0.25
+    assert seconds >= 0.5
     assert 'read timeout' in str(error)
 
 
 @pytest.mark.parametrize('way', ['subscribe', 'consume', 'basic_consume'])
 def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBroker, way: str) -> None:
     """The broker may have nothing to say until they have acked."""
-    client = peer.open(read_timeout=0.1, heartbeat=0)
+    client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
     begun, done = green.Event(greens.backend), green.Event(greens.backend)
 
@@ -259,7 +260,7 @@ def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBrok
         if way == 'consume':
             handle(next(loop))
         elif way == 'basic_consume':
-            client.drain_events(timeout=5)
+            client.drain_events(timeout=30)
 
     if way == 'subscribe':
         consume(peer, lambda: channel.subscribe('q', handle))
@@ -269,20 +270,20 @@ def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBrok
         consume(peer, lambda: channel.basic_consume('q', 'tag', callback=handle))
     working = greens.spawn(work)
     peer.send('basic.deliver', consumer_tag=next(iter(channel._consumers)), delivery_tag=1)
-    assert begun.wait(5)
-    greens.sleep(0.5)
+    assert begun.wait(30)
+    greens.sleep(1.2)
     assert client.connected
     done.set()
     working.get()
 
 
 def test_bytes_of_the_peer_keep_a_consumer_that_waits(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.4, heartbeat=0)
+    client = peer.open(read_timeout=1.2, heartbeat=0)
     channel = peer.open_channel(client)
     loop = consume(peer, lambda: channel.consume('q', no_ack=True))
     waiting = greens.spawn(lambda: next(loop).body)
-    for _ in range(10):
-        greens.sleep(0.1)
+    for _ in range(6):
+        greens.sleep(0.3)
         peer.raw(BEAT)
     peer.send('basic.deliver', consumer_tag=loop.tag, delivery_tag=1, body=b'late')
     assert waiting.get() == b'late'
@@ -290,13 +291,13 @@ def test_bytes_of_the_peer_keep_a_consumer_that_waits(peer: ScriptedBroker) -> N
 
 
 def test_any_byte_of_the_peer_starts_the_read_timeout_anew(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=0.4, heartbeat=0)
+    client = peer.open(read_timeout=1.2, heartbeat=0)
     channel = peer.open_channel(client)
     declaring = greens.spawn(lambda: channel.queue_declare('q'))
     peer.expect('queue.declare')
     reply = frames('queue.declare-ok', queue='q', message_count=5)
     for position in range(0, len(reply), 4):
-        greens.sleep(0.1)
+        greens.sleep(0.3)
         peer.raw(reply[position : position + 4])
     assert declaring.get().message_count == 5
     assert client.connected
@@ -310,11 +311,11 @@ def test_read_timeout_leaves_an_idle_connection_alone(peer: ScriptedBroker) -> N
 
 
 def test_read_timeout_does_not_stretch_the_deadline_of_a_call(peer: ScriptedBroker) -> None:
-    client = peer.open(read_timeout=5, heartbeat=0)
+    client = peer.open(read_timeout=60, heartbeat=0)
     channel = peer.open_channel(client)
     client.rpc_timeout = 0.2
     seconds, _ = took(lambda: channel.queue_declare('q'), TimeoutError)
-    assert 0.15 <= seconds < 4
+    assert 0.15 <= seconds < 30
     assert client.connected
 
 

@@ -79,7 +79,7 @@ def test_a_thread_that_does_not_let_its_hub_run_is_left_alone(library: str) -> N
             peer.handshake(patience=PATIENCE)
             began = time.monotonic()
             assert outcome(process) == (0, '', '')
-            assert time.monotonic() - began < 10
+            assert time.monotonic() - began < 50  # the thread would go on for 60
             peer.expect_end()  # without a word
         finally:
             process.kill()
@@ -108,7 +108,7 @@ def test_the_hub_of_another_thread_does_not_run_after_its_goodbye(library: str) 
 @pytest.mark.real_seconds
 def test_all_brokers_that_do_not_answer_have_one_total(library: str) -> None:
     with contextlib.ExitStack() as stack:
-        peers = [stack.enter_context(ScriptedBroker()) for _ in range(4)]
+        peers = [stack.enter_context(ScriptedBroker()) for _ in range(10)]
         process = program('hung_leaving.py', library, *(peer.host for peer in peers))
         try:
             for peer in peers:
@@ -117,7 +117,7 @@ def test_all_brokers_that_do_not_answer_have_one_total(library: str) -> None:
                 assert peer.expect('connection.close').reply_text == 'the program has ended'
             begun = time.monotonic()
             assert outcome(process) == (0, '', '')
-            assert time.monotonic() - begun < 2 * EXIT_SILENCE
+            assert time.monotonic() - begun < 4 * EXIT_SILENCE  # not ten times
             for peer in peers:
                 peer.expect_end()
         finally:

@@ -103,8 +103,9 @@ def test_random_garbage_never_hangs(rabbit):
     rng = random.Random(11)
     with Proxy(rabbit.node.port) as proxy:
         for _ in range(tools.repeats(20, 500)):
-            connection = gamqp.connect(proxy.url(rabbit), rpc_timeout=0.3)
+            connection = gamqp.connect(proxy.url(rabbit))
             channel = connection.channel()
+            connection.rpc_timeout = 0.3
             proxy.down.inject(rng.randbytes(rng.randrange(1, 60)))
             try:
                 while True:
@@ -126,7 +127,7 @@ def test_closing_under_full_use(rabbit):
         channel = connection.channel()
         while True:
             if number % 4 == 0:
-                connection.drain_events(timeout=5)
+                connection.drain_events(timeout=30)
             elif number % 4 == 1:
                 channel.basic_publish_confirm(gamqp.Message(bytes(100_000)), '', queue)
             elif number % 4 == 2:
@@ -140,7 +141,7 @@ def test_closing_under_full_use(rabbit):
     greens.sleep(0.2)
     started = time.monotonic()
     connection.close()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 9  # the broker has answered: without, it takes ten
     for task in tasks:
         error = tools.raised(task)
         assert isinstance(error, connection.recoverable_connection_errors), error
@@ -201,7 +202,7 @@ def test_settling_twice_and_on_dead_channels(connection, channel, queue):
     first.ack()
     first.ack()  # the broker closes the channel over this one
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag'):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     second.ack()  # of a channel that is no more: must not settle another's message
     again = None
     tools.wait_ready(channel, queue, 1)

@@ -56,7 +56,7 @@ def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connect
         outcomes = [task.get() for task in settling]
         assert not working.is_alive()
         with pytest.raises(exceptions.RecoverableConnectionError):
-            working.drain_events(timeout=5)  # a connection with consumers is told of its loss there
+            working.drain_events(timeout=30)  # a connection with consumers is told of its loss there
         assert not working.connected
         assert outcomes[0] == 'sent'
         assert outcomes[count // 2 :] == ['lost'] * (count // 2)

@@ -13,7 +13,7 @@ from gamqp import exceptions
 
 # More than kernel and writer hold together, less than the 16 MiB that RabbitMQ 4 takes.
 BIG = 12_000_000
-TOLERANCE = 5  # seconds by which a busy machine may be late
+TOLERANCE = 20  # seconds by which a busy machine may be late
 
 
 @pytest.fixture
@@ -133,8 +133,9 @@ def test_a_late_reply_never_reaches_the_next_caller(link, proxy, channel):
 
 
 def test_a_reply_that_does_not_come_is_a_timeout_and_later_ones_are_right(rabbit, proxy):
-    with gamqp.connect(proxy.url(rabbit), rpc_timeout=0.2) as connection:
+    with gamqp.connect(proxy.url(rabbit)) as connection:
         channel = connection.channel()
+        connection.rpc_timeout = 0.2
         proxy.down.pause()
         started = time.monotonic()
         with pytest.raises(TimeoutError, match=r'queue\.declare: no reply within 0\.2 s'):

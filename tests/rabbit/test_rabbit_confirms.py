@@ -140,7 +140,7 @@ def test_without_a_handler_drain_events_raises_it(connection, channel, queue):
     channel.basic_publish(gamqp.Message(b'x'), '', 'no such queue', mandatory=True)
     channel.basic_publish(gamqp.Message(b'x'), '', queue, mandatory=True)
     with pytest.raises(exceptions.ChannelError, match='NO_ROUTE'):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     tools.wait_ready(channel, queue, 1)
 
 

@@ -372,7 +372,7 @@ def test_a_consumer_can_cancel_itself(connection, channel, queue):
 
     channel.basic_consume(queue, callback=callback)
     publish(channel, queue, 10)
-    connection.drain_events(timeout=10)
+    connection.drain_events(timeout=30)
     assert len(got) == 1 and not channel.callbacks
     tools.drain_until(connection, lambda: len(got) == 10)
     assert bodies(got) == list(range(10))
@@ -393,7 +393,7 @@ def test_the_death_of_the_queue_is_consumer_cancelled_without_on_cancel(connecti
     tag = channel.basic_consume(queue, callback=lambda message: None)
     connection.channel().queue_delete(queue)
     with pytest.raises(exceptions.ConsumerCancelled, match=tag):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     assert channel.queue_declare(exclusive=True).queue
 
 

@@ -92,7 +92,7 @@ def test_the_only_greenlet_that_runs_callbacks_may_drain(rabbit):
             queue, no_ack=True, callback=lambda message: handled.append(int(bytes(message.body)))
         )
         while len(handled) < 10:
-            connection.drain_events(timeout=10)
+            connection.drain_events(timeout=30)
         assert connection.drain(20) is True
         left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
         assert handled + left == list(range(500))
@@ -130,7 +130,7 @@ def test_a_drain_from_within_waits_for_the_others_only(rabbit, way):
             stop(message)
     else:
         channel.basic_consume(queue, callback=stop)
-        connection.drain_events(timeout=10)
+        connection.drain_events(timeout=30)
     assert outcome == [True]
     with rabbit.connect() as control:
         assert control.channel().queue_delete(queue) == 1
@@ -201,7 +201,7 @@ def test_a_handler_that_does_not_end_costs_the_time_and_its_message_goes_back(ra
     assert connection.drain(0.2) is False
     assert not connection.connected
     never.wake_all()
-    consumer.join(10)
+    consumer.join(30)
     assert consumer.acked == 0
     with rabbit.connect() as control:
         greens.wait_until(lambda: tools.ready(control.channel(), queue) == 1)

@@ -50,7 +50,7 @@ def test_an_unknown_delivery_tag_is_raised_where_somebody_listens(connection, ch
     settle = getattr(channel, how)
     settle(99, True) if how == 'basic_reject' else settle(99)
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag 99'):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     assert channel.queue_declare(queue, passive=True).queue == queue
 
 
@@ -65,7 +65,7 @@ def test_an_error_nobody_waited_for_comes_out_of_the_next_call_once(connection, 
 def test_publish_to_a_missing_exchange_is_told_by_drain_events(connection, channel, queue):
     channel.basic_publish(gamqp.Message(b'x'), 'nowhere', 'key')
     with pytest.raises(exceptions.NotFound, match='nowhere'):
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     channel.basic_publish(gamqp.Message(b'x'), '', queue)
     tools.wait_ready(channel, queue, 1)
 
@@ -190,10 +190,10 @@ def test_closing_from_inside_callbacks(rabbit):
         tools.publish_all(other, queue, [b'x'] * 3)
         tools.drain_until(connection, lambda: not channel.is_open)
         other.basic_consume(queue, callback=lambda message: connection.close())
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
         assert not connection.connected
         with pytest.raises(exceptions.RecoverableConnectionError, match='closed by this program'):
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=30)
 
 
 def test_an_exception_in_a_callback_comes_out_of_drain_events_and_harms_nothing(connection, channel, queue):
@@ -212,7 +212,7 @@ def test_an_exception_in_a_callback_comes_out_of_drain_events_and_harms_nothing(
     raised = 0
     while len(got) < 6:
         try:
-            connection.drain_events(timeout=5)
+            connection.drain_events(timeout=30)
         except Oops:
             raised += 1
     assert raised == 3

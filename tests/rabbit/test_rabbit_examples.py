@@ -17,7 +17,7 @@ from tools import repeats
 import gamqp
 
 EXAMPLES = Path(__file__).parents[2] / 'examples'
-PATIENCE = 100  # seconds; the longest takes ten
+PATIENCE = 150  # seconds; the longest takes ten
 
 pytestmark = [
     pytest.mark.limit(120),

@@ -27,7 +27,7 @@ VOLUME = tools.repeats(120, 2000) * MB
 ROUND_TRIPS = tools.repeats(60, 2000)
 #: What the program may take beside its budget: a quarter of the budget, and what the interpreter needs to work.
 BESIDE = 30 * MB
-PATIENCE = tools.repeats(50, 1000)
+PATIENCE = tools.repeats(150, 1000)
 
 
 @pytest.fixture
@@ -71,7 +71,7 @@ def test_memory_stays_near_the_budget_however_many_round_trips_are_made(
     assert found['handled'] == count
     assert (found['still_spooled'], found['undelivered'], found['descriptors']) == (0, 0, 0)
     # Bounds for a machine that does other things, too; usual are some milliseconds.
-    assert found['median'] < 2
+    assert found['median'] < 10
     assert found['whole_gap'] < 2
 
 

@@ -50,7 +50,7 @@ def run(bench, name, moment, kill=False):
         if moment:
             greens.sleep(moment)
         task.kill()
-        greens.wait_until(lambda: task.greenlet.dead, 10, 'a killed greenlet ends')
+        greens.wait_until(lambda: task.greenlet.dead, 60, 'a killed greenlet ends')
     else:
         task = greens.spawn(interrupt_myself, call, outcome, moment)
         task.get(30)

@@ -198,7 +198,7 @@ def test_closed_connections_go_without_the_help_of_the_collector(rabbit):
                 if number % 2:
                     channel.close()
             del connection, channel, got
-        greens.wait_until(lambda: alive() == before, 5, 'all are gone')
+        greens.wait_until(lambda: alive() == before, 60, 'all are gone')
     finally:
         gc.enable()
 

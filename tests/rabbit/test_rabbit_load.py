@@ -9,12 +9,13 @@ from urllib.parse import quote
 import greens
 import pytest
 import tools
+from processor import own_time
 
 import gamqp
 
 
 class Watchdog:
-    """The longest time for which the hub did not come round, in seconds."""
+    """The longest time for which the hub had a processor and did not come round, in seconds."""
 
     def __init__(self):
         self.gap = 0.0
@@ -22,9 +23,9 @@ class Watchdog:
 
     def _run(self):
         while True:
-            before = time.monotonic()
+            before = own_time()
             greens.sleep(0.005)
-            self.gap = max(self.gap, time.monotonic() - before)
+            self.gap = max(self.gap, own_time() - before)
 
     def stop(self):
         self._task.kill()
@@ -62,7 +63,7 @@ def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(r
                 f'{count} in, {sent} out, {time.monotonic() - started:.1f} s, longest gap {watchdog.gap * 1000:.0f} ms'
             )
             assert sent > 0
-            # Bounded by our own slices of work, 10 ms, and by what else this machine does.
+            # Bounded by our own slices of work, 10 ms; all of them take longer on a busy machine.
             assert watchdog.gap < 0.5
             tools.wait_ready(source, queue, 0)
 
@@ -103,9 +104,9 @@ def test_a_callback_that_publishes_is_never_nested(connection, channel, queue):
 def test_two_thousand_channels(rabbit):
     with rabbit.connect() as connection:
         connection.channel()
-        started, before = time.monotonic(), rss()
+        started, before = time.process_time(), rss()
         channels = [connection.channel() for _ in range(2000)]
-        took, grown = time.monotonic() - started, rss() - before
+        took, grown = time.process_time() - started, rss() - before
         assert len({channel.channel_id for channel in channels}) == 2000
         assert channels[-1].queue_declare(exclusive=True).queue
         # py-amqp: 1.0 s on an idle machine, 5 kB per channel.
@@ -182,6 +183,6 @@ def test_the_brokers_counters_agree_with_ours(rabbit):
                 50,
             )
 
-        greens.wait_until(agree, 20, 'the broker counts what we count')
+        greens.wait_until(agree, 60, 'the broker counts what we count')
         channel.basic_cancel(tag)
         channel.queue_delete(queue)

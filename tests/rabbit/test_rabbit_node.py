@@ -14,7 +14,7 @@ import tools
 import gamqp
 from gamqp import exceptions
 
-TOLERANCE = 5  # seconds by which a busy machine may be late
+TOLERANCE = 20  # seconds by which a busy machine may be late
 
 
 def connect(node, **arguments):
@@ -56,14 +56,14 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
         with Alarm(node):
             # A connection is told when it first publishes into the alarm.
             channel.basic_publish(gamqp.Message(b'first'), '', queue)
-            greens.wait_until(lambda: events, 20, 'on_blocked was called')
+            greens.wait_until(lambda: events, 60, 'on_blocked was called')
             assert 'memory' in events[0]
             assert connection.is_blocked
             assert connection.blocked_reason == events[0]
             started = time.monotonic()
             with pytest.raises(exceptions.Blocked, match='memory'):
                 channel.basic_publish(gamqp.Message(b'too impatient'), '', queue, timeout=0.3)
-            assert time.monotonic() - started < 10
+            assert time.monotonic() - started < TOLERANCE
             # A question is not answered either: the broker does not read. But there is a deadline.
             with pytest.raises(TimeoutError):
                 channel.queue_declare(queue, passive=True)
@@ -75,7 +75,7 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
             assert not any(task.done for task in patient)
         for task in patient:
             task.get()
-        greens.wait_until(lambda: len(got) == 12, 20, f'all twelve messages; got {got}')
+        greens.wait_until(lambda: len(got) == 12, 60, f'all twelve messages; got {got}')
         assert got == [b'before', b'first', *[b'patient %d' % number for number in range(10)]]
         assert not connection.is_blocked
         assert events[-1] is None
@@ -101,7 +101,7 @@ def test_closing_a_blocked_connection_does_not_hang(node):
         channel = connection.channel()
         with Alarm(node):
             channel.basic_publish(gamqp.Message(b'first'), '', queue)
-            greens.wait_until(lambda: connection.is_blocked, 20, 'blocked')
+            greens.wait_until(lambda: connection.is_blocked, 60, 'blocked')
             waiting = greens.spawn(channel.basic_publish, gamqp.Message(b'second'), '', queue)
             greens.sleep(0)
             connection.collect()
@@ -179,7 +179,7 @@ def test_connecting_to_a_silent_broker_has_a_deadline(node):
 
 
 def test_a_silent_broker_that_comes_back_in_time_is_not_given_up(node):
-    with connect(node, heartbeat=2) as connection:
+    with connect(node, heartbeat=5) as connection:
         channel = connection.channel()
         with node.suspended():
             wait_until_it_stands(node)
@@ -222,7 +222,7 @@ def test_the_death_of_the_broker_wakes_everyone_and_durable_messages_survive(rab
         error = tools.raised(task)
         assert isinstance(error, connection.recoverable_connection_errors), error
         assert 'connection lost' in str(error) or 'closed the socket' in str(error)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < TOLERANCE  # a heartbeat would find out later
     for call in (lambda: channel.basic_get(queue), connection.channel):
         assert isinstance(tools.raised(call), connection.recoverable_connection_errors)
     with pytest.raises(connection.recoverable_connection_errors):

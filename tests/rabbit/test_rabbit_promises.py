@@ -23,7 +23,7 @@ from proxy import Proxy
 import gamqp
 from gamqp import exceptions
 
-TOLERANCE = 5  # seconds by which a busy machine may be late
+TOLERANCE = 20  # seconds by which a busy machine may be late
 
 
 # -- frames of many publishers ---------------------------------------------------------------------------
@@ -142,17 +142,17 @@ def note_for_ever(connection, heard):
 
 
 def test_read_timeout_ends_a_connection_on_which_somebody_waits_in_vain(rabbit, proxy):
-    with gamqp.connect(proxy.url(rabbit), read_timeout=0.5, heartbeat=0) as connection:
+    with gamqp.connect(proxy.url(rabbit), read_timeout=1, heartbeat=0) as connection:
         channel = connection.channel()
         assert channel.queue_declare(exclusive=True).queue
-        greens.sleep(0.7)  # idle, and nobody waits: that is no timeout
+        greens.sleep(1.3)  # idle, and nobody waits: that is no timeout
         assert connection.connected
         proxy.down.pause()
         waiting = greens.spawn(connection.drain_events)
         started = time.monotonic()
-        with pytest.raises(exceptions.RecoverableConnectionError, match=r'read timeout.*0\.5 s'):
+        with pytest.raises(exceptions.RecoverableConnectionError, match=r'read timeout.* 1 s'):
             channel.queue_declare(exclusive=True)
-        assert 0.4 < time.monotonic() - started < 0.5 + TOLERANCE
+        assert 0.9 < time.monotonic() - started < 1 + TOLERANCE
         assert 'read timeout' in str(tools.raised(waiting))
         assert not connection.connected
 
@@ -171,7 +171,7 @@ def test_ticking_does_no_harm_and_finds_a_silent_broker(rabbit, proxy):
     proxy.down.pause()
     started = time.monotonic()
     with pytest.raises(exceptions.ConnectionForced):
-        while time.monotonic() - started < 10:
+        while time.monotonic() - started < greens.PATIENCE:
             connection.heartbeat_tick()
             greens.sleep(0.05)
     assert time.monotonic() - started > 1
@@ -205,7 +205,7 @@ def test_a_connection_that_sleeps_in_a_callback_misses_no_heartbeat_in_the_broke
         queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
         channel.basic_consume(queue, callback=lambda message: greens.sleep(tools.repeats(3, 30)), no_ack=True)
         channel.basic_publish(gamqp.Message(b'x'), '', queue)
-        connection.drain_events(timeout=10)
+        connection.drain_events(timeout=30)
         assert channel.queue_declare(queue, passive=True).queue == queue
     lines = [line for line in log.read_text(errors='replace').splitlines() if f'127.0.0.1:{port} ' in line]
     assert lines, 'the broker has not logged this connection'
@@ -292,7 +292,7 @@ def test_a_delivery_tag_that_is_unknown_has_a_hint(connection, channel, queue):
     message.ack()
     message.ack()
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag 1') as caught:
-        connection.drain_events(timeout=5)
+        connection.drain_events(timeout=30)
     error = caught.value
     assert 'settled twice' in error.hint and error.hint in str(error)
     assert 'settled twice' not in error.reply_text, "the broker's own words stay as they are"

@@ -50,7 +50,7 @@ def refuse(connection, channel, queue, dead_letters, how, times):
             getattr(message, how)(requeue=True)
 
     tag = channel.basic_consume(queue, callback=callback)
-    deadline = gamqp.green.Deadline(10)
+    deadline = gamqp.green.Deadline(greens.PATIENCE)
     while len(seen) <= times and not tools.ready(channel, dead_letters):
         assert not deadline.passed, seen
         with contextlib.suppress(TimeoutError):

@@ -177,7 +177,7 @@ def test_a_cut_connection_fails_a_hundred_pending_calls_at_once(rabbit: Any, req
         proxy.cut()
         for task in tasks:  # the 100 of them long before their 50 s
             with pytest.raises(exceptions.RecoverableConnectionError):
-                task.get(10)
+                task.get(30)
         with pytest.raises(exceptions.RecoverableConnectionError):
             rpc.call(b'', requests)
         rpc.close()

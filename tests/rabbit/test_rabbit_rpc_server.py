@@ -177,7 +177,7 @@ def test_a_server_says_why_it_ended(connection: gamqp.Connection, channel: gamqp
     server = gamqp.RPCServer(connection, queue, print)
     channel.queue_delete(queue)
     with pytest.raises(exceptions.ConsumerCancelled):
-        server.join(10)
+        server.join(30)
     server.close()
     with pytest.raises(exceptions.NotFound):
         gamqp.RPCServer(connection, queue, print)

@@ -14,7 +14,7 @@ import gamqp
 from gamqp import exceptions
 
 TOO_SLOW = 1000  # ms a delivery may go unsettled
-TOLERANCE = 4  # seconds: the broker looks now and then, and a machine may be busy
+TOLERANCE = 20  # seconds: the broker looks now and then, and a machine may be busy
 
 
 @pytest.fixture(scope='module')
@@ -88,7 +88,7 @@ def test_a_delivery_that_is_held_too_long_closes_the_channel(rabbit, connection,
     tag, held = hold_two_of_four(connection, channel, queue)
     started = time.monotonic()
     with pytest.raises(exceptions.ConsumerTimeout) as caught:
-        connection.drain_events(timeout=20)
+        connection.drain_events(timeout=60)
     assert (caught.value.consumer_tag, caught.value.delivery_tag) == (tag, held[0].delivery_tag)
     assert time.monotonic() - started < TOO_SLOW / 1000 + TOLERANCE
     assert caught.value.reply_code == 406
@@ -121,11 +121,11 @@ def test_a_consumer_of_a_quorum_queue_that_holds_a_delivery_too_long_is_cancelle
     tag, held = hold_two_of_four(connection, channel, queue, **arguments)
     started = time.monotonic()
     if told == 'on_cancel':
-        tools.drain_until(connection, lambda: cancelled, 20)
+        tools.drain_until(connection, lambda: cancelled, 60)
         assert cancelled == [tag]
     else:
         with pytest.raises(exceptions.ConsumerCancelled, match=tag):
-            connection.drain_events(timeout=20)
+            connection.drain_events(timeout=60)
     assert time.monotonic() - started < TOO_SLOW / 1000 + TOLERANCE
     assert not channel.callbacks
     with pytest.raises(TimeoutError):  # and not a second time

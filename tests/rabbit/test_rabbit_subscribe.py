@@ -134,7 +134,7 @@ def test_stop_ends_the_consumer_and_join_raises(channel, queue):
     fill(channel, queue, 10)
     consumer = channel.subscribe(queue, handle, on_error='stop')
     with pytest.raises(Broken):
-        consumer.join(10)
+        consumer.join(30)
     assert [number for number, _ in got] == [0, 1, 2, 3]
     tools.wait_ready(channel, queue, 7)
     # In their order, the one that failed first: it was not sent round once more.
@@ -261,7 +261,7 @@ def test_cancel_lets_running_handlers_finish(channel, queue):
     consumer = channel.subscribe(queue, handle, concurrency=3, prefetch=10)
     greens.wait_until(lambda: len(began) == 3)
     with pytest.raises(TimeoutError, match='3 handlers run'):
-        consumer.cancel(timeout=0.2)
+        consumer.cancel(timeout=1)
     tools.wait_ready(channel, queue, 17)
     cancelling, joining = greens.spawn(consumer.cancel), greens.spawn(consumer.join)
     greens.sleep(0.01)
@@ -298,7 +298,7 @@ def test_a_deleted_queue(connection, channel):
     greens.wait_until(lambda: consumer.acked == 3)
     connection.channel().queue_delete(queue)
     with pytest.raises(exceptions.ConsumerCancelled):
-        consumer.join(10)
+        consumer.join(30)
     assert channel.is_open
 
 
@@ -344,7 +344,7 @@ def test_a_channel_error_while_handlers_run(connection, channel, queue):
     greens.wait_until(lambda: again.acked == 10)
     go.set()
     with pytest.raises(exceptions.NotFound):
-        consumer.join(10)
+        consumer.join(30)
     assert channel.queue_declare(queue, passive=True).message_count == 0
     assert channel.incarnation == 1
     again.cancel()
@@ -357,7 +357,7 @@ def test_handlers_that_close_their_channel_and_their_connection(rabbit, channel)
         with rabbit.connect() as connection:
             consumer = connection.channel().subscribe(queue, close, concurrency=2)
             with pytest.raises(exceptions.RecoverableConnectionError):
-                consumer.join(10)
+                consumer.join(30)
         tools.wait_ready(channel, queue, 5)
         channel.queue_purge(queue)
     channel.queue_delete(queue)

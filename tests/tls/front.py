@@ -86,7 +86,7 @@ class Front:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         for thread in self._threads:
-            thread.join(10)
+            thread.join(60)
 
     def hang_up(self) -> None:
         """Close every connection without close_notify."""

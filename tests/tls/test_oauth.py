@@ -146,7 +146,7 @@ def test_a_token_that_is_refused_at_login_is_access_refused(checking: Node, toke
         started = time.monotonic()
         with pytest.raises(exceptions.AccessRefused) as caught:
             client(checking, password).connect()
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 30
         assert password not in str(caught.value) + repr(caught.value)
 
 

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 from certificates import Certificates
 from front import Front
-from held import Listening, burn
+from held import PATIENCE, Listening, burn
 from script import ScriptedBroker
 
 import gamqp
 
 
 def sees(listening: Listening, count: int, wait: Any) -> bool:
-    deadline = gamqp.green.Deadline(10)
+    deadline = gamqp.green.Deadline(PATIENCE)
     while len(listening.stream.published) < count and not deadline.passed:
         wait(0.002)
     return len(listening.stream.published) == count and listening.stream.whole
@@ -35,7 +35,7 @@ def test_publishes_arrive_while_nothing_cooperative_runs(
                     channel.basic_publish(gamqp.Message(bytes(1000)), '', 'q')
                 count += burst
                 assert sees(listening, count, wait)
-            client.flush(5)
+            client.flush(30)
             channel.basic_publish(gamqp.Message(bytes(300_000)), '', 'q')
             channel.basic_publish(gamqp.Message(b'x'), '', 'q')
             assert sees(listening, count + 2, wait)

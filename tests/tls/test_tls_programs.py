@@ -20,7 +20,7 @@ PROGRAMS = Path(__file__).parent / 'programs'
 # Each program once: with the greenlet library of this run.
 every_library = pytest.mark.parametrize('library', [greens.GREEN])
 # Seconds that a program may take; it takes three or four.
-PATIENCE = 50
+PATIENCE = 120
 
 
 def run(program: str, *args: str) -> str:

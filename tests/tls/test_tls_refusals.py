@@ -157,7 +157,7 @@ class Answering:
 
     def __exit__(self, *exc_info: object) -> None:
         self._listener.close()
-        self._thread.join(10)
+        self._thread.join(60)
 
 
 @pytest.mark.parametrize(
@@ -281,7 +281,7 @@ def test_the_handshake_has_the_deadline_of_the_connect(mute: Front) -> None:
     error = refused(mute.host.replace('localhost', '127.0.0.1'), ssl=True, connect_timeout=1)
     assert isinstance(error, TimeoutError)
     assert str(error).endswith('no TLS handshake within 1 s')
-    assert 0.95 < time.monotonic() - started < 10
+    assert 0.95 < time.monotonic() - started < 30
 
 
 def test_a_peer_that_drips_cannot_stretch_the_deadline(certificates: Certificates, trust: dict[str, Any]) -> None:
@@ -291,7 +291,7 @@ def test_a_peer_that_drips_cannot_stretch_the_deadline(certificates: Certificate
         # 0.01 s is less than its thousand bytes take.
         error = refused(front.host, ssl=trust, connect_timeout=0.01)
         assert isinstance(error, TimeoutError), error
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 30
 
 
 def test_killing_the_connecting_greenlet_in_the_handshake_leaves_nothing(mute: Front) -> None:

@@ -65,7 +65,7 @@ class Server:
     def close(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._thread.join(10)
+        self._thread.join(60)
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
             pipe.close()

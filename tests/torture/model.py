@@ -68,7 +68,7 @@ class Model:
             victim.get()
             return True
         victim.kill()
-        greens.wait_until(lambda: victim.greenlet.dead, 20, 'a killed greenlet ends')
+        greens.wait_until(lambda: victim.greenlet.dead, 60, 'a killed greenlet ends')
         return False
 
     def _drain(self) -> None:

@@ -51,7 +51,7 @@ def test_interrupted_calls_of_every_kind_at_once(rabbit):
                     victim = greens.spawn(lambda call=call, outcome=outcome: outcome.append(call()))
                     greens.sleep(moment)
                     victim.kill()
-                    greens.wait_until(lambda victim=victim: victim.greenlet.dead, 20)
+                    greens.wait_until(lambda victim=victim: victim.greenlet.dead, 60)
                 check(bool(outcome), outcome[0] if outcome else None)
                 done.append(bool(outcome))
 

@@ -46,7 +46,7 @@ from node import Node  # noqa: E402
 backend = green.backend()
 node = Node.attach(next(e for e in json.loads(os.environ['GAMQP_TEST_NODES']) if f':{e["port"]}/' in URL))
 numbers = itertools.count()
-PATIENCE = 40  # seconds for one scenario
+PATIENCE = 120  # seconds for one scenario
 RETRY = {'max_retries': 5, 'interval_start': 0, 'interval_step': 0.1, 'interval_max': 0.5}
 
 
@@ -60,14 +60,14 @@ def durable(**arguments: Any) -> kombu.Queue:
 
 
 def drain_until(connection: kombu.Connection, condition: Any) -> None:
-    deadline = green.Deadline(10)
+    deadline = green.Deadline(60)
     while not condition():
         connection.drain_events(timeout=deadline.left())
 
 
 def get_one(bound: Any, **how: Any) -> Any:
     """basic.get, until there is something."""
-    deadline = green.Deadline(10)
+    deadline = green.Deadline(60)
     while not deadline.passed:
         message = bound.get(**how)
         if message is not None:
@@ -80,7 +80,7 @@ def kill_connections(*connections: kombu.Connection) -> None:
     """The broker's operator closes all connections of our virtual host; waits until these have heard of it."""
     raw = [connection.connection for connection in connections]  # kombu's attribute may connect again
     node.close_connections(VHOST)
-    deadline = green.Deadline(15)
+    deadline = green.Deadline(60)
     while any(one.is_open for one in raw):
         assert not deadline.passed, raw
         backend.sleep(0.01)
@@ -172,7 +172,7 @@ def consume_without_acks_and_cancel() -> None:
             message.ack()
             got.append(body)
             if len(got) == 1:
-                deadline = green.Deadline(10)
+                deadline = green.Deadline(60)
                 while len(connection.connection._events) < 9 and not deadline.passed:
                     backend.sleep(0.01)
                 consumer.cancel()
@@ -305,7 +305,7 @@ def drain_events_times_out() -> None:
             try:
                 connection.drain_events(timeout=timeout)
             except TimeoutError:
-                assert timeout - 0.01 <= time.monotonic() - began < timeout + 1.5
+                assert timeout - 0.01 <= time.monotonic() - began < timeout + 20
             else:
                 raise AssertionError('something came')
         assert list(eventloop(connection, limit=2, timeout=0.01, ignore_timeouts=True)) == []
@@ -344,7 +344,7 @@ def a_blocked_drain_learns_that_the_broker_closed() -> None:
         backend.spawn(drain)
         backend.sleep(0.05)
         kill_connections()
-        deadline = green.Deadline(10)
+        deadline = green.Deadline(60)
         while not outcome and not deadline.passed:
             backend.sleep(0.01)
         assert isinstance(outcome[0], connection.recoverable_connection_errors), outcome
@@ -431,7 +431,7 @@ def kombus_hub_polls_the_socket() -> None:
             raw = connection.connection
             for number in range(5):
                 other.Producer().publish(number, exchange=queue.exchange, routing_key=queue.routing_key)
-                deadline = green.Deadline(10)
+                deadline = green.Deadline(60)
                 while not raw.has_events and not deadline.passed:
                     consumer.channel.queue_declare(queue.name, passive=True)
                 # No turn of our hub from here on but what drain_events gives it.
@@ -504,7 +504,7 @@ class Worker(ConsumerMixin):
         message.ack()
 
     def wait(self, condition: Any) -> None:
-        deadline = green.Deadline(15)
+        deadline = green.Deadline(60)
         while not condition():
             assert not deadline.passed, self.got
             backend.sleep(0.01)

@@ -30,7 +30,7 @@ child = os.fork()
 if child:
     assert not link.listening
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-deadline = green.Deadline(5)
+deadline = green.Deadline(30)
 while not (link._reader.dead and link._heartbeat.dead) and not deadline.passed:
     backend.sleep(0.01)
 print(bool(link._reader.dead), bool(link._heartbeat.dead), flush=True)

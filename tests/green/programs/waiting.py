@@ -10,6 +10,8 @@ library, host = sys.argv[1:]
 backends.begin(library, 'not')
 
 import gamqp  # noqa: E402
+from gamqp.io import goodbye  # noqa: E402
 
+goodbye.EXIT_SILENCE = goodbye.EXIT_TOTAL = 100.0
 connection = gamqp.Connection(host)
 connection.connect()
