@@ -75,7 +75,7 @@ def test_a_silent_peer_is_found_while_a_publish_is_stuck() -> None:
         assert time.monotonic() - began >= 1.9
 
 
-@pytest.mark.parametrize('traffic', ['deliveries', 'half a frame'])
+@pytest.mark.parametrize('traffic', [pytest.param('deliveries', marks=pytest.mark.slow), 'half a frame'])
 def test_any_traffic_of_the_peer_counts(peer: ScriptedBroker, channel_of_a_quick_beat: Any, traffic: str) -> None:
     client = channel_of_a_quick_beat.connection
     began = time.monotonic()

@@ -61,7 +61,7 @@ def told(log: Any) -> str:
 # -- without the thread ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize('hold', [time.sleep, burn], ids=['asleep', 'computing'])
+@pytest.mark.parametrize('hold', [time.sleep, pytest.param(burn, marks=pytest.mark.slow)], ids=['asleep', 'computing'])
 def test_a_held_hub_reads_before_it_judges_and_says_how_long_it_was_held(
     peer: ScriptedBroker, log: Any, hold: Any
 ) -> None:

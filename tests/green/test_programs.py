@@ -24,6 +24,9 @@ every_library = pytest.mark.parametrize('library', [greens.GREEN])
 # Seconds that a program may take; it takes one or two.
 PATIENCE = 120
 
+# Patched after gamqp is imported: these programs take seconds each.
+late = pytest.param('late', marks=pytest.mark.slow)
+
 
 def start(*command: str) -> subprocess.Popen[str]:
     """Run Python with these arguments, so that it finds what this process finds, and the programs."""
@@ -61,7 +64,7 @@ def successful(process: subprocess.Popen[str]) -> str:
 
 
 @every_library
-@pytest.mark.parametrize('when', ['early', 'late', 'not'])
+@pytest.mark.parametrize('when', ['early', late, 'not'])
 def test_a_program_ticks_on_while_it_waits(rabbit: Any, library: str, when: str) -> None:
     told = json.loads(successful(program('ticking.py', library, when, rabbit.url)))
     assert told['backend'] == library
@@ -201,7 +204,7 @@ def test_a_program_may_handle_an_interrupt_and_go_on(rabbit: Any, library: str) 
 
 
 @every_library
-@pytest.mark.parametrize('when', ['early', 'late'])
+@pytest.mark.parametrize('when', ['early', late])
 def test_the_heartbeat_thread_is_a_real_one_whatever_is_patched(rabbit: Any, library: str, when: str) -> None:
     """And the program ends although the thread and the connection are still there."""
     code, out, err = outcome(program('beating.py', library, when, rabbit.url, 'held'))

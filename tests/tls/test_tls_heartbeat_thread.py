@@ -20,12 +20,14 @@ SEED = 20267
 HELD = 4.5  # seconds; with a heartbeat of one second the broker gives up after two to three
 QUICK = (10, 131072, 1)
 
-
-@pytest.mark.parametrize(
+each_version = pytest.mark.parametrize(
     'version',
     [pytest.param(ssl.TLSVersion.TLSv1_2, marks=pytest.mark.slow), ssl.TLSVersion.TLSv1_3],
     ids=['1.2', '1.3'],
 )
+
+
+@each_version
 def test_the_broker_keeps_the_connection_while_the_hub_is_held(secure: Any, version: ssl.TLSVersion) -> None:
     options = {**secure.trust, 'tls_minimum_version': version, 'tls_maximum_version': version}
     with gamqp.connect(secure.url, ssl=options, heartbeat=1, heartbeat_thread=True) as connection:
@@ -37,7 +39,7 @@ def test_the_broker_keeps_the_connection_while_the_hub_is_held(secure: Any, vers
         assert channel.basic_get(queue, no_ack=True).body == body
 
 
-@pytest.mark.parametrize('version', [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3], ids=['1.2', '1.3'])
+@each_version
 def test_both_threads_in_every_state_of_one_session(
     peer: ScriptedBroker, certificates: Certificates, version: ssl.TLSVersion
 ) -> None:
