@@ -336,7 +336,7 @@ def test_five_loops_on_one_channel_share_a_queue(channel, queue):
                 break
 
     tasks = [greens.spawn(loop) for _ in range(5)]
-    greens.wait_until(lambda: len(got) == 500, 30)
+    greens.wait_until(lambda: len(got) == 500)
     for tag in list(channel._consumers):
         channel.basic_cancel(tag)
     for task in tasks:

@@ -95,7 +95,7 @@ def test_a_callback_that_publishes_is_never_nested(connection, channel, queue):
 
     tools.publish_all(channel, queue, [b'x'] * 300)
     channel.basic_consume(queue, callback=callback)
-    tools.drain_until(connection, lambda: len(depths) == 300, 30)
+    tools.drain_until(connection, lambda: len(depths) == 300)
     assert set(depths) == {1}
     tools.wait_ready(channel, target, 600)
     tools.wait_ready(channel, queue, 0)

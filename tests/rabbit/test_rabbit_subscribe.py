@@ -59,7 +59,7 @@ def test_n_at_a_time_and_never_more(channel, queue, concurrency, prefetch, most)
     fill(channel, queue, 200)
     work = Work(0.002)
     consumer = channel.subscribe(queue, work, concurrency=concurrency, prefetch=prefetch)
-    greens.wait_until(lambda: consumer.acked == 200, 30)
+    greens.wait_until(lambda: consumer.acked == 200)
     assert sorted(work.numbers) == list(range(200))
     assert work.most == most
     consumer.cancel()
@@ -79,7 +79,7 @@ def test_the_reader_is_not_held_up_by_a_handler_that_waits(connection, channel, 
             break
 
     consumer = channel.subscribe(queue, handle, concurrency=4)
-    greens.wait_until(lambda: consumer.acked == 20, 30)
+    greens.wait_until(lambda: consumer.acked == 20)
     assert consumer.failed == 0
     consumer.cancel()
     tools.wait_ready(channel, answers, 0)
@@ -206,7 +206,7 @@ def test_killed_workers_lose_nothing(channel, queue):
         greens.wait_until(lambda: workers)
         greens.backend.kill(workers.pop())
         greens.sleep(0)
-    greens.wait_until(lambda: consumer.acked == 100, 30)
+    greens.wait_until(lambda: consumer.acked == 100)
     assert set(done) == set(range(100))
     consumer.cancel()
     tools.wait_ready(channel, queue, 0)
@@ -403,7 +403,7 @@ def test_three_ways_of_consuming_on_one_connection(connection, channel):
     for number in range(100):
         for queue in (*queues.values(), shared):
             channel.publish(b'%d' % number, routing_key=queue)
-    greens.wait_until(lambda: drained(connection, got, 400), 30)
+    greens.wait_until(lambda: drained(connection, got, 400))
     for name, queue in queues.items():
         assert sorted(number for key, number in got[name] if key == queue) == list(range(100))
         assert {key for key, _ in got[name]} <= {queue, shared}
@@ -474,5 +474,5 @@ def test_a_thousand_idle_consumers_cost_no_greenlets(rabbit):
         consumers = [channels[number % 10].subscribe(queue, Work(), prefetch=1) for number in range(1000)]
         assert len(greens.living_greenlets()) <= before
         fill(channels[0], queue, 2000)
-        greens.wait_until(lambda: sum(consumer.acked for consumer in consumers) == 2000, 30)
+        greens.wait_until(lambda: sum(consumer.acked for consumer in consumers) == 2000)
         greens.wait_until(lambda: len(greens.living_greenlets()) <= before)

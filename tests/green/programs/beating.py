@@ -52,7 +52,7 @@ if what == 'held':
     queue = channel.queue_declare(exclusive=True).queue
     channel.basic_consume(queue, callback=lambda message: burn(HELD), no_ack=True)
     channel.basic_publish(gamqp.Message(b'x'), '', queue)
-    connection.drain_events(timeout=10)
+    connection.drain_events(timeout=30)
     assert works(connection)
     home = native.get_ident()
     assert connection.run_in_hub(native.get_ident) == home
