@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any
 
 from . import exceptions
+from .green import Gate
 from .intake import complete_ends
 from .methods.exchange import ExchangeMethods, VDeprecationWarning
 from .methods.publish import PublishMethods
@@ -50,6 +51,15 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
     are given as str. on_open: called with the channel when it is open.
     """
 
+    # What most channels never change. Here and not in __init__, because an object with more than 30
+    # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
+    doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
+    stale_settlements = 0  # acks and the like that came too late for their incarnation
+    _confirm_room: Gate | None = None
+    _consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
+    _owes_close_ok = False  # the broker closed while we did
+    _returned: Returned | None = None
+
     def __init__(
         self,
         connection: Any,
@@ -68,9 +78,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self.auto_decode = auto_decode
         self.on_open = on_open
         self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
-        self.doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
-        self.stale_settlements = 0  # acks and the like that came too late for their incarnation
         self.outstanding_limit = connection.outstanding_limit
         self.events: defaultdict[str, Any] = defaultdict(Handlers)
         self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
@@ -81,16 +89,12 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._consumers = Consumers()
         self._unsettled: Unsettled | WideUnsettled = Unsettled()
         self._confirms = None
-        self._confirm_room = None
         self._counts = connection.counts
         self._thread = connection.thread
         self._usable = False  # open, and no error waits to be raised
         self._unraised: Reason | None = None
-        self._consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
         self._notices = Notices()
         self._noticing = False
-        self._returned: Returned | None = None  # made when needed: most channels never do
-        self._owes_close_ok = False  # the broker closed while we did
         connection.channels[channel_id] = self
         if channel_id in connection.closes_due:
             self._wait_for_close_ok()
