@@ -18,5 +18,5 @@ class Turnstile:
 
     def __call__(self, message: Any) -> bytes:
         self.begun.append(message.body)
-        assert self.open.wait(30)
+        assert self.open.wait(greens.PATIENCE)
         return bytes(message.body)

@@ -74,7 +74,7 @@ def test_records_and_segments_of_any_size(
     cut: dict[str, int],
 ) -> None:
     with Front(peer.port, certificates.server, version=version, **cut) as front:
-        connection = peer.open(host=front.host, ssl=trust)
+        connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
         channel = peer.open_channel(connection)
         for body in (*bodies(1, 1200), b'', b'x'):
             get(peer, channel, body)
@@ -91,7 +91,7 @@ def test_session_tickets_right_after_the_handshake(
 ) -> None:
     """They come before any AMQP, and are no input for us."""
     with Front(peer.port, certificates.server, version=ssl.TLSVersion.TLSv1_3, tickets=20, segment=segment) as front:
-        connection = peer.open(host=front.host, ssl=trust)
+        connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
         channel = peer.open_channel(connection)
         get(peer, channel, b'x')
         connection.collect()
@@ -227,7 +227,7 @@ def shrink(connection: Any) -> None:
 
 
 def test_a_peer_that_never_answers_close_notify(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
-    connection = peer.open(host=front.host, ssl=trust)
+    connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
     closing = greens.spawn(connection.close)
     said = peer.expect('connection.close')
     peer.send('connection.close-ok')
@@ -251,7 +251,7 @@ def test_a_peer_that_takes_nothing_does_not_hold_up_the_close(
 
 
 def test_an_end_without_close_notify_is_an_end(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
-    connection = peer.open(host=front.host, ssl=trust)
+    connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
     waiting = greens.spawn(connection.drain_events)
     greens.sleep(0)
     front.hang_up()
@@ -260,7 +260,7 @@ def test_an_end_without_close_notify_is_an_end(peer: ScriptedBroker, front: Fron
 
 
 def test_an_end_with_close_notify_is_an_end(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
-    connection = peer.open(host=front.host, ssl=trust)
+    connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
     waiting = greens.spawn(connection.drain_events)
     greens.sleep(0)
     peer.hang_up()
@@ -269,7 +269,7 @@ def test_an_end_with_close_notify_is_an_end(peer: ScriptedBroker, front: Front, 
 
 
 def test_the_last_words_before_the_end_are_read(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
-    connection = peer.open(host=front.host, ssl=trust)
+    connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
     waiting = greens.spawn(connection.drain_events)
     greens.sleep(0)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - maintenance')
@@ -279,7 +279,7 @@ def test_the_last_words_before_the_end_are_read(peer: ScriptedBroker, front: Fro
 
 
 def test_the_last_words_before_rubbish_are_read(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
-    connection = peer.open(host=front.host, ssl=trust)
+    connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
     waiting = greens.spawn(connection.drain_events)
     greens.sleep(0)
     front.append = b'\x17\x03\x03\x00\x20' + bytes(32)
@@ -291,7 +291,7 @@ def test_the_last_words_before_rubbish_are_read(peer: ScriptedBroker, front: Fro
 def test_a_forged_record_ends_the_connection_and_says_tls(
     peer: ScriptedBroker, front: Front, trust: dict[str, Any]
 ) -> None:
-    connection = peer.open(host=front.host, ssl=trust)
+    connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
     channel = peer.open_channel(connection)
     front.forge = True
     peer.send('basic.cancel', consumer_tag='x')
