@@ -254,11 +254,15 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._connection.forget_channel(self)
         self.connection = self.channel_id = None
 
-    def _drop(self, reason: Reason) -> int:
-        """What the broker knows no more: consumers, confirms, replies. Returns how many callers were told."""
-        intakes = [intake for intake in self.intakes() if not intake.over]
-        told: int = sum(intake.begin_end(reason) for intake in intakes)
-        self._connection.walk(complete_ends(self, intakes, self.incarnation))
+    def _drop(self, reason: Reason, unheard: Callable[[], Any] | None = None) -> None:
+        """What the broker knows no more: consumers, confirms, replies.
+
+        unheard: called when it turns out that no greenlet waits for a confirm, perhaps some turns of the hub later.
+        """
+        if self._term is not None:
+            self._term.reason, self._term = reason, None
+            self.return_taker = None
+            self._connection.walk(complete_ends(self, self.intakes(), self.incarnation))
         self._forget_deliveries()
         self._consumers.clear()
         self._unsettled.drop_spooled()
@@ -270,17 +274,18 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._streams = None
         self._left_of_streams = False
         self._declared = ''
-        told += self._replies.fail_all(reason.make_error) + self.fail_cancels(reason.make_error)
+        self._connection.walk(self._replies.fail_all(reason.make_error))
+        self._connection.walk(self.fail_cancels(reason.make_error))
         if self._confirms is not None:
-            self._counts.lost += len(self._confirms)
             if self._confirms or self._confirms.refused:
                 self._unconfirmed = reason
-            told += self._confirms.fail_all(reason.make_error)
+            self._end_confirms(self._confirms, reason, unheard)
             self._confirms = None
+        elif unheard is not None:
+            unheard()
         if self._confirm_room is not None:
-            self._confirm_room.wake_all()
+            self._connection.walk(self._confirm_room.wake_each())
         self._set_active(True)
-        return told
 
     def _forget_deliveries(self) -> None:
         """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
@@ -418,7 +423,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
             # it gets our close-ok first: so that one has to wait until the answer is here.
             self._owes_close_ok = True
             self._hear_all()
-            self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk)
+            self._connection.walk(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
             return
         if not self.was_opened:
             # In answer to the first channel.open: nobody has this channel, so it need not be opened again.
@@ -428,19 +433,20 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
         self._usable = False  # from here on nothing must be sent before channel.open
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-        unawaited = 0 if self._confirms is None else self._confirms.unawaited
         if self.has_callbacks and (self._connection.drains or self._connection.handlers_running):
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
             self._flag()
+        # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
+        # it comes out of some later call, or of none at all.
+        text, number = 'channel %s was closed by the broker and is reopened: %s', self.channel_id
+        report = functools.partial(self._connection.report, text, number, str(reason))
+        heard = self._is_heard
+        told = heard or (self._confirms is not None and self._confirms.has_waiters)
         unheard = any(intake.is_unheard for intake in self.intakes())
-        told = self._drop(reason)
-        if told <= unawaited or unheard:
-            # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
-            # it comes out of some later call, or of none at all.
-            self._connection.report(
-                'channel %s was closed by the broker and is reopened: %s', self.channel_id, str(reason)
-            )
+        self._drop(reason, None if heard or unheard else report)
+        if unheard:
+            report()
         if not told:
             self._unraised = reason
             self._flag()
@@ -451,7 +457,7 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
     def _on_closed(self) -> None:
         """close-ok, the last word on this channel: what is expected in front of it will not come."""
         if self._replies.due(ChannelSpec.CloseOk):
-            self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk)
+            self._connection.walk(self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk))
         self.on_reply(ChannelSpec.CloseOk, ())
 
     def _on_flow(self, active: bool) -> None:

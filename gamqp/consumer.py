@@ -7,6 +7,7 @@ not enter: how messages arrive; that is ``gamqp.intake``.
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Callable, Container, Iterator
 from time import monotonic
@@ -20,7 +21,6 @@ from .intake import Intake
 from .requeue import KEPT, Kept
 from .state.durations import in_seconds
 from .state.failures import Failures, delay
-from .turns import in_turns
 
 __all__ = ('POLICIES', 'Consumer')
 
@@ -177,7 +177,7 @@ class Consumer(Intake):
 
     @property
     def has_hearer(self) -> bool:
-        return bool(self._idle)
+        return bool(self._idle) and not self.entry.discard
 
     @property
     def is_unheard(self) -> bool:  # type: ignore[override]
@@ -321,11 +321,10 @@ class Consumer(Intake):
     def _requeue(self, message: Any) -> None:
         self._refuse(message, REQUEUE)
 
-    def withdraw(self, give_back: bool = False) -> None:
+    def take_all(self, give_back: bool = False) -> Iterator[None]:
         kept = [] if self._kept is None else self._kept.take_all()
-        if kept and give_back:
-            in_turns(self.root.green, self._give_back(kept))
-        super().withdraw(give_back)
+        rest = super().take_all(give_back)
+        return itertools.chain(self._give_back(kept), rest) if kept and give_back else rest
 
     def _give_back(self, messages: list[Any]) -> Iterator[None]:
         for message in messages:

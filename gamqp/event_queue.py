@@ -18,6 +18,7 @@ from typing import Any
 from . import green, tracing
 from .backlog import Backlog
 from .state.budget import Budget
+from .state.confirms import Ending
 from .state.consumers import Consumer
 from .turns import AT_ONCE, TICK, in_turns
 
@@ -60,6 +61,7 @@ class EventQueue:
         self._drainers_idle = 0  # greenlets in drain_events that run no callback: they wait, or let others run
         self._quiet: Any = None  # where greenlets wait for callbacks and handlers to finish
         self._quiet_awaited = 0  # how many do
+        self.endings: list[Ending] = []  # of channels whose publishers are being told
         self._walks: list[Iterator[None]] | None = None  # what the end of the connection has still to walk over
         self._forget_events()
 
@@ -365,7 +367,7 @@ class EventQueue:
                     yield from self._drop(self._take_away(consumer))
             elif not consumer.intake.over:  # else what came with no_ack can still be had
                 consumer.discard = True
-                consumer.intake.withdraw()
+                yield from consumer.intake.take_all()
             yield
 
     def forget_unsettled(self, channel: Any, consumers: list[Consumer]) -> None:

@@ -278,8 +278,7 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         if self.backlog is not None:
             self.backlog.close()
         self._forget_events()
-        self._replies.fail_all(reason.make_error)
-        self._end_channels(reason)
+        self._end_waits(reason)
         for watch in (self._read_watch, self._unsettled_watch, self._renewal):
             if watch is not None:
                 watch.stop()
@@ -290,22 +289,19 @@ class Inbound(Pacing, HubBound, ForeignLoop, EventQueue, Caller):
         # A new one: what was received with no_ack may still be handed out, and goes by the old one.
         self.budget = Budget(self.budget.max_messages, self.budget.max_bytes)
         self._end_blockage()
-        for gate in (self._unblocked, self._drainers, self._quiet):
-            if gate is not None:  # else nobody has ever tried to connect
-                gate.wake_all()
         self.show_end(lost, reason)
 
-    def _end_channels(self, reason: Reason) -> None:
-        """At once, as far as anybody can see; greenlets that iterate or join are woken turn by turn."""
-        walks = self._walks = []
+    def _end_waits(self, reason: Reason) -> None:
+        """At once, as far as anybody can see; greenlets that wait are woken turn by turn."""
+        walks = self._walks = [self._replies.fail_all(reason.make_error)]
         try:
             for channel in list(self.channels.values()):
                 channel.on_connection_end(reason)
         finally:
             self._walks = None
-        self.channels.clear()
-        if walks:
+            walks += [gate.wake_each() for gate in (self._unblocked, self._drainers, self._quiet) if gate is not None]
             in_turns(self.green, itertools.chain.from_iterable(walks))
+        self.channels.clear()
 
     # -- channels -------------------------------------------------------------------------
 

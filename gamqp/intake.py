@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import weakref
 from collections import deque
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterable, Iterator
 from typing import Any
 
 from greenlet import getcurrent
@@ -23,17 +23,28 @@ from .state.lifecycle import Reason
 from .state.unique import Unique
 from .turns import AT_ONCE, in_turns
 
-__all__ = ('Deliveries', 'Intake', 'complete_ends')
+__all__ = ('Deliveries', 'Intake', 'Term', 'complete_ends')
+
+
+class Term:
+    """The time in which the consumers of a channel can live. reason: why it is over, None before."""
+
+    __slots__ = ('reason',)
+
+    def __init__(self) -> None:
+        self.reason: Reason | None = None
+
+
+_UNENDED = Term()
 
 
 class Intake(Unique):
     """One consumer's messages, in order of arrival.
 
-    entry: what the channel knows of the consumer. over: nothing more will
-    arrive; reason is then why, None when we cancelled it ourselves.
+    entry: what the channel knows of the consumer. term: it ends with that, if not before.
     """
 
-    __slots__ = ('_budget', 'channel', 'delivered', 'entry', 'messages', 'over', 'reason', 'root')
+    __slots__ = ('_budget', '_over', '_reason', 'channel', 'delivered', 'entry', 'messages', 'root', 'term')
 
     #: False for what those may need who finish what they have begun: Connection.drain leaves it.
     brings_work = True
@@ -48,9 +59,20 @@ class Intake(Unique):
         self.entry = Entry(tag, None, None, no_ack, self)
         self.messages: deque[Any] | None = None  # made when needed: most consumers wait most of the time
         self.delivered = 0
-        self.over = False
-        self.reason: Reason | None = None
+        self.term = _UNENDED  # until it is started
+        self._over = False  # before its term
+        self._reason: Reason | None = None
         self._budget = root.budget
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more will arrive."""
+        return self._over or self.term.reason is not None
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why it is over, None when we cancelled it ourselves."""
+        return self._reason if self._over else self.term.reason
 
     @property
     def tag(self) -> str:
@@ -93,36 +115,26 @@ class Intake(Unique):
         """A message has been put in."""
         raise NotImplementedError
 
-    def finish(self, reason: Reason | None) -> int:
-        """The broker knows this consumer no more. What it sent with no_ack can still be had.
+    def finish(self, reason: Reason | None) -> None:
+        """The broker knows this consumer no more. What it sent with no_ack can still be had."""
+        if not self.over:
+            self._over = True
+            self._reason = reason
+            in_turns(self.root.green, self.complete_end())
 
-        Returns how many callers it has told why, so that nobody else needs to be.
+    def complete_end(self, same_tags: bool = True) -> Iterator[None]:
+        """It is over, some turns of the hub ago perhaps: what is here goes, and who waits is woken.
+
+        same_tags: its delivery tags are still those of the channel. Returns steps that are left to be done.
         """
-        if self.over:
-            return 0
-        told = self.begin_end(reason)
-        self.complete_end()
-        return told
-
-    def begin_end(self, reason: Reason | None) -> int:
-        """The cheap half of ``finish``, not for one that has ended: from now on it has for whoever asks."""
-        told = int(reason is not None and not self.entry.discard and self.has_hearer)
-        self.over = True
-        self.reason = reason
-        return told
-
-    def complete_end(self, same_tags: bool = True) -> None:
-        """The other half, which may come some turns of the hub later: what is here goes, and who waits is woken.
-
-        same_tags: its delivery tags are still those of the channel.
-        """
-        if self.reason is not None and not self.entry.no_ack:
-            self.withdraw()  # the broker has taken them back
+        # What the broker has taken back.
+        rest = iter(()) if self.reason is None or self.entry.no_ack else self.take_all()
         if self.busy:
             self.root.retiring.add(self)
         elif same_tags:
             self.close_books()
         self.ended()
+        return rest
 
     @property
     def has_hearer(self) -> bool:
@@ -166,11 +178,14 @@ class Intake(Unique):
 
     def withdraw(self, give_back: bool = False) -> None:
         """Take out everything that is here. give_back: to its queue. Does not switch."""
+        in_turns(self.root.green, self.take_all(give_back))
+
+    def take_all(self, give_back: bool = False) -> Iterator[None]:
+        """``withdraw``: at once for all who ask; the steps that it returns free the room of each message."""
         messages, self.messages = self.messages, None
         if self.root.backlog is not None:
             self.root.backlog.drop(self.entry)
-        if messages:
-            in_turns(self.root.green, self._put_away(messages, give_back))
+        return self._put_away(messages or deque(), give_back)
 
     def _put_away(self, messages: deque[Any], give_back: bool) -> Iterator[None]:
         while messages:
@@ -203,10 +218,10 @@ class Intake(Unique):
             self.root.retire(self)
 
 
-def complete_ends(channel: Any, intakes: list[Any], incarnation: int) -> Iterator[None]:
-    """``complete_end`` of each, in steps. The channel may be open again before the last of them."""
+def complete_ends(channel: Any, intakes: Iterable[Any], incarnation: int) -> Iterator[None]:
+    """``complete_end`` of each whose term is over, in steps. The channel may be open again before the last of them."""
     for intake in intakes:
-        intake.complete_end(channel.incarnation == incarnation)
+        yield from intake.complete_end(channel.incarnation == incarnation)
         yield
 
 
@@ -256,7 +271,7 @@ class _Inlet(Intake):
 
     @property
     def has_hearer(self) -> bool:
-        return True  # whoever iterates, by its next step
+        return not self.entry.discard  # whoever iterates, by its next step
 
     def ended(self) -> None:
         if self.waiting is not None:

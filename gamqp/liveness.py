@@ -121,8 +121,7 @@ class Liveness(Inbound):
         while not slot.done and not deadline.passed:
             patience = max(begun, link.pulse.heard_at) + read_timeout - time.monotonic()
             if patience <= 0 and link.listening and not link.transport.has_input:
-                link.lose(silence(read_timeout))
-                break
+                link.lose(silence(read_timeout))  # of which those that wait learn in turns of the hub
             left = deadline.left()
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))
         return bool(slot.done) or self._late_look(slot)

@@ -46,30 +46,36 @@ class Receipt(Unique):
     @property
     def state(self) -> str:
         """pending, acked, nacked, returned (no queue took it), or lost (nobody knows)."""
+        if not self.done:
+            return 'pending'
         if self._make_error is not None:
             return 'lost'
-        if self._verdict is None:
-            return 'pending'
         return {True: 'acked', False: 'nacked'}[self._verdict] if isinstance(self._verdict, bool) else 'returned'
 
     @property
     def done(self) -> bool:
         """Whether the outcome is known, or known to stay unknown."""
-        return self._verdict is not None or self._make_error is not None
+        return (
+            self._verdict is not None or self._make_error is not None or (bool(self._root.endings) and self._is_lost())
+        )
+
+    def _is_lost(self) -> bool:
+        """Whether its channel has ended. Then it is told now, before its turn: nobody sees it pending any more."""
+        return self._root.in_own_thread() and any(one.tell(self.delivery_tag, self) for one in self._root.endings)
 
     @property
     def acked(self) -> bool:
         """Whether the broker has taken responsibility for the message."""
-        return self._verdict is True
+        return self._verdict is True or (self.done and self._verdict is True)
 
     @property
     def error(self) -> BaseException | None:
         """What ``wait`` would raise, as a new object each time; None while pending and when acked."""
+        if not self.done or self._verdict is True:
+            return None
         if self._make_error is not None:
             error: BaseException = self._make_error()
             return error
-        if self._verdict is None or self._verdict is True:
-            return None
         if self._verdict is False:
             return exceptions.MessageNacked(
                 f'the broker refused the message for {self.exchange!r}, {self.routing_key!r}'

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import secrets
+from collections.abc import Iterator
 from typing import Any
 
 from . import exceptions, green
@@ -23,6 +24,7 @@ from .state.durations import in_seconds
 from .state.lifecycle import Reason
 from .state.names import name
 from .state.unique import Unique
+from .turns import in_turns
 
 __all__ = ('ERROR', 'ERROR_TYPE', 'RPCClient')
 
@@ -73,7 +75,8 @@ class RPCClient(Unique):
     @property
     def pending(self) -> int:
         """Calls that wait for their reply now."""
-        return 0 if self._intake is None else len(self._intake.pending)
+        intake = self._living()
+        return 0 if intake is None else len(intake.pending)
 
     def call(
         self, message: Any, routing_key: str, exchange: str = '', timeout: float | None = None, **properties: Any
@@ -128,9 +131,9 @@ class RPCClient(Unique):
         if self._closed:
             return
         self._closed = True
-        intake = self._intake
+        intake = self._living()
         if intake is not None:
-            intake.fail_pending(_closed().make_error)
+            in_turns(intake.root.green, intake.fail_pending(_closed().make_error))
         if self._owns:
             self.channel.close()
         elif intake is not None:
@@ -142,7 +145,7 @@ class RPCClient(Unique):
         """A request goes out next: make sure that its reply can come, and for whom. Does not switch."""
         if self._closed:
             raise _closed().make_error()
-        if self._intake is None:
+        if self._living() is None:
             channel = self.channel
             if channel.return_taker is not None:
                 raise RuntimeError(f'{channel!r} has another RPCClient: a channel has one consumer of replies')
@@ -151,8 +154,14 @@ class RPCClient(Unique):
             # who would be interrupted in the wait could not tell whether there is one.
             channel.begin_unawaited(intake, REPLY_TO)
             channel.return_taker = self._intake = intake
+        assert self._intake is not None
         self._intake.pending[number] = slot
         self.calls += 1
+
+    def _living(self) -> _Replies | None:
+        """The consumer of replies, if there is one that has not ended."""
+        intake = self._intake
+        return None if intake is None or intake.over else intake
 
     def _is_ours(self, number: Any) -> bool:
         return isinstance(number, str) and number.startswith(self._prefix)
@@ -204,38 +213,38 @@ class _Replies(Intake):
             slot.fail(reason.make_error)
         return True
 
-    def begin_end(self, reason: Reason | None) -> int:
-        told = self.fail_pending((reason or _closed()).make_error)
-        super().begin_end(reason)
-        self._let_go()  # the next call needs another one
-        if reason is not None and self.client._owns:
-            return max(told, 1)  # nobody else uses the channel: whoever it was has given up, or has been told
-        return told
-
-    @property
-    def has_hearer(self) -> bool:
-        return False  # those that wait are told here
-
-    def ended(self) -> None:
-        pass
-
-    def _let_go(self) -> None:
+    def complete_end(self, same_tags: bool = True) -> Iterator[None]:
+        left = self.fail_pending((self.reason or _closed()).make_error)
+        super().complete_end(same_tags)
+        # The next call needs another one.
         if self.channel.return_taker is self:
             self.channel.return_taker = None
         if self.client._intake is self:
             self.client._intake = None
+        return left
+
+    @property
+    def has_hearer(self) -> bool:
+        # Where nobody else uses the channel: whoever it was has given up, or is told.
+        return bool(self.pending) or self.client._owns
+
+    def ended(self) -> None:
+        pass
 
     def settled_idle(self) -> None:
         if self.root.draining:
             self.root.retire(self)
 
-    def fail_pending(self, make_error: Any) -> int:
-        """Returns how many there were."""
-        slots = list(self.pending.values())
-        self.pending.clear()
-        for slot in slots:
-            slot.fail(make_error)
-        return len(slots)
+    def fail_pending(self, make_error: Any) -> Iterator[None]:
+        """Nothing is pending any more. The steps that it returns tell each caller."""
+        slots, self.pending = self.pending, {}
+        return _fail_each(slots, make_error)
+
+
+def _fail_each(slots: dict[str, Any], make_error: Any) -> Iterator[None]:
+    for slot in slots.values():
+        slot.fail(make_error)
+        yield
 
 
 def _closed() -> Reason:

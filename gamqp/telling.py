@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from greenlet import getcurrent
@@ -18,11 +18,13 @@ from . import exceptions, tracing
 from .green import Gate, Slot
 from .protocol import basic_return_t
 from .receipt import Receipt, returned_error
-from .state.confirms import Confirms
+from .state.confirms import Confirms, Ending
 from .state.consumers import Consumers
 from .state.counts import Counts
 from .state.lifecycle import Reason
 from .state.notices import KEPT, Call, Notices, Returned
+from .state.replies import Replies
+from .turns import TICK, in_turns
 from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 
@@ -41,6 +43,7 @@ class Telling:
     auto_decode: bool
     channel_id: Any
     events: dict[str, Any]
+    awaits_cancels: bool
     return_taker: Any
     _confirm_room: Gate | None
     _confirms: Confirms | None
@@ -51,6 +54,7 @@ class Telling:
     _notices: Notices
     _noticing: bool
     _arriving: int
+    _replies: Replies
     _returned: Returned | None
     _unraised: Reason | None
 
@@ -70,10 +74,12 @@ class Telling:
     # -- from the reader ---------------------------------------------------------------
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        self._counts.confirmed += self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
+        count = self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
+        self._counts.confirmed += count  # not in one line: a multiple counts meanwhile
 
     def _on_nack(self, delivery_tag: int, multiple: bool, requeue: bool) -> None:
-        self._counts.nacked += self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
+        count = self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
+        self._counts.nacked += count
 
     def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
         confirms = self._confirms
@@ -90,12 +96,65 @@ class Telling:
         publisher = _in_its_call(confirms.waiter(delivery_tag)) if handlers else None
         count = confirms.settle(delivery_tag, multiple, sig == Basic.Ack)
         if count:
-            if self._confirm_room:
+            if self._confirm_room and not multiple:
                 self._confirm_room.wake(count)
             if handlers:
+                if multiple and publisher is None and confirms.covers(last := delivery_tag or confirms.published):
+                    self._notices.add_call(functools.partial(self._wait_until_settled, confirms, last))
                 # A confirm that is repeated is no event: else a peer could make as many as it likes.
                 self._notify(event, publisher, delivery_tag, multiple)
-        return count
+        return 0 if multiple else count  # what a multiple settles is counted step by step
+
+    def walk_confirms(self, steps: Iterator[bool | None]) -> None:
+        """For Confirms: take these steps, 1000 of them now. Does not switch."""
+        in_turns(self._connection.green, self._note_settled(steps))
+
+    def _note_settled(self, steps: Iterator[bool | None]) -> Iterator[None]:
+        for ok in steps:
+            if ok is not None:
+                if ok:
+                    self._counts.confirmed += 1
+                else:
+                    self._counts.nacked += 1
+                if self._confirm_room:
+                    self._confirm_room.wake()
+            yield
+
+    def _wait_until_settled(self, confirms: Confirms, tag: int) -> None:
+        """In front of the handlers of a confirm: each publish that it names is settled when they run. Switches."""
+        while confirms.covers(tag):
+            self._connection.green.sleep(TICK)
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether an error would be raised to somebody: in a call, or where messages are waited for."""
+        return (
+            self._replies.awaited
+            or self.awaits_cancels
+            or (self._confirms is not None and self._confirms.has_barriers)
+            or any(intake.has_hearer for intake in self._consumers.intakes.values())
+        )
+
+    def _end_confirms(self, confirms: Confirms, reason: Reason, unheard: Callable[[], Any] | None) -> None:
+        """The channel has ended: tell all whose publishes are without a confirm. Does not switch.
+
+        unheard: called when all have been told and no greenlet waited for a publish of its own.
+        """
+        ending = confirms.fail_all(reason.make_error)
+        self._counts.confirmed += ending.confirmed
+        self._counts.nacked += ending.nacked
+        self._counts.lost += ending.lost
+        self._connection.endings.append(ending)
+        self._connection.walk(self._tell_ending(ending, unheard))
+
+    def _tell_ending(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
+        heard = False
+        for awaited in ending:
+            heard = heard or awaited
+            yield
+        self._connection.endings.remove(ending)
+        if unheard is not None and not heard:
+            unheard()
 
     def _on_return(self, message: Any) -> None:
         root = self._connection

@@ -30,7 +30,8 @@ import importlib
 import sys
 from types import ModuleType
 
-from .slots import Deadline, Event, Gate, Slot, waking_nobody
+from .gates import Event, Gate
+from .slots import Deadline, Slot, waking_nobody
 
 __all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'is_patched', 'use', 'waking_nobody')
 

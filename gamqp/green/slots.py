@@ -1,4 +1,4 @@
-"""Waiting: one result for one greenlet (Slot), many for one condition (Gate) or event (Event), Deadline.
+"""Waiting: one result for one greenlet (Slot), and a limit of time for several waits (Deadline).
 
 Built once on three verbs of a backend (switch_out, run_soon, call_later), so
 that gevent and eventlet wait in the same way. Only ``wait`` and ``acquire``
@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -20,7 +19,7 @@ import greenlet
 
 from ..state.checks import LONGEST, given_timeout
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'wakes', 'waking_nobody')
+__all__ = ('Deadline', 'Slot', 'wakes', 'waking_nobody')
 
 _waking = True
 
@@ -155,75 +154,3 @@ class Slot:
     def _expire(self) -> None:
         self._expired = True
         self._wake()
-
-
-class Gate:
-    """Many greenlets wait, in order, for something that others announce.
-
-    Says nothing about what the condition is: whoever wakes up looks again.
-    woken: greenlets that have been woken and have not run yet.
-    """
-
-    __slots__ = ('_green', '_waiters', 'woken')
-
-    def __init__(self, green: ModuleType) -> None:
-        self._green = green
-        self._waiters: deque[Slot] = deque()
-        self.woken = 0
-
-    def __len__(self) -> int:
-        return len(self._waiters)
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait for ``wake`` or ``wake_all``, at most *timeout* seconds. Returns whether woken.
-
-        A greenlet that was chosen by ``wake`` and interrupted before it ran
-        passes the wake-up on to the next one. Switches greenlets.
-        """
-        return self.wait_by(Slot.wait, timeout)
-
-    def wait_by(self, way: Callable[[Slot, float | None], bool], timeout: float | None) -> bool:
-        """``wait``, where *way* waits: called with a slot and the timeout, it returns whether the slot is settled."""
-        slot = Slot(self._green)
-        self._waiters.append(slot)
-        try:
-            return way(slot, timeout)
-        except BaseException:
-            if slot.done:
-                self.wake()
-            raise
-        finally:
-            if slot.done:
-                self.woken -= 1
-            else:
-                self._waiters.remove(slot)
-
-    def wake(self, count: int = 1) -> None:
-        """Wake the *count* greenlets that have waited longest. Does not switch."""
-        while count > 0 and self._waiters:
-            self._waiters.popleft().succeed()
-            self.woken += 1
-            count -= 1
-
-    def wake_all(self) -> None:
-        self.wake(len(self._waiters))
-
-
-class Event(Gate):
-    """Many greenlets wait for something that happens once."""
-
-    __slots__ = ('done',)
-
-    def __init__(self, green: ModuleType) -> None:
-        super().__init__(green)
-        self.done = False
-
-    def set(self) -> None:
-        self.done = True
-        self.wake_all()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has happened, at most *timeout* seconds. Returns whether it has. Switches greenlets."""
-        if not self.done and (timeout is None or timeout > 0):
-            super().wait(timeout)
-        return self.done

@@ -17,7 +17,7 @@ from ..state.checks import whole
 from ..state.consumers import Consumer, Consumers
 from ..state.counts import Counts
 from ..state.names import name
-from ..state.replies import Expected
+from ..state.replies import Expected, fail_each
 from ..state.unsettled import Unsettled, WideUnsettled
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
@@ -68,6 +68,10 @@ class ConsumeMethods(StreamMethods):
 
     @property
     def is_open(self) -> bool:
+        raise NotImplementedError
+
+    @property
+    def term(self) -> Any:
         raise NotImplementedError
 
     def give_back(self, message: Any, of_stream: bool = False) -> None:
@@ -191,6 +195,8 @@ class ConsumeMethods(StreamMethods):
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
         # Entered first: a delivery may come in the same packet as consume-ok.
         consumer.era = self._era
+        if consumer.intake is not None:
+            consumer.intake.term = self.term
         self._consumers.enter(consumer)
         if consumer.of_stream:
             self._reads_stream(consumer)
@@ -244,13 +250,16 @@ class ConsumeMethods(StreamMethods):
         """Whether a cancel waits for consume-ok."""
         return self._starting is not None and bool(self._starting.get(tag))
 
-    def fail_cancels(self, make_error: Callable[[], BaseException]) -> int:
-        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns how many callers were told."""
+    @property
+    def awaits_cancels(self) -> bool:
+        """Whether a caller waits for a cancel that is sent after consume-ok."""
+        waiting = itertools.chain.from_iterable((self._starting or {}).values())
+        return any(one.slot is not None and not one.abandoned for one in waiting)
+
+    def fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
+        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns the steps that tell it."""
         starting, self._starting = self._starting, None
-        waiting = [one for tag in starting or () for one in (starting or {})[tag] if one.slot and not one.abandoned]
-        for expected in waiting:
-            expected.slot.fail(make_error)
-        return len(waiting)
+        return fail_each(itertools.chain.from_iterable((starting or {}).values()), make_error)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
         """Stop a consumer, and have its callback called with what has arrived for it; no callback runs after this.

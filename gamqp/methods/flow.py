@@ -26,7 +26,7 @@ class FlowMethods(Caller):
         if active != self.active:
             self.active = active
             if active and self._activated is not None:
-                self._activated.wake_all()
+                self._root().walk(self._activated.wake_each())
 
     def _wait_until_active(self, deadline: green.Deadline | None) -> None:
         """Wait until the broker takes messages on this channel. Switches.

@@ -8,7 +8,7 @@ agree with the order on the wire. It never reads. Errors: see ``gamqp.methods``.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, NoReturn
 
@@ -223,7 +223,7 @@ class PublishMethods(FlowMethods):
         """
         self._check(Confirm.Select)
         if self._confirms is None:
-            self._confirms = Confirms()
+            self._confirms = Confirms(self.walk_confirms)
         if nowait:
             self._send(Confirm.Select, (True,))
             self._on_select_ok(())
@@ -366,8 +366,11 @@ class PublishMethods(FlowMethods):
     def leave_own_handlers(self, publisher: green.Slot) -> None:
         raise NotImplementedError
 
+    def walk_confirms(self, steps: Iterator[bool | None]) -> None:
+        raise NotImplementedError
+
     def confirm_select_unawaited(self) -> None:
-        self._confirms = Confirms()
+        self._confirms = Confirms(self.walk_confirms)
         self._call(Confirm.Select, (False,), arrived=self._on_select_ok, wait=False)
 
     def _on_select_ok(self, reply: Any) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..consumer import POLICIES, Consumer, OnError
-from ..intake import Deliveries, Intake
+from ..intake import Deliveries, Intake, Term
 from ..state.checks import timeout as checked_timeout
 from ..state.checks import whole
 from ..state.names import name
@@ -29,6 +29,8 @@ CONCURRENCY = whole(1)
 
 class SubscribeMethods(ConsumeMethods):
     """Mixin of Channel."""
+
+    _term: Term | None = None  # made for the first consumer of our own kind
 
     def consume(
         self,
@@ -102,6 +104,13 @@ class SubscribeMethods(ConsumeMethods):
         self._begin_intake(consumer, queue, prefetch, exclusive, arguments)
         return consumer
 
+    @property
+    def term(self) -> Term:
+        """In which the consumers that it has now live."""
+        if self._term is None:
+            self._term = Term()
+        return self._term
+
     def begin_unawaited(self, intake: Intake, queue: str) -> None:
         """Start a consumer ahead of what is sent next, without waiting for the broker's consent. Does not switch.
 
@@ -111,7 +120,7 @@ class SubscribeMethods(ConsumeMethods):
         if intake.brings_work:
             self._root().check_taking()
         entry = intake.entry
-        entry.queue, entry.era = queue, self._era
+        entry.queue, entry.era, intake.term = queue, self._era, self.term
         self._consumers.enter(entry)
         self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
 

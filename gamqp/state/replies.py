@@ -10,13 +10,15 @@ dropped instead of reaching the next caller.
 
 from __future__ import annotations
 
+import heapq
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 from typing import Any
 
 from .. import exceptions
 
-__all__ = ('Expected', 'Replies')
+__all__ = ('Expected', 'Replies', 'fail_each')
 
 Sig = tuple[int, int]
 Hook = Callable[[Any], Any] | None
@@ -101,7 +103,14 @@ class Replies:
 
     def due(self, sig: Sig) -> bool:
         """Whether *sig*, no consume-ok or cancel-ok, would answer any expectation."""
-        return any(sig in expected.sigs for expected in self._queue)
+        # From the end: a channel's close, of which this is asked, stands behind thousands of others.
+        return any(sig in expected.sigs for expected in reversed(self._queue))
+
+    @property
+    def awaited(self) -> bool:
+        """Whether ``fail_all`` would tell somebody of the program."""
+        everything = itertools.chain(self._queue, *(self._tagged or {}).values())
+        return any(one.slot is not None and not one.abandoned and not one.quiet for one in everything)
 
     def awaits_only(self, sig: Sig) -> bool:
         """Whether nothing is expected that *sig* does not answer."""
@@ -140,20 +149,23 @@ class Replies:
                 return expected
         return None
 
-    def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> int:
-        """The channel or connection is gone: every waiter gets the error. Returns how many had not given up.
+    def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> Iterator[None]:
+        """The channel or connection is gone: nothing is expected any more, and every waiter gets the error.
 
-        but: an expectation of this reply stays, for it will still come.
+        but: an expectation of this reply, the one of the latest question, stays, for it will still come.
+        Returns the steps, one for each, in which they get it, about in the order of asking.
         """
-        failed = 0
-        lost, self._queue = self._queue, [one for one in self._queue if but in one.sigs]
-        tagged, self._tagged = self._tagged, None
-        if tagged is not None:
-            lost = sorted(itertools.chain(lost, *tagged.values()), key=lambda one: one.number)
-        for expected in lost:
-            if but in expected.sigs:
-                continue
-            if expected.slot is not None and not expected.abandoned:
-                expected.slot.fail(make_error)
-                failed += not expected.quiet
-        return failed
+        lost, tagged = self._queue, self._tagged
+        self._queue, self._tagged = [], None
+        if but is not None and lost and but in lost[-1].sigs:
+            self._queue.append(lost.pop())
+        with_tag = itertools.chain.from_iterable((tagged or {}).values())
+        return fail_each(heapq.merge(lost, with_tag, key=attrgetter('number')), make_error)
+
+
+def fail_each(lost: Iterable[Expected], make_error: Callable[[], BaseException]) -> Iterator[None]:
+    """In steps: those who wait for these get the error."""
+    for expected in lost:
+        if expected.slot is not None and not expected.abandoned:
+            expected.slot.fail(make_error)
+        yield

@@ -9,7 +9,7 @@ has no holes; it costs more per entry, so only then.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import takewhile
+from itertools import islice, takewhile
 from typing import Any
 
 __all__ = ('first', 'is_wide', 'up_to')
@@ -32,10 +32,10 @@ def first(entries: Mapping[int, Any]) -> int:
             continue
 
 
-def up_to(entries: Mapping[int, Any], tag: int) -> list[int]:
-    """The tags up to and with *tag*."""
+def up_to(entries: Mapping[int, Any], tag: int, most: int | None = None) -> list[int]:
+    """The tags up to and with *tag*, the lowest *most* of them (None: all)."""
     while True:
         try:
-            return list(takewhile(tag.__ge__, entries))
+            return list(islice(takewhile(tag.__ge__, entries), most))
         except RuntimeError:  # as above
             continue

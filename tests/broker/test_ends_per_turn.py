@@ -7,6 +7,7 @@ from typing import Any
 
 import greens
 import pytest
+from meter import MOST, Meter
 from script import ScriptedBroker, frames
 
 import gamqp
@@ -15,26 +16,6 @@ from gamqp.turns import in_turns
 
 CHANNELS = 3
 EACH = 900  # so that no channel alone is too many
-MOST = 1000
-
-
-class Meter:
-    """Counts waiting iterators that are told between two turns of the hub."""
-
-    def __init__(self) -> None:
-        self.step = self.most = self.sum = 0
-        self.running = True
-        self.turn()
-
-    def turn(self) -> None:
-        self.step = 0
-        if self.running:
-            greens.backend.call_later(0, self.turn)
-
-    def note(self) -> None:
-        self.step += 1
-        self.sum += 1
-        self.most = max(self.most, self.step)
 
 
 @pytest.fixture
@@ -62,7 +43,7 @@ def iterators(peer: ScriptedBroker, channel: Any, no_ack: bool = False, count: i
 
 
 @pytest.mark.parametrize('no_ack', [True, False], ids=['no ack', 'ack'])
-@pytest.mark.parametrize('how', ['cut', 'collect', 'closed by the broker'])
+@pytest.mark.parametrize('how', ['cut', 'collect', 'closed by the broker', 'the reader is killed'])
 def test_the_connection_ends(
     peer: ScriptedBroker, client: gamqp.Connection, meter: Meter, how: str, no_ack: bool
 ) -> None:
@@ -74,6 +55,8 @@ def test_the_connection_ends(
         peer.hang_up()
     elif how == 'collect':
         client.collect()
+    elif how == 'the reader is killed':
+        greens.backend.kill(client.link._reader)
     else:
         peer.send('connection.close', 0, reply_code=320, reply_text='gone')
         peer.expect('connection.close-ok', 0)
@@ -91,6 +74,36 @@ def test_the_connection_ends(
         with pytest.raises(exceptions.AMQPError):
             task.get()
     assert (meter.sum, meter.most <= MOST) == (len(waiting), True)
+
+
+def test_what_many_consumers_have_here_goes_in_turns(
+    peer: ScriptedBroker, client: gamqp.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has little, and all together have too much for one step."""
+    channel, meter, put_back = peer.open_channel(client), Meter(), intake.Intake._return_budget
+
+    def counted(self: Any, size: int) -> None:
+        meter.note()
+        put_back(self, size)
+
+    monkeypatch.setattr(intake.Intake, '_return_budget', counted)
+    consumers, each = 60, 50
+    loops = iterators(peer, channel, count=consumers)
+    numbers = iter(range(1, consumers * each + 1))
+    for loop in loops:
+        peer.raw(
+            b''.join(
+                frames('basic.deliver', 1, consumer_tag=loop.tag, delivery_tag=next(numbers), body=b'x')
+                for _ in range(each)
+            )
+        )
+    budget = client.budget
+    greens.wait_until(lambda: budget.messages == consumers * each)
+    client.collect()
+    assert meter.sum <= MOST
+    greens.wait_until(lambda: not budget.messages)
+    meter.running = False
+    assert (meter.sum, meter.most <= MOST) == (consumers * each, True)
 
 
 def test_it_is_connected_again_before_the_last_has_heard(

@@ -139,6 +139,31 @@ def test_what_a_child_of_multiprocessing_published_arrives(
 
 
 @every_library
+@pytest.mark.parametrize(('how', 'state'), [('collect', 'lost'), ('confirmed', 'acked')])
+def test_a_program_ends_while_thousands_are_told_of_their_publishes(library: str, how: str, state: str) -> None:
+    with ScriptedBroker() as peer:
+        process = program('turns_leaving.py', library, peer.host, how)
+        try:
+            peer.handshake(patience=PATIENCE)
+            peer.expect('channel.open', 1)
+            peer.send('channel.open-ok', 1)
+            peer.expect('confirm.select', 1)
+            for _ in range(5000):
+                peer.expect('basic.publish', 1)
+            assert process.stdout is not None
+            assert process.stdout.readline() == 'ready\n'
+            if how == 'confirmed':
+                peer.send('basic.ack', 1, delivery_tag=5000, multiple=True)
+                peer.expect('connection.close')
+                peer.send('connection.close-ok')
+            peer.hang_up()
+            assert successful(process) == f'{[(state, 5000)]}\n'
+        finally:
+            process.kill()
+            process.communicate()
+
+
+@every_library
 def test_a_program_that_ends_says_goodbye_and_hangs_up(library: str) -> None:
     """RabbitMQ answers a close and waits for the client to hang up; a client that waited as well would end late."""
     with ScriptedBroker() as peer:
