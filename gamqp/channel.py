@@ -12,7 +12,6 @@ import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 from . import exceptions
@@ -28,7 +27,7 @@ from .reopening import Reopening
 from .reuse import Reusable
 from .state import lifecycle
 from .state.checks import optional_timeout
-from .state.consumers import Consumer, Consumers, NoAckTags
+from .state.consumers import Callbacks, CancelCallbacks, Consumer, Consumers, NoAckTags
 from .state.hints import add_hint, cancelled, name_consumer
 from .state.lifecycle import Lifecycle, Reason
 from .state.negotiate import rabbitmq_version
@@ -125,14 +124,13 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
 
     @property
     def callbacks(self) -> Mapping[str, Any]:
-        """Consumer tag -> callback, of the consumers of this channel. Read-only."""
-        return MappingProxyType({tag: consumer.callback for tag, consumer in self._consumers.items()})
+        """Consumer tag -> callback, of the consumers that this channel has at any time. Read-only."""
+        return Callbacks(self._consumers)
 
     @property
     def cancel_callbacks(self) -> Mapping[str, Any]:
-        """Consumer tag -> on_cancel, of the consumers that have one. Read-only."""
-        having = {tag: one.on_cancel for tag, one in self._consumers.items() if one.on_cancel is not None}
-        return MappingProxyType(having)
+        """Consumer tag -> on_cancel, of those consumers that have one. Read-only."""
+        return CancelCallbacks(self._consumers)
 
     @property
     def no_ack_consumers(self) -> NoAckTags:

@@ -113,18 +113,29 @@ def _gauges(root: Any) -> dict[str, Any]:
     link, backlog = root.link, root.backlog
     watch = None if link is None else link.watch
     now = time.monotonic()
-    oldest = [entry[2] for channel in channels if (entry := channel.oldest_unsettled()) is not None]
+    # In one step, since the numbers belong together, and so in one loop: there may be thousands of channels.
+    consumers = unconfirmed = unsettled = 0
+    oldest = now
+    for channel in channels:
+        consumers += channel.consumer_count
+        unconfirmed += channel.unconfirmed
+        count = channel.unsettled
+        if count:
+            unsettled += count
+            entry = channel.oldest_unsettled()
+            if entry is not None:
+                oldest = min(oldest, entry[2])
     return {
         'blocked_seconds': root.counts.blocked_seconds + max(0.0, root.blocked_for(now)),
         'channels': len(channels),
-        'consumers': sum(channel.consumer_count for channel in channels),
-        'unconfirmed': sum(channel.unconfirmed for channel in channels),
+        'consumers': consumers,
+        'unconfirmed': unconfirmed,
         'undelivered_messages': root.budget.messages,
         'undelivered_bytes': root.budget.bytes,
         'spooled_messages': 0 if backlog is None else backlog.messages,
         'spooled_bytes': 0 if backlog is None else backlog.bytes,
-        'unsettled': sum(channel.unsettled for channel in channels),
-        'oldest_unsettled_seconds': max(0.0, now - min(oldest)) if oldest else 0.0,
+        'unsettled': unsettled,
+        'oldest_unsettled_seconds': now - oldest,
         'send_queue_bytes': 0 if link is None else link.writer.queued,
         'hub_lag_seconds': 0.0 if watch is None else watch.lag_at(now),
         'worst_hub_lag_seconds': 0.0 if watch is None else max(watch.worst_lag, watch.lag_at(now)),

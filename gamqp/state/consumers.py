@@ -7,10 +7,10 @@ can arrive for it: when cancel-ok has come, or when the broker cancelled it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Set, ValuesView
 from typing import Any
 
-__all__ = ('Consumer', 'Consumers', 'NoAckTags')
+__all__ = ('Callbacks', 'CancelCallbacks', 'Consumer', 'Consumers', 'NoAckTags')
 
 # Tags of cancelled no_ack consumers that are remembered: more than one program cancels
 # while deliveries of theirs are still waiting here.
@@ -152,6 +152,79 @@ class Consumers(dict[str, Consumer]):
         self._intakes = None
         self.with_callback = 0
         self._left = self._strays = None
+
+
+class _Items(ItemsView[str, Any]):
+    """Without those that have gone since the loop began."""
+
+    __slots__ = ()
+    _mapping: Mapping[str, Any]
+
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        for tag in self._mapping:
+            if tag in self._mapping:
+                yield tag, self._mapping[tag]
+
+
+class _Values(ValuesView[Any]):
+    """The same."""
+
+    __slots__ = ()
+    _mapping: Mapping[str, Any]
+
+    def __iter__(self) -> Iterator[Any]:
+        return (value for _, value in self._mapping.items())
+
+
+class Callbacks(Mapping[str, Any]):
+    """Tag -> callback, looked up where they are: there may be thousands."""
+
+    __slots__ = ('_consumers',)
+
+    def __init__(self, consumers: Consumers) -> None:
+        self._consumers = consumers
+
+    def __getitem__(self, tag: str) -> Any:
+        return self._consumers[tag].callback
+
+    def __contains__(self, tag: object) -> bool:
+        return tag in self._consumers
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(list(self._consumers))  # consumers may come and go meanwhile
+
+    def items(self) -> ItemsView[str, Any]:
+        return _Items(self)
+
+    def values(self) -> ValuesView[Any]:
+        return _Values(self)
+
+    def __len__(self) -> int:
+        return len(self._consumers)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class CancelCallbacks(Callbacks):
+    """Tag -> on_cancel, of those that have one."""
+
+    __slots__ = ()
+
+    def __getitem__(self, tag: str) -> Any:
+        on_cancel = self._consumers[tag].on_cancel
+        if on_cancel is None:
+            raise KeyError(tag)
+        return on_cancel
+
+    def __contains__(self, tag: object) -> bool:
+        return tag in self._consumers and self._consumers[tag].on_cancel is not None  # type: ignore[index]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([tag for tag, consumer in list(self._consumers.items()) if consumer.on_cancel is not None])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
 
 class NoAckTags(Set[str]):

@@ -223,6 +223,13 @@ def test_who_finds_that_nothing_is_read_any_more_tells_the_others(peer: Scripted
     assert meter.most <= MOST
 
 
+def test_callbacks_are_shown_as_they_are(client: gamqp.Connection, channel: gamqp.Channel) -> None:
+    callbacks, on_cancels = channel.callbacks, channel.cancel_callbacks
+    channel.basic_consume('q', 'one', nowait=True, callback=print, on_cancel=repr)
+    assert callbacks == {'one': print}
+    assert on_cancels == {'one': repr}
+
+
 def test_a_gate_wakes_those_who_wait_now(meter: Meter) -> None:
     gate, late = green.Gate(greens.backend), []
     tasks = waiting(meter, [lambda: gate.wait(60)] * MANY)

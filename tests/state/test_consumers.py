@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gamqp.state.consumers import REMEMBERED, Consumer, Consumers
+from gamqp.state.consumers import REMEMBERED, Callbacks, CancelCallbacks, Consumer, Consumers
 
 
 def test_fresh_tags_differ_and_carry_the_channel() -> None:
@@ -44,3 +44,20 @@ def test_what_has_left_is_remembered_for_a_while_and_only_so_many() -> None:
     assert (consumers.queue_of('2'), consumers.needs_no_ack('2')) == ('another', False)
     consumers.clear()
     assert consumers.queue_of('3') == ''
+
+
+def test_views_of_the_callbacks_follow_the_consumers() -> None:
+    consumers = Consumers()
+    callbacks, on_cancels = Callbacks(consumers), CancelCallbacks(consumers)
+    for tag in 'abc':
+        consumers.enter(Consumer(tag, print, repr if tag == 'b' else None, False))
+    assert callbacks == {'a': print, 'b': print, 'c': print}
+    assert on_cancels == {'b': repr}
+    assert ('a' in callbacks, 'a' in on_cancels, len(callbacks), len(on_cancels)) == (True, False, 3, 1)
+    assert on_cancels.get('a') is None
+    seen = []
+    for tag, callback in callbacks.items():
+        seen.append((tag, callback))
+        consumers.remove('b')
+    assert seen == [('a', print), ('c', print)]
+    assert (list(callbacks.values()), repr(on_cancels)) == ([print, print], '{}')

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gamqp.state.confirms import Confirms
+from gamqp.state.consumers import Callbacks, Consumer, Consumers
 from gamqp.state.tags import Tags
 from gamqp.state.unsettled import Unsettled, WideUnsettled
 
@@ -227,3 +228,10 @@ def test_what_a_settlement_covers_is_found_without_a_look_at_the_rest() -> None:
     assert set(unsettled.covered(12)) == {1, 2, 3, 4, 5, 10, 11, 12}
     assert steps(unsettled.covered, Tag(12)) < 100
     assert set(unsettled.covered(0)) == set(unsettled)
+
+
+def test_the_callbacks_of_thousands_are_shown_without_a_look_at_each() -> None:
+    consumers = Consumers()
+    for number in range(WIDTH):
+        consumers.enter(Consumer(str(number), print, None, False))
+    assert steps(lambda: Callbacks(consumers)['7']) < 20
