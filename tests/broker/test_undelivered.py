@@ -70,7 +70,7 @@ def test_above_the_bytes_reading_stops(peer: ScriptedBroker, got: list[Any]) -> 
     channel = consuming(peer, got, max_undelivered_bytes=1_000_000)
     said = flood(1000)
     assert peer.pour(said) < len(said)
-    assert stopped(channel.connection)
+    greens.wait_until(lambda: stopped(channel.connection))
     assert len(channel.connection._events) < 100
 
 
@@ -83,7 +83,7 @@ def test_large_headers_count_as_bytes_too(peer: ScriptedBroker, got: list[Any]) 
     )
     sent = peer.pour(said)
     assert sent < len(said)
-    assert stopped(client)
+    greens.wait_until(lambda: stopped(client))
     assert len(client._events) < 100
     rest = greens.spawn(peer.raw, said[sent:])
     while len(got) < 500:
