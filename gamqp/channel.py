@@ -27,7 +27,7 @@ from .reopening import Reopening
 from .reuse import Reusable
 from .state import lifecycle
 from .state.checks import optional_timeout
-from .state.consumers import Callbacks, CancelCallbacks, Consumer, Consumers, NoAckTags
+from .state.consumers import Consumer, Consumers, NoAckTags
 from .state.hints import add_hint, cancelled, name_consumer
 from .state.lifecycle import Lifecycle, Reason
 from .state.negotiate import rabbitmq_version
@@ -121,16 +121,6 @@ class Channel(Reopening, Telling, ExchangeMethods, QueueMethods, SubscribeMethod
     def was_opened(self) -> bool:
         """Open, or being reopened after an error; not while a first open is under way or an end."""
         return self.is_open or (self._life.state == lifecycle.OPENING and self.incarnation > 0)
-
-    @property
-    def callbacks(self) -> Mapping[str, Any]:
-        """Consumer tag -> callback, of the consumers that this channel has at any time. Read-only."""
-        return Callbacks(self._consumers)
-
-    @property
-    def cancel_callbacks(self) -> Mapping[str, Any]:
-        """Consumer tag -> on_cancel, of those consumers that have one. Read-only."""
-        return CancelCallbacks(self._consumers)
 
     @property
     def no_ack_consumers(self) -> NoAckTags:

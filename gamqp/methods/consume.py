@@ -17,7 +17,7 @@ from ..state.checks import whole
 from ..state.consumers import Consumer, Consumers
 from ..state.counts import Counts
 from ..state.names import name
-from ..state.replies import Expected, fail_each
+from ..state.replies import Expected
 from ..state.unsettled import Unsettled, WideUnsettled
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
@@ -249,17 +249,6 @@ class ConsumeMethods(StreamMethods):
     def _awaits_cancel(self, tag: str) -> bool:
         """Whether a cancel waits for consume-ok."""
         return self._starting is not None and bool(self._starting.get(tag))
-
-    @property
-    def awaits_cancels(self) -> bool:
-        """Whether a caller waits for a cancel that is sent after consume-ok."""
-        waiting = itertools.chain.from_iterable((self._starting or {}).values())
-        return any(one.slot is not None and not one.abandoned for one in waiting)
-
-    def fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
-        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns the steps that tell it."""
-        starting, self._starting = self._starting, None
-        return fail_each(itertools.chain.from_iterable((starting or {}).values()), make_error)
 
     def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
         """Stop a consumer, and have its callback called with what has arrived for it; no callback runs after this.

@@ -6,15 +6,18 @@ basic_consume, on one channel too.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..consumer import POLICIES, Consumer, OnError
 from ..intake import Deliveries, Intake, Term
 from ..state.checks import timeout as checked_timeout
 from ..state.checks import whole
+from ..state.consumers import Callbacks, CancelCallbacks
 from ..state.names import name
 from ..state.queue_types import OFFSET, check_offset
+from ..state.replies import fail_each
 from ..wire.spec import Basic
 from .consume import PREFETCH_COUNT, PREFETCH_LIMIT, Arguments, ConsumeMethods
 
@@ -103,6 +106,27 @@ class SubscribeMethods(ConsumeMethods):
         consumer = Consumer(self, self._root(), tag, no_ack, handler, concurrency, on_error)
         self._begin_intake(consumer, queue, prefetch, exclusive, arguments)
         return consumer
+
+    @property
+    def callbacks(self) -> Mapping[str, Any]:
+        """Consumer tag -> callback, of the consumers that this channel has at any time. Read-only."""
+        return Callbacks(self._consumers)
+
+    @property
+    def cancel_callbacks(self) -> Mapping[str, Any]:
+        """Consumer tag -> on_cancel, of those consumers that have one. Read-only."""
+        return CancelCallbacks(self._consumers)
+
+    @property
+    def awaits_cancels(self) -> bool:
+        """Whether a caller waits for a cancel that is sent after consume-ok."""
+        waiting = itertools.chain.from_iterable((self._starting or {}).values())
+        return any(one.slot is not None and not one.abandoned for one in waiting)
+
+    def fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
+        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns the steps that tell it."""
+        starting, self._starting = self._starting, None
+        return fail_each(itertools.chain.from_iterable((starting or {}).values()), make_error)
 
     @property
     def term(self) -> Term:

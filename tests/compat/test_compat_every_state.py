@@ -305,7 +305,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'breathe_to_publish', 'queue_of',
         'check_drainable', 'descriptor', 'forget_loss', 'has_callbacks', 'has_events', 'loss_unraised', 'note_end',
         'count_answer', 'count_return', 'drains', 'heartbeat_needs_patching', 'show_end', 'show_events',
-        'walk', 'walk_confirms', 'endings', 'term', 'awaits_cancels',
+        'walk', 'walk_confirms', 'endings', 'term', 'awaits_cancels', 'stale_settlements',
         'watch_reading', 'is_reopening', 'is_of_before', 'note_arrival', 'leave_own_handlers', 'run_own_handlers',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):

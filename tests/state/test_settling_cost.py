@@ -217,7 +217,7 @@ def test_wide_confirms_agree_with_a_naive_model(seed: int) -> None:
             outstanding -= gone
             made_anew.add(confirms._compact)
             assert len(confirms) == len(outstanding)
-    assert len(made_anew) > 2
+    assert len(made_anew) > 1
 
 
 def test_what_a_settlement_covers_is_found_without_a_look_at_the_rest() -> None:
