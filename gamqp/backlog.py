@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from .basic_message import Message
+from .green.turns import AT_ONCE, TICK, in_turns
 from .io.spool import Spool
 from .methods.stream import has_stream_offset
 from .state.consumers import Consumer
 from .state.tags import Tags
-from .turns import AT_ONCE, TICK, in_turns
 
 __all__ = ('Backlog',)
 

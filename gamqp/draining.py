@@ -11,9 +11,9 @@ from typing import Any
 import greenlet
 
 from . import exceptions, green
+from .green.turns import with_turns
 from .inbound import Inbound
 from .liveness import BLOCKED_TIMEOUT
-from .turns import with_turns
 from .wire.spec import Basic
 
 __all__ = ('drain',)

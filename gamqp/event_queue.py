@@ -17,10 +17,10 @@ from typing import Any
 
 from . import green, tracing
 from .backlog import Backlog
+from .green.turns import AT_ONCE, TICK, in_turns
 from .state.budget import Budget
 from .state.confirms import Ending
 from .state.consumers import Consumer
-from .turns import AT_ONCE, TICK, in_turns
 
 __all__ = ('EventQueue',)
 

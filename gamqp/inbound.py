@@ -19,6 +19,7 @@ from .backlog import Backlog
 from .calls import Caller
 from .event_queue import EventQueue
 from .foreign_loop import ForeignLoop
+from .green.turns import in_turns
 from .io.link import Link
 from .pacing import Pacing
 from .read_watch import ReadWatch
@@ -33,7 +34,6 @@ from .state.peer_memory import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from .state.queue_types import QueueTypes
 from .state.replies import Expected, Replies
 from .threads import HubBound
-from .turns import in_turns
 from .unsettled_watch import UnsettledWatch
 from .wire import encode_method
 from .wire.spec import Channel as ChannelSpec

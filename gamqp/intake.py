@@ -17,11 +17,11 @@ from greenlet import getcurrent
 
 from . import green
 from .green.native import get_ident
+from .green.turns import AT_ONCE, in_turns
 from .state.consumers import Consumer as Entry
 from .state.durations import in_seconds
 from .state.lifecycle import Reason
 from .state.unique import Unique
-from .turns import AT_ONCE, in_turns
 
 __all__ = ('Deliveries', 'Intake', 'Term', 'complete_ends')
 

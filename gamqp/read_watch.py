@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from .connection_timer import ConnectionTimer
+from .green.turns import in_turns
 from .state.durations import in_seconds
-from .turns import in_turns
 
 __all__ = ('ReadWatch', 'silence')
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from . import exceptions, green
 from .connection import Connection
+from .green.turns import in_turns
 from .intake import Intake
 from .methods.publish import taken_apart
 from .state.checks import timeout as checked_timeout
@@ -24,7 +25,6 @@ from .state.durations import in_seconds
 from .state.lifecycle import Reason
 from .state.names import name
 from .state.unique import Unique
-from .turns import in_turns
 
 __all__ = ('ERROR', 'ERROR_TYPE', 'RPCClient')
 

@@ -16,6 +16,7 @@ from greenlet import getcurrent
 
 from . import exceptions, tracing
 from .green import Gate, Slot
+from .green.turns import TICK, in_turns
 from .protocol import basic_return_t
 from .receipt import Receipt, returned_error
 from .state.confirms import Confirms, Ending
@@ -24,7 +25,6 @@ from .state.counts import Counts
 from .state.lifecycle import Reason
 from .state.notices import KEPT, Call, Notices, Returned
 from .state.replies import Replies
-from .turns import TICK, in_turns
 from .wire.spec import Basic
 from .wire.spec import Channel as ChannelSpec
 

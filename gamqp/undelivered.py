@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
-from .turns import with_turns
+from .green.turns import with_turns
 
 __all__ = ('warn',)
 

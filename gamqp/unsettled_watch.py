@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from .connection_timer import ConnectionTimer
-from .turns import in_turns
+from .green.turns import in_turns
 
 __all__ = ('UnsettledWatch',)
 

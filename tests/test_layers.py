@@ -64,7 +64,6 @@ LAYERS: dict[int, tuple[str, ...]] = {
         'supply',
         'threads',
         'tracing',
-        'turns',
         'undelivered',
         'unsettled_watch',
         'utils',

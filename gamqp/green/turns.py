@@ -1,19 +1,21 @@
-"""Long walks in short steps for those that cannot switch greenlets: a part now, the rest in later passes of the hub.
+"""Long walks in short steps: no walk over many items keeps the hub from everybody else.
 
-What must not enter: what is done with the items.
+Layer 2. What cannot switch greenlets (the reader, the end of a connection) does a part of a long walk at once and
+the rest in later passes of the hub. A greenlet of the program lets the hub run between the parts instead. Does not
+belong here: what is done with the items.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from types import ModuleType
 from typing import Any
 
 from . import slots
 
-__all__ = ('AT_ONCE', 'TICK', 'in_turns')
+__all__ = ('AT_ONCE', 'TICK', 'in_turns', 'with_turns')
 
 # Items that are looked at before the hub has its turn.
 AT_ONCE = 1000
@@ -33,6 +35,14 @@ def in_turns(backend: ModuleType, work: Iterator[Any]) -> None:
             pass
     elif sum(1 for _ in islice(work, AT_ONCE)) == AT_ONCE:
         _Turn(backend, work)
+
+
+def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:
+    """The same items, for a loop in a greenlet of the program. Switches greenlets after each 1000."""
+    for number, item in enumerate(items, 1):
+        yield item
+        if not number % AT_ONCE:
+            backend.sleep(TICK)
 
 
 class _Turn:

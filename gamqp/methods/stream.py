@@ -12,11 +12,11 @@ from typing import Any
 
 from .. import exceptions
 from ..calls import Caller
+from ..green.turns import in_turns
 from ..state.consumers import Consumer
 from ..state.counts import Counts
 from ..state.queue_types import OFFSET, STREAM
 from ..state.unsettled import Unsettled, WideUnsettled
-from ..turns import in_turns
 
 __all__ = ('StreamMethods', 'has_stream_offset')
 

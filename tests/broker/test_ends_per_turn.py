@@ -12,7 +12,7 @@ from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions, green, intake
-from gamqp.turns import in_turns
+from gamqp.green.turns import in_turns
 
 CHANNELS = 3
 EACH = 900  # so that no channel alone is too many
