@@ -6,11 +6,12 @@ everybody else waits on a slot of their own.
 
 The layers, upper ones import lower ones only (a test enforces it):
 
-    4  integrations   what plugs into somebody else's framework: prometheus, opentelemetry
-    3  public API     connection, channel, methods, consumer, pool, rpc …
-    2  I/O            green (gevent | eventlet), transport, io (reader, writer, heartbeat)
-    1  state          state, sasl
-    0  wire           wire (bytes <-> values), exceptions
+    5  programs     pool, rpc, compat, prometheus, opentelemetry
+    4  connection   connection
+    3  channel      channel, consuming, telemetry
+    2  I/O          green (gevent | eventlet), transport, io (reader, writer, heartbeat)
+    1  state        state, sasl, basic_message, protocol
+    0  wire         wire (bytes <-> values), exceptions
 """
 
 from __future__ import annotations
@@ -18,10 +19,13 @@ from __future__ import annotations
 from . import sasl, serialization, spec, utils  # noqa: F401  reachable as gamqp.spec …, as py-amqp's are
 from .about import VERSION, __version__, version_info, version_info_t
 from .basic_message import Message
-from .channel import Channel
-from .connection import Connection, connect
-from .consumer import Consumer
-from .drop_in import install_as_amqp
+from .channel.channel import Channel
+from .channel.receipt import Receipt
+from .compat.drop_in import install_as_amqp
+from .compat.promises import promise
+from .connection.connection import Connection, connect
+from .consuming.iterator import Deliveries
+from .consuming.subscription import Consumer
 from .exceptions import (
     AccessRefused,
     AMQPError,
@@ -57,12 +61,9 @@ from .exceptions import (
     WrongThread,
     error_for_code,
 )
-from .intake import Deliveries
-from .pool import Pool
-from .promises import promise
-from .receipt import Receipt
-from .rpc import RPCClient
-from .rpc_server import RPCServer
+from .pool.pool import Pool
+from .rpc.client import RPCClient
+from .rpc.server import RPCServer
 
 __all__ = (
     'VERSION',

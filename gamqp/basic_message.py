@@ -1,6 +1,6 @@
 """Message: what is published and what is delivered.
 
-Layer 3. The bytes live in ``wire.Content``, which decodes properties and
+Layer 1. The bytes live in ``wire.Content``, which decodes properties and
 delivery info only when they are asked for; this class adds what needs a
 channel: settling a delivery.
 """
@@ -112,5 +112,5 @@ class Message(Content):
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
         if self.channel.incarnation == self.incarnation:
             return False
-        self.channel.note_stale()
+        self.channel.count_stale_settlement()
         return True

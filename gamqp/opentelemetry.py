@@ -1,6 +1,6 @@
 """Traces across the broker by OpenTelemetry: ``gamqp.opentelemetry.instrument()``.
 
-Layer 4; needs opentelemetry-api, and shows something when the program has set up an
+Layer 5; needs opentelemetry-api, and shows something when the program has set up an
 SDK. Each publish is a span whose context travels in the message's headers; the
 callback or handler that gets the message runs in a span of the same trace. A
 greenlet has a context of its own (contextvars), so what one handler sets is seen by
@@ -15,15 +15,15 @@ import contextlib
 from collections.abc import Collection, Iterator
 from typing import Any
 
-from .connection import Connection
-from .tracing import install
+from .connection.connection import Connection
+from .telemetry.tracing import install
 
 try:
     from opentelemetry import context, trace
 except ImportError as exc:
     raise ImportError("gamqp.opentelemetry needs opentelemetry-api: pip install 'gamqp[opentelemetry]'") from exc
 
-from .spans import Spans, Wanted, fail
+from .telemetry.opentelemetry_spans import Spans, Wanted, fail
 
 __all__ = ('Instrumentor', 'instrument', 'is_work', 'process', 'uninstrument')
 

@@ -1,6 +1,6 @@
 """The numbers of all connections of the process for Prometheus: ``gamqp.prometheus.register()``.
 
-Layer 4; needs prometheus_client. A scrape comes from a thread of its own (or, in a
+Layer 5; needs prometheus_client. A scrape comes from a thread of its own (or, in a
 patched process, a greenlet). It is not sent to the hubs by run_in_hub: a hub that
 is held up must not hold up the scrape that would tell so, nor one that waits for
 the scraping thread. Everything is read where it is instead: plain numbers, each
@@ -21,10 +21,10 @@ from typing import Any
 
 import greenlet
 
-from . import stats
-from .green import native
-from .io import goodbye
-from .state.counts import Counts
+from .green import os_threads
+from .io import process_end
+from .state.counters import Counters
+from .telemetry import stats
 
 try:
     from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -98,25 +98,25 @@ GAUGES: dict[str, tuple[str, str, Any]] = {
 Labels = tuple[str, ...]
 
 # Held for a moment, between threads. Reentrant, because what is collected in that moment may be anything.
-_lock = native.RLock()
+_lock = os_threads.RLock()
 
 
 #: Held by nobody else: who waits for it in vain has let other threads run.
-_never = native.Lock()
+_never = os_threads.Lock()
 _never.acquire()
 
 _collectors: weakref.WeakSet[Collector] = weakref.WeakSet()
 
 
-def _begin_anew() -> None:
+def _reset_after_fork() -> None:
     """In a forked child the thread that holds the lock may be missing, and nothing has been counted."""
     global _lock
-    _lock = native.RLock()
+    _lock = os_threads.RLock()
     for collector in list(_collectors):
         collector._forget()
 
 
-os.register_at_fork(after_in_child=_begin_anew)
+os.register_at_fork(after_in_child=_reset_after_fork)
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> Collector:
@@ -150,14 +150,14 @@ class Collector(Base):
         _collectors.add(self)
         stats.observers[:] = [one for one in stats.observers if one() is not None]
         stats.observers.append(weakref.WeakMethod(self._opened))
-        for link in goodbye.open_links():
+        for link in process_end.open_links():
             connection = link.owner()
             if connection is not None:
                 self._opened(connection)
 
     def _forget(self) -> None:
-        self._fresh: deque[tuple[Counts, weakref.ref[Any], Labels]] = deque()
-        self._known: dict[Counts, tuple[weakref.ref[Any], Labels]] = {}
+        self._fresh: deque[tuple[Counters, weakref.ref[Any], Labels]] = deque()
+        self._known: dict[Counters, tuple[weakref.ref[Any], Labels]] = {}
         self._ended: dict[Labels, dict[str, float]] = {}  # sums of those that are gone
         self._told: dict[Labels, dict[str, float]] = {}
         self._labels: dict[Labels, None] = {}  # that of the latest connection last
@@ -206,7 +206,7 @@ class Collector(Base):
         return {**counters, **gauges}
 
     def _look(
-        self, counts: Counts, ref: Any, totals: dict[str, float], gauges: list[dict[str, float]], backends: Any
+        self, counts: Counters, ref: Any, totals: dict[str, float], gauges: list[dict[str, float]], backends: Any
     ) -> None:
         connection = ref()
         if connection is None:
@@ -262,7 +262,7 @@ class Collector(Base):
 
 def _let_others_run(backends: dict[int, Any]) -> None:
     """Greenlets of this thread, or other threads. backends: those of threads that have connections."""
-    backend = backends.get(native.get_ident())
+    backend = backends.get(os_threads.get_ident())
     if backend is None:
         _never.acquire(True, 0.0001)
         return

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from . import exceptions
-from .state.discreet import discreet
+from .state.secret_hiding import discreet
 from .wire import dumps
 
 __all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL', 'callable_passwords', 'choose')

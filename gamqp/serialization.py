@@ -1,6 +1,6 @@
 """AMQP values as bytes and back, under py-amqp's names.
 
-Layer 3, a re-export: the work is done in ``gamqp.wire``. Both directions raise
+Layer 5, a re-export: the work is done in ``gamqp.wire``. Both directions raise
 FrameSyntaxError (EncodeError on the way out) where py-amqp has a bare struct.error.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .wire import Content, Writer, decode_properties, dumps, loads, write_properties
+from .wire import Content, Encoder, decode_properties, dumps, loads, write_properties
 from .wire.spec import PROPERTIES
 
 __all__ = ('GenericContent', 'decode_properties_basic', 'dumps', 'loads')
@@ -24,7 +24,7 @@ def decode_properties_basic(buf: Any, offset: int) -> tuple[dict[str, Any], int]
     """
     properties = decode_properties(bytes(buf), offset)
     # Every property has one encoding, so what was read is as long as what would be written.
-    writer = Writer()
+    writer = Encoder()
     write_properties(writer, properties)
     return properties, offset + len(writer.getvalue())
 

@@ -1,6 +1,6 @@
 """The numbers of every method under py-amqp's names: ``spec.Basic.Ack`` is (60, 80).
 
-Layer 3, a re-export: the table itself is ``gamqp.wire.spec``.
+Layer 5, a re-export: the table itself is ``gamqp.wire.spec``.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """py-amqp's odds and ends that programs import.
 
-Layer 3, a re-export with a few lines of our own.
+Layer 5, a re-export with a few lines of our own.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from .promises import promise
+from .compat.promises import promise
 
 __all__ = ('bytes_to_str', 'get_logger', 'promise', 'str_to_bytes')
 

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 
 import gamqp
@@ -84,7 +84,7 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
     if request.node.get_closest_marker('leaky') or request.path.parent.name in ('wire', 'state'):
         yield
         return
-    census = greens.Census()
+    census = greenlets.Census()
     yield
     leaked = census.leaked()
     if leaked:

@@ -19,58 +19,15 @@ ROOT = Path(gamqp.__file__).parent
 # layer -> what is in it: a package stands for all its modules
 LAYERS: dict[int, tuple[str, ...]] = {
     0: ('about', 'exceptions', 'wire'),
-    1: ('sasl', 'state'),
+    1: ('basic_message', 'protocol', 'sasl', 'state'),
     2: ('green', 'io', 'transport'),
-    3: (
-        '__init__',
-        'backlog',
-        'blocking',
-        'basic_message',
-        'calls',
-        'channel',
-        'configured',
-        'connection',
-        'connection_timer',
-        'consumer',
-        'draining',
-        'drop_in',
-        'event_queue',
-        'foreign_loop',
-        'handshake',
-        'inbound',
-        'intake',
-        'liveness',
-        'methods',
-        'opening',
-        'pacing',
-        'reader_log',
-        'pool',
-        'promises',
-        'protocol',
-        'receipt',
-        'requeue',
-        'read_watch',
-        'reopening',
-        'reuse',
-        'rpc',
-        'rpc_server',
-        'secret',
-        'secret_renewal',
-        'serialization',
-        'settlement',
-        'spec',
-        'stats',
-        'telling',
-        'supply',
-        'threads',
-        'tracing',
-        'undelivered',
-        'unsettled_watch',
-        'utils',
-    ),
-    4: ('opentelemetry', 'prometheus', 'spans'),
+    3: ('channel', 'consuming', 'telemetry'),
+    4: ('connection',),
+    5: ('__init__', 'compat', 'opentelemetry', 'pool', 'prometheus', 'rpc', 'serialization', 'spec', 'utils'),
 }
-NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'public API', 4: 'integrations'}
+# Within a layer: each imports the ones before it only.
+ORDER = (('green', 'transport', 'io'), ('telemetry', 'consuming', 'channel'))
+NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'channel', 4: 'connection', 5: 'programs'}
 
 # What layers 0 and 1 must not know, so that no call into them can switch greenlets.
 WORLD = {'greenlet', 'logging', 'select', 'selectors', 'signal', 'socket', 'ssl', 'subprocess', 'threading', 'time'}
@@ -78,7 +35,7 @@ WORLD = {'greenlet', 'logging', 'select', 'selectors', 'signal', 'socket', 'ssl'
 GREENLETS = {'gevent': ('green',), 'eventlet': ('green',)}
 SOCKETS = {'socket': ('transport', 'green'), 'ssl': ('transport', 'green')}
 NOBODY: dict[str, tuple[str, ...]] = {'asyncio': (), 'amqp': (), 'kombu': (), 'celery': ()}
-OPTIONAL = {'opentelemetry': ('opentelemetry', 'spans'), 'prometheus_client': ('prometheus',)}
+OPTIONAL = {'opentelemetry': ('opentelemetry', 'telemetry'), 'prometheus_client': ('prometheus',)}
 LONGEST = 500
 
 FILES = sorted(path for path in ROOT.rglob('*.py') if '__pycache__' not in path.parts)

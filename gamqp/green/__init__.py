@@ -31,7 +31,7 @@ import sys
 from types import ModuleType
 
 from .gates import Event, Gate
-from .slots import Deadline, Slot, waking_nobody
+from .waiting import Deadline, Slot, waking_nobody
 
 __all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'is_patched', 'use', 'waking_nobody')
 

@@ -22,8 +22,8 @@ import eventlet.patcher
 import eventlet.tpool
 from eventlet.hubs import get_hub as hub
 
-from .native import get_ident
-from .slots import Slot
+from .os_threads import get_ident
+from .waiting import Slot
 
 __all__ = (
     'NAME',
@@ -255,9 +255,9 @@ def _close_all(ends: tuple[int, int]) -> None:
 _bells: weakref.WeakSet[Doorbell] = weakref.WeakSet()
 
 
-def _renew_all() -> None:
+def _renew_all_after_fork() -> None:
     for bell in list(_bells):
         bell._renew()
 
 
-os.register_at_fork(after_in_child=_renew_all)
+os.register_at_fork(after_in_child=_renew_all_after_fork)

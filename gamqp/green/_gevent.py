@@ -16,8 +16,8 @@ import gevent.monkey
 import gevent.socket
 from gevent import get_hub as hub
 
-from .native import get_ident
-from .slots import Slot
+from .os_threads import get_ident
+from .waiting import Slot
 
 __all__ = (
     'NAME',

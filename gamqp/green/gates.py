@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-from .slots import Slot
-from .turns import AT_ONCE, in_turns
+from .waiting import Slot
+from .yielding import AT_ONCE, in_turns
 
 __all__ = ('Event', 'Gate')
 

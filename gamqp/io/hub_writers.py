@@ -2,7 +2,7 @@
 
 Layer 2. While the hub runs it sends everything itself, at the end of each pass, so the thread looks at one
 number and not at each connection. Only when that number stands still does it look at the writers.
-Does not belong here: sending; that is ``ThreadSide``.
+Does not belong here: sending; that is ``WriterThreadSide``.
 """
 
 from __future__ import annotations

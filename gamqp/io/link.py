@@ -21,13 +21,13 @@ from typing import Any
 import greenlet
 
 from .. import exceptions, green
-from ..green import native
-from ..state.counts import Counts
-from ..state.hints import idle
+from ..green import os_threads
+from ..state.counters import Counters
+from ..state.error_hints import idle
+from ..state.heartbeat import HeartbeatClock
 from ..state.lifecycle import Reason
-from ..state.pulse import Pulse
 from ..transport import TCPTransport
-from . import goodbye, heartbeat, hubwatch, reader
+from . import heartbeat_greenlet, hub_monitor, process_end, reader
 from .writer import Writer
 
 __all__ = ('Link',)
@@ -63,21 +63,21 @@ class Link:
         transport: TCPTransport,
         decoder: Any,
         owner: Any,
-        counts: Counts,
+        counts: Counters,
         stall: float | None = None,
         thread_beats: bool = False,
     ) -> None:
         self.green = backend
-        self.thread = native.get_ident()
-        self.life = native.life_of_this_thread()
+        self.thread = os_threads.get_ident()
+        self.life = os_threads.life_of_this_thread()
         self.hub = backend.hub()
-        self.watch = hubwatch.watch_of(self.hub, backend, self.thread)
+        self.watch = hub_monitor.watch_of(self.hub, backend, self.thread)
         self.transport = transport
         self.decoder = decoder
         self.owner = weakref.ref(owner)
-        self.pulse = Pulse(0, time.monotonic())
+        self.heartbeat_clock = HeartbeatClock(0, time.monotonic())
         self.counts = counts
-        self.writer = Writer(backend, transport, self.pulse, self.lose_writing, stall, counts, self.life)
+        self.writer = Writer(backend, transport, self.heartbeat_clock, self.lose_writing, stall, counts, self.life)
         self._thread_beats = thread_beats
         self.reason: Reason | None = None
         self.heard = False  # whether the peer has ever said anything
@@ -94,20 +94,20 @@ class Link:
 
     def start_reading(self) -> None:
         self._reader = self.green.spawn(reader.run, self)
-        goodbye.expect_end(self)
+        process_end.expect_end(self)
 
     def start_heartbeat(self, interval: float) -> None:
         """interval: seconds, 0 for none. May be called once, after tune."""
         now = time.monotonic()
-        self.pulse.interval = interval
-        self.pulse.heard_at = self.pulse.sent_at = now
+        self.heartbeat_clock.interval = interval
+        self.heartbeat_clock.heard_at = self.heartbeat_clock.sent_at = now
         if self.reason is not None:
             return
         self.watch.join(self, interval)
         if self._thread_beats:
             self.writer.start_beating(self.watch)
         if interval:
-            self._heartbeat = self.green.spawn(heartbeat.run, self)
+            self._heartbeat = self.green.spawn(heartbeat_greenlet.run, self)
 
     # -- ending ----------------------------------------------------------------
 
@@ -126,10 +126,12 @@ class Link:
         if error.method_sig is None and isinstance(error, exceptions.RecoverableConnectionError):
             # Nothing that the peer has said: perhaps it heard nothing of us for too long.
             now = time.monotonic()
-            error.hint = error.hint or self.watch.block_before(now, self.pulse.interval)
+            error.hint = error.hint or self.watch.block_before(now, self.heartbeat_clock.interval)
             if hung_up and self.heard:
-                pulse = self.pulse
-                error.hint = error.hint or idle(pulse.silence(now), now - pulse.sent_at, pulse.interval)
+                heartbeat_clock = self.heartbeat_clock
+                error.hint = error.hint or idle(
+                    heartbeat_clock.silence(now), now - heartbeat_clock.sent_at, heartbeat_clock.interval
+                )
         self.end(Reason(error))
 
     def lose_writing(self, error: BaseException) -> None:
@@ -152,7 +154,7 @@ class Link:
         self._wake_own()
         if self._last_words is not None:
             self._last_words.cancel()
-        goodbye.alive.discard(self)
+        process_end.alive.discard(self)
         owner = self.owner()
         if owner is not None:
             owner.on_link_end(self, reason)
@@ -203,7 +205,7 @@ class Link:
         self.reason = reason
         self.watch.forget()
         # A child has copies of the greenlets of one thread, the one that forked.
-        with contextlib.nullcontext() if native.get_ident() == self.thread else green.waking_nobody():
+        with contextlib.nullcontext() if os_threads.get_ident() == self.thread else green.waking_nobody():
             self.writer.disown()
             self._wake_own()
             owner = self.owner()
@@ -238,7 +240,7 @@ class Link:
             owner = self.owner()
             if owner is not None:
                 owner.show_events()  # there is one reason less for the hub to run
-            self.pulse.heard_at = time.monotonic()
+            self.heartbeat_clock.heard_at = time.monotonic()
 
     def resume(self) -> None:
         if self._resume is not None:
@@ -260,7 +262,7 @@ class Link:
     # -- for the heartbeat ---------------------------------------------------------
 
     def beat(self) -> None:
-        heartbeat.beat(self)
+        heartbeat_greenlet.beat(self)
 
     def heartbeat_wait(self, seconds: float) -> None:
         """Sleep, less when the link ends. Switches."""

@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from .. import exceptions
-from . import goodbye
+from . import process_end
 
 __all__ = ('run',)
 
@@ -52,12 +52,12 @@ def _read_batch(link: Any) -> None:
         return
     link.heard = True
     link.counts.bytes_in += count
-    link.pulse.heard_at = time.monotonic()
+    link.heartbeat_clock.heard_at = time.monotonic()
     events = decoder.commit(count)
     owner = link.owner()
     if owner is None:
-        goodbye.abandon(link)
-        if goodbye.is_agreed(events) or decoder.error is not None:
+        process_end.abandon(link)
+        if process_end.is_agreed(events) or decoder.error is not None:
             link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
         return
     try:

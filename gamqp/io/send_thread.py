@@ -6,7 +6,7 @@ thread does it within 10 ms, and sends heartbeats for connections that ask for i
 started when a writer first holds something, sleeps while none does, ends after a
 while of that, and is started again when it is needed. It keeps neither the process nor a
 connection alive, and never logs: a log handler is user code, and this is no thread of the
-user's. What must not enter: what to do for a connection; that is ``HubWriters.help`` and ``ThreadSide.attend``.
+user's. What must not enter: what to do for a connection; that is ``HubWriters.help`` and ``WriterThreadSide.attend``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..green import native
+from ..green import os_threads
 
 __all__ = ('LOOK', 'SendThread', 'in_a_hurry', 'send_thread')
 
@@ -61,10 +61,10 @@ class SendThread:
     def reset(self) -> None:
         """Begin anew; in a forked child the thread is gone, and perhaps held the lock."""
         # Reentrant, because an object that is collected in the middle of add may be one to discard.
-        self._lock = native.RLock()
-        self._wake = native.Lock()
+        self._lock = os_threads.RLock()
+        self._wake = os_threads.Lock()
         self._wake.acquire()
-        self._ended = native.Lock()  # of the thread that was started last: taken until it ends
+        self._ended = os_threads.Lock()  # of the thread that was started last: taken until it ends
         self._members: dict[int, weakref.ref[Any]] = {}
         self._added = False  # members that the thread does not know yet
         self._beats_at = 0.0  # when the next heartbeat of any member may be due; the thread's alone
@@ -138,10 +138,10 @@ class SendThread:
             self._nudge()
             return
         self.running = True  # first: a signal handler may come here
-        ended = native.Lock()
+        ended = os_threads.Lock()
         ended.acquire()
         try:
-            native.start_new_thread(self._run, (self._wake, ended))
+            os_threads.start_new_thread(self._run, (self._wake, ended))
         except BaseException:
             self.running = False
             raise
@@ -155,7 +155,7 @@ class SendThread:
     # -- in the thread -------------------------------------------------------------------
 
     def _run(self, wake: Any, ended: Any) -> None:
-        self._native_id = native.get_native_id()
+        self._native_id = os_threads.get_native_id()
         try:
             idle_since = time.monotonic()
             while True:
@@ -263,7 +263,7 @@ def in_a_hurry(fn: Callable[[], Any]) -> None:
 
 def _await_exit(native_id: int) -> None:
     """Wait a moment until the system, too, has noticed that a thread has ended. Where it does not tell, do not."""
-    nap = native.Lock()
+    nap = os_threads.Lock()
     nap.acquire()
     for _ in range(100):
         if not os.path.exists(f'/proc/self/task/{native_id}'):

@@ -8,7 +8,7 @@ kernel does not take waits here and goes out from a hub callback, because a
 callback, unlike a greenlet, cannot be killed.
 
 A hub that gets no turn ends no pass. So while something waits here the sending
-thread looks here and sends it, see ``thread_side``. What must not enter: frames' meaning.
+thread looks here and sends it, see ``writer_thread_side``. What must not enter: frames' meaning.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from types import ModuleType
 from typing import Any
 
 from .. import green
-from ..state.counts import Counts
+from ..state.counters import Counters
 from ..state.durations import in_seconds
-from ..state.pulse import Pulse
+from ..state.heartbeat import HeartbeatClock
 from ..transport import TCPTransport
 from .hub_writers import writers_of
 from .send_thread import send_thread
-from .thread_side import BATCH, TURN, ThreadSide
+from .writer_thread_side import BATCH, TURN, WriterThreadSide
 
 __all__ = ('HIGH_WATER', 'Writer')
 
@@ -38,7 +38,7 @@ HELD_UP = 0.005
 HIGH_WATER = 4 * 1024 * 1024
 
 
-class Writer(ThreadSide):
+class Writer(WriterThreadSide):
     """Queue of complete frame sets in front of one transport.
 
     on_lost(error): called once when the transport fails, possibly from the hub;
@@ -61,13 +61,13 @@ class Writer(ThreadSide):
         self,
         backend: ModuleType,
         transport: TCPTransport,
-        pulse: Pulse,
+        heartbeat_clock: HeartbeatClock,
         on_lost: Callable[[BaseException], None],
         stall: float | None = None,
-        counts: Counts | None = None,
+        counts: Counters | None = None,
         hub_thread: Callable[[], Any] = object,
     ) -> None:
-        super().__init__(transport, pulse, counts or Counts(), hub_thread, writers_of(backend.hub()))
+        super().__init__(transport, heartbeat_clock, counts or Counters(), hub_thread, writers_of(backend.hub()))
         self._green = backend
         self._on_lost = on_lost
         self._pass_due = False  # something was sent in this pass of the hub, its end will be told
@@ -224,7 +224,7 @@ class Writer(ThreadSide):
             self._cancel_stall()
 
     def _progress(self) -> None:
-        self.pulse.sent_at = time.monotonic()
+        self.heartbeat_clock.sent_at = time.monotonic()
         self._restart_stall_timer()
 
     def _restart_stall_timer(self) -> None:
@@ -249,7 +249,7 @@ class Writer(ThreadSide):
 
     def _get_help(self) -> None:
         """Something stays here: should the hub get no turn, the thread is to send it."""
-        if not self._watching and time.monotonic() - self.pulse.sent_at > HELD_UP:
+        if not self._watching and time.monotonic() - self.heartbeat_clock.sent_at > HELD_UP:
             self._push()
             return
         if self._failure is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Set, ValuesView
 from typing import Any
 
-__all__ = ('Callbacks', 'CancelCallbacks', 'Consumer', 'Consumers', 'NoAckTags')
+__all__ = ('Callbacks', 'CancelCallbacks', 'ConsumerRecord', 'ConsumerTable', 'NoAckTags')
 
 # Tags of cancelled no_ack consumers that are remembered: more than one program cancels
 # while deliveries of theirs are still waiting here.
@@ -20,7 +20,7 @@ REMEMBERED = 100
 TOLERATED = 10
 
 
-class Consumer:
+class ConsumerRecord:
     """What is known of one consumer.
 
     callback: takes a message, or None: messages are dropped. on_cancel: takes
@@ -40,7 +40,7 @@ class Consumer:
         'callback',
         'discard',
         'era',
-        'intake',
+        'inbox',
         'no_ack',
         'numbered',
         'of_stream',
@@ -56,13 +56,13 @@ class Consumer:
         callback: Callable[[Any], Any] | None,
         on_cancel: Callable[[str], Any] | None,
         no_ack: bool,
-        intake: Any = None,
+        inbox: Any = None,
     ) -> None:
         self.tag = tag
         self.callback = callback
         self.on_cancel = on_cancel
         self.no_ack = no_ack
-        self.intake = intake
+        self.inbox = inbox
         self.queue = ''
         self.books = self.of_stream = self.numbered = False
         self.watched = 0
@@ -70,16 +70,16 @@ class Consumer:
         self.discard = False  # we cancelled it, or the caller of consume gave up before it learned the tag
 
 
-class Consumers(dict[str, Consumer]):
+class ConsumerTable(dict[str, ConsumerRecord]):
     """Tag -> Consumer, with a source of fresh tags."""
 
-    __slots__ = ('_intakes', '_left', '_made', '_strays', 'with_callback')
+    __slots__ = ('_inboxes', '_left', '_made', '_strays', 'with_callback')
 
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
         self.with_callback = 0  # how many have one
-        self._intakes: dict[str, Any] | None = None
+        self._inboxes: dict[str, Any] | None = None
         self._left: dict[str, tuple[str, bool]] | None = None  # tag -> queue, no_ack, of those that have gone
         self._strays: dict[str, int] | None = None  # tags of none -> deliveries
 
@@ -92,31 +92,31 @@ class Consumers(dict[str, Consumer]):
                 return tag
 
     @property
-    def intakes(self) -> dict[str, Any]:
+    def inboxes(self) -> dict[str, Any]:
         """The intakes of those that have one, by tag."""
-        return self._intakes or {}
+        return self._inboxes or {}
 
-    def enter(self, consumer: Consumer) -> None:
+    def enter(self, consumer: ConsumerRecord) -> None:
         """It is about to be started."""
         self[consumer.tag] = consumer
-        if consumer.intake is not None:
-            intakes = self._intakes = self._intakes or {}
-            intakes[consumer.tag] = consumer.intake
+        if consumer.inbox is not None:
+            inboxes = self._inboxes = self._inboxes or {}
+            inboxes[consumer.tag] = consumer.inbox
         elif consumer.callback is not None:
             self.with_callback += 1
 
-    def remove(self, tag: str) -> Consumer | None:
+    def remove(self, tag: str) -> ConsumerRecord | None:
         """It is no more, or was never started; returns it."""
         consumer = self.pop(tag, None)
         if consumer is not None:
-            if consumer.intake is not None:
-                self.intakes.pop(tag, None)
-                self._intakes = self._intakes or None
+            if consumer.inbox is not None:
+                self.inboxes.pop(tag, None)
+                self._inboxes = self._inboxes or None
             elif consumer.callback is not None:
                 self.with_callback -= 1
         return consumer
 
-    def leave(self, tag: str) -> Consumer | None:
+    def leave(self, tag: str) -> ConsumerRecord | None:
         """A consumer has ended; returns it. Messages that arrived before may still be handed out."""
         consumer = self.remove(tag)
         if consumer is not None:
@@ -149,7 +149,7 @@ class Consumers(dict[str, Consumer]):
 
     def clear(self) -> None:
         super().clear()
-        self._intakes = None
+        self._inboxes = None
         self.with_callback = 0
         self._left = self._strays = None
 
@@ -181,7 +181,7 @@ class Callbacks(Mapping[str, Any]):
 
     __slots__ = ('_consumers',)
 
-    def __init__(self, consumers: Consumers) -> None:
+    def __init__(self, consumers: ConsumerTable) -> None:
         self._consumers = consumers
 
     def __getitem__(self, tag: str) -> Any:
@@ -232,7 +232,7 @@ class NoAckTags(Set[str]):
 
     __slots__ = ('_consumers',)
 
-    def __init__(self, consumers: Consumers) -> None:
+    def __init__(self, consumers: ConsumerTable) -> None:
         self._consumers = consumers
 
     @classmethod

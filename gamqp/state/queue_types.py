@@ -151,3 +151,11 @@ def check_offset(offset: Any) -> None:
 
 def _refusal(text: str, sig: tuple[int, int]) -> exceptions.AMQPNotImplementedError:
     return exceptions.AMQPNotImplementedError(text, sig)
+
+
+def has_stream_offset(message: Any) -> bool:
+    """Whether a stream has numbered this message."""
+    try:
+        return OFFSET in message.headers
+    except exceptions.AMQPError:
+        return False  # whatever these bytes are

@@ -20,10 +20,10 @@ from typing import Any
 
 from .. import sasl
 from . import uri
-from .checks import Check, callable_or_none, flag, nearest, one_of, seconds, shown, text, whole
-from .discreet import discreet
-from .hosts import to_host_port
-from .negotiate import CHANNEL_LIMIT, FRAME_MIN
+from .argument_checks import Check, callable_or_none, flag, nearest, one_of, seconds, shown, text, whole
+from .host_and_port import to_host_port
+from .negotiation import CHANNEL_LIMIT, FRAME_MIN
+from .secret_hiding import discreet
 
 __all__ = ('Settings', 'check_names', 'from_uri')
 

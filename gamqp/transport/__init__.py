@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .context import check_options
 from .poll_descriptor import PollDescriptor
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLError, SSLTransport
+from .tls_context import check_ssl_options
 
 __all__ = (
     'AMQPS_PORT',
@@ -23,13 +23,13 @@ __all__ = (
     'SSLTransport',
     'TCPTransport',
     'Transport',
-    'check_options',
+    'check_ssl_options',
     'to_host_port',
 )
 
 
 def Transport(host: str, connect_timeout: float | None = None, ssl: Any = False, **arguments: Any) -> TCPTransport:
-    """A transport for *host*, not yet connected: with TLS unless *ssl* is None or False (what else: see ``context``).
+    """A transport for *host*, not yet connected: with TLS unless *ssl* is None or False (see ``tls_context``).
 
     Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
     """

@@ -11,12 +11,12 @@ import os
 import select
 from typing import Any
 
-from ..green import native
+from ..green import os_threads
 
 __all__ = ('AVAILABLE', 'PollDescriptor')
 
 # gevent and eventlet take epoll out of the select module when they patch it.
-_epoll = native.original('select', 'epoll')
+_epoll = os_threads.original('select', 'epoll')
 
 #: Whether this system has what a PollDescriptor needs.
 AVAILABLE = _epoll is not None and hasattr(os, 'eventfd')

@@ -15,9 +15,9 @@ from types import ModuleType
 from typing import Any
 
 from .. import green
-from ..green.native import RLock
+from ..green.os_threads import RLock
 from ..state.durations import in_seconds
-from ..state.hosts import AMQP_PORT, AMQPS_PORT, to_host_port
+from ..state.host_and_port import AMQP_PORT, AMQPS_PORT, to_host_port
 from .poll_descriptor import AVAILABLE, PollDescriptor
 from .socket_guard import SocketGuard
 
@@ -303,13 +303,13 @@ class TCPTransport:
 _all: weakref.WeakSet[TCPTransport] = weakref.WeakSet()
 
 
-def _disown_all() -> None:
+def _disown_all_after_fork() -> None:
     for transport in list(_all):
         transport.disown()
 
 
 # A child that kept the descriptors would keep the connection open when its parent has gone.
-os.register_at_fork(after_in_child=_disown_all)
+os.register_at_fork(after_in_child=_disown_all_after_fork)
 
 
 def _share(deadline: green.Deadline, count: int) -> green.Deadline:

@@ -17,10 +17,10 @@ from typing import Any
 
 from .. import green
 from ..state.durations import in_seconds
-from .context import check_options, make_context, may_have_certificate
-from .handshake_turns import turns_of_this_thread
 from .tcp import AMQPS_PORT, TCPTransport
+from .tls_context import check_ssl_options, make_context, may_have_certificate
 from .tls_errors import explain, explain_loss
+from .tls_handshake_queue import turns_of_this_thread
 
 __all__ = ('SSLError', 'SSLTransport')
 
@@ -49,7 +49,7 @@ class SSLTransport(TCPTransport):
     def __init__(self, host: str, connect_timeout: float | None = None, ssl: Any = None, **arguments: Any) -> None:
         super().__init__(host, connect_timeout, **arguments)
         self.sslopts = True if ssl is None else ssl
-        check_options(self.sslopts)
+        check_ssl_options(self.sslopts)
         self._context: Any = None
         self._name: str | None = None  # that the certificate must carry
         self._refusal: OSError | None = None  # the first handshake that failed

@@ -51,20 +51,12 @@ if os.environ.get('GAMQP_PURE_PYTHON', '0') not in ('', '0') or not _all_built()
 from . import spec  # noqa: E402
 from .content import Content, add_frames  # noqa: E402
 from .frames import COMPILED, MAX_BODY, Decoder  # noqa: E402
-from .methods import (  # noqa: E402
-    decode_args,
-    dumps,
-    encode_ack,
-    encode_method,
-    encode_nack,
-    encode_reject,
-    loads,
-)
+from .methods import decode_args, dumps, encode_ack, encode_method, encode_nack, encode_reject, loads  # noqa: E402
 from .properties import decode_properties, write_properties  # noqa: E402
 from .publish import HEARTBEAT, PROTOCOL_HEADER, encode_content, encode_publish  # noqa: E402
 from .read import MAX_DEPTH, Reader  # noqa: E402
 from .spec import METHODS, PROPERTIES  # noqa: E402
-from .write import Writer  # noqa: E402
+from .write import Encoder  # noqa: E402
 
 __all__ = (
     'COMPILED',
@@ -77,8 +69,8 @@ __all__ = (
     'PROTOCOL_HEADER',
     'Content',
     'Decoder',
+    'Encoder',
     'Reader',
-    'Writer',
     'add_frames',
     'decode_args',
     'decode_properties',

@@ -15,7 +15,7 @@ from .. import exceptions
 from . import spec
 from .content import Content
 
-__all__ = ('CONTENTS', 'Assembly', 'Half', 'Memory')
+__all__ = ('CONTENTS', 'Assembly', 'ContentMemory', 'PartialContent')
 
 #: The kind of what is kept here, for a Memory that counts several.
 CONTENTS = 'unfinished contents'
@@ -31,7 +31,7 @@ _SMALL = 1024
 _COST = 700
 
 
-class Memory(Protocol):
+class ContentMemory(Protocol):
     """Where it is counted what is kept here."""
 
     def hold(self, kind: str, size: int) -> None:
@@ -41,7 +41,7 @@ class Memory(Protocol):
         """*size* bytes are kept no more."""
 
 
-class Half:
+class PartialContent:
     """One content on its way. content: None for one that is only counted, and never delivered."""
 
     __slots__ = ('_chunks', 'content', 'header', 'kept', 'method', 'remaining', 'size')
@@ -87,11 +87,11 @@ class Assembly:
 
     __slots__ = ('_channels', '_memory', 'halves')
 
-    def __init__(self, channels: Container[int] | None = None, memory: Memory | None = None) -> None:
+    def __init__(self, channels: Container[int] | None = None, memory: ContentMemory | None = None) -> None:
         self._channels = channels
         self._memory = memory
         #: By channel; always this one dict.
-        self.halves: dict[int, Half] = {}
+        self.halves: dict[int, PartialContent] = {}
 
     def __len__(self) -> int:
         return len(self.halves)
@@ -102,7 +102,7 @@ class Assembly:
     def begin(self, channel_id: int, content: Content, size: int) -> None:
         """A method with content has arrived, with arguments of *size* bytes; its header is not here yet."""
         wanted = self._channels is None or channel_id in self._channels
-        half = self.halves[channel_id] = Half(content, wanted, size)
+        half = self.halves[channel_id] = PartialContent(content, wanted, size)
         if self._memory is not None:
             self._memory.hold(CONTENTS, half.kept)
 
@@ -126,7 +126,7 @@ class Assembly:
                 f'method frame on channel {channel_id} amid a {_name(half)}: {awaited} must come first'
             )
 
-    def expect_header(self, channel_id: int) -> Half:
+    def expect_header(self, channel_id: int) -> PartialContent:
         """The content that a header belongs to."""
         half = self.halves.get(channel_id)
         if half is None:
@@ -137,7 +137,7 @@ class Assembly:
             )
         return half
 
-    def expect_body(self, channel_id: int, size: int) -> Half:
+    def expect_body(self, channel_id: int, size: int) -> PartialContent:
         """The content that a body frame of *size* bytes belongs to."""
         half = self.halves.get(channel_id)
         if half is None or half.remaining < 0:
@@ -149,7 +149,7 @@ class Assembly:
             )
         return half
 
-    def header(self, channel_id: int, payload: bytes, max_body: int) -> Half | None:
+    def header(self, channel_id: int, payload: bytes, max_body: int) -> PartialContent | None:
         """Take in a header frame; returns the content if that completes it."""
         half = self.expect_header(channel_id)
         if len(payload) < _FIXED.size + _FLAGS_SIZE:
@@ -169,7 +169,7 @@ class Assembly:
             self._take(half, len(half.header))
         return self._if_complete(channel_id, half)
 
-    def body(self, channel_id: int, payload: bytes) -> Half | None:
+    def body(self, channel_id: int, payload: bytes) -> PartialContent | None:
         """Take in a body frame; returns the content if that completes it."""
         half = self.expect_body(channel_id, len(payload))
         half.remaining -= len(payload)
@@ -178,23 +178,23 @@ class Assembly:
             self._take(half, len(payload))
         return self._if_complete(channel_id, half)
 
-    def _if_complete(self, channel_id: int, half: Half) -> Half | None:
+    def _if_complete(self, channel_id: int, half: PartialContent) -> PartialContent | None:
         if half.remaining:
             return None
         del self.halves[channel_id]
         self._give_back(half, half.kept)
         return half if half.content is not None else None
 
-    def _take(self, half: Half, size: int) -> None:
+    def _take(self, half: PartialContent, size: int) -> None:
         half.kept += size
         if self._memory is not None:
             self._memory.hold(CONTENTS, size)
 
-    def _give_back(self, half: Half, size: int) -> None:
+    def _give_back(self, half: PartialContent, size: int) -> None:
         half.kept -= size
         if self._memory is not None:
             self._memory.release(CONTENTS, size)
 
 
-def _name(half: Half) -> str:
+def _name(half: PartialContent) -> str:
     return spec.METHODS[half.method].name if half.method else 'content'

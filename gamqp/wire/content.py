@@ -23,7 +23,7 @@ from .properties import CONTENT_ENCODING_FLAG, decode_properties
 if TYPE_CHECKING:
     import cython
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
 __all__ = ('COMPILED', 'Content', 'add_frames')
 

@@ -28,7 +28,7 @@ from .methods import decode_args
 if TYPE_CHECKING:
     import cython
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
 __all__ = ('COMPILED', 'MAX_BODY', 'Decoder')
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING, Any
 from .. import exceptions
 from . import spec
 from .read import Reader
-from .write import Writer, ranged, within
+from .write import Encoder, ranged, within
 
 if TYPE_CHECKING:
     import cython
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
 __all__ = (
     'COMPILED',
@@ -75,12 +75,12 @@ def encode_method(channel_id: _int, sig: spec.Sig, args: Any, frame_max: _int = 
 
     Raises EncodeError that names method and argument.
     """
-    writer = Writer()
+    writer = Encoder()
     write_method(writer, channel_id, sig, args, frame_max)
     return writer.getvalue()
 
 
-def write_method(writer: Writer, channel_id: _int, sig: spec.Sig, args: Any, frame_max: _int) -> None:
+def write_method(writer: Encoder, channel_id: _int, sig: spec.Sig, args: Any, frame_max: _int) -> None:
     """Append one complete method frame."""
     method = spec.METHODS.get(sig)
     if method is None:
@@ -128,7 +128,7 @@ def dumps(format: str, values: Any) -> bytes:
 
     Raises EncodeError that names the place by its number.
     """
-    writer = Writer()
+    writer = Encoder()
     letters = format if isinstance(format, str) else format.decode()
     _write_args(writer, tuple((str(index), letter) for index, letter in enumerate(letters)), tuple(values))
     return writer.getvalue()
@@ -179,7 +179,7 @@ def _read_one(letter: _Letter, reader: Reader) -> Any:
     raise exceptions.FrameSyntaxError(f'no AMQP type has the letter {letter!r}')
 
 
-def _write_args(writer: Writer, args: Any, values: Any) -> None:
+def _write_args(writer: Encoder, args: Any, values: Any) -> None:
     if len(args) != len(values):
         names = ', '.join(name for name, _ in args)
         raise exceptions.EncodeError(f'{len(values)} arguments given, {len(args)} expected: {names}')
@@ -191,7 +191,7 @@ def _write_args(writer: Writer, args: Any, values: Any) -> None:
         raise within(name, exc) from None
 
 
-def _write_one(writer: Writer, letter: _Letter, value: Any) -> None:
+def _write_one(writer: Encoder, letter: _Letter, value: Any) -> None:
     if letter == 's':
         writer.shortstr(value)
     elif letter == 'b':

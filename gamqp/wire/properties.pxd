@@ -2,7 +2,7 @@
 import cython
 
 from .read cimport Reader
-from .write cimport Writer, ranged
+from .write cimport Encoder, ranged
 
 cdef bint TYPE_CHECKING
 cdef int _SHORTSTR, _OCTET, _TABLE, _TIMESTAMP
@@ -15,4 +15,4 @@ cpdef dict decode_properties(bytes payload, Py_ssize_t offset)
 @cython.locals(flags="unsigned int", more="unsigned int")
 cdef unsigned int _read_flags(Reader reader) except? 0xFFFF
 @cython.locals(given=dict, flags="unsigned int", flag="unsigned int", start=Py_ssize_t, kind=int)
-cpdef int write_properties(Writer writer, object properties) except -1
+cpdef int write_properties(Encoder writer, object properties) except -1

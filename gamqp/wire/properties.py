@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from .. import exceptions
 from . import spec
 from .read import Reader
-from .write import Writer, ranged, within
+from .write import Encoder, ranged, within
 
 if TYPE_CHECKING:
     import cython
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
 __all__ = ('COMPILED', 'CONTENT_ENCODING_FLAG', 'decode_properties', 'write_properties')
 
@@ -79,7 +79,7 @@ def _read_flags(reader: Reader) -> int:
     return flags
 
 
-def write_properties(writer: Writer, properties: Any) -> None:
+def write_properties(writer: Encoder, properties: Any) -> None:
     """Write flags and properties; None (as the dict, or as a value) means absent.
 
     A name that is no property is ignored, as in py-amqp: celery gives its own. Raises EncodeError.

@@ -14,12 +14,12 @@ from .. import exceptions
 from . import spec
 from .methods import encode_method, write_method
 from .properties import write_properties
-from .write import Writer, ranged, within
+from .write import Encoder, ranged, within
 
 if TYPE_CHECKING:
     import cython
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
 __all__ = ('COMPILED', 'HEARTBEAT', 'PROTOCOL_HEADER', 'encode_content', 'encode_method', 'encode_publish')
 
@@ -62,7 +62,7 @@ def encode_publish(
     """
     octets = _body(body)
     channel = ranged(channel_id, 0, 0xFFFF)
-    writer = Writer(_room_for(len(octets), frame_max))
+    writer = Encoder(_room_for(len(octets), frame_max))
     start = writer.begin_frame(_METHOD, channel)
     writer.u32(_PUBLISH)
     writer.u16(0)  # reserved
@@ -87,7 +87,7 @@ def encode_content(
     if method is None or not method.content:
         raise exceptions.EncodeError(f'method {sig} carries no content')
     octets = _body(body)
-    writer = Writer(_room_for(len(octets), frame_max))
+    writer = Encoder(_room_for(len(octets), frame_max))
     write_method(writer, channel_id, sig, args, frame_max)
     _write_content(writer, channel_id, properties, octets, frame_max, method.name)
     return writer.detach()
@@ -100,7 +100,7 @@ def _room_for(size: _int, frame_max: _int) -> int:
 
 
 def _write_content(
-    writer: Writer, channel_id: _int, properties: Any, octets: bytes, frame_max: _int, what: str
+    writer: Encoder, channel_id: _int, properties: Any, octets: bytes, frame_max: _int, what: str
 ) -> None:
     """Header and body frames."""
     size = len(octets)
@@ -116,7 +116,7 @@ def _write_content(
         _write_body(writer, channel_id, octets, frame_max)
 
 
-def _write_body(writer: Writer, channel_id: _int, octets: bytes, frame_max: _int) -> None:
+def _write_body(writer: Encoder, channel_id: _int, octets: bytes, frame_max: _int) -> None:
     """The body in frames as large as the connection allows."""
     size = len(octets)
     most = frame_max - _OVERHEAD if frame_max else _UNLIMITED

@@ -24,7 +24,7 @@ from .timestamp import Timestamp
 if TYPE_CHECKING:
     import cython
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
 __all__ = ('COMPILED', 'MAX_DEPTH', 'Reader')
 

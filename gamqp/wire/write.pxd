@@ -9,7 +9,7 @@ cdef object datetime, Decimal, Mapping, timegm, _F32, _F64
 
 
 @cython.final
-cdef class Writer:
+cdef class Encoder:
     cdef bytearray _buf
     cdef unsigned char *_p
     cdef Py_ssize_t _len

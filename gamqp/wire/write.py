@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from cython.cimports.cpython.bytearray import PyByteArray_FromStringAndSize, PyByteArray_Resize
     from cython.cimports.libc.string import memcpy
 else:
-    from ._plain import cython
+    from ._cython_shim import cython
 
-__all__ = ('COMPILED', 'Writer', 'ranged', 'within')
+__all__ = ('COMPILED', 'Encoder', 'ranged', 'within')
 
 COMPILED: bool = cython.compiled
 
@@ -61,7 +61,7 @@ _F32 = Struct('>f')
 _F64 = Struct('>d')
 
 
-class Writer:
+class Encoder:
     """Appends AMQP values to a buffer of its own; *room* is how many bytes it will hold at first."""
 
     __slots__ = ('_bit', '_bit_end', '_buf', '_len', '_p', '_room')

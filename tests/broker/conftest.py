@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from consuming import Work
 from flooding import temporary_files
 from script import ScriptedBroker
+from scripted_consumers import Work
 
 import gamqp
 

@@ -6,7 +6,7 @@ import os
 import tempfile
 from typing import Any
 
-import greens
+import greenlets
 from script import ScriptedBroker, frames
 
 import gamqp
@@ -35,7 +35,7 @@ def deliveries(tags: Any, tag: str = 'tag', channel: int = 1, size: int = SIZE, 
 def flood(peer: ScriptedBroker, client: gamqp.Connection, said: bytes) -> None:
     """Say all this and then answer a question, of another channel, that was asked before."""
     asker = client.channels.get(9) or peer.open_channel(client, 9)
-    asking = greens.spawn(asker.queue_declare, 'q')
+    asking = greenlets.spawn(asker.queue_declare, 'q')
     peer.expect('queue.declare', 9)
     peer.raw(said + frames('queue.declare-ok', 9, queue='q'))
     assert asking.get().queue == 'q'
@@ -43,7 +43,7 @@ def flood(peer: ScriptedBroker, client: gamqp.Connection, said: bytes) -> None:
 
 def begin(peer: ScriptedBroker, how: Any, tag: str = 'tag', channel: int = 1) -> Any:
     """Run what starts a consumer, and agree to it."""
-    starting = greens.spawn(how)
+    starting = greenlets.spawn(how)
     name = ''
     while name != 'basic.consume':
         name = peer.next().name

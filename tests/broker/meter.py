@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 
 from gamqp import green
 
@@ -20,17 +20,17 @@ class Meter:
         self.step = self.most = self.sum = 0
         self.watched: set[Any] = set()
         self.running = True
-        self._begun = green.Slot(greens.backend)
+        self._begun = green.Slot(greenlets.backend)
         self.turn()
 
     def turn(self) -> None:
         self.step = 0
         if self.running:
-            greens.backend.call_later(0, self.turn)
+            greenlets.backend.call_later(0, self.turn)
 
     def wait_for_first(self) -> None:
         """Until something was noted, and no more than a turn or two."""
-        assert self._begun.wait(greens.PATIENCE)
+        assert self._begun.wait(greenlets.PATIENCE)
 
     def note(self) -> None:
         self.step += 1

@@ -14,8 +14,8 @@ import socket
 import struct
 from typing import Any
 
-import greens
-from spoken import described, frames
+import greenlets
+from named_methods import described, frames
 
 import gamqp
 from gamqp import green
@@ -44,7 +44,7 @@ class ScriptedBroker:
 
     def __init__(self, address: str = '127.0.0.1', buffer: int | None = None) -> None:
         family = socket.AF_INET6 if ':' in address else socket.AF_INET
-        self._listener = greens.backend.socket_class()(family, socket.SOCK_STREAM)
+        self._listener = greenlets.backend.socket_class()(family, socket.SOCK_STREAM)
         self._listener.setblocking(False)
         if buffer is not None:  # of the kernel, and inherited by what is accepted
             self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
@@ -88,13 +88,13 @@ class ScriptedBroker:
     def open(self, tune: tuple[int, int, int] = (2047, 131072, 60), **arguments: Any) -> gamqp.Connection:
         """An open Connection to this peer."""
         connection = self.client(**arguments)
-        opening = greens.spawn(connection.connect)
+        opening = greenlets.spawn(connection.connect)
         self.handshake(tune=tune)
         opening.get()
         return connection
 
     def open_channel(self, connection: gamqp.Connection, number: int = 1) -> gamqp.Channel:
-        opening = greens.spawn(connection.channel, number)
+        opening = greenlets.spawn(connection.channel, number)
         self.expect('channel.open', number)
         self.send('channel.open-ok', number)
         return opening.get()
@@ -103,7 +103,7 @@ class ScriptedBroker:
         """Take the next connection and read its protocol header."""
         self._reset()
         deadline = green.Deadline(patience)
-        ready = greens.backend.Readiness(self._listener.fileno())
+        ready = greenlets.backend.Readiness(self._listener.fileno())
         try:
             assert ready.wait_readable(deadline.left()), 'the client did not connect'
         finally:
@@ -111,7 +111,7 @@ class ScriptedBroker:
         self._sock, _ = self._listener.accept()
         self._sock.setblocking(False)
         self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces are sent as pieces
-        self._ready = greens.backend.Readiness(self._sock.fileno())
+        self._ready = greenlets.backend.Readiness(self._sock.fileno())
         header = b''
         while len(header) < len(PROTOCOL_HEADER):
             chunk = self._recv(len(PROTOCOL_HEADER) - len(header), 'the protocol header', deadline)

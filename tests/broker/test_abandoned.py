@@ -7,7 +7,7 @@ import warnings
 import weakref
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
@@ -22,7 +22,7 @@ def no_cycles_of_others() -> Any:
 def open_unheld(peer: ScriptedBroker, **arguments: Any) -> gamqp.Connection:
     """As ``peer.open``, which would keep the connection."""
     connection = gamqp.Connection(peer.host, **arguments)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(tune=(10, 131072, 60))
     opening.get()
     return connection
@@ -31,12 +31,12 @@ def open_unheld(peer: ScriptedBroker, **arguments: Any) -> gamqp.Connection:
 def fill(peer: ScriptedBroker, connection: gamqp.Connection) -> None:
     """Give it a channel, a consumer and a message that nobody comes for."""
     channel = peer.open_channel(connection)
-    starting = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
+    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     starting.get()
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
-    greens.wait_until(lambda: connection._events)
+    greenlets.wait_until(lambda: connection._events)
 
 
 def test_it_goes_with_a_resource_warning(peer: ScriptedBroker) -> None:
@@ -56,14 +56,14 @@ def test_it_goes_although_it_has_channels_and_consumers(peer: ScriptedBroker) ->
     gone = weakref.ref(connection)  # it and its channels hold each other
     with pytest.warns(ResourceWarning, match='was never closed'):
         del connection
-        greens.wait_until(lambda: (gc.collect(), gone() is None)[1])
+        greenlets.wait_until(lambda: (gc.collect(), gone() is None)[1])
     peer.agree_to_close()
 
 
 def test_a_closed_one_goes_without_a_warning_and_without_the_collector(peer: ScriptedBroker) -> None:
     connection = open_unheld(peer)
     channel = peer.open_channel(connection)
-    closing = greens.spawn(connection.close)
+    closing = greenlets.spawn(connection.close)
     peer.agree_to_close()
     closing.get()
     gone = weakref.ref(connection), weakref.ref(channel)
@@ -72,7 +72,7 @@ def test_a_closed_one_goes_without_a_warning_and_without_the_collector(peer: Scr
         with warnings.catch_warnings():
             warnings.simplefilter('error')
             del connection, channel, closing
-            greens.wait_until(
+            greenlets.wait_until(
                 lambda: gone[0]() is None and gone[1]() is None, what='collected by reference count alone'
             )
     finally:
@@ -100,7 +100,7 @@ def test_one_that_the_peer_ended_goes_silently(peer: ScriptedBroker) -> None:
 
 def test_one_whose_connect_failed_goes_silently(peer: ScriptedBroker) -> None:
     connection = gamqp.Connection(peer.host, connect_timeout=0.05)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.accept()
     with pytest.raises(TimeoutError):
         opening.get()

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker
@@ -23,12 +23,12 @@ from gamqp import green
 @pytest.fixture
 def black_hole() -> Iterator[tuple[str, int]]:
     """An address that never answers: a listener whose queue of connections is full."""
-    listener = greens.backend.socket_class()()
+    listener = greenlets.backend.socket_class()()
     listener.bind(('127.0.0.1', 0))
     listener.listen(0)
     fillers = []
     for _ in range(3):
-        filler = greens.backend.socket_class()()
+        filler = greenlets.backend.socket_class()()
         filler.setblocking(False)
         filler.connect_ex(listener.getsockname())
         fillers.append(filler)
@@ -40,7 +40,7 @@ def black_hole() -> Iterator[tuple[str, int]]:
 @pytest.fixture
 def refusing() -> tuple[str, int]:
     """An address on which nobody listens."""
-    with greens.backend.socket_class()() as sock:
+    with greenlets.backend.socket_class()() as sock:
         sock.bind(('127.0.0.1', 0))
         return sock.getsockname()
 
@@ -55,7 +55,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[tuple[str, int]]]:
             raise socket.gaierror(socket.EAI_NONAME, 'Name or service not known')
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, '', address) for address in known[host]]
 
-    monkeypatch.setattr(greens.backend, 'getaddrinfo', answer)
+    monkeypatch.setattr(greenlets.backend, 'getaddrinfo', answer)
     return known
 
 
@@ -70,7 +70,7 @@ def test_localhost_finds_a_listener_on_either_loopback(address: str) -> None:
             pytest.skip(f'localhost is not {address} here')
     with peer:
         connection = peer.client(host=f'localhost:{peer.port}')
-        opening = greens.spawn(connection.connect)
+        opening = greenlets.spawn(connection.connect)
         peer.handshake()
         opening.get()
         assert connection.connected
@@ -87,7 +87,7 @@ def test_an_address_of_version_six_in_brackets() -> None:
 
 def test_the_next_address_is_tried_when_one_refuses(peer: ScriptedBroker, names: Any, refusing: Any) -> None:
     names['broker.test'] = [refusing, refusing, ('127.0.0.1', peer.port)]
-    opening = greens.spawn(peer.client(host='broker.test').connect)
+    opening = greenlets.spawn(peer.client(host='broker.test').connect)
     peer.handshake()
     opening.get()
 
@@ -95,7 +95,7 @@ def test_the_next_address_is_tried_when_one_refuses(peer: ScriptedBroker, names:
 def test_a_dead_first_address_does_not_eat_the_deadline(peer: ScriptedBroker, names: Any, black_hole: Any) -> None:
     names['broker.test'] = [black_hole, ('127.0.0.1', peer.port)]
     connection = peer.client(host='broker.test', connect_timeout=4)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake()
     opening.get()
     assert connection.connected
@@ -118,9 +118,9 @@ def test_a_black_hole_is_a_timeout(black_hole: Any) -> None:
 
 def test_killing_a_caller_that_waits_for_a_black_hole_leaves_nothing(black_hole: Any) -> None:
     connection = gamqp.Connection(f'127.0.0.1:{black_hole[1]}')
-    opening = greens.spawn(connection.connect)
-    greens.sleep(0)
-    greens.sleep(0)
+    opening = greenlets.spawn(connection.connect)
+    greenlets.sleep(0)
+    greenlets.sleep(0)
     opening.kill()
     with pytest.raises(GreenletExit):
         opening.get()
@@ -151,19 +151,19 @@ def test_a_name_service_that_breaks_is_an_error_at_once(monkeypatch: pytest.Monk
     def answer(host: str, port: int) -> list[Any]:
         raise RuntimeError('no more threads')
 
-    monkeypatch.setattr(greens.backend, 'getaddrinfo', answer)
+    monkeypatch.setattr(greenlets.backend, 'getaddrinfo', answer)
     with pytest.raises(OSError, match='the name service failed: RuntimeError: no more threads'):
         gamqp.Connection('broker.test', connect_timeout=10).connect()
 
 
 def test_a_silent_name_service_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
-    released = green.Slot(greens.backend)
+    released = green.Slot(greenlets.backend)
 
     def answer(host: str, port: int) -> list[Any]:
         released.wait(10)
         raise socket.gaierror(socket.EAI_AGAIN, 'Temporary failure in name resolution')
 
-    monkeypatch.setattr(greens.backend, 'getaddrinfo', answer)
+    monkeypatch.setattr(greenlets.backend, 'getaddrinfo', answer)
     with pytest.raises(TimeoutError, match='no answer from the name service'):
         gamqp.Connection('broker.test', connect_timeout=0.1).connect()
     released.succeed()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -26,7 +26,7 @@ def channel(peer: ScriptedBroker, told: list[Any]) -> gamqp.Channel:
     )
     channel = peer.open_channel(client)
     peer.send('connection.blocked', reason='low on memory')
-    greens.wait_until(lambda: told)
+    greenlets.wait_until(lambda: told)
     return channel
 
 
@@ -35,13 +35,13 @@ def test_the_program_is_told_with_the_reason(peer: ScriptedBroker, channel: gamq
     assert channel.connection.is_blocked
     assert channel.connection.blocked_reason == 'low on memory'
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: len(told) == 2)
+    greenlets.wait_until(lambda: len(told) == 2)
     assert told[1] == 'free'
     assert not channel.connection.is_blocked
 
 
 def test_publishes_wait_and_go_out_in_order(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    tasks = [greens.spawn(channel.basic_publish, gamqp.Message(b'%d' % number), '', 'q') for number in range(5)]
+    tasks = [greenlets.spawn(channel.basic_publish, gamqp.Message(b'%d' % number), '', 'q') for number in range(5)]
     channel.connection.send_heartbeat()
     peer.expect_nothing_before_beat()
     assert not any(task.done for task in tasks)
@@ -58,7 +58,7 @@ def test_a_publish_with_a_deadline_is_refused_by_name_and_sends_nothing(
         channel.basic_publish(gamqp.Message(b'x'), '', 'q', timeout=0.05)
     assert channel.connection.connected
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: not channel.connection.is_blocked)
+    greenlets.wait_until(lambda: not channel.connection.is_blocked)
     channel.basic_publish(gamqp.Message(b'y'), '', 'q')
     assert peer.expect('basic.publish').body == b'y'
 
@@ -72,13 +72,13 @@ def test_a_publish_without_a_deadline_waits_no_longer_than_rpc_timeout(
 
 
 def test_a_killed_publisher_has_published_nothing(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    publishing = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
-    greens.sleep(0)
+    publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
+    greenlets.sleep(0)
     publishing.kill()
     with pytest.raises(GreenletExit):
         publishing.get()
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: not channel.connection.is_blocked)
+    greenlets.wait_until(lambda: not channel.connection.is_blocked)
     channel.connection.send_heartbeat()
     peer.expect_nothing_before_beat()
 
@@ -86,15 +86,15 @@ def test_a_killed_publisher_has_published_nothing(peer: ScriptedBroker, channel:
 def test_acks_and_calls_pass(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     channel.basic_ack(1)
     peer.expect('basic.ack')
-    purging = greens.spawn(channel.queue_purge, 'q')
+    purging = greenlets.spawn(channel.queue_purge, 'q')
     peer.expect('queue.purge')
     peer.send('queue.purge-ok', message_count=1)
     assert purging.get() == 1
 
 
 def test_waiting_publishers_learn_of_the_end(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    tasks = [greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q') for _ in range(3)]
-    greens.sleep(0)
+    tasks = [greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q') for _ in range(3)]
+    greenlets.sleep(0)
     peer.send('connection.close', reply_code=320, reply_text='going down')
     for task in tasks:
         with pytest.raises(exceptions.ConnectionForced, match='going down'):
@@ -102,13 +102,13 @@ def test_waiting_publishers_learn_of_the_end(peer: ScriptedBroker, channel: gamq
 
 
 def test_waiting_publishers_learn_of_the_end_of_their_channel(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    publishing = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
-    greens.sleep(0)
+    publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
+    greenlets.sleep(0)
     peer.send('channel.close', reply_code=406, reply_text='no more')
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     peer.send('channel.open-ok')
-    greens.wait_until(lambda: channel.is_open)
+    greenlets.wait_until(lambda: channel.is_open)
     peer.send('connection.unblocked')
     with pytest.raises(exceptions.PreconditionFailed, match='no more'):
         publishing.get()
@@ -121,7 +121,7 @@ def test_a_callback_that_waits_or_fails_harms_nobody(peer: ScriptedBroker, capfd
     client = peer.open(on_blocked=fail)
     channel = peer.open_channel(client)
     peer.send('connection.blocked', reason='why not')
-    greens.wait_until(lambda: client.is_blocked)
+    greenlets.wait_until(lambda: client.is_blocked)
     channel.basic_ack(1)
     peer.expect('basic.ack')
     assert client.connected
@@ -129,18 +129,18 @@ def test_a_callback_that_waits_or_fails_harms_nobody(peer: ScriptedBroker, capfd
 
 def test_a_second_alarm_changes_the_reason_only(peer: ScriptedBroker, channel: gamqp.Channel, told: list[Any]) -> None:
     peer.send('connection.blocked', reason='low on disk')
-    greens.wait_until(lambda: len(told) == 2)
+    greenlets.wait_until(lambda: len(told) == 2)
     assert channel.connection.blocked_reason == 'low on disk'
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: not channel.connection.is_blocked)
+    greenlets.wait_until(lambda: not channel.connection.is_blocked)
 
 
 def test_blocked_is_forgotten_by_the_next_connection(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     client = channel.connection
     peer.cut()
-    greens.wait_until(lambda: not client.connected)
+    greenlets.wait_until(lambda: not client.connected)
     peer.hang_up()
-    opening = greens.spawn(client.connect)
+    opening = greenlets.spawn(client.connect)
     peer.handshake()
     opening.get()
     assert not client.is_blocked
@@ -150,25 +150,25 @@ def full_of_deliveries(peer: ScriptedBroker, **arguments: Any) -> gamqp.Channel:
     """A channel whose connection reads no more, because of messages that nobody has come for."""
     client = peer.open(max_undelivered_messages=4, **arguments)
     channel = peer.open_channel(client)
-    starting = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
+    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     starting.get()
     peer.raw(b''.join(frames('basic.deliver', consumer_tag='tag', delivery_tag=tag, body=b'x') for tag in range(1, 5)))
-    greens.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client.link.listening)
     return channel
 
 
 def test_unblocked_is_heard_though_there_is_no_room_for_deliveries(peer: ScriptedBroker) -> None:
     channel = full_of_deliveries(peer)
     client = channel.connection
-    asking = greens.spawn(channel.queue_purge, 'q')
+    asking = greenlets.spawn(channel.queue_purge, 'q')
     peer.expect('queue.purge')
     peer.raw(frames('connection.blocked', reason='low on memory') + frames('queue.purge-ok'))
     asking.get()
     assert client.is_blocked
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client.link.listening)
     channel.basic_publish(gamqp.Message(b'y'), '', 'q')
     assert peer.expect('basic.publish').body == b'y'
     assert not client._waits

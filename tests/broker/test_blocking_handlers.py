@@ -8,20 +8,20 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import messages, started, subscribed
 from script import ScriptedBroker
+from scripted_consumers import messages, started, subscribed
 
 import gamqp
-from gamqp import blocking
+from gamqp.consuming import blocking_handlers
 
 pytestmark = pytest.mark.real_seconds
 
 
 @pytest.fixture(autouse=True)
 def _nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking, '_named', set())
+    monkeypatch.setattr(blocking_handlers, '_named', set())
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[Any]:
 
 
 def said(log: Any) -> list[str]:
-    greens.sleep(0)
+    greenlets.sleep(0)
     return [record.getMessage() for record in log.records if 'kept every other greenlet' in record.getMessage()]
 
 
@@ -40,7 +40,7 @@ def sleepy(message: Any) -> None:
 
 
 def cooperative(message: Any) -> None:
-    greens.sleep(0.11)
+    greenlets.sleep(0.11)
 
 
 def handled(peer: ScriptedBroker, consumer: gamqp.Consumer, *tags: int) -> None:
@@ -60,7 +60,7 @@ def test_a_handler_that_blocks_is_named_once(peer: ScriptedBroker, channel: gamq
     handled(peer, consumer, 1, 2, 3, 4)
     [text] = said(log)
     assert ('on_message' if how == 'method' else f'{__name__}.sleepy') in text
-    assert greens.backend.PATCH in text
+    assert greenlets.backend.PATCH in text
     assert consumer.tag in text
     other = subscribed(peer, channel, handler)
     assert other._blocking is None
@@ -69,11 +69,11 @@ def test_a_handler_that_blocks_is_named_once(peer: ScriptedBroker, channel: gamq
 def test_a_busy_worker_is_looked_at_too(peer: ScriptedBroker, channel: gamqp.Channel, log: Any) -> None:
     """It does not end between two messages."""
     consumer = subscribed(peer, channel, sleepy, prefetch=0)
-    consumer.root.until_look = 2
+    consumer.connection.until_look = 2
     peer.raw(messages(consumer.tag, range(1, 6)))
     for tag in range(1, 6):
         peer.expect('basic.ack')
-        consumer.root.until_look = min(consumer.root.until_look, 1)
+        consumer.connection.until_look = min(consumer.connection.until_look, 1)
         assert tag
     assert len(said(log)) == 1
 
@@ -90,16 +90,16 @@ def test_a_handler_that_lets_others_run_may_take_its_time(
 def test_short_work_costs_nothing(
     peer: ScriptedBroker, channel: gamqp.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocking, 'LIMIT', 60)  # a busy machine is no handler
+    monkeypatch.setattr(blocking_handlers, 'LIMIT', 60)  # a busy machine is no handler
     consumer = subscribed(peer, channel, lambda message: None)
     handled(peer, consumer, 1, 2)
-    assert consumer._run == consumer.root.run_handler
+    assert consumer._run == consumer.connection.run_handler
 
 
 def test_nothing_is_looked_at_where_the_process_is_patched(
     peer: ScriptedBroker, channel: gamqp.Channel, log: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(greens.backend, 'unpatched', list)
+    monkeypatch.setattr(greenlets.backend, 'unpatched', list)
     consumer = subscribed(peer, channel, sleepy)
     handled(peer, consumer, 1, 2, 3)
     assert consumer._blocking is None

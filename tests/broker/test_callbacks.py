@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker, frames
 
@@ -32,7 +32,7 @@ class Depth:
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, act: Callable[[Any], Any], tag: str = 'tag') -> Depth:
     callback = Depth(act)
-    starting = greens.spawn(lambda: channel.basic_consume('q', tag, callback=callback))
+    starting = greenlets.spawn(lambda: channel.basic_consume('q', tag, callback=callback))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', channel.channel_id, consumer_tag=tag)
     starting.get()
@@ -46,12 +46,12 @@ def deliver(count: int, tag: str = 'tag', channel: int = 1) -> bytes:
     )
 
 
-def drain(client: gamqp.Connection, count: int) -> greens.Task:
+def drain(client: gamqp.Connection, count: int) -> greenlets.Task:
     def loop() -> None:
         for _ in range(count):
             client.drain_events(timeout=30)
 
-    return greens.spawn(loop)
+    return greenlets.spawn(loop)
 
 
 def test_publishing_does_not_nest(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
@@ -131,7 +131,7 @@ def test_closing_its_channel(peer: ScriptedBroker, client: gamqp.Connection, cha
 def test_closing_the_connection(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
     callback = consume(peer, channel, lambda message: client.close())
     peer.raw(deliver(3))
-    other = greens.spawn(client.drain_events)  # it gets the second message, and closes as well
+    other = greenlets.spawn(client.drain_events)  # it gets the second message, and closes as well
     draining = drain(client, 1)
     peer.agree_to_close()
     draining.get()
@@ -178,12 +178,12 @@ def test_a_callback_that_waits_does_not_stop_another_channel(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     other = peer.open_channel(client, 2)
-    consume(peer, channel, lambda message: greens.sleep(60))
+    consume(peer, channel, lambda message: greenlets.sleep(60))
     peer.raw(deliver(1))
     stuck = drain(client, 1)
-    greens.wait_until(lambda: not client._events)
+    greenlets.wait_until(lambda: not client._events)
     for _ in range(10):
-        purging = greens.spawn(other.queue_purge, 'q')
+        purging = greenlets.spawn(other.queue_purge, 'q')
         peer.expect('queue.purge', 2)
         peer.send('queue.purge-ok', 2)
         purging.get()
@@ -194,7 +194,7 @@ def test_a_callback_that_waits_does_not_stop_another_channel(
 def test_event_handlers_that_publish_do_not_nest(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    selecting = greens.spawn(channel.confirm_select)
+    selecting = greenlets.spawn(channel.confirm_select)
     peer.expect('confirm.select')
     peer.send('confirm.select-ok')
     selecting.get()
@@ -208,7 +208,7 @@ def test_event_handlers_that_publish_do_not_nest(
         depth[0] -= 1
 
     channel.events['basic_ack'].add(on_ack)
-    publishing = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'first'), '', 'q')
+    publishing = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'first'), '', 'q')
     for tag in range(1, 21):
         peer.expect('basic.publish')
         peer.send('basic.ack', delivery_tag=tag)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-import greens
+import greenlets
 from script import ScriptedBroker, frames
 
 import gamqp
@@ -44,7 +44,7 @@ def calls_each(act: Callable[[int], Any], numbers: Iterable[int] = range(1, MESS
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[Any], Any], no_ack: bool = False) -> None:
     """Start a consumer; MESSAGES deliveries wait in the socket."""
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=callback))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=callback))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()
@@ -73,7 +73,7 @@ def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.C
     while len(got) < MESSAGES:
         client.drain_events()
     assert channel.unsettled == MESSAGES
-    assert calls_each(channel.basic_ack) == ['consume.py:basic_ack', 'writer.py:send']
+    assert calls_each(channel.basic_ack) == ['basic_consume.py:basic_ack', 'writer.py:send']
     assert channel.unsettled == 0
     assert [peer.expect('basic.ack').delivery_tag for _ in range(MESSAGES)] == list(range(1, MESSAGES + 1))
 
@@ -85,13 +85,18 @@ def test_a_message_that_acks_itself(
     while len(got) < MESSAGES:
         client.drain_events()
     calls = calls_each(lambda number: got[number - 1].ack())
-    assert calls == ['basic_message.py:ack', 'consume.py:basic_ack', 'writer.py:send']
+    assert calls == ['basic_consume.py:basic_ack', 'basic_message.py:ack', 'writer.py:send']
     assert channel.unsettled == 0
 
 
 def test_a_publish(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     calls = calls_each(lambda number: channel.basic_publish(gamqp.Message(b'%d' % number, delivery_mode=2), '', 'q'))
-    assert calls == ['basic_message.py:__init__', 'publish.py:_hand_over', 'publish.py:basic_publish', 'writer.py:send']
+    assert calls == [
+        'basic_message.py:__init__',
+        'basic_publish.py:_hand_over',
+        'basic_publish.py:basic_publish',
+        'writer.py:send',
+    ]
     assert [peer.expect('basic.publish').body for _ in range(MESSAGES)] == [b'%d' % (i + 1) for i in range(MESSAGES)]
 
 
@@ -99,12 +104,12 @@ def test_a_publish_with_a_receipt(peer: ScriptedBroker, channel: gamqp.Channel) 
     receipts = [channel.publish(b'0', '', 'q')]
     calls = calls_each(lambda number: receipts.append(channel.publish(b'%d' % number, '', 'q', delivery_mode=2)))
     assert calls == [
+        'basic_publish.py:_hand_over',
+        'basic_publish.py:_is_crowded',
+        'basic_publish.py:publish',
+        'basic_publish.py:taken_apart',
         'confirms.py:__len__',
         'confirms.py:publish',
-        'publish.py:_hand_over',
-        'publish.py:_is_crowded',
-        'publish.py:publish',
-        'publish.py:taken_apart',
         'receipt.py:__init__',
         'writer.py:send',
     ]

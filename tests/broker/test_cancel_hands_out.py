@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import messages, silent
 from flooding import LIMIT, begin, deliveries, flood
 from greenlet import GreenletExit
 from script import ScriptedBroker
+from scripted_consumers import messages, silent
 
 import gamqp
-from gamqp import event_queue, exceptions, green
+from gamqp import exceptions, green
+from gamqp.connection import event_queue
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: str = 'tag') -> None:
@@ -22,7 +23,7 @@ def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: st
 def arrived(peer: ScriptedBroker, client: gamqp.Connection, said: bytes, count: int) -> None:
     before = client.budget.messages
     peer.raw(said)
-    greens.wait_until(lambda: client.budget.messages == before + count)
+    greenlets.wait_until(lambda: client.budget.messages == before + count)
 
 
 def cancelled(peer: ScriptedBroker, channel: gamqp.Channel, tag: str = 'tag', behind: bytes = b'') -> None:
@@ -33,7 +34,7 @@ def cancelled(peer: ScriptedBroker, channel: gamqp.Channel, tag: str = 'tag', be
         peer.raw(behind)
         peer.send('basic.cancel-ok', consumer_tag=tag)
 
-    agreeing = greens.spawn(agree)
+    agreeing = greenlets.spawn(agree)
     try:
         channel.basic_cancel(tag)
     finally:
@@ -164,7 +165,7 @@ def test_in_a_callback_the_next_drain_events_does(
 
     consume(peer, channel, callback)
     arrived(peer, client, messages('tag', [1, 2, 3]), 3)
-    draining = greens.spawn(client.drain_events, 5)
+    draining = greenlets.spawn(client.drain_events, 5)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
     draining.get()
@@ -177,7 +178,7 @@ def test_in_a_callback_the_next_drain_events_does(
 def test_callbacks_stay_one_after_the_other_where_another_greenlet_drains(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
-    held = green.Event(greens.backend)
+    held = green.Event(greenlets.backend)
     running: list[int] = []
 
     def callback(message: Any) -> None:
@@ -190,10 +191,10 @@ def test_callbacks_stay_one_after_the_other_where_another_greenlet_drains(
 
     consume(peer, channel, callback)
     arrived(peer, client, messages('tag', [1, 2, 3]), 3)
-    draining = greens.spawn(lambda: [client.drain_events(timeout=30) for _ in range(2)])
-    greens.wait_until(lambda: running)
+    draining = greenlets.spawn(lambda: [client.drain_events(timeout=30) for _ in range(2)])
+    greenlets.wait_until(lambda: running)
     done: list[bool] = []
-    cancelling = greens.spawn(lambda: done.append(channel.basic_cancel('tag') is None))
+    cancelling = greenlets.spawn(lambda: done.append(channel.basic_cancel('tag') is None))
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
     silent(peer, client)
@@ -210,7 +211,7 @@ def test_a_drainer_that_does_not_come_back_is_waited_for_as_long_as_for_a_reply(
 ) -> None:
     client = peer.open(rpc_timeout=1)
     channel = peer.open_channel(client)
-    held = green.Event(greens.backend)
+    held = green.Event(greenlets.backend)
 
     def callback(message: Any) -> None:
         got.append(message)
@@ -218,8 +219,8 @@ def test_a_drainer_that_does_not_come_back_is_waited_for_as_long_as_for_a_reply(
 
     consume(peer, channel, callback)
     arrived(peer, client, messages('tag', [1, 2]), 2)
-    draining = greens.spawn(client.drain_events, 5)
-    greens.wait_until(lambda: got)
+    draining = greenlets.spawn(client.drain_events, 5)
+    greenlets.wait_until(lambda: got)
     cancelled(peer, channel)
     assert tags(got) == [1]
     held.set()
@@ -233,7 +234,7 @@ def test_a_killed_cancel_leaves_them_to_drain_events(
 ) -> None:
     consume(peer, channel, got.append)
     arrived(peer, client, messages('tag', [1]), 1)
-    cancelling = greens.spawn(channel.basic_cancel, 'tag')
+    cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     peer.expect('basic.cancel')
     cancelling.kill()
     with pytest.raises(GreenletExit):

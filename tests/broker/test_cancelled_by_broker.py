@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import Work, start, started, subscribed
 from script import ScriptedBroker
+from scripted_consumers import Work, start, started, subscribed
 
 import gamqp
 from gamqp import exceptions
-from gamqp.state.hints import cancelled
+from gamqp.state.error_hints import cancelled
 
 
 def assert_names(error: exceptions.ConsumerCancelled, tag: str) -> None:
@@ -22,7 +22,7 @@ def assert_names(error: exceptions.ConsumerCancelled, tag: str) -> None:
 
 
 def test_a_callback_consumer(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
-    begun = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
+    begun = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     begun.get()
@@ -49,7 +49,7 @@ def test_a_subscription(peer: ScriptedBroker, channel: gamqp.Channel, work: Work
 
 
 def test_the_queue_that_was_declared_last(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    declaring = greens.spawn(lambda: channel.queue_declare(exclusive=True))
+    declaring = greenlets.spawn(lambda: channel.queue_declare(exclusive=True))
     peer.expect('queue.declare')
     peer.send('queue.declare-ok', queue='q', message_count=0, consumer_count=0)
     declaring.get()

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import fail, messages, silent, started
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import fail, messages, silent, started
 
 import gamqp
 from gamqp import exceptions
@@ -32,10 +32,10 @@ def consume_ok(tag: str = 'tag') -> bytes:
 def test_drain_while_a_consumer_is_being_started(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, start: Any
 ) -> None:
-    starting = greens.spawn(start, channel)
+    starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = greenlets.spawn(client.drain, 20)
+    greenlets.wait_until(lambda: client.draining)
     silent(peer, client)
     peer.raw(consume_ok())
     assert peer.expect('basic.cancel').consumer_tag == 'tag'
@@ -49,7 +49,7 @@ def test_drain_while_a_consumer_is_being_started(
 def test_a_killed_start_is_cancelled_after_consume_ok(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, start: Any
 ) -> None:
-    starting = greens.spawn(start, channel)
+    starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
     starting.kill()
     with pytest.raises(GreenletExit):
@@ -60,7 +60,7 @@ def test_a_killed_start_is_cancelled_after_consume_ok(
     if not channel.no_ack_consumers:
         assert peer.expect('basic.nack').delivery_tag == 1
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    greens.wait_until(lambda: not channel.consumer_count)
+    greenlets.wait_until(lambda: not channel.consumer_count)
     silent(peer, client)
 
 
@@ -68,10 +68,10 @@ def test_a_killed_start_is_cancelled_after_consume_ok(
 def test_one_cancel_for_a_start_that_is_killed_during_drain(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, start: Any
 ) -> None:
-    starting = greens.spawn(start, channel)
+    starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
-    draining = greens.spawn(client.drain, 20)
-    greens.wait_until(lambda: client.draining)
+    draining = greenlets.spawn(client.drain, 20)
+    greenlets.wait_until(lambda: client.draining)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
@@ -86,9 +86,9 @@ def test_one_cancel_for_a_start_that_is_killed_during_drain(
 def test_another_greenlet_cancels_by_the_tag(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    starting = greens.spawn(STARTS['consume'], channel)
+    starting = greenlets.spawn(STARTS['consume'], channel)
     peer.expect('basic.consume')
-    cancelling = greens.spawn(channel.basic_cancel, 'tag')
+    cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     silent(peer, client)
     peer.raw(consume_ok())
     peer.expect('basic.cancel')
@@ -108,15 +108,15 @@ def test_a_consumer_whose_consent_was_not_waited_for(
     peer.raw(consume_ok())
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    greens.wait_until(lambda: not channel.consumer_count)
+    greenlets.wait_until(lambda: not channel.consumer_count)
 
 
 def test_a_start_that_the_broker_refuses_tells_those_who_cancel(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    starting = greens.spawn(STARTS['consume'], channel)
+    starting = greenlets.spawn(STARTS['consume'], channel)
     peer.expect('basic.consume')
-    cancelling = greens.spawn(channel.basic_cancel, 'tag')
+    cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     silent(peer, client)
     peer.send('channel.close', 1, reply_code=404, reply_text='no queue', class_id=60, method_id=20)
     peer.expect('channel.close-ok')
@@ -136,7 +136,7 @@ def test_a_start_that_the_broker_refuses_tells_those_who_cancel(
 def test_a_cancel_by_the_broker_is_answered_by_one_of_ours(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, start: Any, nowait: bool
 ) -> None:
-    starting = greens.spawn(start, channel)
+    starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
     peer.raw(consume_ok())
     consumer = starting.get()
@@ -153,11 +153,11 @@ def test_no_answer_on_a_channel_that_is_being_closed(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     """RabbitMQ would end the connection over it."""
-    starting = greens.spawn(STARTS['basic_consume'], channel)
+    starting = greenlets.spawn(STARTS['basic_consume'], channel)
     peer.expect('basic.consume')
     peer.raw(consume_ok())
     starting.get()
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('basic.cancel', consumer_tag='tag', nowait=True)
     silent(peer, client)
@@ -175,9 +175,9 @@ def test_deliveries_that_go_on_after_the_end_are_told_once(
     for tag in range(1, 101):
         peer.raw(messages(loop.tag, [tag]))
         assert peer.expect('basic.nack').delivery_tag == tag
-    greens.wait_until(lambda: caplog.records)
+    greenlets.wait_until(lambda: caplog.records)
     peer.raw(messages('another', range(101, 103)))
     assert [peer.expect('basic.nack').delivery_tag for _ in range(2)] == [101, 102]
-    greens.backend.sleep(0)
+    greenlets.backend.sleep(0)
     (record,) = caplog.records
     assert loop.tag in record.getMessage() and 'channel 1' in record.getMessage().lower()

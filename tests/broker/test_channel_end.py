@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -35,14 +35,14 @@ CUT = 'PRECONDITION_FAILED - inequivalent arg for queue 漢'.encode()[:-1]
 def test_a_text_that_is_cut_inside_a_character_is_an_error_like_any(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare', 1)
     peer.send('channel.close', 1, reply_code=406, reply_text=CUT, class_id=50, method_id=10)
     with pytest.raises(exceptions.PreconditionFailed, match='for queue \ufffd'):
         declaring.get()
     expect_reopening(peer)
     assert client.connected
-    waiting = greens.spawn(channel.queue_declare, 'q', True)
+    waiting = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare', 1)
     peer.send('connection.close', reply_code=320, reply_text=CUT)
     with pytest.raises(exceptions.ConnectionForced, match='for queue \ufffd'):
@@ -55,9 +55,9 @@ def test_a_channel_that_is_dropped_amid_a_delivery_takes_no_other_with_it(
     other = peer.open_channel(client, 2)
     said = frames('basic.deliver', 1, consumer_tag='tag', delivery_tag=1, body=bytes(10_000), limit=4096)
     peer.raw(said[:5000])
-    greens.wait_until(lambda: client.link.decoder.pending)
+    greenlets.wait_until(lambda: client.link.decoder.pending)
     channel.collect()
-    declaring = greens.spawn(other.queue_declare, 'q')
+    declaring = greenlets.spawn(other.queue_declare, 'q')
     peer.expect('queue.declare', 2)
     peer.raw(said[5000:] + frames('queue.declare-ok', 2, queue='q'))
     assert declaring.get().queue == 'q'
@@ -67,9 +67,9 @@ def test_the_waiting_caller_gets_code_text_and_method(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     other = peer.open_channel(client, 2)
-    waiting = greens.spawn(other.queue_declare, 'elsewhere')
+    waiting = greenlets.spawn(other.queue_declare, 'elsewhere')
     peer.expect('queue.declare', 2)
-    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare', 1)
     refuse(peer)
     with pytest.raises(exceptions.NotFound) as caught:
@@ -84,7 +84,7 @@ def test_the_waiting_caller_gets_code_text_and_method(
     peer.send('queue.declare-ok', 2, queue='elsewhere')
     assert waiting.get().queue == 'elsewhere'
     # And the error is not told a second time.
-    asking = greens.spawn(channel.queue_purge, 'q')
+    asking = greenlets.spawn(channel.queue_purge, 'q')
     peer.expect('queue.purge')
     peer.send('queue.purge-ok', message_count=3)
     assert asking.get() == 3
@@ -93,12 +93,12 @@ def test_the_waiting_caller_gets_code_text_and_method(
 def test_a_call_made_while_the_channel_is_being_reopened_stands_behind_it(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare')
     refuse(peer)
     with pytest.raises(exceptions.NotFound):
         declaring.get()
-    again = greens.spawn(channel.queue_declare, 'q')
+    again = greenlets.spawn(channel.queue_declare, 'q')
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     peer.expect('queue.declare')
@@ -111,8 +111,8 @@ def test_a_call_made_while_the_channel_is_being_reopened_stands_behind_it(
 def test_all_callers_of_that_channel_are_told_each_by_an_exception_of_its_own(
     peer: ScriptedBroker, channel: gamqp.Channel
 ) -> None:
-    tasks = [greens.spawn(channel.queue_declare, f'q{number}') for number in range(3)]
-    tasks.append(greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q'))
+    tasks = [greenlets.spawn(channel.queue_declare, f'q{number}') for number in range(3)]
+    tasks.append(greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q'))
     for name in ('queue.declare',) * 3 + ('confirm.select', 'basic.publish'):
         peer.expect(name)
     refuse(peer, 406, 'PRECONDITION_FAILED')
@@ -132,7 +132,7 @@ def test_an_error_nobody_waits_for_comes_out_of_the_next_call_once(
     peer.expect('basic.publish')
     refuse(peer, text="NOT_FOUND - no exchange 'nowhere'")
     expect_reopening(peer)
-    greens.wait_until(lambda: channel.is_open)
+    greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(exceptions.NotFound, match='nowhere'):
         channel.basic_publish(gamqp.Message(b'y'), '', 'q')
     channel.basic_publish(gamqp.Message(b'z'), '', 'q')
@@ -159,11 +159,11 @@ def test_an_error_nobody_waits_for_comes_out_of_drain_events_once(
 def test_after_an_error_the_channel_has_lost_its_consumers_and_confirm_mode(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=print))
     tag = peer.expect('basic.consume').consumer_tag
     peer.send('basic.consume-ok', consumer_tag=tag)
     consuming.get()
-    selecting = greens.spawn(channel.confirm_select)
+    selecting = greenlets.spawn(channel.confirm_select)
     peer.expect('confirm.select')
     peer.send('confirm.select-ok')
     selecting.get()
@@ -175,7 +175,7 @@ def test_after_an_error_the_channel_has_lost_its_consumers_and_confirm_mode(
     assert channel.callbacks == {}
     with pytest.raises(TimeoutError):  # the broker has requeued what was undelivered
         client.drain_events(timeout=0)
-    publishing = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q')
+    publishing = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q')
     peer.expect('confirm.select')
     peer.expect('basic.publish')
     peer.send('confirm.select-ok')
@@ -186,13 +186,13 @@ def test_after_an_error_the_channel_has_lost_its_consumers_and_confirm_mode(
 def test_who_drains_learns_that_its_consumers_are_gone_though_the_error_was_anothers(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=print))
     tag = peer.expect('basic.consume').consumer_tag
     peer.send('basic.consume-ok', consumer_tag=tag)
     consuming.get()
-    draining = greens.spawn(client.drain_events, 30)
-    greens.wait_until(lambda: client.drains)
-    publishing = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), 'nowhere', 'q')
+    draining = greenlets.spawn(client.drain_events, 30)
+    greenlets.wait_until(lambda: client.drains)
+    publishing = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), 'nowhere', 'q')
     peer.expect('confirm.select')
     peer.expect('basic.publish')
     refuse(peer, text="NOT_FOUND - no exchange 'nowhere'")
@@ -210,7 +210,7 @@ def test_a_callback_under_way_does_not_keep_that_from_who_drains(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, renews: bool
 ) -> None:
     def consume() -> None:
-        consuming = greens.spawn(lambda: channel.basic_consume('q', callback=lambda message: hold.wait()))
+        consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=lambda message: hold.wait()))
         tags.append(peer.expect('basic.consume').consumer_tag)
         peer.send('basic.consume-ok', consumer_tag=tags[-1])
         consuming.get()
@@ -219,13 +219,13 @@ def test_a_callback_under_way_does_not_keep_that_from_who_drains(
         client.drain_events(timeout=30)
         client.drain_events(timeout=0)
 
-    hold = green.Event(greens.backend)
+    hold = green.Event(greenlets.backend)
     tags: list[str] = []
     consume()
-    draining = greens.spawn(drain)
+    draining = greenlets.spawn(drain)
     peer.send('basic.deliver', consumer_tag=tags[0], delivery_tag=1)
-    greens.wait_until(lambda: len(hold))
-    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    greenlets.wait_until(lambda: len(hold))
+    declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare')
     refuse(peer)
     expect_reopening(peer)
@@ -242,16 +242,16 @@ def test_a_callback_under_way_does_not_keep_that_from_who_drains(
 def test_handlers_that_nobody_joins_do_not_end_without_a_word(
     peer: ScriptedBroker, channel: gamqp.Channel, caplog: pytest.LogCaptureFixture, joined: bool
 ) -> None:
-    subscribing = greens.spawn(channel.subscribe, 'q', print)
+    subscribing = greenlets.spawn(channel.subscribe, 'q', print)
     peer.expect('basic.qos')
     peer.send('basic.qos-ok')
     tag = peer.expect('basic.consume').consumer_tag
     peer.send('basic.consume-ok', consumer_tag=tag)
     consumer = subscribing.get()
     if joined:
-        joining = greens.spawn(consumer.join)
-        greens.wait_until(lambda: not consumer.is_unheard)
-    declaring = greens.spawn(channel.queue_declare, 'missing', True)
+        joining = greenlets.spawn(consumer.join)
+        greenlets.wait_until(lambda: not consumer.is_unheard)
+    declaring = greenlets.spawn(channel.queue_declare, 'missing', True)
     peer.expect('queue.declare')
     refuse(peer)
     expect_reopening(peer)
@@ -260,8 +260,8 @@ def test_handlers_that_nobody_joins_do_not_end_without_a_word(
     if joined:
         with pytest.raises(exceptions.NotFound):
             joining.get()
-    greens.wait_until(lambda: channel.is_open)
-    greens.backend.sleep(0)
+    greenlets.wait_until(lambda: channel.is_open)
+    greenlets.backend.sleep(0)
     assert ('closed by the broker' in caplog.text) is not joined
 
 
@@ -275,13 +275,13 @@ def test_an_error_while_reopening_is_told_too(
     peer.expect('channel.open')
     peer.send('channel.close', reply_code=405, reply_text='second')
     expect_reopening(peer)
-    greens.wait_until(lambda: channel.is_open)
+    greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(exceptions.ChannelError):
         channel.basic_ack(2)
 
 
 def test_an_unknown_code_is_a_channel_error_with_that_code(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    declaring = greens.spawn(channel.queue_declare, 'q')
+    declaring = greenlets.spawn(channel.queue_declare, 'q')
     peer.expect('queue.declare')
     refuse(peer, 777, 'odd')
     with pytest.raises(exceptions.ChannelError, match='odd') as caught:
@@ -293,7 +293,7 @@ def test_an_unknown_code_is_a_channel_error_with_that_code(peer: ScriptedBroker,
 def test_close_waits_for_the_peer_and_frees_the_number(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     assert channel.is_closing
     with pytest.raises(exceptions.RecoverableConnectionError):
@@ -311,7 +311,7 @@ def test_close_waits_for_the_peer_and_frees_the_number(
 def test_channel_closes_that_cross_end_the_channel_and_a_stray_close_ok_does_no_harm(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     refuse(peer)
     peer.send('channel.close-ok')
@@ -330,10 +330,10 @@ def test_after_crossing_closes_the_number_is_not_free_until_ours_is_answered(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     """Else the close-ok would meet the next channel of that number."""
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     refuse(peer)
-    opening = greens.spawn(client.channel)
+    opening = greenlets.spawn(client.channel)
     peer.expect('channel.open', 2)
     assert not closing.done
     assert client.channels[1] is channel
@@ -349,9 +349,9 @@ def test_after_crossing_closes_the_number_is_not_free_until_ours_is_answered(
 def test_callers_are_told_the_error_when_closes_cross(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    declaring = greens.spawn(channel.queue_declare, 'q', True)
+    declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare')
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     refuse(peer)
     peer.send('channel.close-ok')
@@ -363,7 +363,7 @@ def test_callers_are_told_the_error_when_closes_cross(
 def test_frames_for_a_channel_that_is_gone_are_dropped(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok')
     closing.get()
@@ -379,13 +379,13 @@ def test_no_callback_runs_any_more_once_close_was_called(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got: list[object] = []
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
-    greens.wait_until(lambda: client._events)
-    closing = greens.spawn(channel.close)
+    greenlets.wait_until(lambda: client._events)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=2)
     with pytest.raises(TimeoutError):
@@ -399,22 +399,22 @@ def test_no_callback_runs_any_more_once_close_was_called(
 def test_a_killed_close_leaves_no_channel_behind(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     closing.kill()
     with pytest.raises(GreenletExit):
         closing.get()
     peer.send('channel.close-ok')
-    greens.wait_until(lambda: not channel.is_closing)
+    greenlets.wait_until(lambda: not channel.is_closing)
     assert 1 not in client.channels
 
 
 def test_replies_that_come_during_our_close_do_not_disturb_it(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    declaring = greens.spawn(channel.queue_declare, 'q')
+    declaring = greenlets.spawn(channel.queue_declare, 'q')
     peer.expect('queue.declare')
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('queue.declare-ok', queue='q')
     peer.send('channel.close-ok')
@@ -426,12 +426,12 @@ def test_callers_are_told_when_their_channel_is_closed_by_another_greenlet(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     """RabbitMQ ignores all but close after a channel.close, so their replies never come."""
-    declaring = greens.spawn(channel.queue_declare, 'q')
+    declaring = greenlets.spawn(channel.queue_declare, 'q')
     peer.expect('queue.declare')
-    publishing = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q')
+    publishing = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q')
     peer.expect('confirm.select')
     peer.expect('basic.publish')
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('queue.declare-ok', queue='q')
     peer.send('confirm.select-ok')
@@ -453,7 +453,7 @@ def test_flow_is_answered_and_noted(peer: ScriptedBroker, channel: gamqp.Channel
 
 def test_a_closed_channel_cannot_be_opened_again(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     channel.open()  # open already
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     with pytest.raises(exceptions.RecoverableConnectionError, match='channel 1 is closing'):
         channel.open()
@@ -466,7 +466,7 @@ def test_a_closed_channel_cannot_be_opened_again(peer: ScriptedBroker, channel: 
 def warnings_after(peer: ScriptedBroker, client: gamqp.Connection, caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was logged until now; it is told by greenlets that began before this call."""
     full_stop(peer, client)
-    greens.sleep(0)
+    greenlets.sleep(0)
     return [record.getMessage() for record in caplog.records]
 
 
@@ -485,7 +485,7 @@ def test_an_error_that_its_caller_gets_is_no_warning(
         'iterator': lambda: next(iter(channel.consume('q'))),
         'consumer': lambda: channel.subscribe('q', print).join(),
     }
-    waiting = greens.spawn(asking[call])
+    waiting = greenlets.spawn(asking[call])
     if call in ('confirm', 'receipt'):
         peer.expect('confirm.select', 1)
         peer.expect('basic.publish', 1)
@@ -494,7 +494,7 @@ def test_an_error_that_its_caller_gets_is_no_warning(
         peer.send('basic.qos-ok', 1)
         consume = peer.expect('basic.consume', 1)
         peer.send('basic.consume-ok', 1, consumer_tag=consume.consumer_tag)
-        greens.wait_until(lambda: any(getattr(one, '_idle', True) for one in channel.intakes()), what='it waits')
+        greenlets.wait_until(lambda: any(getattr(one, '_idle', True) for one in channel.inboxes()), what='it waits')
     else:
         peer.expect('queue.declare', 1)
     refuse(peer)
@@ -528,7 +528,7 @@ def test_a_receipt_that_nobody_is_waiting_for_does_not_keep_the_error_out_of_the
     assert len(warnings_after(peer, client, caplog)) == 1
     with pytest.raises(exceptions.NotFound):
         receipt.wait()
-    asking = greens.spawn(channel.queue_declare, 'q', True)  # it is told once, by the receipt
+    asking = greenlets.spawn(channel.queue_declare, 'q', True)  # it is told once, by the receipt
     peer.expect('queue.declare', 1)
     peer.send('queue.declare-ok', 1, queue='q')
     asking.get()

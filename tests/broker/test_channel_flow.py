@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import started
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import started
 
 import gamqp
 from gamqp import exceptions
@@ -46,7 +46,7 @@ def test_each_way_to_publish_waits_until_the_broker_takes_messages(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, way: Callable[[gamqp.Channel], Any]
 ) -> None:
     stop(peer, channel)
-    publishing = greens.spawn(way, channel)
+    publishing = greenlets.spawn(way, channel)
     nothing(peer, client)
     assert not publishing.done
     go(peer, channel)
@@ -64,7 +64,7 @@ def test_a_reply_of_an_rpc_server_waits(peer: ScriptedBroker, client: gamqp.Conn
     peer.send(
         'basic.deliver', consumer_tag=server.consumer.tag, delivery_tag=1, properties={'reply_to': 'r'}, body=b'x'
     )
-    greens.wait_until(lambda: server.consumer.in_flight == 1)
+    greenlets.wait_until(lambda: server.consumer.in_flight == 1)
     nothing(peer, client)
     go(peer, channel)
     assert peer.expect('basic.publish').routing_key == 'r'
@@ -84,7 +84,7 @@ def started_server(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.RPCSer
 
 def test_a_publish_of_a_pool_waits(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     pool = gamqp.Pool(lambda: client, channels_per_connection=1)
-    publishing = greens.spawn(lambda: pool.publish(b'x', '', 'q', timeout=30))
+    publishing = greenlets.spawn(lambda: pool.publish(b'x', '', 'q', timeout=30))
     peer.expect('channel.open')
     peer.raw(frames('channel.open-ok') + frames('channel.flow', active=False))
     assert {peer.next().name for _ in range(2)} == {'channel.flow-ok', 'confirm.select'}
@@ -95,7 +95,7 @@ def test_a_publish_of_a_pool_waits(peer: ScriptedBroker, client: gamqp.Connectio
     peer.expect('basic.publish')
     peer.raw(frames('confirm.select-ok') + frames('basic.ack', delivery_tag=1))
     publishing.get()
-    closing = greens.spawn(pool.close)
+    closing = greenlets.spawn(pool.close)
     peer.agree_to_close()
     closing.get()
 
@@ -109,8 +109,8 @@ def test_another_channel_goes_on(peer: ScriptedBroker, client: gamqp.Connection,
 
 def test_they_go_out_in_order(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     stop(peer, channel)
-    tasks = [greens.spawn(channel.basic_publish, gamqp.Message(b'%d' % number), '', 'q') for number in range(5)]
-    greens.sleep(0)
+    tasks = [greenlets.spawn(channel.basic_publish, gamqp.Message(b'%d' % number), '', 'q') for number in range(5)]
+    greenlets.sleep(0)
     go(peer, channel)
     for task in tasks:
         task.get()
@@ -144,8 +144,8 @@ def test_stopped_once_more_before_it_could_go_out_it_waits_on(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     stop(peer, channel)
-    publishing = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
-    greens.sleep(0)
+    publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
+    greenlets.sleep(0)
     channel._on_flow(True)
     channel._on_flow(False)
     assert [peer.expect('channel.flow-ok').active for _ in range(2)] == [True, False]
@@ -161,10 +161,10 @@ def test_the_end_ends_the_wait(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, how: str
 ) -> None:
     stop(peer, channel)
-    publishing = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
-    greens.sleep(0)
+    publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
+    greenlets.sleep(0)
     if how == 'close':
-        closing = greens.spawn(channel.close)
+        closing = greenlets.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
         closing.get()
@@ -184,8 +184,8 @@ def test_one_that_is_killed_has_published_nothing(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     stop(peer, channel)
-    publishing = greens.spawn(channel.publish, b'x', '', 'q')
-    greens.sleep(0)
+    publishing = greenlets.spawn(channel.publish, b'x', '', 'q')
+    greenlets.sleep(0)
     publishing.kill()
     with pytest.raises(GreenletExit):
         publishing.get()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 from script import ScriptedBroker, frames
 
 import gamqp
@@ -17,7 +17,9 @@ SHARED = 30
 def test_a_channel_in_use_shares_the_names_of_its_attributes(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
-    consuming = greens.spawn(lambda: (channel.basic_qos(0, 10, False), channel.basic_consume('q', callback=got.append)))
+    consuming = greenlets.spawn(
+        lambda: (channel.basic_qos(0, 10, False), channel.basic_consume('q', callback=got.append))
+    )
     peer.expect('basic.qos')
     peer.send('basic.qos-ok')
     tag = peer.expect('basic.consume').consumer_tag

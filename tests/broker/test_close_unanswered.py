@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import Work, messages, silent, start, subscribed
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import Work, messages, silent, start, subscribed
 
 import gamqp
 from gamqp import exceptions
@@ -23,7 +23,7 @@ def client(peer: ScriptedBroker) -> gamqp.Connection:
 
 def close_in_vain(peer: ScriptedBroker, channel: gamqp.Channel, how: str = 'timeout') -> None:
     number = channel.channel_id
-    closing = greens.spawn(lambda: channel.close(timeout=0.05 if how == 'timeout' else 30))
+    closing = greenlets.spawn(lambda: channel.close(timeout=0.05 if how == 'timeout' else 30))
     peer.expect('channel.close', number)
     if how == 'killed':
         closing.kill()
@@ -38,8 +38,8 @@ def test_whoever_waits_on_the_channel_hears_it(
 ) -> None:
     loop = start(peer, channel)
     consumer = subscribed(peer, channel, work)
-    waiting = [greens.spawn(next, loop), greens.spawn(consumer.join, 20)]
-    greens.backend.sleep(0)
+    waiting = [greenlets.spawn(next, loop), greenlets.spawn(consumer.join, 20)]
+    greenlets.backend.sleep(0)
     close_in_vain(peer, channel, how)
     for task in waiting:
         with pytest.raises(exceptions.RecoverableConnectionError, match='channel 1 is closed'):
@@ -53,7 +53,7 @@ def test_its_number_can_be_used_again(
 ) -> None:
     """after: the old channel's last words come when the new one has been asked for."""
     loop = start(peer, channel)
-    declaring = greens.spawn(channel.queue_declare, 'q')
+    declaring = greenlets.spawn(channel.queue_declare, 'q')
     peer.expect('queue.declare')
     close_in_vain(peer, channel)
     with pytest.raises(exceptions.RecoverableConnectionError):
@@ -61,8 +61,8 @@ def test_its_number_can_be_used_again(
     last_words = messages(loop.tag, [1]) + frames('queue.declare-ok', queue='q') + frames('channel.close-ok')
     if answer == 'before':
         peer.raw(last_words)
-        greens.wait_until(lambda: not client.closes_due)
-    opening = greens.spawn(client.channel, 1)
+        greenlets.wait_until(lambda: not client.closes_due)
+    opening = greenlets.spawn(client.channel, 1)
     peer.expect('channel.open', 1)
     if answer == 'after':
         got = frames('basic.get-ok', delivery_tag=7, body=b'x')
@@ -74,7 +74,7 @@ def test_its_number_can_be_used_again(
     loop = start(peer, again, 1)
     assert next(loop).delivery_tag == 1
     silent(peer, client)
-    closing = greens.spawn(again.close)
+    closing = greenlets.spawn(again.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok')
     closing.get()
@@ -83,7 +83,7 @@ def test_its_number_can_be_used_again(
 def test_other_numbers_are_taken_first(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     opened: list[Any] = []
     for number in (1, 2, 1):
-        opening = greens.spawn(client.channel)
+        opening = greenlets.spawn(client.channel)
         assert peer.expect('channel.open').channel == number
         peer.send('channel.open-ok', number)
         opened.append(opening.get())
@@ -96,7 +96,7 @@ def test_other_numbers_are_taken_first(peer: ScriptedBroker, client: gamqp.Conne
 def test_the_answer_to_a_close_of_the_broker_that_crossed_ours_is_not_forgotten(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    closing = greens.spawn(lambda: channel.close(timeout=0.2))
+    closing = greenlets.spawn(lambda: channel.close(timeout=0.2))
     peer.expect('channel.close')
     peer.send('channel.close', reply_code=404, reply_text='crossed')
     with pytest.raises((TimeoutError, exceptions.NotFound)):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker, frames
 
@@ -13,28 +13,28 @@ import gamqp
 from gamqp import exceptions
 
 
-def publish(channel: gamqp.Channel, body: bytes = b'', **arguments: Any) -> greens.Task:
-    return greens.spawn(lambda: channel.basic_publish_confirm(gamqp.Message(body), '', 'q', **arguments))
+def publish(channel: gamqp.Channel, body: bytes = b'', **arguments: Any) -> greenlets.Task:
+    return greenlets.spawn(lambda: channel.basic_publish_confirm(gamqp.Message(body), '', 'q', **arguments))
 
 
 @pytest.fixture
 def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
-    selecting = greens.spawn(channel.confirm_select)
+    selecting = greenlets.spawn(channel.confirm_select)
     peer.expect('confirm.select')
     peer.send('confirm.select-ok')
     selecting.get()
     return channel
 
 
-def publish_some(peer: ScriptedBroker, channel: gamqp.Channel, count: int) -> list[greens.Task]:
+def publish_some(peer: ScriptedBroker, channel: gamqp.Channel, count: int) -> list[greenlets.Task]:
     """Tasks by delivery tag; the one at 0 is of no publish."""
     tasks = [publish(channel, b'%d' % number) for number in range(1, count + 1)]
     for number in range(1, count + 1):
         assert peer.expect('basic.publish').body == b'%d' % number
-    return [greens.spawn(int), *tasks]
+    return [greenlets.spawn(int), *tasks]
 
 
-def settled(tasks: list[greens.Task]) -> set[int]:
+def settled(tasks: list[greenlets.Task]) -> set[int]:
     return {tag for tag, task in enumerate(tasks) if tag and task.done}
 
 
@@ -163,7 +163,7 @@ def test_a_publish_that_cannot_be_encoded_takes_no_number(peer: ScriptedBroker, 
 def test_confirm_publish_of_the_connection_makes_basic_publish_wait(peer: ScriptedBroker) -> None:
     client = peer.open(confirm_publish=True, confirm_timeout=5)
     channel = peer.open_channel(client)
-    publishing = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
+    publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
     peer.expect('confirm.select')
     peer.expect('basic.publish')
     peer.send('confirm.select-ok')
@@ -210,7 +210,7 @@ def test_handlers_of_acks_run_in_drain_events(
         peer.expect('basic.publish')
     peer.raw(frames('basic.ack', delivery_tag=1, multiple=True) + frames('basic.nack', delivery_tag=2))
     client.drain_events(timeout=30)
-    greens.wait_until(lambda: told or client._events)
+    greenlets.wait_until(lambda: told or client._events)
     if len(told) < 2:
         client.drain_events(timeout=30)
     assert told == [('ack', 1, True), ('nack', 2, False)]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker, frames
 
@@ -59,11 +59,11 @@ def test_heartbeats_of_the_broker_do_not_stretch_the_deadline_of_a_call(peer: Sc
     connection = peer.open(heartbeat=0)
     channel = peer.open_channel(connection)
     connection.rpc_timeout = 0.3
-    declaring = greens.spawn(channel.queue_declare, 'q')
+    declaring = greenlets.spawn(channel.queue_declare, 'q')
     began = time.monotonic()
     while not declaring.done and time.monotonic() - began < TOLERANCE:
         peer.raw(b'\x08\x00\x00\x00\x00\x00\x00\xce')
-        greens.sleep(0.02)
+        greenlets.sleep(0.02)
     with pytest.raises(TimeoutError):
         declaring.get()
     assert time.monotonic() - began < 0.3 + TOLERANCE
@@ -91,7 +91,7 @@ def test_connecting_has_a_limit_although_none_is_asked_for(peer: ScriptedBroker,
     connection = peer.client(connect_timeout=None)
     assert 5 <= connection.connect_timeout <= 10  # the broker's own limit is 10 s
     connection.connect_timeout = 0.2
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until=step)
     with pytest.raises(TimeoutError, match=r'within 0\.2 s'):
         opening.get()
@@ -100,7 +100,7 @@ def test_connecting_has_a_limit_although_none_is_asked_for(peer: ScriptedBroker,
 
 def test_nothing_waits_for_ever_by_default() -> None:
     connection = gamqp.Connection()
-    for deadline in (connection.rpc_timeout, connection.confirm_timeout, gamqp.connection.CLOSE_TIMEOUT):
+    for deadline in (connection.rpc_timeout, connection.confirm_timeout, gamqp.connection.connection.CLOSE_TIMEOUT):
         assert 0 < deadline <= 60 and math.isfinite(deadline)
     assert connection.blocked_policy == 'wait'
 
@@ -115,13 +115,13 @@ def test_waiting_in_the_middle_of_everything_burns_nothing() -> None:
         channel, other = peer.open_channel(connection), peer.open_channel(connection, 2)
         deliver = frames('basic.deliver', consumer_tag='tag', delivery_tag=1, body=bytes(1000))
         peer.raw(deliver[: len(deliver) - 500])
-        declaring = greens.spawn(other.queue_declare, 'q')
-        draining = greens.spawn(connection.drain_events)
+        declaring = greenlets.spawn(other.queue_declare, 'q')
+        draining = greenlets.spawn(connection.drain_events)
         channel.basic_publish(gamqp.Message(bytes(20_000_000)), '', 'q')
-        stuck = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
-        greens.sleep(0.1)
+        stuck = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
+        greenlets.sleep(0.1)
         used = time.process_time()
-        greens.sleep(1)
+        greenlets.sleep(1)
         used = time.process_time() - used
         assert used < 0.3, f'{used:.2f} s of one second'
         peer.cut(reset=True)

@@ -7,7 +7,7 @@ import select
 from typing import Any
 
 import greenlet
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -24,7 +24,7 @@ def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, tag: str = 'tag', **arguments: Any) -> list[Any]:
     """Start a consumer; returns the list its messages go to."""
     got: list[Any] = []
-    consuming = greens.spawn(lambda: channel.basic_consume('q', tag, **{'callback': got.append, **arguments}))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', tag, **{'callback': got.append, **arguments}))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', channel.channel_id, consumer_tag=tag)
     assert consuming.get() == tag
@@ -41,7 +41,7 @@ def test_a_delivery_that_comes_with_consume_ok_is_not_lost(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got: list[Any] = []
-    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=got.append))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=got.append))
     tag = peer.expect('basic.consume').consumer_tag
     peer.raw(deliver(1, tag) + frames('basic.consume-ok', consumer_tag=tag) + deliver(2, tag))
     client.drain_events(timeout=30)
@@ -101,8 +101,8 @@ def test_what_is_delivered_during_cancel_is_handed_out(
 ) -> None:
     got = consume(peer, channel)
     peer.raw(deliver(1))
-    greens.wait_until(lambda: client._events)
-    cancelling = greens.spawn(channel.basic_cancel, 'tag')
+    greenlets.wait_until(lambda: client._events)
+    cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     peer.expect('basic.cancel')
     peer.raw(deliver(2))
     full_stop(peer, client)
@@ -122,7 +122,7 @@ def test_deliveries_of_a_no_ack_consumer_are_handed_out_though_it_is_cancelled(
     got = consume(peer, channel, no_ack=True)
     assert channel.no_ack_consumers == {'tag'}
     peer.raw(deliver(1))
-    cancelling = greens.spawn(channel.basic_cancel, 'tag')
+    cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     peer.expect('basic.cancel')
     peer.raw(deliver(2))
     peer.send('basic.cancel-ok', consumer_tag='tag')
@@ -224,14 +224,14 @@ def hold(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel,
     got: list[Any] = []
     returned: list[Any] = []
     channel.events['basic_return'].add(lambda error, exchange, key, message: returned.append(message.body))
-    declaring = greens.spawn(channel.queue_declare, 'q')
+    declaring = greenlets.spawn(channel.queue_declare, 'q')
     peer.expect('queue.declare')
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.expect('basic.consume')
     for chunk in chunks:
         peer.raw(chunk)
-        greens.sleep(0)
-        greens.sleep(0)
+        greenlets.sleep(0)
+        greenlets.sleep(0)
     assert declaring.get() == ('q', 3, 0)
     assert consuming.get() == 'tag'
     for _ in range(3):
@@ -249,7 +249,7 @@ def test_split_at_every_offset(peer: ScriptedBroker, client: gamqp.Connection) -
     for offset in range(1, len(said)):
         channel = peer.open_channel(client, 1)
         hold(peer, client, channel, [said[:offset], said[offset:]])
-        closing = greens.spawn(channel.close)
+        closing = greenlets.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
         closing.get()
@@ -297,10 +297,10 @@ def test_each_of_several_drainers_gets_exactly_one_event(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got = consume(peer, channel)
-    drainers = [greens.spawn(client.drain_events, 5) for _ in range(10)]
-    greens.sleep(0)
+    drainers = [greenlets.spawn(client.drain_events, 5) for _ in range(10)]
+    greenlets.sleep(0)
     peer.raw(b''.join(deliver(number) for number in range(4)))
-    greens.wait_until(lambda: sum(drainer.done for drainer in drainers) == 4)
+    greenlets.wait_until(lambda: sum(drainer.done for drainer in drainers) == 4)
     peer.raw(b''.join(deliver(number) for number in range(4, 10)))
     for drainer in drainers:
         drainer.get()
@@ -312,8 +312,8 @@ def test_the_event_of_a_killed_drainer_is_not_lost(
 ) -> None:
     got = consume(peer, channel)
     for number in range(20):
-        victim, heir = greens.spawn(client.drain_events), greens.spawn(client.drain_events)
-        greens.sleep(0)
+        victim, heir = greenlets.spawn(client.drain_events), greenlets.spawn(client.drain_events)
+        greenlets.sleep(0)
         peer.raw(deliver(number))
         victim.kill()
         with pytest.raises(GreenletExit):
@@ -330,15 +330,15 @@ def test_the_event_of_a_drainer_killed_after_it_was_chosen_goes_to_the_next(
 
     def purge_and_kill() -> None:
         other.queue_purge('q')
-        greens.backend.run_soon(greenlet.getcurrent().switch)
+        greenlets.backend.run_soon(greenlet.getcurrent().switch)
         victim.greenlet.throw(GreenletExit)
 
-    killing = greens.spawn(purge_and_kill)
+    killing = greenlets.spawn(purge_and_kill)
     peer.expect('queue.purge')
-    victim = greens.spawn(client.drain_events)
-    greens.sleep(0)
-    heir = greens.spawn(client.drain_events)
-    greens.sleep(0)
+    victim = greenlets.spawn(client.drain_events)
+    greenlets.sleep(0)
+    heir = greenlets.spawn(client.drain_events)
+    greenlets.sleep(0)
     peer.raw(frames('queue.purge-ok', 2) + deliver(1))
     killing.get()
     heir.get()
@@ -347,12 +347,12 @@ def test_the_event_of_a_drainer_killed_after_it_was_chosen_goes_to_the_next(
 
 def test_the_deadline_of_drain_events_is_total(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     """Heartbeats, and replies to others, do not begin it anew."""
-    draining = greens.spawn(client.drain_events, 0.3)
+    draining = greenlets.spawn(client.drain_events, 0.3)
     for _ in range(200):
         if draining.done:
             break
         peer.raw(b'\x08\x00\x00\x00\x00\x00\x00\xce')
-        greens.sleep(0.02)
+        greenlets.sleep(0.02)
     with pytest.raises(TimeoutError):
         draining.get(0.1)
 
@@ -362,7 +362,7 @@ def test_an_event_that_another_takes_does_not_begin_the_deadline_anew(
 ) -> None:
     consume(peer, channel)
     other = peer.open_channel(client, 2)
-    unlucky = greens.spawn(client.drain_events, 0.3)
+    unlucky = greenlets.spawn(client.drain_events, 0.3)
 
     def steal() -> None:
         other.queue_purge('q')  # its reply is in front of the delivery, so this greenlet runs before the other
@@ -371,11 +371,11 @@ def test_an_event_that_another_takes_does_not_begin_the_deadline_anew(
     for number in range(200):
         if unlucky.done:
             break
-        stealing = greens.spawn(steal)
+        stealing = greenlets.spawn(steal)
         peer.expect('queue.purge')
         peer.raw(frames('queue.purge-ok', 2) + deliver(number))
         stealing.get()
-        greens.sleep(0.02)
+        greenlets.sleep(0.02)
     with pytest.raises(TimeoutError):
         unlucky.get(0.1)
 

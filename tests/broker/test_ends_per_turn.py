@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from meter import MOST, Meter
 from script import ScriptedBroker, frames
 
 import gamqp
-from gamqp import exceptions, green, intake
-from gamqp.green.turns import in_turns
+from gamqp import exceptions, green
+from gamqp.consuming import iterator as inbox
+from gamqp.green.yielding import in_turns
 
 CHANNELS = 3
 EACH = 900  # so that no channel alone is too many
@@ -20,14 +21,14 @@ EACH = 900  # so that no channel alone is too many
 
 @pytest.fixture
 def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
-    meter, ended = Meter(), intake._Inlet.ended
+    meter, ended = Meter(), inbox.IteratorInbox.ended
 
     def counted(self: Any) -> None:
         if self.waiting is not None:
             meter.note()
         ended(self)
 
-    monkeypatch.setattr(intake._Inlet, 'ended', counted)
+    monkeypatch.setattr(inbox.IteratorInbox, 'ended', counted)
     yield meter
     meter.running = False
 
@@ -35,7 +36,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
 def iterators(peer: ScriptedBroker, channel: Any, no_ack: bool = False, count: int = EACH) -> list[Any]:
     number = channel.channel_id
     tags = [f'{number}.{one}' for one in range(count)]
-    tasks = [greens.spawn(lambda tag=tag: channel.consume('q', 0, consumer_tag=tag, no_ack=no_ack)) for tag in tags]
+    tasks = [greenlets.spawn(lambda tag=tag: channel.consume('q', 0, consumer_tag=tag, no_ack=no_ack)) for tag in tags]
     for _ in tags:
         peer.expect('basic.consume', number)
     peer.raw(b''.join(frames('basic.consume-ok', number, consumer_tag=tag) for tag in tags))
@@ -49,18 +50,18 @@ def test_the_connection_ends(
 ) -> None:
     channels = [peer.open_channel(client, number) for number in range(1, CHANNELS + 1)]
     loops = [loop for channel in channels for loop in iterators(peer, channel, no_ack)]
-    waiting = [greens.spawn(next, loop) for loop in loops[: 2 * len(loops) // 3]]
-    greens.wait_until(lambda: sum(loop.intake.waiting is not None for loop in loops) == len(waiting))
+    waiting = [greenlets.spawn(next, loop) for loop in loops[: 2 * len(loops) // 3]]
+    greenlets.wait_until(lambda: sum(loop.inbox.waiting is not None for loop in loops) == len(waiting))
     if how == 'cut':
         peer.hang_up()
     elif how == 'collect':
         client.collect()
     elif how == 'the reader is killed':
-        greens.backend.kill(client.link._reader)
+        greenlets.backend.kill(client.link._reader)
     else:
         peer.send('connection.close', 0, reply_code=320, reply_text='gone')
         peer.expect('connection.close-ok', 0)
-    greens.wait_until(lambda: not client.is_open)
+    greenlets.wait_until(lambda: not client.is_open)
     # At once, whoever is still to be woken: nothing looks alive.
     assert not any(channel.is_open for channel in channels)
     with pytest.raises(exceptions.RecoverableConnectionError):
@@ -80,13 +81,13 @@ def test_what_many_consumers_have_here_goes_in_turns(
     peer: ScriptedBroker, client: gamqp.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has little, and all together have too much for one step."""
-    channel, meter, put_back = peer.open_channel(client), Meter(), intake.Intake._return_budget
+    channel, meter, put_back = peer.open_channel(client), Meter(), inbox.Inbox._return_budget
 
     def counted(self: Any, size: int) -> None:
         meter.note()
         put_back(self, size)
 
-    monkeypatch.setattr(intake.Intake, '_return_budget', counted)
+    monkeypatch.setattr(inbox.Inbox, '_return_budget', counted)
     consumers, each = 60, 50
     loops = iterators(peer, channel, count=consumers)
     numbers = iter(range(1, consumers * each + 1))
@@ -98,10 +99,10 @@ def test_what_many_consumers_have_here_goes_in_turns(
             )
         )
     budget = client.budget
-    greens.wait_until(lambda: budget.messages == consumers * each)
+    greenlets.wait_until(lambda: budget.messages == consumers * each)
     client.collect()
     assert meter.sum <= MOST
-    greens.wait_until(lambda: not budget.messages)
+    greenlets.wait_until(lambda: not budget.messages)
     meter.running = False
     assert (meter.sum, meter.most <= MOST) == (consumers * each, True)
 
@@ -111,13 +112,13 @@ def test_it_is_connected_again_before_the_last_has_heard(
 ) -> None:
     channels = [peer.open_channel(client, number) for number in range(1, CHANNELS + 1)]
     loops = [loop for channel in channels for loop in iterators(peer, channel)]
-    waiting = [greens.spawn(next, loop) for loop in loops]
-    greens.wait_until(lambda: all(loop.intake.waiting for loop in loops))
+    waiting = [greenlets.spawn(next, loop) for loop in loops]
+    greenlets.wait_until(lambda: all(loop.inbox.waiting for loop in loops))
     client.collect()
     assert 0 < meter.sum <= MOST
     assert meter.most <= MOST
     peer.hang_up()
-    opening = greens.spawn(client.connect)
+    opening = greenlets.spawn(client.connect)
     peer.handshake(tune=(10, 131072, 0))
     opening.get()
     for task in waiting:
@@ -128,14 +129,14 @@ def test_it_is_connected_again_before_the_last_has_heard(
     (loop,) = iterators(peer, fresh, count=1)
     peer.send('basic.deliver', 1, consumer_tag='1.0', delivery_tag=1, body=b'x')
     assert next(loop).delivery_tag == 1
-    loop.intake.root.collect()
+    loop.inbox.connection.collect()
 
 
 def test_a_forked_child_does_all_of_it_at_once() -> None:
     """It has the greenlets of its parent, and must not wake them in turns to come."""
-    slots = [green.Slot(greens.backend) for _ in range(3 * MOST)]
-    waiting = greens.spawn(slots[0].wait)
-    greens.wait_until(lambda: slots[0].awaited)
+    slots = [green.Slot(greenlets.backend) for _ in range(3 * MOST)]
+    waiting = greenlets.spawn(slots[0].wait)
+    greenlets.wait_until(lambda: slots[0].awaited)
 
     def settle() -> Iterator[None]:
         for slot in slots:
@@ -143,8 +144,8 @@ def test_a_forked_child_does_all_of_it_at_once() -> None:
             yield
 
     with green.waking_nobody():
-        in_turns(greens.backend, settle())
+        in_turns(greenlets.backend, settle())
     assert all(slot.done for slot in slots)
-    greens.sleep(0)
+    greenlets.sleep(0)
     assert not waiting.done
     waiting.kill()

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import CAPABILITIES, ScriptedBroker
 
@@ -16,7 +16,7 @@ from gamqp import exceptions, sasl
 
 def test_opens_tells_the_server_who_it_is_and_closes(peer: ScriptedBroker) -> None:
     connection = peer.client(virtual_host='some/vhost', name='jobs', client_properties={'team': 'green'})
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake()
     assert opening.get() is None
     assert connection.connected
@@ -31,7 +31,7 @@ def test_opens_tells_the_server_who_it_is_and_closes(peer: ScriptedBroker) -> No
     assert said['connection_name'] == 'jobs'
     assert peer.start_ok.locale == 'en_US'
     assert peer.opening.virtual_host == 'some/vhost'
-    closing = greens.spawn(connection.close)
+    closing = greenlets.spawn(connection.close)
     said = peer.agree_to_close()
     assert (said.reply_code, said.class_id, said.method_id) == (0, 0, 0)
     closing.get()
@@ -52,7 +52,7 @@ def test_a_program_whose_name_is_no_text_connects(peer: ScriptedBroker, monkeypa
 @pytest.mark.parametrize('capabilities', ['all', 1, None, ['basic.nack']])
 def test_capabilities_that_are_no_table_are_none(peer: ScriptedBroker, capabilities: Any) -> None:
     connection = peer.client()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(properties={'capabilities': capabilities})
     opening.get()
     assert connection.server_capabilities == {}
@@ -72,7 +72,7 @@ def test_sends_all_six_capabilities_to_a_server_that_has_them(peer: ScriptedBrok
 @pytest.mark.parametrize('offered', [{'basic.nack': True, 'publisher_confirms': False}, {}, None])
 def test_sends_no_capability_that_the_server_lacks(peer: ScriptedBroker, offered: Any) -> None:
     connection = peer.client()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     properties = {'product': 'Old'} if offered is None else {'capabilities': offered}
     peer.handshake(properties=properties)
     opening.get()
@@ -104,7 +104,7 @@ def test_tune_settles_on(peer: ScriptedBroker, ours: Any, theirs: Any, agreed: A
 
 def test_a_frame_max_below_the_minimum_is_refused(peer: ScriptedBroker) -> None:
     connection = peer.client()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='tune')
     peer.send('connection.tune', channel_max=10, frame_max=4095, heartbeat=0)
     with pytest.raises(exceptions.NotAllowed, match='4095 is below the minimum of 4096'):
@@ -116,7 +116,7 @@ def test_a_frame_max_below_the_minimum_is_refused(peer: ScriptedBroker) -> None:
 def test_channel_max_is_kept_locally(peer: ScriptedBroker) -> None:
     connection = peer.open((2, 131072, 0))
     for number in (1, 2):
-        opening = greens.spawn(connection.channel)
+        opening = greenlets.spawn(connection.channel)
         assert peer.expect('channel.open').channel == number
         peer.send('channel.open-ok', number)
         opening.get()
@@ -154,7 +154,7 @@ LOGINS: list[Any] = [
 @pytest.mark.parametrize(('arguments', 'offered', 'mechanism', 'response'), LOGINS)
 def test_logs_in_by(peer: ScriptedBroker, arguments: Any, offered: bytes, mechanism: str, response: bytes) -> None:
     connection = peer.client(userid='user', password='s3cret', **arguments)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(mechanisms=offered)
     opening.get()
     assert peer.start_ok.mechanism == mechanism
@@ -166,7 +166,7 @@ def _octets(value: Any) -> bytes:
 
 
 def test_no_mechanism_in_common_says_what_either_side_can(peer: ScriptedBroker) -> None:
-    opening = greens.spawn(peer.client().connect)
+    opening = greenlets.spawn(peer.client().connect)
     peer.accept()
     peer.send('connection.start', mechanisms=b'KERBEROS EXTERNAL', locales=b'en_US')
     with pytest.raises(exceptions.ConnectionError, match=r'we can PLAIN, AMQPLAIN.*offers KERBEROS, EXTERNAL'):
@@ -188,7 +188,7 @@ class Riddle(sasl.SASL):
 
 def test_answers_a_challenge(peer: ScriptedBroker) -> None:
     connection = peer.client(authentication=Riddle())
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='tune', mechanisms=b'RIDDLE')
     for question in (b'one', b'two'):
         peer.send('connection.secure', challenge=question)
@@ -201,7 +201,7 @@ def test_answers_a_challenge(peer: ScriptedBroker) -> None:
 
 
 def test_a_challenge_that_nobody_can_answer_ends_it(peer: ScriptedBroker) -> None:
-    opening = greens.spawn(peer.client().connect)
+    opening = greenlets.spawn(peer.client().connect)
     peer.handshake(until='tune')
     peer.send('connection.secure', challenge=b'who?')
     with pytest.raises(exceptions.AMQPNotImplementedError, match='PLAIN has no answer'):
@@ -214,7 +214,7 @@ def test_hooks_run_in_order(peer: ScriptedBroker) -> None:
     connection = peer.client(
         on_tune_ok=lambda: calls.append('tune'), on_open=lambda opened: calls.append((opened, opened.connected))
     )
-    opening = greens.spawn(lambda: connection.connect(callback=lambda: calls.append('callback') or 'result'))
+    opening = greenlets.spawn(lambda: connection.connect(callback=lambda: calls.append('callback') or 'result'))
     peer.handshake()
     assert opening.get() == 'result'
     assert calls == ['tune', (connection, True), 'callback']
@@ -222,7 +222,7 @@ def test_hooks_run_in_order(peer: ScriptedBroker) -> None:
 
 def test_connecting_twice_does_nothing_and_at_the_same_time_is_refused(peer: ScriptedBroker) -> None:
     connection = peer.client()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='open-ok')
     with pytest.raises(exceptions.RecoverableConnectionError, match='another greenlet'):
         connection.connect()
@@ -238,7 +238,7 @@ def test_the_same_object_connects_again_after_its_end(peer: ScriptedBroker) -> N
     with pytest.raises(exceptions.RecoverableConnectionError):
         connection.drain_events(timeout=30)
     peer.hang_up()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake()
     opening.get()
     assert peer.open_channel(connection).is_open

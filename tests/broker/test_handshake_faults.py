@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker
@@ -30,9 +30,9 @@ def connection(peer: ScriptedBroker) -> Any:
 
 
 @pytest.fixture
-def opening(peer: ScriptedBroker, connection: Any, step: str) -> greens.Task:
+def opening(peer: ScriptedBroker, connection: Any, step: str) -> greenlets.Task:
     """A connect() that has come as far as *step*, which the peer owes now."""
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until=step)
     return opening
 
@@ -50,7 +50,7 @@ def test_close_by_the_server_raises_its_code_and_text(peer: ScriptedBroker, conn
 
 
 def test_refused_credentials_are_access_refused(peer: ScriptedBroker) -> None:
-    opening = greens.spawn(peer.client().connect)
+    opening = greenlets.spawn(peer.client().connect)
     peer.handshake(until='tune')
     peer.send('connection.close', reply_code=403, reply_text='ACCESS_REFUSED - login was refused')
     with pytest.raises(exceptions.AccessRefused, match='login was refused'):
@@ -75,7 +75,7 @@ def test_half_a_frame_and_then_the_end_is_told(peer: ScriptedBroker, opening: An
 def test_silence_is_a_timeout_within_the_total_deadline(peer: ScriptedBroker, step: str) -> None:
     connection = peer.client(connect_timeout=1)
     began = time.monotonic()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until=step)
     with pytest.raises(TimeoutError, match=r'within 1 s'):
         opening.get()
@@ -86,12 +86,12 @@ def test_silence_is_a_timeout_within_the_total_deadline(peer: ScriptedBroker, st
 
 def test_slow_steps_do_not_add_up_beyond_the_deadline(peer: ScriptedBroker) -> None:
     """Each answer comes within the limit, both together do not."""
-    opening = greens.spawn(peer.client(connect_timeout=1.5).connect)
+    opening = greenlets.spawn(peer.client(connect_timeout=1.5).connect)
     peer.accept()
-    greens.sleep(0.4)
+    greenlets.sleep(0.4)
     peer.send('connection.start', version_minor=9, mechanisms=b'PLAIN', locales=b'en_US')
     peer.expect('connection.start-ok')
-    greens.sleep(1.3)
+    greenlets.sleep(1.3)
     peer.send('connection.tune', channel_max=1, frame_max=8192)
     peer.expect_end()
     with pytest.raises(TimeoutError, match=r'no Connection.tune or Connection.secure .*within 1.5 s'):
@@ -101,11 +101,11 @@ def test_slow_steps_do_not_add_up_beyond_the_deadline(peer: ScriptedBroker) -> N
 def test_a_trickle_of_bytes_does_not_stretch_the_deadline(peer: ScriptedBroker) -> None:
     connection = peer.client(connect_timeout=0.4)
     began = time.monotonic()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.accept()
     while not opening.done and time.monotonic() - began < 30:
         peer.pour(b'\x08\x00\x00\x00\x00\x00\x00\xce')
-        greens.sleep(0.02)
+        greenlets.sleep(0.02)
     with pytest.raises(TimeoutError):
         opening.get()
     assert time.monotonic() - began < 20
@@ -123,7 +123,7 @@ def test_garbage_is_a_frame_or_syntax_error(peer: ScriptedBroker, opening: Any, 
 
 
 def test_another_protocol_version_is_named(peer: ScriptedBroker) -> None:
-    opening = greens.spawn(peer.client().connect)
+    opening = greenlets.spawn(peer.client().connect)
     peer.accept()
     peer.raw(b'AMQP\x03\x01\x00\x00')
     peer.cut()
@@ -168,7 +168,7 @@ def test_after_a_failure_the_same_object_connects(peer: ScriptedBroker, connecti
     with pytest.raises(exceptions.RecoverableConnectionError):
         opening.get()
     peer.hang_up()
-    again = greens.spawn(connection.connect)
+    again = greenlets.spawn(connection.connect)
     peer.handshake()
     again.get()
     assert connection.connected
@@ -188,7 +188,7 @@ def test_an_error_of_a_hook_comes_out_of_connect(peer: ScriptedBroker, hook: str
         raise ZeroDivisionError(hook)
 
     connection = peer.client(**{hook: fail})
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='tune')
     peer.send('connection.tune', channel_max=1, frame_max=8192, heartbeat=0)
     if hook == 'on_open':

@@ -8,21 +8,21 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions
 
-GENEROUS = greens.PATIENCE  # seconds for what is due after 2 to 3
+GENEROUS = greenlets.PATIENCE  # seconds for what is due after 2 to 3
 BEAT = b'\x08\x00\x00\x00\x00\x00\x00\xce'
 
 
 def keep_content(peer: ScriptedBroker) -> None:
     """For a moment; the client says nothing but heartbeats."""
     peer.raw(BEAT)
-    greens.sleep(0.1)
+    greenlets.sleep(0.1)
     client_says = peer.take_what_came()
     assert client_says == [], client_says
 
@@ -58,7 +58,7 @@ def test_a_silent_peer_is_found_after_two_intervals(peer: ScriptedBroker) -> Non
 
 def test_nobody_needs_to_wait_for_it_to_be_found(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
-    greens.wait_until(lambda: not client.connected, GENEROUS)
+    greenlets.wait_until(lambda: not client.connected, GENEROUS)
     with pytest.raises(exceptions.ConnectionForced):
         client.channel()
 
@@ -69,7 +69,7 @@ def test_a_silent_peer_is_found_while_a_publish_is_stuck() -> None:
         channel = peer.open_channel(client)
         began = time.monotonic()
         channel.basic_publish(gamqp.Message(bytes(50_000_000)), '', 'q')
-        stuck = greens.spawn(channel.basic_publish, gamqp.Message(b'behind it'), '', 'q')
+        stuck = greenlets.spawn(channel.basic_publish, gamqp.Message(b'behind it'), '', 'q')
         with pytest.raises(exceptions.ConnectionForced, match='heartbeats missed'):
             stuck.get(GENEROUS)
         assert time.monotonic() - began >= 1.9
@@ -89,7 +89,7 @@ def test_any_traffic_of_the_peer_counts(peer: ScriptedBroker, channel_of_a_quick
             big = big[100:]
         else:
             peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
-        greens.sleep(0.2)
+        greenlets.sleep(0.2)
     assert client.connected
 
 
@@ -97,7 +97,7 @@ def test_any_traffic_of_the_peer_counts(peer: ScriptedBroker, channel_of_a_quick
 def channel_of_a_quick_beat(peer: ScriptedBroker) -> gamqp.Channel:
     client = peer.open((10, 131072, 1))
     channel = peer.open_channel(client)
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()
@@ -120,7 +120,7 @@ def test_any_traffic_of_ours_counts(peer: ScriptedBroker, channel_of_a_quick_bea
         channel_of_a_quick_beat.basic_ack(1)
         before, acked = acked, time.monotonic()
         pauses += acked - before >= 0.5
-        greens.sleep(0.1)
+        greenlets.sleep(0.1)
     channel_of_a_quick_beat.basic_ack(1)
     pauses += time.monotonic() - acked >= 0.5
     peer.take_what_came()
@@ -132,7 +132,7 @@ def test_a_hub_that_was_held_reads_before_it_judges(peer: ScriptedBroker) -> Non
     client = peer.open((10, 131072, 1))
     peer.raw(BEAT)
     time.sleep(2.5)  # not cooperative: nothing of this process runs
-    greens.sleep(0.05)
+    greenlets.sleep(0.05)
     assert client.connected
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import socket
 from collections.abc import Iterator
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from greenlet import GreenletExit
 from script import ScriptedBroker
 
@@ -18,7 +18,7 @@ import gamqp
 from gamqp import exceptions, green
 
 SIZE = 6_000_000  # more than two kernels hold, so that the publish has to wait
-STEP = tools.repeats(512_000, 6_000)
+STEP = broker_tools.repeats(512_000, 6_000)
 MOMENTS = range(0, SIZE - 500_000, STEP)  # the kernels may hold the rest
 BODY = bytes(range(256)) * (SIZE // 256)
 
@@ -51,29 +51,29 @@ def take(peer: ScriptedBroker, count: int, or_less: bool = False) -> None:
         assert peer.decoder.error is None
 
 
-@pytest.mark.limit(60 if not tools.LONG else 900)
+@pytest.mark.limit(60 if not broker_tools.LONG else 900)
 def test_a_killed_caller_leaves_its_message_whole_and_the_connection_usable(peer: ScriptedBroker) -> None:
     channel = open_channel(peer)
     for moment in MOMENTS:
-        task = greens.spawn(channel.basic_publish, gamqp.Message(BODY), '', 'q', False, False, 30)
-        greens.sleep(0)
+        task = greenlets.spawn(channel.basic_publish, gamqp.Message(BODY), '', 'q', False, False, 30)
+        greenlets.sleep(0)
         take(peer, moment)
         assert not task.done, 'more than two kernels hold'
         task.kill()
         with pytest.raises(GreenletExit):
             task.get()
-        after = greens.spawn(channel.basic_publish, gamqp.Message(b'after'), '', 'q')
+        after = greenlets.spawn(channel.basic_publish, gamqp.Message(b'after'), '', 'q')
         assert peer.expect('basic.publish').body == BODY
         assert peer.expect('basic.publish').body == b'after'
         after.get()
 
 
-@pytest.mark.limit(60 if not tools.LONG else 900)
+@pytest.mark.limit(60 if not broker_tools.LONG else 900)
 def test_a_publish_whose_time_is_up_ends_the_connection_and_sends_nothing_more(peer: ScriptedBroker) -> None:
     for moment in MOMENTS:
         channel = open_channel(peer)
         connection = channel.connection
-        task = greens.spawn(channel.basic_publish, gamqp.Message(BODY), '', 'q', False, False, 0.05)
+        task = greenlets.spawn(channel.basic_publish, gamqp.Message(BODY), '', 'q', False, False, 0.05)
         take(peer, moment, or_less=True)  # on a slow machine the time is up before that
         with pytest.raises(exceptions.RecoverableConnectionError):
             task.get()

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import greenlet
-import greens
+import greenlets
 import pytest
-from consuming import messages, silent, start
 from greenlet import GreenletExit
 from script import ScriptedBroker
+from scripted_consumers import messages, silent, start
 
 import gamqp
 from gamqp.green import backend
@@ -65,18 +65,18 @@ def test_its_consumer_ends(
 ) -> None:
     loop = [start(peer, channel, DELIVERED, timeout=0.01 if end is None else None)]
     tag = loop[0].tag
-    intake = loop[0].intake
+    inbox = loop[0].inbox
     owner = backend().spawn(work, loop, how)
     if end is not None:
-        greens.wait_until(lambda: owner.dead or len(intake.messages) == DELIVERED - taken)
+        greenlets.wait_until(lambda: owner.dead or len(inbox.messages) == DELIVERED - taken)
         end(owner)
-    greens.wait_until(lambda: owner.dead)
+    greenlets.wait_until(lambda: owner.dead)
     assert peer.expect('basic.cancel').consumer_tag == tag
     given_back = [peer.expect('basic.nack').delivery_tag for _ in range(DELIVERED - taken)]
     assert given_back == list(range(taken + 1, DELIVERED + 1))
     silent(peer, client)
     peer.send('basic.cancel-ok', consumer_tag=tag)
-    greens.wait_until(lambda: not channel.consumer_count)
+    greenlets.wait_until(lambda: not channel.consumer_count)
     assert not client.retiring
 
 
@@ -90,7 +90,7 @@ def test_twenty_kills_leave_no_consumer(peer: ScriptedBroker, client: gamqp.Conn
         kill(owner)
         said = peer.expect('basic.cancel')
         peer.send('basic.cancel-ok', consumer_tag=said.consumer_tag)
-    greens.wait_until(lambda: not channel.consumer_count)
+    greenlets.wait_until(lambda: not channel.consumer_count)
 
 
 def test_a_greenlet_that_returns_leaves_it_to_the_next(
@@ -104,7 +104,7 @@ def test_a_greenlet_that_returns_leaves_it_to_the_next(
 
     for _ in range(DELIVERED):
         owner = backend().spawn(take)
-        greens.wait_until(lambda owner=owner: owner.dead)
+        greenlets.wait_until(lambda owner=owner: owner.dead)
         silent(peer, client)
     assert got == [1, 2, 3]
 
@@ -120,9 +120,9 @@ def test_an_earlier_owner_that_fails_does_not_end_it(
         backend().sleep(60)
 
     first, second = backend().spawn(take_and_wait), backend().spawn(take_and_wait)
-    greens.wait_until(lambda: len(taken) == 2)
+    greenlets.wait_until(lambda: len(taken) == 2)
     kill(first)
-    greens.wait_until(lambda: first.dead)
+    greenlets.wait_until(lambda: first.dead)
     silent(peer, client)
     kill(second)
     assert peer.expect('basic.cancel').consumer_tag == loop.tag
@@ -142,10 +142,10 @@ def test_one_that_was_closed_is_not_ended_again(
     owner = backend().spawn(take_and_close)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag=loop.tag)
-    greens.wait_until(lambda: loop.intake.over)
+    greenlets.wait_until(lambda: loop.inbox.over)
     backend().sleep(0)
     kill(owner)
-    greens.wait_until(lambda: owner.dead)
+    greenlets.wait_until(lambda: owner.dead)
     silent(peer, client)
 
 
@@ -154,7 +154,7 @@ def test_whoever_goes_on_with_it_after_that_gets_its_end(
 ) -> None:
     loop = start(peer, channel, 1)
     owner = backend().spawn(list, loop)
-    greens.wait_until(lambda: not loop.intake.messages)
+    greenlets.wait_until(lambda: not loop.inbox.messages)
     kill(owner)
     peer.expect('basic.cancel')
     peer.raw(messages(loop.tag, [2]))
@@ -178,7 +178,7 @@ def test_the_main_greenlet_and_raw_ones(peer: ScriptedBroker, client: gamqp.Conn
 
     raw = greenlet.greenlet(take, parent=getattr(hub, 'greenlet', hub))
     backend().run_soon(raw.switch)
-    greens.wait_until(lambda: not loop)
+    greenlets.wait_until(lambda: not loop)
     silent(peer, client)
     backend().run_soon(raw.throw, GreenletExit)
     peer.expect('basic.cancel')
@@ -202,7 +202,7 @@ def test_a_greenlet_of_many_loops_keeps_nothing_of_them(
         backend().sleep(60)
 
     owner = backend().spawn(take)
-    greens.wait_until(lambda: len(owners) == 2)
+    greenlets.wait_until(lambda: len(owners) == 2)
     assert not [one for one in gc.get_objects() if isinstance(one, backend().FailureLink)]
     kill(owner)
-    greens.wait_until(lambda: owner.dead)
+    greenlets.wait_until(lambda: owner.dead)

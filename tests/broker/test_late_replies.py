@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlet
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -19,7 +19,7 @@ def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     peer.expect_nothing_before_beat()
 
 
-def give_up(task: greens.Task) -> None:
+def give_up(task: greenlets.Task) -> None:
     task.kill()
     with pytest.raises(GreenletExit):
         task.get()
@@ -29,14 +29,14 @@ def passed_by(client: gamqp.Connection, peer: ScriptedBroker) -> None:
     """Return when the client has handled all that the peer has sent so far."""
     before = client.link.decoder.heartbeats
     peer.raw(b'\x08\x00\x00\x00\x00\x00\x00\xce')
-    greens.wait_until(lambda: client.link.decoder.heartbeats > before)
+    greenlets.wait_until(lambda: client.link.decoder.heartbeats > before)
 
 
 def test_a_killed_callers_reply_does_not_reach_the_next(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    first = greens.spawn(channel.queue_declare, 'one')
+    first = greenlets.spawn(channel.queue_declare, 'one')
     peer.expect('queue.declare')
     give_up(first)
-    second = greens.spawn(channel.queue_declare, 'two')
+    second = greenlets.spawn(channel.queue_declare, 'two')
     peer.expect('queue.declare')
     peer.send('queue.declare-ok', queue='one', message_count=1)
     peer.send('queue.declare-ok', queue='two', message_count=2)
@@ -50,7 +50,7 @@ def test_a_timed_out_callers_reply_does_not_reach_the_next(peer: ScriptedBroker)
     with pytest.raises(TimeoutError, match=r'queue.declare: no reply within 0.1 s'):
         channel.queue_declare('one')
     client.rpc_timeout = 30
-    second = greens.spawn(channel.queue_declare, 'two')
+    second = greenlets.spawn(channel.queue_declare, 'two')
     peer.expect('queue.declare')
     peer.expect('queue.declare')
     peer.send('queue.declare-ok', queue='one')
@@ -61,15 +61,15 @@ def test_a_timed_out_callers_reply_does_not_reach_the_next(peer: ScriptedBroker)
 
 def test_a_late_reply_of_another_kind_is_dropped_in_order(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     gone = [
-        greens.spawn(channel.queue_purge, 'a'),
-        greens.spawn(channel.tx_select),
-        greens.spawn(channel.queue_purge, 'b'),
+        greenlets.spawn(channel.queue_purge, 'a'),
+        greenlets.spawn(channel.tx_select),
+        greenlets.spawn(channel.queue_purge, 'b'),
     ]
     for name in ('queue.purge', 'tx.select', 'queue.purge'):
         peer.expect(name)
     for task in gone:
         give_up(task)
-    purging = greens.spawn(channel.queue_purge, 'c')
+    purging = greenlets.spawn(channel.queue_purge, 'c')
     peer.expect('queue.purge')
     peer.send('queue.purge-ok', message_count=1)
     peer.send('tx.select-ok')
@@ -79,7 +79,7 @@ def test_a_late_reply_of_another_kind_is_dropped_in_order(peer: ScriptedBroker, 
 
 
 def test_callers_of_one_channel_get_their_replies_in_order(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    tasks = [greens.spawn(channel.queue_declare, f'q{number}') for number in range(50)]
+    tasks = [greenlets.spawn(channel.queue_declare, f'q{number}') for number in range(50)]
     names = [peer.expect('queue.declare').queue for _ in tasks]
     for number in (3, 17, 40, 49):
         tasks[number].kill()
@@ -95,7 +95,7 @@ def test_callers_of_one_channel_get_their_replies_in_order(peer: ScriptedBroker,
 def test_get_of_a_killed_caller_gives_the_message_back(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    getting = greens.spawn(channel.basic_get, 'q')
+    getting = greenlets.spawn(channel.basic_get, 'q')
     peer.expect('basic.get')
     give_up(getting)
     peer.send('basic.get-ok', delivery_tag=5, body=b'orphan')
@@ -112,12 +112,12 @@ def test_get_of_a_caller_killed_between_reply_and_waking_gives_the_message_back(
     def purge_and_kill() -> None:
         other.queue_purge('q')
         # Both replies were in one packet: the message is in its caller's slot, the caller has not run.
-        greens.backend.run_soon(greenlet.getcurrent().switch)
+        greenlets.backend.run_soon(greenlet.getcurrent().switch)
         getting.greenlet.throw(GreenletExit)
 
-    killing = greens.spawn(purge_and_kill)
+    killing = greenlets.spawn(purge_and_kill)
     peer.expect('queue.purge')
-    getting = greens.spawn(channel.basic_get, 'q')
+    getting = greenlets.spawn(channel.basic_get, 'q')
     peer.expect('basic.get')
     peer.raw(frames('queue.purge-ok', 2) + frames('basic.get-ok', delivery_tag=6, body=b'orphan'))
     killing.get()
@@ -132,7 +132,7 @@ def test_get_of_a_caller_killed_between_reply_and_waking_gives_the_message_back(
 def test_get_of_a_killed_caller_gives_nothing_back_where_there_is_nothing(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, reply: str
 ) -> None:
-    getting = greens.spawn(channel.basic_get, 'q', reply == 'no_ack')
+    getting = greenlets.spawn(channel.basic_get, 'q', reply == 'no_ack')
     peer.expect('basic.get')
     give_up(getting)
     if reply == 'no_ack':
@@ -144,7 +144,7 @@ def test_get_of_a_killed_caller_gives_nothing_back_where_there_is_nothing(
 
 
 def test_get_returns_its_message_or_none(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    getting = greens.spawn(channel.basic_get, 'q')
+    getting = greenlets.spawn(channel.basic_get, 'q')
     peer.expect('basic.get')
     peer.send('basic.get-ok', delivery_tag=1, redelivered=True, message_count=7, body=b'x', properties={'type': 't'})
     message = getting.get()
@@ -152,7 +152,7 @@ def test_get_returns_its_message_or_none(peer: ScriptedBroker, channel: gamqp.Ch
     assert message.delivery_info['message_count'] == 7
     message.ack()
     assert peer.expect('basic.ack').delivery_tag == 1
-    getting = greens.spawn(channel.basic_get, 'q')
+    getting = greenlets.spawn(channel.basic_get, 'q')
     peer.expect('basic.get')
     peer.send('basic.get-empty')
     assert getting.get() is None
@@ -165,7 +165,7 @@ def test_consume_of_a_killed_caller_is_cancelled_and_its_deliveries_given_back(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got: list[Any] = []
-    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=got.append))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=got.append))
     tag = peer.expect('basic.consume').consumer_tag
     give_up(consuming)
     peer.send('basic.consume-ok', consumer_tag=tag)
@@ -176,7 +176,7 @@ def test_consume_of_a_killed_caller_is_cancelled_and_its_deliveries_given_back(
         rejected = peer.expect('basic.nack')
         assert (rejected.delivery_tag, rejected.requeue) == (number, True)
     peer.send('basic.cancel-ok', consumer_tag=tag)
-    greens.wait_until(lambda: tag not in channel.callbacks)
+    greenlets.wait_until(lambda: tag not in channel.callbacks)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
     assert got == []
@@ -197,7 +197,7 @@ def test_consume_that_times_out_is_cancelled_when_consume_ok_comes(peer: Scripte
 def test_consume_of_a_killed_caller_whose_queue_does_not_exist_leaves_nothing(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=print))
     peer.expect('basic.consume')
     give_up(consuming)
     peer.send('channel.close', reply_code=404, reply_text='NOT_FOUND', class_id=60, method_id=20)
@@ -211,18 +211,18 @@ def test_consume_of_a_killed_caller_whose_queue_does_not_exist_leaves_nothing(
 
 def test_a_call_may_follow_the_consume_that_was_given_up(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     """The cancel that takes the consumer back stands in the line of replies, too."""
-    consuming = greens.spawn(lambda: channel.basic_consume('q', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', callback=print))
     tag = peer.expect('basic.consume').consumer_tag
     give_up(consuming)
-    purging = greens.spawn(channel.queue_purge, 'q')
+    purging = greenlets.spawn(channel.queue_purge, 'q')
     peer.expect('queue.purge')
     peer.send('basic.consume-ok', consumer_tag=tag)
     peer.expect('basic.cancel')
     peer.send('queue.purge-ok', message_count=4)
     peer.send('basic.cancel-ok', consumer_tag=tag)
     assert purging.get() == 4
-    greens.wait_until(lambda: tag not in channel.callbacks)
-    again = greens.spawn(lambda: channel.basic_consume('q', tag, callback=print))
+    greenlets.wait_until(lambda: tag not in channel.callbacks)
+    again = greenlets.spawn(lambda: channel.basic_consume('q', tag, callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag=tag)
     assert again.get() == tag
@@ -234,21 +234,21 @@ def test_a_call_may_follow_the_consume_that_was_given_up(peer: ScriptedBroker, c
 def test_channel_of_a_killed_caller_is_closed_and_its_number_used_again(
     peer: ScriptedBroker, client: gamqp.Connection
 ) -> None:
-    opening = greens.spawn(client.channel)
+    opening = greenlets.spawn(client.channel)
     peer.expect('channel.open', 1)
     give_up(opening)
     peer.send('channel.open-ok', 1)
     peer.expect('channel.close', 1)
     assert 1 in client.channels  # not free before close-ok
     peer.send('channel.close-ok', 1)
-    greens.wait_until(lambda: 1 not in client.channels)
+    greenlets.wait_until(lambda: 1 not in client.channels)
     assert peer.open_channel(client, 1).is_open
 
 
 def test_numbers_of_channels_that_were_given_up_do_not_run_out(peer: ScriptedBroker) -> None:
     client = peer.open((3, 131072, 0))
     for _ in range(10):
-        opening = greens.spawn(client.channel)
+        opening = greenlets.spawn(client.channel)
         number = peer.expect('channel.open').channel
         give_up(opening)
         peer.send('channel.open-ok', number)
@@ -261,7 +261,7 @@ def test_numbers_of_channels_that_were_given_up_do_not_run_out(peer: ScriptedBro
 def test_a_channel_that_was_given_up_is_not_handed_to_the_next_caller(
     peer: ScriptedBroker, client: gamqp.Connection
 ) -> None:
-    opening = greens.spawn(client.channel, 5)
+    opening = greenlets.spawn(client.channel, 5)
     peer.expect('channel.open', 5)
     give_up(opening)
     with pytest.raises(exceptions.ConnectionError):
@@ -272,21 +272,21 @@ def test_a_channel_that_was_given_up_is_not_handed_to_the_next_caller(
 
 
 def test_a_killed_cancel_still_cancels(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'mine', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'mine', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='mine')
     consuming.get()
-    cancelling = greens.spawn(channel.basic_cancel, 'mine')
+    cancelling = greenlets.spawn(channel.basic_cancel, 'mine')
     peer.expect('basic.cancel')
     give_up(cancelling)
     peer.send('basic.cancel-ok', consumer_tag='mine')
-    greens.wait_until(lambda: 'mine' not in channel.callbacks)
+    greenlets.wait_until(lambda: 'mine' not in channel.callbacks)
     full_stop(peer, client)
 
 
 def test_a_commit_whose_caller_is_killed_closes_its_channel(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     """Whether it took place is unknown; and RabbitMQ takes nothing but a close behind a pending commit."""
-    committing = greens.spawn(channel.tx_commit)
+    committing = greenlets.spawn(channel.tx_commit)
     peer.expect('tx.commit')
     give_up(committing)
     peer.expect('channel.close')
@@ -294,4 +294,4 @@ def test_a_commit_whose_caller_is_killed_closes_its_channel(peer: ScriptedBroker
     peer.send('channel.close-ok')
     with pytest.raises(gamqp.RecoverableConnectionError):
         channel.tx_select()
-    greens.wait_until(lambda: channel.connection is None)
+    greenlets.wait_until(lambda: channel.connection is None)

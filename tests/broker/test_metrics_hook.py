@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlet
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, green, stats
+from gamqp import exceptions, green
+from gamqp.telemetry import stats
 
 QUICK = 0.02  # seconds, an interval
 
@@ -44,7 +45,7 @@ class Hook:
             self.running -= 1
 
     def wait_for(self, count: int) -> None:
-        greens.wait_until(lambda: len(self.calls) >= count, what=f'{count} calls of the hook')
+        greenlets.wait_until(lambda: len(self.calls) >= count, what=f'{count} calls of the hook')
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_it_is_called_once_at_the_end_with_the_last_numbers(peer: ScriptedBroker
     channel = peer.open_channel(client)
     channel.basic_publish(gamqp.Message('x'), '', 'q')
     assert not hook.calls
-    closing = greens.spawn(client.close)
+    closing = greenlets.spawn(client.close)
     peer.expect('basic.publish')
     peer.agree_to_close()
     closing.get()
@@ -77,7 +78,7 @@ def test_it_is_called_once_at_the_end_with_the_last_numbers(peer: ScriptedBroker
     client.close()
     client.collect()
     for _ in range(5):
-        greens.sleep(0.01)
+        greenlets.sleep(0.01)
     assert len(hook.calls) == 1
     assert hook.calls[0]['published'] == 1
     assert hook.calls[0]['bytes_in'] == client.stats()['bytes_in']
@@ -94,9 +95,9 @@ def test_it_goes_on_after_a_reconnect(peer: ScriptedBroker, hook: Hook) -> None:
     client = peer.open(metrics=hook, metrics_interval=QUICK)
     hook.wait_for(1)
     peer.cut(reset=True)
-    greens.wait_until(lambda: not client.connected)
+    greenlets.wait_until(lambda: not client.connected)
     peer.hang_up()
-    opening = greens.spawn(client.connect)
+    opening = greenlets.spawn(client.connect)
     peer.handshake()
     opening.get()
     hook.wait_for(len(hook.calls) + 2)
@@ -107,7 +108,7 @@ def test_without_a_connection_it_is_not_called(peer: ScriptedBroker, hook: Hook)
     client = peer.client(metrics=hook, metrics_interval=QUICK, connect_timeout=0.2)
     with pytest.raises(OSError):
         client.connect()
-    greens.sleep(3 * QUICK)
+    greenlets.sleep(3 * QUICK)
     assert not hook.calls
 
 
@@ -129,12 +130,12 @@ def test_one_that_raises_is_logged_and_called_again(peer: ScriptedBroker, hook: 
 def test_one_that_takes_its_time_is_not_called_twice_at_once_and_then_gets_the_newest_numbers(
     peer: ScriptedBroker, hook: Hook
 ) -> None:
-    hook.gate = green.Event(greens.backend)
+    hook.gate = green.Event(greenlets.backend)
     client = peer.open(metrics=hook, metrics_interval=QUICK)
     channel = peer.open_channel(client)
     hook.wait_for(1)
     channel.basic_publish(gamqp.Message('x'), '', 'q')
-    greens.sleep(5 * QUICK)
+    greenlets.sleep(5 * QUICK)
     assert len(hook.calls) == 1
     peer.expect('basic.publish')  # everything else goes on
     hook.gate.set()
@@ -145,23 +146,23 @@ def test_one_that_takes_its_time_is_not_called_twice_at_once_and_then_gets_the_n
 
 
 def test_one_that_is_held_up_does_not_hold_up_the_end_and_hears_of_it_later(peer: ScriptedBroker, hook: Hook) -> None:
-    gate = hook.gate = green.Event(greens.backend)
+    gate = hook.gate = green.Event(greenlets.backend)
     client = peer.open(metrics=hook, metrics_interval=QUICK)
     hook.wait_for(1)
     client.collect()
-    greens.sleep(2 * QUICK)
+    greenlets.sleep(2 * QUICK)
     assert len(hook.calls) == 1
     gate.set()
     hook.wait_for(2)
-    greens.sleep(3 * QUICK)
+    greenlets.sleep(3 * QUICK)
     assert len(hook.calls) == 2
 
 
 def test_one_whose_greenlet_is_killed_is_called_again(peer: ScriptedBroker, hook: Hook) -> None:
-    hook.gate = green.Event(greens.backend)
+    hook.gate = green.Event(greenlets.backend)
     peer.open(metrics=hook, metrics_interval=QUICK)
     hook.wait_for(1)
-    greens.backend.kill(hook.callers[0])
+    greenlets.backend.kill(hook.callers[0])
     hook.wait_for(2)
 
 
@@ -176,10 +177,10 @@ def test_it_keeps_no_connection_alive(peer: ScriptedBroker, hook: Hook) -> None:
     peer._clients.clear()
     hook_ref = weakref.ref(hook)
     del client, hook.client  # type: ignore[attr-defined]
-    greens.wait_until(lambda: gc.collect() is not None and ref() is None, what='the connection is collected')
+    greenlets.wait_until(lambda: gc.collect() is not None and ref() is None, what='the connection is collected')
     assert pump._timer is None
     calls = len(hook.calls)
-    greens.sleep(3 * QUICK)
+    greenlets.sleep(3 * QUICK)
     assert len(hook.calls) == calls
     assert hook_ref() is hook
     peer.expect('connection.close')
@@ -192,24 +193,24 @@ def test_the_time_in_which_the_broker_took_nothing(peer: ScriptedBroker, client:
     assert client.stats()['blocked_seconds'] == 0
     begun = time.monotonic()
     peer.send('connection.blocked', reason='low on memory')
-    greens.wait_until(lambda: client.is_blocked)
-    greens.sleep(0.1)
+    greenlets.wait_until(lambda: client.is_blocked)
+    greenlets.sleep(0.1)
     assert 0.1 < client.stats()['blocked_seconds'] < time.monotonic() - begun
     peer.send('connection.blocked', reason='low on disk, too')  # the same time, not another
-    greens.sleep(0.05)
+    greenlets.sleep(0.05)
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: not client.is_blocked)
+    greenlets.wait_until(lambda: not client.is_blocked)
     blocked = client.stats()['blocked_seconds']
     assert 0.15 < blocked < time.monotonic() - begun
-    greens.sleep(0.02)
+    greenlets.sleep(0.02)
     assert client.stats()['blocked_seconds'] == blocked
     peer.send('connection.blocked', reason='again')
-    greens.wait_until(lambda: client.is_blocked)
-    greens.sleep(0.02)
+    greenlets.wait_until(lambda: client.is_blocked)
+    greenlets.sleep(0.02)
     client.collect()
     ended = client.stats()['blocked_seconds']
     assert ended > blocked
-    greens.sleep(0.02)
+    greenlets.sleep(0.02)
     assert client.stats()['blocked_seconds'] == ended
 
 
@@ -219,7 +220,7 @@ def test_the_time_that_publishers_waited_for_the_broker_to_take_messages(peer: S
     channel.basic_publish(gamqp.Message('x'), '', 'q')
     assert client.stats()['write_wait_seconds'] == 0
     peer.send('connection.blocked', reason='low on memory')
-    greens.wait_until(lambda: client.is_blocked)
+    greenlets.wait_until(lambda: client.is_blocked)
     begun = time.monotonic()
     with pytest.raises(exceptions.Blocked):
         channel.basic_publish(gamqp.Message('x'), '', 'q')

@@ -10,13 +10,13 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
-from gamqp.pool import Lease
+from gamqp.pool.pool import Lease
 
 NAMES = {'exchange', 'queue', 'routing_key', 'consumer_tag', 'destination', 'source', 'type'}
 MESSAGE = gamqp.Message(b'body')
@@ -75,7 +75,7 @@ def said(peer: ScriptedBroker, channel: gamqp.Channel, method: str, argument: st
     """What goes out by the method that matters, and what the channel knows afterwards."""
     first, arguments = METHODS[method]
     names = {one: REQUIRED[one] for one in names_of(getattr(gamqp.Channel, method)) if one in REQUIRED}
-    calling = greens.spawn(lambda: getattr(channel, method)(**{**arguments, **names, argument: value}))
+    calling = greenlets.spawn(lambda: getattr(channel, method)(**{**arguments, **names, argument: value}))
     while (event := peer.next()).name != first:
         pass
     known = {'consumers': list(channel.callbacks), 'declared': channel._declared}
@@ -130,7 +130,7 @@ def test_a_message_that_came_back_is_known_by_whatever_name_it_was_sent(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     receipts = [channel.publish(b'1', exchange, key, mandatory=True) for exchange, key in ((None, b'k'), (b'', 'k'))]
-    waiting = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'2'), None, b'k', True)
+    waiting = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'2'), None, b'k', True)
     peer.expect('confirm.select')
     for _ in range(3):
         peer.expect('basic.publish')
@@ -149,7 +149,7 @@ def test_a_consumer_is_cancelled_and_found_by_whatever_its_tag_is(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got: list[Any] = []
-    starting = greens.spawn(lambda: channel.basic_consume('q', b'tag', callback=got.append))
+    starting = greenlets.spawn(lambda: channel.basic_consume('q', b'tag', callback=got.append))
     assert peer.expect('basic.consume').consumer_tag == 'tag'
     peer.raw(
         frames('basic.consume-ok', consumer_tag='tag') + frames('basic.deliver', consumer_tag='tag', delivery_tag=1)
@@ -160,7 +160,7 @@ def test_a_consumer_is_cancelled_and_found_by_whatever_its_tag_is(
     assert channel.queue_of(b'tag') == 'q'
     with pytest.raises(exceptions.NotAllowed):
         channel.basic_consume('q', Text('tag'), callback=print)
-    cancelling = greens.spawn(channel.basic_cancel, Octets(b'tag'))
+    cancelling = greenlets.spawn(channel.basic_cancel, Octets(b'tag'))
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
     cancelling.get()
@@ -170,11 +170,11 @@ def test_a_consumer_is_cancelled_and_found_by_whatever_its_tag_is(
 @pytest.mark.parametrize('queue', [b'many', Text('many'), 'many'], ids=['bytes', 'of str', 'str'])
 def test_what_is_known_of_a_queue_is_known_by_whatever_its_name_is(peer: ScriptedBroker, queue: Any) -> None:
     client = peer.client()
-    connecting = greens.spawn(client.connect)
+    connecting = greenlets.spawn(client.connect)
     peer.handshake(properties={'product': 'RabbitMQ', 'version': '4.3.0'})
     connecting.get()
     channel = peer.open_channel(client)
-    declaring = greens.spawn(
+    declaring = greenlets.spawn(
         lambda: channel.queue_declare(b'many', durable=True, auto_delete=False, arguments={'x-queue-type': 'stream'})
     )
     peer.expect('queue.declare')
@@ -191,7 +191,7 @@ def test_what_is_known_of_a_queue_is_known_by_whatever_its_name_is(peer: Scripte
 @pytest.mark.parametrize('name', [b'rpc', Text('rpc'), 'rpc'], ids=['bytes', 'of str', 'str'])
 def test_rpc_calls(peer: ScriptedBroker, channel: gamqp.Channel, name: Any) -> None:
     client = gamqp.RPCClient(channel)
-    calling = greens.spawn(lambda: client.call(b'', name, None))
+    calling = greenlets.spawn(lambda: client.call(b'', name, None))
     peer.expect('basic.consume')
     request = peer.expect('basic.publish')
     assert (request.exchange, request.routing_key) == ('', 'rpc')
@@ -210,7 +210,7 @@ def test_rpc_servers(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     for wrong in ({'queue': b'\xff'}, {'queue': 'q', 'consumer_tag': b'\xff'}):
         with pytest.raises(exceptions.EncodeError, match=f'{list(wrong)[-1]}: bytes that are not UTF-8'):
             gamqp.RPCServer(channel, handler=print, **wrong)
-    starting = greens.spawn(lambda: gamqp.RPCServer(channel, b'q', lambda request: b'', consumer_tag=b'tag'))
+    starting = greenlets.spawn(lambda: gamqp.RPCServer(channel, b'q', lambda request: b'', consumer_tag=b'tag'))
     peer.expect('basic.qos')
     asked = peer.expect('basic.consume')
     assert (asked.queue, asked.consumer_tag) == ('q', 'tag')

@@ -6,12 +6,12 @@ import gc
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import messages
+from external_event_loop import drain_when_readable, kernel_objects, readable
 from flooding import LIMIT, begin, deliveries, flood
-from polling import drain_when_readable, kernel_objects, readable
 from script import ScriptedBroker, frames
+from scripted_consumers import messages
 
 import gamqp
 from gamqp.transport import poll_descriptor
@@ -38,7 +38,7 @@ def consuming(peer: ScriptedBroker, got: list[Any], no_ack: bool = False, **argu
 def take_in(peer: ScriptedBroker, client: gamqp.Connection, data: bytes) -> None:
     """Have the client receive this while it waits for something else, as a call waits for its reply."""
     asker = client.channels.get(9) or peer.open_channel(client, 9)
-    asking = greens.spawn(asker.queue_declare, 'q')
+    asking = greenlets.spawn(asker.queue_declare, 'q')
     peer.expect('queue.declare', 9)
     peer.raw(data + frames('queue.declare-ok', 9, queue='q'))
     asking.get()
@@ -105,11 +105,11 @@ def test_deliveries_that_nobody_will_get_are_not_shown(peer: ScriptedBroker, got
     channel = client.channels[1]
     take_in(peer, client, messages('tag', range(1, 50)))
     assert readable(client.sock)
-    closing = greens.spawn(channel.close)
+    closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok', 1)
     closing.get()
-    greens.wait_until(lambda: not readable(client.sock))
+    greenlets.wait_until(lambda: not readable(client.sock))
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
 
@@ -144,9 +144,9 @@ def test_a_reader_that_has_stopped_goes_on(peer: ScriptedBroker, got: list[Any])
 def test_deliveries_on_disk_are_shown_as_they_come_back(peer: ScriptedBroker, got: list[Any]) -> None:
     client: Any = consuming(peer, got, max_undelivered_messages=LIMIT)
     flood(peer, client, deliveries(range(1, 1001), size=100))
-    assert client.backlog is not None
+    assert client.overflow is not None
     drain_when_readable(client, lambda: len(got) == 1000)
-    assert client.backlog is None and not readable(client.sock)
+    assert client.overflow is None and not readable(client.sock)
 
 
 def test_input_does_not_count_while_it_is_iterators_that_have_no_room(peer: ScriptedBroker) -> None:
@@ -155,12 +155,12 @@ def test_input_does_not_count_while_it_is_iterators_that_have_no_room(peer: Scri
     channel = peer.open_channel(client)
     loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag'))
     peer.raw(messages('tag', range(1, MANY + 1)))
-    greens.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client.link.listening)
     peer.raw(messages('tag', [MANY + 1]))
     assert not readable(client.sock)
     for _ in range(MANY + 1):
         next(loop)
-    greens.wait_until(lambda: client.link.listening)
+    greenlets.wait_until(lambda: client.link.listening)
     assert not readable(client.sock)
     peer.send('channel.close', 1, reply_code=404, reply_text='', class_id=60, method_id=70)
     assert readable(client.sock, 5)
@@ -185,7 +185,7 @@ def test_nobody_who_does_not_poll_pays_for_it(peer: ScriptedBroker, got: list[An
 
 
 def ended_by_close(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    closing = greens.spawn(client.close)
+    closing = greenlets.spawn(client.close)
     peer.agree_to_close()
     closing.get()
 
@@ -196,7 +196,7 @@ def ended_by_collect(peer: ScriptedBroker, client: gamqp.Connection) -> None:
 
 def ended_by_the_peer(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     peer.hang_up()
-    greens.wait_until(lambda: not client.is_open)
+    greenlets.wait_until(lambda: not client.is_open)
     assert client.connected and readable(client.sock), 'the loop would not come to hear of it'
     with pytest.raises(gamqp.RecoverableConnectionError):
         client.drain_events(timeout=0)
@@ -204,14 +204,14 @@ def ended_by_the_peer(peer: ScriptedBroker, client: gamqp.Connection) -> None:
 
 def ended_by_the_peer_and_closed(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     peer.hang_up()
-    greens.wait_until(lambda: not client.is_open)
+    greenlets.wait_until(lambda: not client.is_open)
     client.close()
 
 
 def ended_and_connected_again(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     peer.hang_up()
-    greens.wait_until(lambda: not client.is_open)
-    opening = greens.spawn(client.connect)
+    greenlets.wait_until(lambda: not client.is_open)
+    opening = greenlets.spawn(client.connect)
     peer.handshake()
     opening.get()
 
@@ -244,7 +244,7 @@ def test_a_connection_that_nobody_has_any_more_closes_them(peer: ScriptedBroker,
 
     def use_and_drop() -> None:
         client = gamqp.Connection(peer.host)
-        opening = greens.spawn(client.connect)
+        opening = greenlets.spawn(client.connect)
         peer.handshake()
         opening.get()
         channel = peer.open_channel(client)
@@ -253,13 +253,13 @@ def test_a_connection_that_nobody_has_any_more_closes_them(peer: ScriptedBroker,
         assert len(kernel_objects()) == len(before) + 2
         if lost:
             peer.hang_up()
-            greens.wait_until(lambda: not client.is_open)
+            greenlets.wait_until(lambda: not client.is_open)
 
     use_and_drop()
     gc.collect()
     if not lost:
         peer.agree_to_close()
-    greens.wait_until(lambda: kernel_objects() == before)
+    greenlets.wait_until(lambda: kernel_objects() == before)
 
 
 def test_a_process_without_descriptors_is_an_os_error_and_no_harm(

@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
@@ -63,7 +63,7 @@ def test_a_publish_with_a_receipt_raises_too(peer: ScriptedBroker, channel: gamq
 
 
 def test_the_second_publish_of_a_pass_of_the_hub_looks_too(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    greens.sleep(0)
+    greenlets.sleep(0)
     channel.basic_publish(gamqp.Message(b'first'), '', 'q')
     peer.cut()
     compute()
@@ -77,7 +77,7 @@ def test_a_publish_that_the_system_refuses_raises(
 ) -> None:
     channel.confirm_select(nowait=True)
     peer.expect('confirm.select')
-    greens.sleep(0.01)
+    greenlets.sleep(0.01)
     before = client.stats()
     client.look_at = float('inf')  # no look before: it is the send that fails
     client.link.transport.socket.shutdown(socket.SHUT_WR)
@@ -93,7 +93,7 @@ def test_a_publish_after_a_refused_write_raises_without_last_words(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     """Input that goes on hides the end from the reader; the write has failed all the same."""
-    greens.sleep(0.01)
+    greenlets.sleep(0.01)
     client.look_at = float('inf')
     peer.send('connection.blocked', reason='')
     client.link.transport.socket.shutdown(socket.SHUT_WR)
@@ -114,11 +114,11 @@ def test_a_kill_while_a_publish_looks_leaves_it_done_or_undone(
         channel.basic_publish(gamqp.Message(b'x'), '', 'q')
         steps.append('has published')
 
-    task = greens.spawn(program)
-    greens.wait_until(lambda: steps, what='the program to look')
+    task = greenlets.spawn(program)
+    greenlets.wait_until(lambda: steps, what='the program to look')
     assert steps == ['publishes'], 'it has not let others run'
     task.kill()
-    greens.wait_until(lambda: task.done)
+    greenlets.wait_until(lambda: task.done)
     if len(steps) > 1:  # it was ready to go on before the kill came
         peer.expect('basic.publish')
     client.send_heartbeat()
@@ -134,7 +134,7 @@ def test_an_end_right_after_the_last_write_is_known_after_a_few_turns_of_the_hub
         channel.basic_ack(number + 1)
     end(peer, how)
     for _ in range(5):
-        greens.sleep(0.000001)  # long enough to make a hub ask for sockets
+        greenlets.sleep(0.000001)  # long enough to make a hub ask for sockets
     assert not channel.is_open
     with pytest.raises(exceptions.ConnectionError) as caught:
         channel.basic_ack(11)

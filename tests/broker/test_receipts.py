@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -62,7 +62,7 @@ def test_what_cannot_be_encoded_takes_no_number(
 
 
 def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    selecting = greens.spawn(channel.confirm_select)
+    selecting = greenlets.spawn(channel.confirm_select)
     peer.expect('confirm.select')
     peer.send('confirm.select-ok')
     selecting.get()
@@ -99,8 +99,8 @@ def test_many_wait_for_one_receipt_and_one_that_is_killed_disturbs_nobody(
 ) -> None:
     confirming(peer, channel)
     receipt = channel.publish(b'x')
-    tasks = [greens.spawn(receipt.wait) for _ in range(5)]
-    greens.sleep(0)
+    tasks = [greenlets.spawn(receipt.wait) for _ in range(5)]
+    greenlets.sleep(0)
     tasks[2].kill()
     with pytest.raises(GreenletExit):
         tasks[2].get()
@@ -114,7 +114,7 @@ def test_many_wait_for_one_receipt_and_one_that_is_killed_disturbs_nobody(
 def test_the_end_reaches_every_receipt(peer: ScriptedBroker, channel: gamqp.Channel, how: str) -> None:
     confirming(peer, channel)
     receipts = [channel.publish(b'x', routing_key='q', mandatory=True) for _ in range(3)]
-    waiting = greens.spawn(receipts[0].wait)
+    waiting = greenlets.spawn(receipts[0].wait)
     for _ in receipts:
         peer.expect('basic.publish')
     connection, closing = channel.connection, None
@@ -128,11 +128,11 @@ def test_the_end_reaches_every_receipt(peer: ScriptedBroker, channel: gamqp.Chan
     elif how == 'cut':
         peer.cut()
     elif how == 'close':
-        closing = greens.spawn(connection.close)
+        closing = greenlets.spawn(connection.close)
         peer.expect('connection.close')
         peer.send('connection.close-ok')
     else:
-        closing = greens.spawn(channel.close)
+        closing = greenlets.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
     with pytest.raises(expected):
@@ -179,10 +179,10 @@ def test_the_limit_is_never_exceeded_and_everybody_gets_through(
 ) -> None:
     rng = random.Random(seed)
     limited(peer, channel, 5)
-    tasks = [greens.spawn(channel.publish, b'%d' % number) for number in range(100)]
+    tasks = [greenlets.spawn(channel.publish, b'%d' % number) for number in range(100)]
     sent, settled = 0, 0
     while settled < 100:
-        came = greens.wait_until(peer.take_what_came) if sent == settled else peer.take_what_came()
+        came = greenlets.wait_until(peer.take_what_came) if sent == settled else peer.take_what_came()
         assert all(event.name == 'basic.publish' for event in came)
         sent += len(came)
         assert sent - settled <= 5
@@ -195,10 +195,10 @@ def test_the_limit_is_never_exceeded_and_everybody_gets_through(
 def test_who_waits_for_room_is_not_overtaken_for_ever(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     """Two publish again as soon as they have their confirm; the third has waited longer than both."""
     limited(peer, channel, 2)
-    going = [greens.spawn(publish_again_and_again, channel, 20) for _ in range(2)]
+    going = [greenlets.spawn(publish_again_and_again, channel, 20) for _ in range(2)]
     peer.expect('basic.publish'), peer.expect('basic.publish')
-    third = greens.spawn(channel.publish, b'third')
-    greens.sleep(0)
+    third = greenlets.spawn(channel.publish, b'third')
+    greenlets.sleep(0)
     bodies = []
     for tag in range(1, 42):
         peer.send('basic.ack', delivery_tag=tag)
@@ -217,10 +217,10 @@ def publish_again_and_again(channel: gamqp.Channel, times: int) -> None:
 def test_room_that_its_owner_cannot_use_goes_to_the_next(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     limited(peer, channel, 1)
     first = channel.publish(b'first')
-    bad = greens.spawn(channel.publish, b'x', '', 'k' * 300)
-    killed = greens.spawn(channel.publish, b'killed')
-    third = greens.spawn(channel.publish, b'third')
-    greens.sleep(0)
+    bad = greenlets.spawn(channel.publish, b'x', '', 'k' * 300)
+    killed = greenlets.spawn(channel.publish, b'killed')
+    third = greenlets.spawn(channel.publish, b'third')
+    greenlets.sleep(0)
     assert peer.expect('basic.publish').body == b'first'
     killed.kill()
     peer.send('basic.ack', delivery_tag=1)
@@ -240,7 +240,7 @@ def test_no_room_in_time_is_a_timeout_and_sends_nothing(peer: ScriptedBroker, ch
         channel.publish(b'3', timeout=0.01)
     peer.expect('basic.publish'), peer.expect('basic.publish')
     peer.send('basic.ack', delivery_tag=2, multiple=True)
-    greens.wait_until(lambda: channel.publish(b'4', timeout=0.5))
+    greenlets.wait_until(lambda: channel.publish(b'4', timeout=0.5))
     assert peer.expect('basic.publish').body == b'4'
 
 
@@ -249,7 +249,7 @@ def test_who_waits_for_room_goes_on_when_the_channel_was_closed_and_reopened(
 ) -> None:
     limited(peer, channel, 1)
     first = channel.publish(b'first')
-    second = greens.spawn(channel.publish, b'second')
+    second = greenlets.spawn(channel.publish, b'second')
     peer.expect('basic.publish')
     peer.send('channel.close', reply_code=406, reply_text='PRECONDITION_FAILED')
     with pytest.raises(exceptions.PreconditionFailed):
@@ -265,7 +265,7 @@ def test_who_waits_for_room_goes_on_when_the_channel_was_closed_and_reopened(
 def test_who_waits_for_room_hears_of_the_end(peer: ScriptedBroker, channel: gamqp.Channel, end: str) -> None:
     limited(peer, channel, 1)
     channel.publish(b'first')
-    waiting = [greens.spawn(channel.publish, b'second') for _ in range(3)]
+    waiting = [greenlets.spawn(channel.publish, b'second') for _ in range(3)]
     peer.expect('basic.publish')
     if end == 'cut':
         peer.cut()
@@ -296,11 +296,11 @@ def test_all_confirms_are_waited_for(peer: ScriptedBroker, channel: gamqp.Channe
     confirming(peer, channel)
     channel.basic_publish(gamqp.Message(b'1'))
     channel.publish(b'2')
-    waiting = greens.spawn(channel.wait_for_confirms)
-    greens.sleep(0)
+    waiting = greenlets.spawn(channel.wait_for_confirms)
+    greenlets.sleep(0)
     channel.publish(b'3')  # too late for that wait
     peer.send('basic.ack', delivery_tag=2)
-    greens.wait_until(lambda: len(channel._confirms) == 2)
+    greenlets.wait_until(lambda: len(channel._confirms) == 2)
     assert not waiting.done
     peer.send('basic.ack', delivery_tag=1)
     assert waiting.get() is True
@@ -314,8 +314,8 @@ def test_what_was_refused_before_the_wait_is_told_once(peer: ScriptedBroker, cha
     receipts = [channel.publish(b'x') for _ in range(3)]
     peer.send('basic.nack', delivery_tag=1)
     peer.send('basic.ack', delivery_tag=2)
-    greens.wait_until(lambda: receipts[1].done)
-    waiting = greens.spawn(channel.wait_for_confirms)
+    greenlets.wait_until(lambda: receipts[1].done)
+    waiting = greenlets.spawn(channel.wait_for_confirms)
     peer.send('basic.ack', delivery_tag=3)
     assert waiting.get() is False
     assert channel.wait_for_confirms() is True
@@ -326,8 +326,8 @@ def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
 ) -> None:
     confirming(peer, channel)
     receipt = channel.publish(b'x')
-    waiting = greens.spawn(channel.wait_for_confirms)
-    greens.wait_until(lambda: channel._confirms._barriers)
+    waiting = greenlets.spawn(channel.wait_for_confirms)
+    greenlets.wait_until(lambda: channel._confirms._barriers)
     waiting.kill()  # runs in the next pass of the hub, where the nack would wake it, too
     channel.on_method(Basic.Nack, (1, False, False))
     with pytest.raises(GreenletExit):
@@ -346,7 +346,7 @@ def test_publishes_that_were_lost_are_never_all_confirmed(peer: ScriptedBroker, 
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     peer.send('channel.open-ok')
-    greens.wait_until(lambda: channel.is_open)
+    greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(exceptions.NotFound):
         channel.wait_for_confirms()
     assert channel.wait_for_confirms() is True
@@ -355,7 +355,7 @@ def test_publishes_that_were_lost_are_never_all_confirmed(peer: ScriptedBroker, 
 def test_a_wait_hears_why_the_channel_ended_and_says_it_once(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     confirming(peer, channel)
     channel.publish(b'x', 'no such exchange')
-    waiting = greens.spawn(channel.wait_for_confirms)
+    waiting = greenlets.spawn(channel.wait_for_confirms)
     peer.expect('basic.publish')
     peer.send('channel.close', reply_code=404, reply_text='NOT_FOUND')
     with pytest.raises(exceptions.NotFound):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import Work, messages, silent, start, subscribed
 from flooding import begin
 from script import ScriptedBroker
+from scripted_consumers import Work, messages, silent, start, subscribed
 
 import gamqp
 
 
 def recover(peer: ScriptedBroker, channel: gamqp.Channel, between: bytes = b'') -> None:
     """between: what the broker has said before it answers."""
-    recovering = greens.spawn(channel.basic_recover, True)
+    recovering = greenlets.spawn(channel.basic_recover, True)
     peer.expect('basic.recover')
     peer.raw(between)
     peer.send('basic.recover-ok')
@@ -30,7 +30,7 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.raw(messages('tag', range(1, 6)))
     client.drain_events(timeout=30)
-    greens.wait_until(lambda: channel.unsettled == 5)
+    greenlets.wait_until(lambda: channel.unsettled == 5)
     recover(peer, channel, messages('tag', [6]))
     assert client.budget.messages == 0
     got[0].ack()
@@ -57,8 +57,8 @@ def test_nothing_that_waited_for_an_iterator_is_yielded_or_given_back(
     silent(peer, client)
     peer.raw(messages(loop.tag, [7, 8]))
     assert next(loop).delivery_tag == 7
-    greens.wait_until(lambda: loop.delivered == 8)
-    closing = greens.spawn(loop.close)
+    greenlets.wait_until(lambda: loop.delivered == 8)
+    closing = greenlets.spawn(loop.close)
     peer.expect('basic.cancel')
     assert peer.expect('basic.nack').delivery_tag == 8
     peer.send('basic.cancel-ok', consumer_tag=loop.tag)
@@ -70,10 +70,10 @@ def test_nothing_that_waited_for_a_handler_is_handled_or_acked(
 ) -> None:
     work.hold(1)
     consumer = subscribed(peer, channel, work, 5)
-    greens.wait_until(lambda: work.begun == ['1'])
+    greenlets.wait_until(lambda: work.begun == ['1'])
     recover(peer, channel)
     work.go(1)
-    greens.wait_until(lambda: not work.running)
+    greenlets.wait_until(lambda: not work.running)
     silent(peer, client)
     peer.raw(messages(consumer.tag, [6]))
     assert peer.expect('basic.ack').delivery_tag == 6
@@ -87,7 +87,7 @@ def test_a_caller_that_is_killed_amid_it_leaves_the_channel_in_order(
 ) -> None:
     loop = start(peer, channel, 5)
     first = next(loop)
-    recovering = greens.spawn(channel.basic_recover, True)
+    recovering = greenlets.spawn(channel.basic_recover, True)
     peer.expect('basic.recover')
     if answered:  # and killed before it runs again, if the hub has read that by then
         peer.send('basic.recover-ok')

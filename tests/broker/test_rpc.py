@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
-from gamqp.rpc import REPLY_TO
+from gamqp.rpc.client import REPLY_TO
 
 TOKEN = 'amq.rabbitmq.reply-to.token'
 
@@ -21,9 +21,9 @@ def rpc(channel: gamqp.Channel) -> gamqp.RPCClient:
     return gamqp.RPCClient(channel, timeout=30)
 
 
-def begin(peer: ScriptedBroker, rpc: gamqp.RPCClient, count: int = 1) -> tuple[str, list[greens.Task], list[Any]]:
+def begin(peer: ScriptedBroker, rpc: gamqp.RPCClient, count: int = 1) -> tuple[str, list[greenlets.Task], list[Any]]:
     """The client's first calls. Returns the consumer tag, the tasks and the requests."""
-    tasks = [greens.spawn(rpc.call, b'%d' % number, 'q') for number in range(count)]
+    tasks = [greenlets.spawn(rpc.call, b'%d' % number, 'q') for number in range(count)]
     consume = peer.expect('basic.consume')
     assert (consume.queue, consume.no_ack) == (REPLY_TO, True)
     return consume.consumer_tag, tasks, [peer.expect('basic.publish') for _ in tasks]
@@ -70,7 +70,7 @@ def test_replies_on_a_reopened_channel_may_bear_the_same_number(
     tag, tasks, requests = begin(peer, rpc, 3)
     peer.raw(consume_ok(tag) + b''.join(reply(tag, request) for request in requests))
     assert [task.get().body for task in tasks] == [b'reply'] * 3
-    getting = greens.spawn(channel.basic_get, 'q')
+    getting = greenlets.spawn(channel.basic_get, 'q')
     peer.expect('basic.get')
     peer.send('basic.get-ok', delivery_tag=1, message_count=0, body=b'other')
     assert getting.get().body == b'other'
@@ -143,7 +143,7 @@ def test_a_reply_whose_properties_are_nonsense_does_not_end_the_connection(
 def test_a_late_reply_is_dropped_and_counted(
     peer: ScriptedBroker, client: gamqp.Connection, rpc: gamqp.RPCClient, how: str
 ) -> None:
-    task = greens.spawn(lambda: rpc.call(b'', 'q', timeout=0.05 if how == 'timeout' else 30))
+    task = greenlets.spawn(lambda: rpc.call(b'', 'q', timeout=0.05 if how == 'timeout' else 30))
     tag = peer.expect('basic.consume').consumer_tag
     request = peer.expect('basic.publish')
     if how == 'kill':
@@ -152,7 +152,7 @@ def test_a_late_reply_is_dropped_and_counted(
         task.get()
     assert (rpc.pending, rpc.timeouts) == (0, int(how == 'timeout'))
     # The consumer that the vanished caller began is the next one's.
-    other = greens.spawn(rpc.call, b'', 'q')
+    other = greenlets.spawn(rpc.call, b'', 'q')
     second = peer.expect('basic.publish')
     peer.raw(consume_ok(tag) + reply(tag, request, b'late') + reply(tag, second, b'in time'))
     assert other.get().body == b'in time'
@@ -220,7 +220,7 @@ def test_a_refused_consume_fails_the_calls_behind_it(
 def test_an_error_for_a_caller_that_is_gone_does_not_hit_the_next_on_a_channel_of_the_clients_own(
     peer: ScriptedBroker, client: gamqp.Connection
 ) -> None:
-    making = greens.spawn(gamqp.RPCClient, client)
+    making = greenlets.spawn(gamqp.RPCClient, client)
     peer.expect('channel.open')
     peer.send('channel.open-ok', 1)
     rpc = making.get()
@@ -233,7 +233,7 @@ def test_an_error_for_a_caller_that_is_gone_does_not_hit_the_next_on_a_channel_o
     tag, (task,), (request,) = begin(peer, rpc)
     peer.raw(consume_ok(tag) + reply(tag, request))
     assert task.get().body == b'reply'
-    closing = greens.spawn(rpc.close)
+    closing = greenlets.spawn(rpc.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok', 1)
     closing.get()
@@ -245,9 +245,9 @@ def test_a_call_that_waited_while_the_channel_was_reopened_consumes_first(
     tag, (task,), (request,) = begin(peer, rpc)
     peer.raw(consume_ok(tag) + reply(tag, request) + frames('connection.blocked', reason='memory'))
     task.get()
-    greens.wait_until(lambda: client.is_blocked)
-    waiting = greens.spawn(rpc.call, b'patient', 'q')
-    greens.sleep(0)
+    greenlets.wait_until(lambda: client.is_blocked)
+    waiting = greenlets.spawn(rpc.call, b'patient', 'q')
+    greenlets.sleep(0)
     peer.send('channel.close', 1, reply_code=404, reply_text='of somebody else', class_id=60, method_id=40)
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
@@ -297,7 +297,7 @@ def test_close_fails_the_pending_calls_and_cancels(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, rpc: gamqp.RPCClient
 ) -> None:
     tag, tasks, requests = begin(peer, rpc, 2)
-    closing = greens.spawn(rpc.close)
+    closing = greenlets.spawn(rpc.close)
     for task in tasks:
         with pytest.raises(exceptions.RecoverableConnectionError, match='RPC client'):
             task.get()
@@ -319,7 +319,7 @@ def test_close_fails_the_pending_calls_and_cancels(
 
 
 def serve(peer: ScriptedBroker, channel: Any, handler: Any, **options: Any) -> tuple[gamqp.RPCServer, str]:
-    making = greens.spawn(lambda: gamqp.RPCServer(channel, 'q', handler, **options))
+    making = greenlets.spawn(lambda: gamqp.RPCServer(channel, 'q', handler, **options))
     assert peer.expect('basic.qos').prefetch_count == options.get('concurrency', 1)
     peer.send('basic.qos-ok', 1)
     tag = peer.expect('basic.consume').consumer_tag
@@ -373,7 +373,7 @@ def test_a_worker_that_is_killed_leaves_the_request_to_somebody_else(
 
 
 def test_a_server_that_could_not_begin_leaves_no_channel_behind(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    making = greens.spawn(gamqp.RPCServer, client, 'missing', print)
+    making = greenlets.spawn(gamqp.RPCServer, client, 'missing', print)
     peer.expect('channel.open')
     peer.send('channel.open-ok', 1)
     peer.expect('basic.qos')
@@ -383,13 +383,13 @@ def test_a_server_that_could_not_begin_leaves_no_channel_behind(peer: ScriptedBr
         making.get()
     peer.expect('channel.close')
     peer.send('channel.close-ok', 1)
-    greens.wait_until(lambda: not client.channels)
+    greenlets.wait_until(lambda: not client.channels)
 
 
 def test_a_server_that_is_killed_while_it_begins_leaves_no_channel_behind(
     peer: ScriptedBroker, client: gamqp.Connection
 ) -> None:
-    making = greens.spawn(gamqp.RPCServer, client, 'q', print)
+    making = greenlets.spawn(gamqp.RPCServer, client, 'q', print)
     peer.expect('channel.open')
     peer.send('channel.open-ok', 1)
     peer.expect('basic.qos')
@@ -399,5 +399,5 @@ def test_a_server_that_is_killed_while_it_begins_leaves_no_channel_behind(
         making.get()
     peer.expect('channel.close')
     peer.raw(frames('basic.qos-ok', 1) + consume_ok(tag) + frames('channel.close-ok', 1))
-    greens.wait_until(lambda: not client.channels)
+    greenlets.wait_until(lambda: not client.channels)
     assert client.connected

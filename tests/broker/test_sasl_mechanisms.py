@@ -12,7 +12,7 @@ import types
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
@@ -28,7 +28,7 @@ def octets(value: Any) -> bytes:
 
 def log_in(peer: ScriptedBroker, offered: bytes, **arguments: Any) -> gamqp.Connection:
     connection = peer.client(**arguments)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(mechanisms=offered)
     opening.get()
     return connection
@@ -79,14 +79,14 @@ def test_a_callable_password_is_asked_at_each_connect(peer: ScriptedBroker, meth
     tokens = iter(['first', 'second'])
 
     def password() -> str:
-        greens.sleep(0.01)  # it may wait for somebody who knows
+        greenlets.sleep(0.01)  # it may wait for somebody who knows
         return next(tokens)
 
     connection = log_in(peer, method.encode(), userid='u', password=password)
     assert octets(peer.start_ok.response).endswith(b'first')
     connection.collect()
     peer.hang_up()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(mechanisms=method.encode())
     opening.get()
     assert octets(peer.start_ok.response).endswith(b'second')
@@ -110,7 +110,7 @@ def test_an_error_of_the_callable_is_the_error_of_the_connect(peer: ScriptedBrok
 
 def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(peer: ScriptedBroker) -> None:
     asked = []
-    known = green.Slot(greens.backend)
+    known = green.Slot(greenlets.backend)
 
     def password() -> str:
         asked.append(connection.transport)
@@ -118,8 +118,8 @@ def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(
         return 'asked'
 
     connection = peer.client(password=password, connect_timeout=0.001)
-    opening = greens.spawn(connection.connect)
-    greens.wait_until(lambda: asked)
+    opening = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: asked)
     with pytest.raises(exceptions.RecoverableConnectionError, match='another greenlet has this connection opening'):
         connection.connect()
     connection.connect_timeout = 20  # counts from when the socket is opened
@@ -132,10 +132,10 @@ def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(
 
 
 def test_a_connection_that_is_closed_while_a_password_is_asked_for_is_not_opened(peer: ScriptedBroker) -> None:
-    known = green.Slot(greens.backend)
+    known = green.Slot(greenlets.backend)
     connection = peer.client(password=lambda: known.wait(30) and 'asked')
-    opening = greens.spawn(connection.connect)
-    greens.wait_until(lambda: known.awaited)
+    opening = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: known.awaited)
     connection.close()
     known.succeed()
     with pytest.raises(exceptions.RecoverableConnectionError, match='closed'):
@@ -147,14 +147,14 @@ def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -
 
     def password() -> str:
         asked.append(1)
-        greens.sleep(30)
+        greenlets.sleep(30)
         return ''
 
     connection = peer.client(password=password)
-    opening = greens.spawn(connection.connect)
-    greens.wait_until(lambda: asked)
+    opening = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: asked)
     opening.kill()
-    greens.wait_until(lambda: opening.done)
+    greenlets.wait_until(lambda: opening.done)
     assert not connection.connected and connection._asked is None
 
 
@@ -187,21 +187,21 @@ def test_a_secret_is_in_no_repr_log_or_error(peer: ScriptedBroker, caplog: pytes
     shown += [connection, connection.link.writer, connection.link.decoder, connection.transport]
     shown += [peer.open_channel(connection), connection.client_properties, connection.server_properties]
     peer.send('connection.blocked', reason='low')
-    greens.wait_until(lambda: connection.is_blocked)
+    greenlets.wait_until(lambda: connection.is_blocked)
     peer.send('connection.close', reply_code=403, reply_text='ACCESS_REFUSED')
-    greens.wait_until(lambda: not connection.connected)
+    greenlets.wait_until(lambda: not connection.connected)
     peer.hang_up()
     with pytest.raises(exceptions.AMQPError) as caught:
         connection.channel()
     shown.append(caught.value)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='tune', mechanisms=b'PLAIN')
     peer.send('connection.close', reply_code=403, reply_text='ACCESS_REFUSED')
     with pytest.raises(exceptions.AccessRefused) as refused:
         opening.get()
     shown += [refused.value, pickle.dumps(refused.value), copy.copy(refused.value)]
     peer.hang_up()
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='start')
     peer.send('connection.start', mechanisms=b'OTHER', locales=b'en_US')
     with pytest.raises(exceptions.ConnectionError) as no_way:
@@ -269,7 +269,7 @@ def kerberos(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     for module in (package, package.raw, package.raw.misc):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     yield package
-    if greens.GREEN == 'eventlet':
+    if greenlets.GREEN == 'eventlet':
         import eventlet.tpool
 
         eventlet.tpool.killall()  # its threads would stay for the next call
@@ -278,7 +278,7 @@ def kerberos(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 @pytest.mark.parametrize('who', [{}, {'client_name': 'alice@REALM'}])
 def test_gssapi_steps_until_the_context_stands(peer: ScriptedBroker, kerberos: Any, who: dict[str, str]) -> None:
     connection = peer.client(authentication=sasl.GSSAPI(**who))
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(until='tune', mechanisms=b'GSSAPI PLAIN')
     assert peer.start_ok.mechanism == 'GSSAPI'
     assert octets(peer.start_ok.response) == b'token for nothing'
@@ -301,7 +301,7 @@ def test_gssapi_one_mechanism_object_serves_two_connections_at_once(kerberos: An
     with ScriptedBroker() as one, ScriptedBroker() as other:
         tasks = []
         for peer in (one, other):
-            tasks.append(greens.spawn(peer.client(authentication=mechanism).connect))
+            tasks.append(greenlets.spawn(peer.client(authentication=mechanism).connect))
             peer.handshake(until='tune', mechanisms=b'GSSAPI')
         for peer in (one, other):
             peer.send('connection.secure', challenge=b'?')
@@ -347,7 +347,7 @@ def test_gssapi_takes_any_host_name() -> None:
 
 
 def test_gssapi_that_is_asked_again_after_the_end_is_an_error_of_amqp(peer: ScriptedBroker, kerberos: Any) -> None:
-    opening = greens.spawn(peer.client(login_method='GSSAPI').connect)
+    opening = greenlets.spawn(peer.client(login_method='GSSAPI').connect)
     peer.handshake(until='tune', mechanisms=b'GSSAPI')
     for question in (b'?', b'wrapped \x07\0\xff\xff'):
         peer.send('connection.secure', challenge=question)
@@ -362,7 +362,7 @@ def test_gssapi_that_was_asked_for_fails_with_its_own_error(
     peer: ScriptedBroker, kerberos: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Context, 'failure', GSSError('no ticket'))
-    opening = greens.spawn(peer.client(login_method='GSSAPI').connect)
+    opening = greenlets.spawn(peer.client(login_method='GSSAPI').connect)
     peer.handshake(until='start')
     peer.send('connection.start', mechanisms=b'GSSAPI PLAIN', locales=b'en_US')
     with pytest.raises(GSSError, match='no ticket'):
@@ -371,7 +371,7 @@ def test_gssapi_that_was_asked_for_fails_with_its_own_error(
 
 
 def test_gssapi_refuses_a_broker_that_insists_on_a_security_layer(peer: ScriptedBroker, kerberos: Any) -> None:
-    opening = greens.spawn(peer.client(authentication=sasl.GSSAPI()).connect)
+    opening = greenlets.spawn(peer.client(authentication=sasl.GSSAPI()).connect)
     peer.handshake(until='tune', mechanisms=b'GSSAPI')
     peer.send('connection.secure', challenge=b'?')
     peer.expect('connection.secure-ok')
@@ -390,7 +390,7 @@ def test_gssapi_may_ask_the_name_service_for_the_host(
         asked.append(address)
         return 'canonical.test', [], [address]
 
-    monkeypatch.setattr(greens.backend, 'gethostbyaddr', gethostbyaddr)
+    monkeypatch.setattr(greenlets.backend, 'gethostbyaddr', gethostbyaddr)
     log_in(peer, b'GSSAPI', authentication=sasl.GSSAPI(service='broker', rdns=True))
     assert asked == ['127.0.0.1']
     assert Context.made[0].arguments['name'] == (b'broker@canonical.test', 'hostbased')
@@ -408,11 +408,11 @@ def test_gssapi_does_not_hold_the_hub_while_it_asks(
         return step(self, token)
 
     monkeypatch.setattr(Context, 'step', slow)
-    opening = greens.spawn(peer.client(login_method='GSSAPI').connect)
+    opening = greenlets.spawn(peer.client(login_method='GSSAPI').connect)
     peer.handshake(until='start')
     peer.send('connection.start', mechanisms=b'GSSAPI', locales=b'en_US')
-    greens.wait_until(lambda: Context.made)
-    greens.sleep(0.01)  # we get here
+    greenlets.wait_until(lambda: Context.made)
+    greenlets.sleep(0.01)  # we get here
     release.set()
     assert octets(peer.expect('connection.start-ok').response) == b'token for nothing'
     peer.hang_up()

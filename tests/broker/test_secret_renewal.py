@@ -10,12 +10,13 @@ import time
 import weakref
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, green, secret_renewal
+from gamqp import exceptions, green
+from gamqp.connection import secret_renewal
 
 QUICK = 0.05  # seconds
 
@@ -77,13 +78,13 @@ def test_it_is_due_when_four_fifths_of_the_life_are_over(
     peer: ScriptedBroker, monkeypatch: pytest.MonkeyPatch, life: float, due: float
 ) -> None:
     armed: list[float] = []
-    later = greens.backend.call_later
+    later = greenlets.backend.call_later
 
     def call_later(seconds: float, fn: Any) -> Any:
         armed.append(seconds)
         return later(seconds, fn)
 
-    monkeypatch.setattr(greens.backend, 'call_later', call_later)
+    monkeypatch.setattr(greenlets.backend, 'call_later', call_later)
     client = peer.open((10, 131072, 0), password=Provider(life), refresh_secret=True)
     assert any(due - 10 < seconds <= due for seconds in armed)
     client.collect()
@@ -108,7 +109,7 @@ def test_a_provider_that_fails_is_told_in_the_log_and_asked_again(
 ) -> None:
     client = peer.open((10, 131072, 0), password=provider, refresh_secret=QUICK)
     provider.error = LookupError('no token today')
-    greens.wait_until(lambda: len(caplog.records) >= 2)
+    greenlets.wait_until(lambda: len(caplog.records) >= 2)
     assert all('could not be renewed, trying again' in record.getMessage() for record in caplog.records)
     assert 'LookupError: no token today' in caplog.records[0].getMessage()
     provider.error = None
@@ -121,12 +122,12 @@ def test_a_secret_that_the_broker_refuses_is_told_and_ends_the_connection(
     peer: ScriptedBroker, provider: Provider, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = peer.open((10, 131072, 0), password=provider, refresh_secret=QUICK)
-    waiting = greens.spawn(client.drain_events)
+    waiting = greenlets.spawn(client.drain_events)
     peer.expect('connection.update-secret', 0)
     peer.send('connection.close', reply_code=530, reply_text='NOT_ALLOWED - refused', class_id=10, method_id=70)
     with pytest.raises(exceptions.NotAllowed):
         waiting.get()
-    greens.wait_until(lambda: bool(caplog.records))
+    greenlets.wait_until(lambda: bool(caplog.records))
     (record,) = caplog.records
     assert 'the broker refused the renewed secret' in record.getMessage()
     assert provider.given[-1] not in record.getMessage()
@@ -142,22 +143,22 @@ def test_the_end_of_the_connection_ends_it_without_a_word(
     def slow() -> str:
         asked.append(1)
         if len(asked) > 1:
-            greens.wait_until(lambda: client is not None and not client.connected)
+            greenlets.wait_until(lambda: client is not None and not client.connected)
         return 'secret'
 
     client = peer.open((10, 131072, 0), password=slow, refresh_secret=QUICK)
-    greens.wait_until(lambda: len(asked) == 2)  # it is being asked
+    greenlets.wait_until(lambda: len(asked) == 2)  # it is being asked
     caplog.clear()
     if how == 'close':
-        closing = greens.spawn(client.close)
+        closing = greenlets.spawn(client.close)
         peer.agree_to_close()
         closing.get()
     elif how == 'cut':
         peer.hang_up()
-        greens.wait_until(lambda: not client.connected)
+        greenlets.wait_until(lambda: not client.connected)
     client.collect()
     for _ in range(5):
-        greens.sleep(QUICK)
+        greenlets.sleep(QUICK)
     assert len(asked) == 2
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
@@ -167,23 +168,23 @@ def test_a_secret_that_comes_while_the_connection_closes_is_not_used(
     peer: ScriptedBroker, caplog: pytest.LogCaptureFixture, error: Exception | None
 ) -> None:
     asked = []
-    released = green.Slot(greens.backend)
+    released = green.Slot(greenlets.backend)
 
     def slow() -> str:
         asked.append(1)
         if len(asked) > 1:
-            assert released.wait(greens.PATIENCE)
+            assert released.wait(greenlets.PATIENCE)
             if error is not None:
                 raise error
         return 'secret'
 
     client = peer.open((10, 131072, 0), password=slow, refresh_secret=QUICK)
-    greens.wait_until(lambda: len(asked) == 2)
-    closing = greens.spawn(client.close)
+    greenlets.wait_until(lambda: len(asked) == 2)
+    closing = greenlets.spawn(client.close)
     peer.expect('connection.close')
     released.succeed(None)
     for _ in range(5):
-        greens.sleep(QUICK)
+        greenlets.sleep(QUICK)
     assert len(asked) == 2 and not caplog.records
     peer.send('connection.close-ok')
     peer.expect_end()
@@ -194,12 +195,12 @@ def test_a_secret_that_comes_while_the_connection_closes_is_not_used(
 def test_nobody_is_asked_while_the_connection_closes(peer: ScriptedBroker, provider: Provider) -> None:
     client = peer.open((10, 131072, 0), password=provider, refresh_secret=QUICK)
     renewed(peer, provider)
-    closing = greens.spawn(client.close)
+    closing = greenlets.spawn(client.close)
     while peer.next().name != 'connection.close':  # one more renewal may have been on its way
         pass
     given = len(provider.given)
     for _ in range(5):
-        greens.sleep(QUICK)
+        greenlets.sleep(QUICK)
     assert len(provider.given) == given
     peer.send('connection.close-ok')
     closing.get()

@@ -14,15 +14,15 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from frames import Stream
 from script import frames
+from stream_checker import Stream
 
-from gamqp.green import native
+from gamqp.green import os_threads
 from gamqp.io.send_thread import LOOK, in_a_hurry
 from gamqp.io.writer import Writer
-from gamqp.state.pulse import Pulse
+from gamqp.state.heartbeat import HeartbeatClock
 from gamqp.transport import TCPTransport
 from gamqp.wire import HEARTBEAT
 
@@ -36,7 +36,7 @@ class Kernel:
     encrypts = False
 
     def __init__(self, chunk: int = 0) -> None:
-        self.guard = native.RLock()
+        self.guard = os_threads.RLock()
         self.room = 0
         self.taken = bytearray()
         self.wants: Any = None
@@ -87,10 +87,10 @@ def expect_heartbeats(writer: Writer, kernel: Kernel) -> None:
         looks += 1
         assert looks < 5
     for _ in range(2):
-        before, at = len(kernel.taken), writer.pulse.sent_at
+        before, at = len(kernel.taken), writer.heartbeat_clock.sent_at
         pause = writer.attend(time.monotonic() + 3600)
         assert kernel.taken[before:] == HEARTBEAT
-        assert writer.pulse.sent_at > at
+        assert writer.heartbeat_clock.sent_at > at
         assert pause > LOOK  # it sleeps until the next one is due
     kernel.room = room
 
@@ -101,8 +101,10 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
     source = random.Random(seed)
     kernel = Kernel(chunk)
     lost: list[BaseException] = []
-    pulse = Pulse(1, time.monotonic())
-    writer = Writer(greens.backend, kernel, pulse, lost.append, hub_thread=native.life_of_this_thread())
+    heartbeat_clock = HeartbeatClock(1, time.monotonic())
+    writer = Writer(
+        greenlets.backend, kernel, heartbeat_clock, lost.append, hub_thread=os_threads.life_of_this_thread()
+    )
     watch = SimpleNamespace(look_who=lambda: None)
     writer.start_beating(watch)
     bodies = 0
@@ -127,7 +129,7 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
     def room_comes() -> None:
         kernel.room = source.choice([1, 3, 7, 8, 9, 50, 300, 2000])
 
-    turns = [hub_sends, *[thread_looks] * 3, *[hub_turns] * 2, *[room_comes] * 5, greens.sleep]
+    turns = [hub_sends, *[thread_looks] * 3, *[hub_turns] * 2, *[room_comes] * 5, greenlets.sleep]
     for _ in range(300):
         source.choice(turns)()
         if source.random() < 0.1:
@@ -151,7 +153,9 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
 def test_heartbeats_follow_when_all_was_encrypted_and_the_rest_has_gone_out() -> None:
     """What any large publish over TLS leaves behind: nothing is queued, and the kernel has not got everything."""
     kernel = Kernel(chunk=100)
-    writer = Writer(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
+    writer = Writer(
+        greenlets.backend, kernel, HeartbeatClock(1, 0.0), print, hub_thread=os_threads.life_of_this_thread()
+    )
     writer.hub_watch = SimpleNamespace(look_who=lambda: None)
     kernel.room = 30
     writer.send(bytes(50))
@@ -166,7 +170,9 @@ def test_heartbeats_follow_when_all_was_encrypted_and_the_rest_has_gone_out() ->
 
 def test_the_rest_of_a_heartbeat_goes_out_when_the_hub_is_back() -> None:
     kernel = Kernel()
-    writer = Writer(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=native.life_of_this_thread())
+    writer = Writer(
+        greenlets.backend, kernel, HeartbeatClock(1, 0.0), print, hub_thread=os_threads.life_of_this_thread()
+    )
     writer.hub_watch = SimpleNamespace(look_who=lambda: None)
     kernel.room = 3
     assert writer.attend(time.monotonic()) < 0.5  # it is going to come again soon
@@ -180,7 +186,7 @@ def test_the_rest_of_a_heartbeat_goes_out_when_the_hub_is_back() -> None:
 def test_nobody_closes_the_socket_while_the_other_one_sends() -> None:
     """A number that is closed may be another socket's by the time it is used."""
     ours, theirs = socket.socketpair()
-    transport = TCPTransport('nowhere', backend=greens.backend)
+    transport = TCPTransport('nowhere', backend=greenlets.backend)
     transport.adopt(ours)
     sending, open_then = threading.Event(), []
 
@@ -203,7 +209,7 @@ def test_a_hub_thread_that_has_ended_gets_no_heartbeats() -> None:
     """Nobody would ever read what the broker sends, and it should know that."""
     kernel = Kernel()
     kernel.room = 100
-    writer = Writer(greens.backend, kernel, Pulse(1, 0.0), print, hub_thread=lambda: None)
+    writer = Writer(greenlets.backend, kernel, HeartbeatClock(1, 0.0), print, hub_thread=lambda: None)
     writer.hub_watch = SimpleNamespace(look_who=lambda: None)
     writer.attend(time.monotonic())
     assert not kernel.taken

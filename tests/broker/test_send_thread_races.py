@@ -11,14 +11,14 @@ from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from held import Listening
+from hub_blocking import Listening
 from script import ScriptedBroker
-from test_held_hub import PUBLISH, QUEUE, sees_all
+from test_blocked_hub import PUBLISH, QUEUE, sees_all
 
 import gamqp
-from gamqp.io import goodbye
+from gamqp.io import process_end
 from gamqp.io.send_thread import SendThread, send_thread
 
 
@@ -40,7 +40,7 @@ def test_a_connection_without_room_does_not_make_others_wait(
     times = []
     with Listening(peer) as listening:
         for count in range(10, 60, 10):
-            stalled.link.writer.pulse.sent_at -= 20
+            stalled.link.writer.heartbeat_clock.sent_at -= 20
             time.sleep(0.1)  # until the thread has nothing to do but to look, now and then, whether there is room
             begun = time.monotonic()
             for _ in range(10):
@@ -74,7 +74,7 @@ def test_a_call_that_is_held_up_while_it_asks_for_help_gets_it_later(
             channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
             count += 1
         assert sees_all(listening, PUBLISH, count)
-        greens.wait_until(lambda: not channel.connection.link.writer._hub_writers._listed)
+        greenlets.wait_until(lambda: not channel.connection.link.writer._hub_writers._listed)
         sys.settrace(slowly)
         try:
             for _ in range(10):
@@ -147,7 +147,7 @@ def test_after_a_fault_the_thread_comes_again() -> None:
 
     thread, faulty = SendThread(), Faulty()
     thread.hold(faulty)
-    greens.wait_until(lambda: faulty.calls == 2)
+    greenlets.wait_until(lambda: faulty.calls == 2)
     thread.stop()
 
 
@@ -161,22 +161,22 @@ def test_forks_and_the_end_find_all_links_while_threads_open_and_lose_some() -> 
     def churn() -> None:
         while not stop.is_set():
             one = Opened()
-            goodbye.alive.add(one)
-            goodbye.alive.discard(one)
-            goodbye.alive.add(Opened())
+            process_end.alive.add(one)
+            process_end.alive.discard(one)
+            process_end.alive.add(Opened())
 
     thread = threading.Thread(target=churn)
     usual = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     try:
         for one in many:
-            goodbye.alive.add(one)
+            process_end.alive.add(one)
         thread.start()
         for _ in range(50):
-            assert {*map(id, many)} <= {*map(id, goodbye.open_links())}
+            assert {*map(id, many)} <= {*map(id, process_end.open_links())}
     finally:
         stop.set()
         sys.setswitchinterval(usual)
         thread.join(60)
         for one in many:
-            goodbye.alive.discard(one)
+            process_end.alive.discard(one)

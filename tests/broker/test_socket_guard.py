@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from flooding import begin
 from script import ScriptedBroker
@@ -107,12 +107,12 @@ def test_the_end_of_the_socket_is_heard_at_once_by_all_who_wait(
     channel = peer.open_channel(client)
     loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag'))
     waiting = [
-        greens.spawn(client.drain_events),
-        greens.spawn(channel.queue_declare, 'q'),
-        greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q'),
-        greens.spawn(next, loop),
+        greenlets.spawn(client.drain_events),
+        greenlets.spawn(channel.queue_declare, 'q'),
+        greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q'),
+        greenlets.spawn(next, loop),
     ]
-    greens.sleep(0.01)
+    greenlets.sleep(0.01)
     how(client.sock)
     assert not client.is_open and not client.is_alive()
     for task in waiting:
@@ -147,13 +147,13 @@ def test_closing_it_in_another_thread_is_refused(client: gamqp.Connection) -> No
 def test_a_guard_that_outlives_its_connection(peer: ScriptedBroker) -> None:
     with pytest.warns(ResourceWarning, match='never closed'):
         client = gamqp.Connection(peer.host)
-        opening = greens.spawn(client.connect)
+        opening = greenlets.spawn(client.connect)
         peer.handshake()
         opening.get()
         sock = client.sock
         del client, opening
         peer.agree_to_close()
-    greens.wait_until(lambda: sock.fileno() == -1)
+    greenlets.wait_until(lambda: sock.fileno() == -1)
     sock.close()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
@@ -53,7 +53,7 @@ def rabbitmq(version: str) -> dict[str, Any]:
 @pytest.mark.parametrize('ours', [4096, 8191])
 def test_frames_smaller_than_a_new_rabbitmq_takes_are_refused_here(peer: ScriptedBroker, ours: int) -> None:
     """It would only hang up, three seconds later."""
-    opening = greens.spawn(peer.client(frame_max=ours).connect)
+    opening = greenlets.spawn(peer.client(frame_max=ours).connect)
     peer.handshake(until='tune', properties=rabbitmq('4.1.0'))
     peer.send('connection.tune', channel_max=10, frame_max=131072, heartbeat=0)
     with pytest.raises(exceptions.NotAllowed, match=f'frame_max {ours} is below the minimum of 8192'):
@@ -64,7 +64,7 @@ def test_frames_smaller_than_a_new_rabbitmq_takes_are_refused_here(peer: Scripte
 @pytest.mark.parametrize('version', ['3.10.8', '4.0.9', 'of my own'])
 def test_others_agree_to_4096(peer: ScriptedBroker, version: str) -> None:
     connection = peer.client(frame_max=4096)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake(properties=rabbitmq(version))
     opening.get()
     assert connection.frame_max == peer.tune_ok.frame_max == 4096
@@ -77,7 +77,7 @@ def test_others_agree_to_4096(peer: ScriptedBroker, version: str) -> None:
 def test_a_start_ok_that_no_broker_of_that_version_takes_is_refused_here_and_not_quoted(
     peer: ScriptedBroker, version: str, limit: int
 ) -> None:
-    opening = greens.spawn(peer.client(password='t0ken' * (limit // 5)).connect)
+    opening = greenlets.spawn(peer.client(password='t0ken' * (limit // 5)).connect)
     peer.accept()
     start(peer, version)
     with pytest.raises(exceptions.EncodeError, match=f'the broker takes {limit}: the password or token') as caught:
@@ -99,7 +99,7 @@ def test_a_longer_start_ok_goes_to_brokers_that_may_take_it_and_the_limit_is_a_h
     peer: ScriptedBroker, closes: bool
 ) -> None:
     connection = peer.client(password='t0ken' * 4000)
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.accept()
     start(peer, '4.1.0')
     response = peer.expect('connection.start-ok').response
@@ -127,7 +127,7 @@ def start(peer: ScriptedBroker, version: str) -> None:
 def start_ok_size(peer: ScriptedBroker, version: str, password: str) -> int:
     """Bytes of the whole frame. Raises what connect raises."""
     connection = peer.client(password=password, name='x')
-    opening = greens.spawn(connection.connect)
+    opening = greenlets.spawn(connection.connect)
     peer.hang_up()
     peer.accept()
     start(peer, version)

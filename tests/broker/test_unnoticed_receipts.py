@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker, frames
 
@@ -20,7 +20,7 @@ NO_ROUTE = {'reply_code': 312, 'reply_text': 'NO_ROUTE', 'exchange': 'ex', 'rout
 
 @pytest.fixture
 def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
-    selecting = greens.spawn(channel.confirm_select)
+    selecting = greenlets.spawn(channel.confirm_select)
     peer.expect('confirm.select')
     peer.send('confirm.select-ok')
     selecting.get()
@@ -41,7 +41,7 @@ def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
 def refuse(peer: ScriptedBroker, client: gamqp.Connection, tag: int) -> None:
     before = client.stats()['nacked']
     peer.send('basic.nack', delivery_tag=tag)
-    greens.wait_until(lambda: client.stats()['nacked'] > before)
+    greenlets.wait_until(lambda: client.stats()['nacked'] > before)
 
 
 def test_one_warning_names_the_first_and_the_rest_is_counted(
@@ -49,16 +49,16 @@ def test_one_warning_names_the_first_and_the_rest_is_counted(
 ) -> None:
     publish(peer, confirming, 5)
     peer.send('basic.nack', delivery_tag=2)
-    greens.wait_until(lambda: warnings(caplog))
+    greenlets.wait_until(lambda: warnings(caplog))
     peer.raw(frames('basic.return', body=b'2', **NO_ROUTE) + frames('basic.ack', delivery_tag=5, multiple=True))
-    greens.wait_until(lambda: not confirming.unconfirmed)
+    greenlets.wait_until(lambda: not confirming.unconfirmed)
     assert client.stats()['unnoticed'] == 2
     other = peer.open_channel(client, 2)
     other.publish(b'x', 'elsewhere', 'k')
     peer.expect('confirm.select', 2)
     peer.expect('basic.publish', 2)
     peer.raw(frames('confirm.select-ok', 2) + frames('basic.nack', 2, delivery_tag=1))
-    greens.wait_until(lambda: client.stats()['unnoticed'] == 3)
+    greenlets.wait_until(lambda: client.stats()['unnoticed'] == 3)
     (text,) = warnings(caplog)
     assert "exchange 'ex' with routing key 'k' was refused by the broker" in text
     assert caplog.records[-1].levelno == logging.WARNING
@@ -69,7 +69,7 @@ def test_one_that_came_back(
 ) -> None:
     publish(peer, confirming)
     peer.raw(frames('basic.return', body=b'0', **NO_ROUTE) + frames('basic.ack', delivery_tag=1))
-    greens.wait_until(lambda: warnings(caplog))
+    greenlets.wait_until(lambda: warnings(caplog))
     assert 'was returned, since no queue takes it' in warnings(caplog)[0]
 
 
@@ -105,7 +105,7 @@ def test_one_that_is_waited_for_when_it_is_refused(
     peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel
 ) -> None:
     (receipt,) = publish(peer, confirming)
-    waiting = [greens.spawn(receipt.wait) for _ in range(2)]
+    waiting = [greenlets.spawn(receipt.wait) for _ in range(2)]
     del receipt
     peer.send('basic.nack', delivery_tag=1)
     for task in waiting:
@@ -134,7 +134,7 @@ def test_what_handlers_get_is_not_unnoticed(
     publish(peer, confirming)
     peer.raw(frames('basic.return', body=b'0', **NO_ROUTE) + frames('basic.ack', delivery_tag=1))
     client.drain_events(timeout=30)
-    greens.wait_until(lambda: not confirming.unconfirmed)
+    greenlets.wait_until(lambda: not confirming.unconfirmed)
     assert bodies == [b'0']
     assert client.stats()['unnoticed'] == 0
 
@@ -144,7 +144,7 @@ def test_acked_and_lost_ones_are_no_matter_of_this(
 ) -> None:
     (first, second) = publish(peer, confirming, 2)
     peer.send('basic.ack', delivery_tag=1)
-    greens.wait_until(lambda: confirming.unconfirmed == 1)
+    greenlets.wait_until(lambda: confirming.unconfirmed == 1)
     assert type(first) is gamqp.Receipt
     confirming.collect()
     assert second.state == 'lost'
@@ -173,9 +173,9 @@ def test_the_collector_may_find_it_in_another_thread_or_in_a_cycle(
         ended.set()
 
     threading.Thread(target=drop).start()
-    greens.wait_until(ended.is_set)
-    greens.wait_until(lambda: client.stats()['unnoticed'] == 2)
-    greens.wait_until(lambda: warnings(caplog))
+    greenlets.wait_until(ended.is_set)
+    greenlets.wait_until(lambda: client.stats()['unnoticed'] == 2)
+    greenlets.wait_until(lambda: warnings(caplog))
     assert len(warnings(caplog)) == 1
 
 
@@ -186,7 +186,7 @@ def test_it_is_said_after_the_end_of_the_connection_too(
     refuse(peer, client, 1)
     client.collect()
     receipts.clear()
-    greens.wait_until(lambda: warnings(caplog))
+    greenlets.wait_until(lambda: warnings(caplog))
     assert client.stats()['unnoticed'] == 1
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
@@ -16,10 +16,10 @@ from gamqp import exceptions
 def test_the_secret_goes_to_the_broker_and_its_answer_is_awaited(
     peer: ScriptedBroker, client: gamqp.Connection, secret: Any
 ) -> None:
-    renewing = greens.spawn(client.update_secret, secret, 'expired soon')
+    renewing = greenlets.spawn(client.update_secret, secret, 'expired soon')
     said = peer.expect('connection.update-secret', 0)  # 10, 70
     assert (_octets(said.new_secret), said.reason) == (b'n3w t0ken', 'expired soon')
-    greens.sleep(0)
+    greenlets.sleep(0)
     assert not renewing.done
     peer.send('connection.update-secret-ok')  # 10, 71
     assert renewing.get() is None
@@ -33,8 +33,8 @@ def _octets(value: Any) -> bytes:
 def test_a_refusal_ends_the_connection_for_everybody_and_does_not_tell_the_secret(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    draining = greens.spawn(client.drain_events)
-    renewing = greens.spawn(client.update_secret, 'n3w t0ken', 'expired')
+    draining = greenlets.spawn(client.drain_events)
+    renewing = greenlets.spawn(client.update_secret, 'n3w t0ken', 'expired')
     peer.expect('connection.update-secret')
     peer.send(
         'connection.close',
@@ -65,7 +65,7 @@ def test_a_secret_that_cannot_be_encoded_is_not_quoted(client: gamqp.Connection)
 
 
 def test_a_broker_that_does_not_know_it_ends_the_connection(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    renewing = greens.spawn(client.update_secret, 'x')
+    renewing = greenlets.spawn(client.update_secret, 'x')
     peer.expect('connection.update-secret')
     peer.send('connection.close', reply_code=540, reply_text='NOT_IMPLEMENTED', class_id=10, method_id=70)
     with pytest.raises(exceptions.AMQPNotImplementedError):
@@ -77,13 +77,13 @@ def test_the_next_connect_asks_the_provider_not_the_last_secret(peer: ScriptedBr
     tokens = iter(['first', 'second'])
     connection = peer.open(password=lambda: next(tokens))
     assert _octets(peer.start_ok.response) == b'\0guest\0first'
-    renewing = greens.spawn(connection.update_secret, 'between')
+    renewing = greenlets.spawn(connection.update_secret, 'between')
     peer.expect('connection.update-secret')
     peer.send('connection.update-secret-ok')
     renewing.get()
     peer.hang_up()
-    greens.wait_until(lambda: not connection.connected)
-    opening = greens.spawn(connection.connect)
+    greenlets.wait_until(lambda: not connection.connected)
+    opening = greenlets.spawn(connection.connect)
     peer.handshake()
     opening.get()
     assert _octets(peer.start_ok.response) == b'\0guest\0second'

@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import greenlet
-import greens
+import greenlets
 import pytest
 from meter import MOST, Meter
 from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions, green
-from gamqp.green.slots import Slot
+from gamqp.green.waiting import Slot
 
 MANY = 2500
 LOST = exceptions.RecoverableConnectionError
@@ -49,18 +49,18 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
     meter.running = False
 
 
-def waiting(meter: Meter, calls: list[Callable[[], Any]]) -> list[greens.Task]:
+def waiting(meter: Meter, calls: list[Callable[[], Any]]) -> list[greenlets.Task]:
     """A greenlet for each of these calls, when all of them wait."""
     before = set(meter.watched)
-    tasks = [greens.spawn(call) for call in calls]
+    tasks = [greenlets.spawn(call) for call in calls]
     meter.watched.update(task.greenlet for task in tasks)
-    greens.sleep(0)
-    greens.sleep(0)
+    greenlets.sleep(0)
+    greenlets.sleep(0)
     assert len(meter.watched) == len(before) + len(calls)
     return tasks
 
 
-def errors(tasks: list[greens.Task]) -> list[type[BaseException] | None]:
+def errors(tasks: list[greenlets.Task]) -> list[type[BaseException] | None]:
     found: list[type[BaseException] | None] = []
     for task in tasks:
         try:
@@ -95,7 +95,7 @@ def test_the_end_is_told_in_turns(
     elif how == 'collect':
         client.collect()
     elif how == 'another greenlet is killed':
-        greens.backend.kill(client.link._reader)
+        greenlets.backend.kill(client.link._reader)
     else:
         peer.raw(frames('channel.close', 1, reply_code=404, reply_text='gone', class_id=0, method_id=0))
     meter.wait_for_first()
@@ -107,7 +107,7 @@ def test_the_end_is_told_in_turns(
     assert set(errors(tasks)) == {kind}
     assert meter.sum == MANY or what == 'receipts'  # of which a look at their state tells some before their turn
     assert meter.most <= MOST or what == 'receipts'
-    greens.wait_until(lambda: not client.endings)
+    greenlets.wait_until(lambda: not client.endings)
     assert client.stats()['lost'] == client.stats()['published']
 
 
@@ -128,7 +128,7 @@ def test_who_gives_up_or_is_killed_between_two_turns(
     assert meter.sum <= MOST
     killed.kill()
     client.collect()
-    closing = greens.spawn(client.close)
+    closing = greenlets.spawn(client.close)
     closing.get()
     assert set(errors(rest)) == {LOST}
     assert meter.most <= MOST
@@ -140,7 +140,7 @@ def test_the_greenlet_that_closes_is_killed_amid_it(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, meter: Meter
 ) -> None:
     tasks = waiting(meter, [lambda: channel.queue_purge('q')] * MANY)
-    closing, again = greens.spawn(client.close), greens.spawn(client.close)
+    closing, again = greenlets.spawn(client.close), greenlets.spawn(client.close)
     for _ in range(MANY):
         peer.expect('queue.purge')
     peer.expect('connection.close')
@@ -163,7 +163,7 @@ def test_a_reopened_channel_works_before_the_last_has_heard(
     meter.wait_for_first()
     assert meter.sum < MANY
     receipt = channel.publish(b'new', routing_key='q')
-    fresh = greens.spawn(channel.queue_purge, 'r')
+    fresh = greenlets.spawn(channel.queue_purge, 'r')
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     peer.expect('confirm.select')
@@ -187,8 +187,8 @@ def test_pending_calls_of_an_rpc_client(
     tasks = waiting(meter, [lambda: rpc.call(b'x', 'q')] * MANY)
     assert rpc.pending == MANY
     if how == 'closed':
-        closing = greens.spawn(rpc.close)
-        greens.sleep(0)
+        closing = greenlets.spawn(rpc.close)
+        greenlets.sleep(0)
     elif how == 'cut':
         client.collect()
     else:
@@ -196,9 +196,8 @@ def test_pending_calls_of_an_rpc_client(
         meter.wait_for_first()
     assert rpc.pending == 0
     if how.startswith('channel'):
-        again = greens.spawn(rpc.call, b'new', 'q')
-        greens.sleep(0)
-        assert rpc.pending == 1
+        again = greenlets.spawn(rpc.call, b'new', 'q')
+        greenlets.wait_until(lambda: rpc.pending == 1)
         kind: type[BaseException] = exceptions.NotFound
     else:
         kind = LOST
@@ -231,12 +230,12 @@ def test_callbacks_are_shown_as_they_are(client: gamqp.Connection, channel: gamq
 
 
 def test_a_gate_wakes_those_who_wait_now(meter: Meter) -> None:
-    gate, late = green.Gate(greens.backend), []
+    gate, late = green.Gate(greenlets.backend), []
     tasks = waiting(meter, [lambda: gate.wait(60)] * MANY)
     gate.wake_all()
     assert (meter.sum, len(gate)) == (MOST, 0)
     tasks[-1].kill()
-    newcomer = greens.spawn(lambda: late.append(gate.wait(60)))
+    newcomer = greenlets.spawn(lambda: late.append(gate.wait(60)))
     assert [task.get() for task in tasks[:-1]] == [True] * (MANY - 1)
     assert (len(gate), late, gate.woken) == (1, [], 0)
     gate.wake_all()
@@ -301,8 +300,8 @@ def test_who_waits_for_room_is_woken_as_it_comes(
 ) -> None:
     channel.outstanding_limit = MANY
     receipts = [channel.publish(b'x', routing_key='q') for _ in range(MANY)]
-    late = [greens.spawn(lambda: channel.publish(b'y', routing_key='q')) for _ in range(MANY)]
-    greens.sleep(0)
+    late = [greenlets.spawn(lambda: channel.publish(b'y', routing_key='q')) for _ in range(MANY)]
+    greenlets.sleep(0)
     peer.raw(acks(('ack', MANY, True)))
     receipts += [task.get() for task in late]
     assert channel.unconfirmed == MANY
@@ -325,7 +324,7 @@ def test_a_return_amid_a_multiple_is_of_a_later_publish(
     receipts = [channel.publish(b'x', routing_key='q', mandatory=True) for _ in range(MANY + 1)]
     back = frames('basic.return', 1, body=b'x', reply_code=312, reply_text='NO_ROUTE', exchange='', routing_key='q')
     peer.raw(acks(('ack', MANY, True)) + back + acks(('ack', MANY + 1, False)))
-    greens.wait_until(lambda: receipts[-1].done)
-    greens.wait_until(lambda: not channel.unconfirmed)
+    greenlets.wait_until(lambda: receipts[-1].done)
+    greenlets.wait_until(lambda: not channel.unconfirmed)
     assert states(receipts[:MANY]) == {'acked'}
     assert receipts[-1].state == 'returned'

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
-from consuming import messages, silent, start
 from script import ScriptedBroker, frames
+from scripted_consumers import messages, silent, start
 
 import gamqp
-from gamqp.state.budget import Budget
+from gamqp.state.receive_budget import ReceiveBudget
 
 CONSUMERS = 4000
 EACH = 3
 MOST = 1100  # items between two turns: 1000, and what else there is to do
 
 
-class Meter(Budget):
+class Meter(ReceiveBudget):
     """A budget that counts how many messages leave it between two turns of the hub."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Meter(Budget):
         self.step = 0
         self.turns += 1
         if self.running:
-            greens.backend.call_later(0, self.turn)
+            greenlets.backend.call_later(0, self.turn)
 
     def note(self) -> None:
         self.step += 1
@@ -80,7 +80,7 @@ def crowd(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
         peer.expect('basic.consume')
     peer.raw(b''.join(frames('basic.consume-ok', consumer_tag=tag) for tag in tags))
     peer.raw(b''.join(messages(tag, tags_of(number)) for number, tag in enumerate(tags)))
-    greens.wait_until(lambda: client.budget.messages == CONSUMERS * EACH)
+    greenlets.wait_until(lambda: client.budget.messages == CONSUMERS * EACH)
     meter: Any = client.budget
     meter.most = meter.turns = 0
     return tags
@@ -101,7 +101,7 @@ def agree_to_cancels(peer: ScriptedBroker, tags: list[str], reverse: bool = Fals
 
 
 def test_drain(peer: ScriptedBroker, client: gamqp.Connection, meter: Meter, crowd: list[str], got: list[Any]) -> None:
-    agreeing = greens.spawn(lambda: (agree_to_cancels(peer, crowd, reverse=True), peer.agree_to_close()))
+    agreeing = greenlets.spawn(lambda: (agree_to_cancels(peer, crowd, reverse=True), peer.agree_to_close()))
     assert client.drain(60) is True
     agreeing.get()
     assert got == []
@@ -122,12 +122,12 @@ def test_the_end_of_all_deliveries_of_a_channel(
     other = peer.open_channel(client, 2)
     meter.most = 0
     if how == 'close':
-        task = greens.spawn(channel.close)
+        task = greenlets.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
         task.get()
     elif how == 'recover':
-        task = greens.spawn(channel.basic_recover, True)
+        task = greenlets.spawn(channel.basic_recover, True)
         peer.expect('basic.recover')
         peer.send('basic.recover-ok')
         task.get()
@@ -136,22 +136,22 @@ def test_the_end_of_all_deliveries_of_a_channel(
         peer.expect('channel.close-ok')
         peer.expect('channel.open')
         peer.send('channel.open-ok')
-        greens.wait_until(lambda: channel.is_open)
+        greenlets.wait_until(lambda: channel.is_open)
         with pytest.raises(gamqp.NotFound):
             client.drain_events(timeout=30)
     # At once, whatever still lies about: nobody gets any of it, and others get theirs.
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
-    starting = greens.spawn(lambda: other.basic_consume('q', 'other', callback=got.append))
+    starting = greenlets.spawn(lambda: other.basic_consume('q', 'other', callback=got.append))
     peer.expect('basic.consume', 2)
     peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + delivery(2, 'other'))
     starting.get()
     client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['other']
-    greens.wait_until(lambda: meter.messages == 0)
+    greenlets.wait_until(lambda: meter.messages == 0)
     # drain_events has passed over some meanwhile, and recover-ok has begun another walk beside the first.
     assert (meter.bytes, meter.most <= 3 * MOST) == (0, True)
-    greens.wait_until(lambda: len(client._events) + len(client._older) < CONSUMERS)  # void entries go, too
+    greenlets.wait_until(lambda: len(client._events) + len(client._older) < CONSUMERS)  # void entries go, too
 
 
 def delivery(channel: int, tag: str) -> bytes:
@@ -185,10 +185,10 @@ def test_one_iterator_with_a_great_many(
     loop = start(peer, channel, count, prefetch=0)
     meter.most = 0
     if how == 'close':
-        task = greens.spawn(loop.close)
+        task = greenlets.spawn(loop.close)
         peer.expect('basic.cancel')
     elif how == 'channel':
-        task = greens.spawn(channel.close)
+        task = greenlets.spawn(channel.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok')
     else:
@@ -200,7 +200,7 @@ def test_one_iterator_with_a_great_many(
         peer.send('basic.cancel-ok', consumer_tag=loop.tag)
     if how != 'cancelled by the broker':
         task.get()
-    greens.wait_until(lambda: meter.messages == 0)
+    greenlets.wait_until(lambda: meter.messages == 0)
     assert meter.most <= MOST
     silent(peer, client)
 
@@ -209,25 +209,25 @@ def test_void_entries_do_not_pile_up_where_nobody_drains(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
     """A consumer that stays undelivered for ever, and channels that come and go behind it."""
-    starting = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
+    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.expect('basic.consume')
     peer.raw(frames('basic.consume-ok', consumer_tag='tag') + delivery(1, 'tag'))
     starting.get()
     for _ in range(5):
         other = peer.open_channel(client, 2)
-        starting = greens.spawn(lambda: other.basic_consume('q', 'other', callback=got.append))  # noqa: B023
+        starting = greenlets.spawn(lambda: other.basic_consume('q', 'other', callback=got.append))  # noqa: B023
         peer.expect('basic.consume')
         many = b''.join(
             frames('basic.deliver', 2, consumer_tag='other', delivery_tag=tag, body=b'x') for tag in range(1, 1501)
         )
         peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + many)
         starting.get()
-        greens.wait_until(lambda: client.budget.messages == 1501)
-        closing = greens.spawn(other.close)
+        greenlets.wait_until(lambda: client.budget.messages == 1501)
+        closing = greenlets.spawn(other.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok', 2)
         closing.get()
-        greens.wait_until(lambda: client.budget.messages == 1)
-        greens.wait_until(lambda: len(client._events) + len(client._older) < 1600)
+        greenlets.wait_until(lambda: client.budget.messages == 1)
+        greenlets.wait_until(lambda: len(client._events) + len(client._older) < 1600)
     client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['tag']

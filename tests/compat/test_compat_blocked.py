@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from node import Node
 from proxy import Proxy
@@ -19,7 +19,7 @@ def blocked(peer: ScriptedBroker, **arguments: Any) -> gamqp.Channel:
     client = peer.open(heartbeat=0, **arguments)
     channel = peer.open_channel(client)
     peer.send('connection.blocked', reason='low on memory')
-    greens.wait_until(lambda: client.is_blocked)
+    greenlets.wait_until(lambda: client.is_blocked)
     return channel
 
 
@@ -29,8 +29,8 @@ def test_wait_is_the_default_and_has_a_deadline_of_its_own(peer: ScriptedBroker)
     with pytest.raises(exceptions.Blocked, match='low on memory'):
         channel.basic_publish(gamqp.Message('x'), '', 'q')
     assert 0.15 <= time.monotonic() - began < 10
-    publishing = greens.spawn(channel.basic_publish, gamqp.Message('y'), '', 'q')
-    greens.sleep(0)
+    publishing = greenlets.spawn(channel.basic_publish, gamqp.Message('y'), '', 'q')
+    greenlets.sleep(0)
     peer.send('connection.unblocked')
     publishing.get()
     assert peer.expect('basic.publish').body == b'y'
@@ -51,7 +51,7 @@ def test_raise_does_so_at_once_and_sends_nothing(peer: ScriptedBroker) -> None:
     channel.connection.send_heartbeat()
     peer.expect_nothing_before_beat()
     peer.send('connection.unblocked')
-    greens.wait_until(lambda: not channel.connection.is_blocked)
+    greenlets.wait_until(lambda: not channel.connection.is_blocked)
     channel.basic_publish(gamqp.Message('y'), '', 'q')
     assert peer.expect('basic.publish').body == b'y'
 
@@ -93,25 +93,25 @@ def test_an_alarm_of_a_real_broker(own_node: Node, policy: str) -> None:
         own_node.set_memory_watermark(0)
         try:
             channel.basic_publish(gamqp.Message('1'), '', queue)  # the broker blocks who publishes
-            greens.wait_until(lambda: connection.is_blocked)
+            greenlets.wait_until(lambda: connection.is_blocked)
             # It comes by itself, and in the turn of the hub in which it is read.
-            greens.sleep(0)
+            greenlets.sleep(0)
             assert told == ['low on memory']
             frames = proxy.stream.frames
             if policy == 'raise':
                 with pytest.raises(exceptions.Blocked):
                     channel.basic_publish(gamqp.Message('2'), '', queue)
-            publishing = greens.spawn(channel.basic_publish, gamqp.Message('2'), '', queue)
-            greens.sleep(0)
+            publishing = greenlets.spawn(channel.basic_publish, gamqp.Message('2'), '', queue)
+            greenlets.sleep(0)
             assert publishing.done == (policy == 'raise')
             assert proxy.stream.frames == frames
         finally:
             own_node.set_memory_watermark(0.4)
-        greens.wait_until(lambda: len(told) == 2)
+        greenlets.wait_until(lambda: len(told) == 2)
         assert told[1] == '' and not connection.is_blocked
         if policy == 'wait':
             publishing.get()
-            greens.wait_until(lambda: channel.queue_declare(queue, passive=True).message_count == 2)
+            greenlets.wait_until(lambda: channel.queue_declare(queue, passive=True).message_count == 2)
         else:
             with pytest.raises(exceptions.Blocked):
                 publishing.get()

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from node import Node
 
@@ -92,7 +92,7 @@ class Worker:
             return lines <= self.done()
 
         try:
-            greens.wait_until(come, PATIENCE)
+            greenlets.wait_until(come, PATIENCE)
         except AssertionError as error:
             done = len(lines & self.done())
             raise AssertionError(f'{what}: {done} of {len(lines)} tasks done\n{self.log()}') from error
@@ -102,7 +102,7 @@ class Worker:
 
 
 @pytest.mark.parametrize('pool', ['solo', 'prefork', 'threads'])
-@pytest.mark.skipif(greens.GREEN != 'gevent', reason='the worker is not patched: once is enough')
+@pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the worker is not patched: once is enough')
 def test_a_worker_with_a_loop_of_its_own_does_all_tasks(rabbit: Any, tmp_path: Path, pool: str) -> None:
     """Ten for later, ten for now. What comes while the worker waits for a reply is no more input of its socket."""
     worker = Worker(rabbit.url, tmp_path)
@@ -123,7 +123,7 @@ def test_a_worker_of_greenlets_goes_on_after_each_loss(own_node: Node, tmp_path:
     worker = Worker(own_node.url(), tmp_path)
     with gamqp.connect(own_node.url()) as connection:
         connection.channel().queue_declare(worker.queue, durable=True, auto_delete=False)
-    with worker.running(greens.GREEN, 200):
+    with worker.running(greenlets.GREEN, 200):
         for number in range(4):
             lines = {f'{number}.{task}' for task in range(300)}
             with gamqp.connect(own_node.url()) as connection:
@@ -132,7 +132,7 @@ def test_a_worker_of_greenlets_goes_on_after_each_loss(own_node: Node, tmp_path:
                     worker.publish(channel, line, pause=0.02)
                 connection.flush(30)
             # In the midst of it: some are done, most are not.
-            greens.wait_until(lambda lines=lines: lines & worker.done(), PATIENCE)
+            greenlets.wait_until(lambda lines=lines: lines & worker.done(), PATIENCE)
             if number < 3:
                 own_node.close_connections('/')
             worker.wait_for(lines, f'after {number + 1} losses')

@@ -9,13 +9,13 @@ import time
 import warnings
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
-from gamqp.channel import VDeprecationWarning
+from gamqp.channel.channel import VDeprecationWarning
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_callbacks_may_be_functions_or_promises(rabbit: Any) -> None:
     name = channel.queue_declare(exclusive=True).queue
     channel.basic_consume(name, callback=got, no_ack=True)
     channel.basic_publish(gamqp.Message('x'), '', name)
-    tools.drain_until(connection, lambda: len(seen) == 3)
+    broker_tools.drain_until(connection, lambda: len(seen) == 3)
     assert seen[2].body == 'x'
     connection.close()
 
@@ -64,7 +64,7 @@ def test_handlers_of_events_are_added_or_appended(connection: Any, channel: Any,
     getattr(channel.events['basic_ack'], verb)(lambda tag, multiple: acked.append((tag, multiple)))
     channel.confirm_select()
     channel.basic_publish(gamqp.Message('x'), '', queue)
-    tools.drain_until(connection, lambda: acked)
+    broker_tools.drain_until(connection, lambda: acked)
     assert acked == [(1, False)]
 
 
@@ -90,7 +90,7 @@ def test_a_handler_takes_it_and_nothing_is_kept(connection: Any, channel: Any) -
     got: list[Any] = []
     channel.events['basic_return'].add(lambda *args: got.append(args))
     channel.basic_publish(gamqp.Message('x'), '', 'nowhere', mandatory=True)
-    tools.drain_until(connection, lambda: got)
+    broker_tools.drain_until(connection, lambda: got)
     error, exchange, key, message = got[0]
     assert isinstance(error, exceptions.ChannelError) and (exchange, key, message.body) == ('', 'nowhere', 'x')
     assert channel.returned_messages.empty()
@@ -135,9 +135,9 @@ def test_messages_of_a_cancelled_no_ack_consumer_are_known_to_need_no_ack(
     """kombu looks there before it acks, and the broker closes the channel over an ack it did not expect."""
     got: list[Any] = []
     tag = channel.basic_consume(queue, callback=got.append, no_ack=True)
-    tools.publish_all(channel, queue, [b'1', b'2', b'3'])
+    broker_tools.publish_all(channel, queue, [b'1', b'2', b'3'])
     channel.basic_cancel(tag)
-    tools.drain_until(connection, lambda: len(got) == 3)
+    broker_tools.drain_until(connection, lambda: len(got) == 3)
     assert all(message.delivery_info['consumer_tag'] in channel.no_ack_consumers for message in got)
     channel.basic_consume(queue, tag, callback=got.append)
     assert tag not in channel.no_ack_consumers, 'the same tag again, and now it is to ack'
@@ -161,26 +161,26 @@ def test_auto_decode(connection: Any, queue: str) -> None:
     on.basic_publish(gamqp.Message(b'\xff\xfe', content_encoding='utf-8'), '', queue)
     on.basic_publish(gamqp.Message(b'\x1f\x8b', content_encoding='gzip'), '', queue)
     on.basic_publish(gamqp.Message(b'no encoding'), '', queue)
-    got = [tools.get_all(on, queue, no_ack=False)]
+    got = [broker_tools.get_all(on, queue, no_ack=False)]
     assert [m.body for m in got[0]] == ['straße', 'straße', b'\xff\xfe', b'\x1f\x8b', b'no encoding']
     on.basic_recover(requeue=True)
     raw = ['straße'.encode(), 'straße'.encode('latin-1'), b'\xff\xfe', b'\x1f\x8b', b'no encoding']
-    tools.wait_ready(off, queue, 5)
-    assert [m.body for m in tools.get_all(off, queue)] == raw
+    broker_tools.wait_ready(off, queue, 5)
+    assert [m.body for m in broker_tools.get_all(off, queue)] == raw
 
 
 # -- declaring --------------------------------------------------------------------------------
 
 
 def test_auto_delete_of_an_exchange_warns_at_the_callers_line(channel: Any) -> None:
-    name = tools.fresh_name('ex')
+    name = broker_tools.fresh_name('ex')
     with pytest.warns(VDeprecationWarning, match='auto_delete=False') as seen:
         channel.exchange_declare(name, 'direct')
     assert seen[0].filename == __file__
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         channel.exchange_declare(name, 'direct', passive=True)
-        channel.exchange_declare(tools.fresh_name('ex'), 'direct', auto_delete=False, durable=True)
+        channel.exchange_declare(broker_tools.fresh_name('ex'), 'direct', auto_delete=False, durable=True)
     channel.exchange_delete(name)
 
 
@@ -197,7 +197,7 @@ def test_no_global_qos_on_a_quorum_queue_has_a_hint(rabbit: Any) -> None:
     if rabbit.major >= 4:
         pytest.skip('this broker takes it for a limit per consumer')
     with rabbit.connect() as connection:
-        name = tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})
+        name = broker_tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})
     connection = rabbit.connect()  # one that does not know what the queue is
     channel = connection.channel()
     channel.basic_qos(0, 3, True)
@@ -220,7 +220,7 @@ def test_a_transient_queue_that_the_broker_refuses_has_a_hint(rabbit: Any, own_n
         pytest.warns(exceptions.AMQPDeprecationWarning, match='durable=True') as seen,
         pytest.raises(exceptions.InternalError, match='durable=True') as caught,
     ):
-        channel.queue_declare(tools.fresh_name())
+        channel.queue_declare(broker_tools.fresh_name())
     assert seen[0].filename == __file__
     assert 'transient_nonexcl_queues' in caught.value.reply_text
     assert caught.value.code == 541
@@ -233,8 +233,10 @@ def test_each_raise_is_an_object_of_its_own(rabbit: Any) -> None:
     connection = rabbit.connect()
     channel = connection.channel()
     rabbit.node.close_connections(rabbit.vhost, reason='for a test') if rabbit.managed else pytest.skip('')
-    greens.wait_until(lambda: not connection.connected)
-    errors = [tools.raised(call) for call in (connection.channel, channel.queue_declare, connection.drain_events)]
+    greenlets.wait_until(lambda: not connection.connected)
+    errors = [
+        broker_tools.raised(call) for call in (connection.channel, channel.queue_declare, connection.drain_events)
+    ]
     assert len({id(error) for error in errors}) == 3
     for error in errors:
         assert type(error) is exceptions.ConnectionForced and error.code == error.reply_code == 320
@@ -264,12 +266,12 @@ def test_a_program_for_librabbitmq(rabbit: Any) -> None:
     channel.basic_consume(queue=name, no_ack=False, callback=got.append)
     for number in range(3):
         channel.basic_publish(gamqp.Message(str(number), delivery_mode=2), exchange='', routing_key=name)
-    tools.drain_until(connection, lambda: len(got) == 2)
+    broker_tools.drain_until(connection, lambda: len(got) == 2)
     got[0].ack()
     got[1].reject()
-    tools.drain_until(connection, lambda: len(got) == 3)
+    broker_tools.drain_until(connection, lambda: len(got) == 3)
     got[2].reject(requeue=True)
-    tools.drain_until(connection, lambda: len(got) == 4)
+    broker_tools.drain_until(connection, lambda: len(got) == 4)
     assert got[3].redelivered
     got[3].ack()
     assert channel.queue_declare(name, passive=True).message_count == 0
@@ -284,15 +286,15 @@ def test_the_prefetch_of_a_queue_is_resized_by_a_second_consumer(connection: Any
     got: list[Any] = []
     channel.basic_qos(0, 2, False)
     first = channel.basic_consume(queue, callback=got.append)
-    tools.publish_all(channel, queue, [str(number) for number in range(20)])
-    tools.drain_until(connection, lambda: len(got) == 2)
+    broker_tools.publish_all(channel, queue, [str(number) for number in range(20)])
+    broker_tools.drain_until(connection, lambda: len(got) == 2)
     channel.basic_qos(0, 10, False)
     channel.basic_consume(queue, callback=got.append)
     channel.basic_cancel(first)
-    tools.drain_until(connection, lambda: len(got) == 12)
+    broker_tools.drain_until(connection, lambda: len(got) == 12)
     for message in got:
         message.ack()
-    tools.drain_until(connection, lambda: len(got) == 20)
+    broker_tools.drain_until(connection, lambda: len(got) == 20)
     assert sorted(int(message.body) for message in got) == list(range(20))
 
 

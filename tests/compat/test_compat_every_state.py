@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
@@ -118,7 +118,7 @@ def never_opened(peer: ScriptedBroker) -> Any:
 
 def opening(peer: ScriptedBroker) -> Any:
     connection = peer.client()
-    greens.spawn(connection.connect)
+    greenlets.spawn(connection.connect)
     peer.handshake(until='tune')
     return connection, None
 
@@ -131,20 +131,20 @@ def is_open(peer: ScriptedBroker) -> Any:
 def blocked(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
     peer.send('connection.blocked', reason='low on memory')
-    greens.wait_until(lambda: connection.is_blocked)
+    greenlets.wait_until(lambda: connection.is_blocked)
     return connection, channel
 
 
 def closing(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
-    greens.spawn(connection.close)
-    greens.wait_until(lambda: connection.is_closing)
+    greenlets.spawn(connection.close)
+    greenlets.wait_until(lambda: connection.is_closing)
     return connection, channel
 
 
 def closed_by_us(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
-    task = greens.spawn(connection.close)
+    task = greenlets.spawn(connection.close)
     peer.agree_to_close()
     task.get()
     return connection, channel
@@ -153,14 +153,14 @@ def closed_by_us(peer: ScriptedBroker) -> Any:
 def closed_by_the_peer(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
     peer.send('connection.close', reply_code=320, reply_text='going down')
-    greens.wait_until(lambda: not connection.connected)
+    greenlets.wait_until(lambda: not connection.connected)
     return connection, channel
 
 
 def lost(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
     peer.cut(reset=True)
-    greens.wait_until(lambda: not connection.connected)
+    greenlets.wait_until(lambda: not connection.connected)
     return connection, channel
 
 
@@ -172,14 +172,14 @@ def collected(peer: ScriptedBroker) -> Any:
 
 def channel_closing(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
-    greens.spawn(channel.close)
+    greenlets.spawn(channel.close)
     peer.expect('channel.close')
     return connection, channel
 
 
 def channel_closed_by_us(peer: ScriptedBroker) -> Any:
     connection, channel = is_open(peer)
-    task = greens.spawn(channel.close)
+    task = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok')
     task.get()
@@ -198,7 +198,7 @@ def channel_reopened(peer: ScriptedBroker) -> Any:
     connection, channel = channel_closed_by_the_peer(peer)
     peer.expect('channel.open')
     peer.send('channel.open-ok')
-    greens.wait_until(lambda: channel.is_open)
+    greenlets.wait_until(lambda: channel.is_open)
     return connection, channel
 
 
@@ -221,7 +221,7 @@ def targets() -> list[tuple[str, str]]:
 
 def verdict(call: Callable[[], Any]) -> str:
     """'' for a result or a documented error within its time; else what happened."""
-    task = greens.spawn(call)
+    task = greenlets.spawn(call)
     try:
         task.get(HUNG)
     except DOCUMENTED:
@@ -285,24 +285,24 @@ def test_the_list_of_methods_is_complete() -> None:
     """What is public and in no list is a method that the test above has forgotten, or an inner one."""
     inner = {
         # between connection, reader and channels
-        'begin', 'breath_due', 'breathe', 'check_open', 'check_opening',
+        'begin', 'turn_due', 'let_others_run', 'check_open', 'check_opening',
         'confirm_select_unawaited', 'end', 'expect',
-        'forget_channel', 'forget_deliveries', 'forget_unsettled', 'give_up', 'long_without_breath',
-        'breathe_as_drainer', 'callbacks_around',
+        'forget_channel', 'forget_deliveries', 'forget_unsettled', 'give_up', 'turn_overdue',
+        'let_others_run_as_drainer', 'callbacks_around',
         'close_books', 'doubtful', 'fail_cancels', 'give_back_known', 'hand_out', 'is_void',
         'look_at_first', 'waiting_deliveries',
         'has_watched', 'limit_watched', 'watch_unsettled', 'stop_hub', 'take_password',
         'must_pause', 'on_close', 'report',
         'run_event', 'run_handlers', 'set_limits', 'wait_begins', 'wait_ends', 'wait_for', 'wait_for_event',
-        'wait_for_goodbye',
+        'wait_for_close',
         'wait_to_publish', 'wait_until_sent', 'withdraw', 'was_opened',
         'must_wait_to_publish', 'Channel', 'library_properties', 'negotiate_capabilities',
         'asking', 'await_reply', 'bind_to_thread', 'blocked_for', 'check_taking', 'check_thread', 'in_own_thread',
-        'leave_word', 'retire', 'run_handler', 'thread', 'tracing', 'undelivered', 'wait_for_quiet',
+        'call_in_hub_later', 'retire', 'run_handler', 'thread', 'tracing', 'undelivered', 'wait_for_quiet',
         'freed', 'give_back_tag', 'wake_drainers', 'wake_quiet',
         'ask_for_answers', 'ask_to_cancel_all', 'awaits_settlement', 'begin_unawaited', 'begin_use', 'end_consumer',
-        'give_back', 'has_unanswered', 'intakes', 'is_as_new', 'note_stale', 'oldest_unsettled', 'return_taker',
-        'breathe_to_publish', 'queue_of',
+        'give_back', 'has_unanswered', 'inboxes', 'is_as_new', 'count_stale_settlement', 'oldest_unsettled',
+        'return_taker', 'let_others_run_to_publish', 'queue_of',
         'check_drainable', 'descriptor', 'forget_loss', 'has_callbacks', 'has_events', 'loss_unraised', 'note_end',
         'count_answer', 'count_return', 'drains', 'heartbeat_needs_patching', 'show_end', 'show_events',
         'walk', 'walk_confirms', 'endings', 'term', 'awaits_cancels', 'stale_settlements',

@@ -13,8 +13,8 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+import broker_tools
 import pytest
-import tools
 
 import gamqp
 
@@ -134,7 +134,7 @@ def ours(rabbit: Any) -> Iterator[Client]:
 @pytest.fixture
 def shared(rabbit: Any) -> Iterator[str]:
     with rabbit.connect() as connection:
-        queue = tools.shared_queue(connection.channel())
+        queue = broker_tools.shared_queue(connection.channel())
     yield queue
     with rabbit.connect() as connection:
         connection.channel().queue_delete(queue)
@@ -198,7 +198,7 @@ def test_all_properties_and_headers_together(ours: Client, other: Client, shared
 def test_random_tables(ours: Client, other: Client, shared: str) -> None:
     seed = 20260512
     draw = random.Random(seed)
-    for number in range(tools.repeats(40, 2000)):
+    for number in range(broker_tools.repeats(40, 2000)):
         table = random_table(draw, 3)
         if not other.floats and has_float(table):
             continue
@@ -235,6 +235,6 @@ def test_a_header_value_that_is_no_text_is_kept_as_bytes(ours: Client, rabbit: A
         message = amqp.Message(b'x', application_headers={'raw': b'\xc3\x28', 'fine': 'ü'})
         connection.channel().basic_publish(message, '', shared)
     with rabbit.connect() as connection:
-        tools.wait_ready(connection.channel(), shared, 1)
+        broker_tools.wait_ready(connection.channel(), shared, 1)
     headers = ours.get(shared)[1]['application_headers']
     assert headers == {'raw': b'\xc3\x28', 'fine': 'ü'}

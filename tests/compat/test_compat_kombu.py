@@ -16,11 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 
 PROGRAM = Path(__file__).parent / 'programs' / 'kombu_on_gamqp.py'
-WAYS = (greens.GREEN, pytest.param(f'{greens.GREEN}-patched', marks=pytest.mark.slow))
+WAYS = (greenlets.GREEN, pytest.param(f'{greenlets.GREEN}-patched', marks=pytest.mark.slow))
 PATIENCE = 500  # seconds for all scenarios; they take ten
 
 pytestmark = [

@@ -9,21 +9,21 @@ import contextlib
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions, green
 
-GENEROUS = greens.PATIENCE
+GENEROUS = greenlets.PATIENCE
 BEAT = b'\x08\x00\x00\x00\x00\x00\x00\xce'
 
 
 def took(call: Any, *expected: Any) -> tuple[float, BaseException]:
     """Seconds until the call raised, and what."""
     began = time.monotonic()
-    task = greens.spawn(call)
+    task = greenlets.spawn(call)
     with pytest.raises(expected) as caught:
         task.get(GENEROUS)
     return time.monotonic() - began, caught.value
@@ -38,7 +38,7 @@ def test_ticking_beside_the_heartbeat_greenlet_does_no_harm(peer: ScriptedBroker
     while peer.decoder.heartbeats < 4 and time.monotonic() - began < GENEROUS:
         peer.raw(BEAT)
         client.heartbeat_tick(rate=2)
-        greens.sleep(0.02)
+        greenlets.sleep(0.02)
         peer.take_what_came()
     # One each half second, not one a tick.
     assert 4 <= peer.decoder.heartbeats <= 2 * (time.monotonic() - began) + 2
@@ -48,7 +48,7 @@ def test_ticking_beside_the_heartbeat_greenlet_does_no_harm(peer: ScriptedBroker
 def test_a_tick_sends_one_when_it_is_time(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 60))
     client.heartbeat_tick(rate=2)
-    greens.sleep(0.02)
+    greenlets.sleep(0.02)
     peer.take_what_came()
     assert peer.decoder.heartbeats == 0
     client.heartbeat_tick(rate=6000)  # each hundredth of a second
@@ -59,7 +59,7 @@ def test_a_tick_sends_one_when_it_is_time(peer: ScriptedBroker) -> None:
 def test_a_senseless_rate_counts_as_2(peer: ScriptedBroker, rate: int) -> None:
     client = peer.open((10, 131072, 60))
     client.heartbeat_tick(rate)
-    greens.sleep(0.02)
+    greenlets.sleep(0.02)
     peer.take_what_came()
     assert peer.decoder.heartbeats == 0
 
@@ -67,7 +67,7 @@ def test_a_senseless_rate_counts_as_2(peer: ScriptedBroker, rate: int) -> None:
 def test_a_tick_finds_the_silent_peer_itself(peer: ScriptedBroker) -> None:
     """Also when the heartbeat greenlet has not had its turn: nothing switches between silence and tick."""
     client = peer.open((10, 131072, 1))
-    client.link.pulse.heard_at -= 2
+    client.link.heartbeat_clock.heard_at -= 2
     with pytest.raises(exceptions.ConnectionForced, match='heartbeats missed'):
         client.heartbeat_tick()
     assert not client.connected
@@ -78,16 +78,16 @@ def test_a_tick_finds_the_silent_peer_itself(peer: ScriptedBroker) -> None:
 def test_a_tick_reads_before_it_judges(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
     peer.raw(BEAT)  # lies in the kernel: nothing switches from here on
-    client.link.pulse.heard_at -= 2
+    client.link.heartbeat_clock.heard_at -= 2
     client.heartbeat_tick()
     assert client.connected and client.is_alive()
 
 
 def test_without_heartbeats_a_tick_does_nothing(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1), heartbeat=0)
-    client.link.pulse.heard_at -= 100
+    client.link.heartbeat_clock.heard_at -= 100
     client.heartbeat_tick(rate=6000)
-    greens.sleep(0.02)
+    greenlets.sleep(0.02)
     peer.take_what_came()
     assert peer.decoder.heartbeats == 0
 
@@ -102,7 +102,7 @@ def test_when_something_was_sent_and_received(peer: ScriptedBroker) -> None:
     assert before <= client.last_heartbeat_sent <= time.monotonic()
     assert client.last_heartbeat_received <= before
     peer.raw(BEAT)
-    greens.wait_until(lambda: client.last_heartbeat_received >= before)
+    greenlets.wait_until(lambda: client.last_heartbeat_received >= before)
 
 
 # -- is_alive ---------------------------------------------------------------------------------
@@ -111,13 +111,13 @@ def test_when_something_was_sent_and_received(peer: ScriptedBroker) -> None:
 def test_is_alive_from_open_to_close(peer: ScriptedBroker) -> None:
     client = peer.client()
     assert client.is_alive() is False
-    opening = greens.spawn(client.connect)
+    opening = greenlets.spawn(client.connect)
     peer.handshake(until='open-ok')
     assert client.is_alive() is False
     peer.send('connection.open-ok')
     opening.get()
     assert client.is_alive() is True
-    closing = greens.spawn(client.close)
+    closing = greenlets.spawn(client.close)
     peer.agree_to_close()
     closing.get()
     assert client.is_alive() is False
@@ -125,9 +125,9 @@ def test_is_alive_from_open_to_close(peer: ScriptedBroker) -> None:
 
 def test_it_is_not_alive_when_the_peer_was_silent_too_long(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
-    client.link.pulse.heard_at -= 1.5
+    client.link.heartbeat_clock.heard_at -= 1.5
     assert client.is_alive()
-    client.link.pulse.heard_at -= 1
+    client.link.heartbeat_clock.heard_at -= 1
     assert not client.is_alive()
     assert client.connected, 'asking changes nothing'
 
@@ -139,7 +139,7 @@ def test_it_is_not_alive_when_the_socket_has_ended_and_nobody_has_read_so(peer: 
     # No switch since: the reader cannot know. The kernel of the same machine does.
     assert client.connected
     assert not client.is_alive()
-    greens.wait_until(lambda: not client.connected)
+    greenlets.wait_until(lambda: not client.connected)
 
 
 def test_repr_tells_the_state(peer: ScriptedBroker) -> None:
@@ -159,7 +159,7 @@ def test_collect_at_any_time_is_silent_and_final(peer: ScriptedBroker) -> None:
     client.collect()
     with pytest.raises(exceptions.RecoverableConnectionError):
         client.drain_events()
-    opening = greens.spawn(client.connect)  # it may be opened all the same
+    opening = greenlets.spawn(client.connect)  # it may be opened all the same
     peer.handshake()
     opening.get()
     client.collect()
@@ -205,7 +205,7 @@ def test_read_timeout_of_a_publish_that_waits_for_room(peer: ScriptedBroker) -> 
 
 def consume(peer: ScriptedBroker, call: Any) -> Any:
     """Start a consumer on channel 1."""
-    starting = greens.spawn(call)
+    starting = greenlets.spawn(call)
     while (asked := peer.next()).name != 'basic.consume':
         peer.send(f'{asked.name}-ok')
     peer.send('basic.consume-ok', consumer_tag=asked.consumer_tag)
@@ -250,7 +250,7 @@ def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBrok
     """The broker may have nothing to say until they have acked."""
     client = peer.open(read_timeout=0.6, heartbeat=0)
     channel = peer.open_channel(client)
-    begun, done = green.Event(greens.backend), green.Event(greens.backend)
+    begun, done = green.Event(greenlets.backend), green.Event(greenlets.backend)
 
     def handle(message: Any) -> None:
         begun.set()
@@ -268,10 +268,10 @@ def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBrok
         loop = consume(peer, lambda: channel.consume('q'))
     else:
         consume(peer, lambda: channel.basic_consume('q', 'tag', callback=handle))
-    working = greens.spawn(work)
+    working = greenlets.spawn(work)
     peer.send('basic.deliver', consumer_tag=next(iter(channel._consumers)), delivery_tag=1)
     assert begun.wait(30)
-    greens.sleep(1.2)
+    greenlets.sleep(1.2)
     assert client.connected
     done.set()
     working.get()
@@ -281,9 +281,9 @@ def test_bytes_of_the_peer_keep_a_consumer_that_waits(peer: ScriptedBroker) -> N
     client = peer.open(read_timeout=1.2, heartbeat=0)
     channel = peer.open_channel(client)
     loop = consume(peer, lambda: channel.consume('q', no_ack=True))
-    waiting = greens.spawn(lambda: next(loop).body)
+    waiting = greenlets.spawn(lambda: next(loop).body)
     for _ in range(6):
-        greens.sleep(0.3)
+        greenlets.sleep(0.3)
         peer.raw(BEAT)
     peer.send('basic.deliver', consumer_tag=loop.tag, delivery_tag=1, body=b'late')
     assert waiting.get() == b'late'
@@ -293,11 +293,11 @@ def test_bytes_of_the_peer_keep_a_consumer_that_waits(peer: ScriptedBroker) -> N
 def test_any_byte_of_the_peer_starts_the_read_timeout_anew(peer: ScriptedBroker) -> None:
     client = peer.open(read_timeout=1.2, heartbeat=0)
     channel = peer.open_channel(client)
-    declaring = greens.spawn(lambda: channel.queue_declare('q'))
+    declaring = greenlets.spawn(lambda: channel.queue_declare('q'))
     peer.expect('queue.declare')
     reply = frames('queue.declare-ok', queue='q', message_count=5)
     for position in range(0, len(reply), 4):
-        greens.sleep(0.3)
+        greenlets.sleep(0.3)
         peer.raw(reply[position : position + 4])
     assert declaring.get().message_count == 5
     assert client.connected

@@ -7,9 +7,9 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from script import ScriptedBroker
 
 import gamqp
@@ -32,7 +32,7 @@ def test_unknown_properties_of_a_message_are_ignored(channel: Any, queue: str, h
     message = gamqp.Message('x', priority=3, **CELERYS)
     getattr(channel, how)(message, exchange='', routing_key=queue)
     channel.wait_for_confirms()
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
     got = channel.basic_get(queue, no_ack=True)
     assert got.properties == {'priority': 3, 'content_encoding': 'utf-8'}
     assert got.body == 'x'
@@ -152,26 +152,26 @@ def test_a_body_that_cannot_be_sent_is_refused_when_it_is_published(channel: Any
 
 
 def _closed_channel(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
-    task = greens.spawn(channel.close)
+    task = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok')
     task.get()
 
 
 def _closed_connection(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
-    task = greens.spawn(connection.close)
+    task = greenlets.spawn(connection.close)
     peer.agree_to_close()
     task.get()
 
 
 def _closed_by_the_peer(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
     peer.send('connection.close', reply_code=320, reply_text='going down')
-    greens.wait_until(lambda: not channel.is_open)  # connected stays until drain_events has said it
+    greenlets.wait_until(lambda: not channel.is_open)  # connected stays until drain_events has said it
 
 
 def _lost(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
     peer.cut(reset=True)
-    greens.wait_until(lambda: not channel.is_open)  # connected stays until drain_events has said it
+    greenlets.wait_until(lambda: not channel.is_open)  # connected stays until drain_events has said it
 
 
 def _collected(peer: ScriptedBroker, connection: gamqp.Connection, channel: Any) -> None:
@@ -210,7 +210,7 @@ def test_a_channel_that_has_ended_has_no_number(peer: ScriptedBroker, end: Calla
 def test_cancel_on_a_closed_channel_does_nothing(peer: ScriptedBroker, end: Callable[..., None]) -> None:
     connection = peer.open(heartbeat=0)
     channel = peer.open_channel(connection)
-    consuming = greens.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()
@@ -219,7 +219,7 @@ def test_cancel_on_a_closed_channel_does_nothing(peer: ScriptedBroker, end: Call
     assert channel.basic_cancel('tag') is None
     assert channel.basic_cancel('never was', nowait=True) is None
     with pytest.raises(gamqp.WrongThread):
-        tools.in_thread(channel.basic_cancel, 'tag')
+        broker_tools.in_thread(channel.basic_cancel, 'tag')
     connection.collect()
 
 
@@ -233,7 +233,7 @@ def test_blocking_read_takes_one_event(connection: Any, channel: Any, queue: str
         connection.blocking_read(timeout=0)
     for body in ('a', 'b'):
         channel.basic_publish(gamqp.Message(body), '', queue)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     for number in (1, 2):
         assert connection.blocking_read(timeout=10), 'py-amqp reads on until it is true'
         assert len(got) == number

@@ -11,7 +11,7 @@ import sys
 import uuid
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from proxy import Proxy
 from script import ScriptedBroker
@@ -31,7 +31,7 @@ FORKS = [
 HEADER = b'AMQP\x00\x00\x09\x01'
 
 
-@pytest.mark.parametrize(('library', 'when', 'how'), [fork for fork in FORKS if fork[0] == greens.GREEN])
+@pytest.mark.parametrize(('library', 'when', 'how'), [fork for fork in FORKS if fork[0] == greenlets.GREEN])
 def test_parent_and_child_go_on_each_with_connections_of_its_own(
     rabbit: Any, library: str, when: str, how: str
 ) -> None:
@@ -78,7 +78,7 @@ def test_what_parent_and_child_have_published_arrives_while_both_wait_in_a_pipe(
     with rabbit.connect() as connection:
         channel = connection.channel()
         channel.queue_declare(queue, durable=True, auto_delete=False)
-        process = program('held_forking.py', library, when, rabbit.url, queue)
+        process = program('forking_with_queued_bytes.py', library, when, rabbit.url, queue)
         try:
             assert process.stdout is not None
             process.stdout.readline()

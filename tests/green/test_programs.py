@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 
 PROGRAMS = Path(__file__).parent / 'programs'
 # Each program once: with the greenlet library of this run.
-every_library = pytest.mark.parametrize('library', [greens.GREEN])
+every_library = pytest.mark.parametrize('library', [greenlets.GREEN])
 # Seconds that a program may take; it takes one or two.
 PATIENCE = 120
 
@@ -188,7 +188,7 @@ def count(rabbit: Any, queue: str, expected: int) -> int:
         channel.basic_consume(queue, no_ack=True, callback=got.append)
         with contextlib.suppress(TimeoutError):
             while len(got) < expected:
-                connection.drain_events(timeout=greens.PATIENCE)
+                connection.drain_events(timeout=greenlets.PATIENCE)
             while True:  # and no more than that
                 connection.drain_events(timeout=0.5)
     return len(got)

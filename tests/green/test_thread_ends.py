@@ -10,13 +10,13 @@ import threading
 import time
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from script import ScriptedBroker
 from test_programs import PATIENCE, every_library, outcome, program, successful
 
-from gamqp.io.goodbye import EXIT_SILENCE
-from gamqp.threads import door_of_this_thread
+from gamqp.connection.thread_affinity import hub_calls_of_this_thread
+from gamqp.io.process_end import EXIT_SILENCE
 
 THREADS = 20
 
@@ -189,7 +189,7 @@ def descriptors() -> int:
 
 def test_a_thread_that_has_ended_leaves_no_descriptors_of_ours() -> None:
     def home() -> None:
-        door_of_this_thread(greens.backend)
+        hub_calls_of_this_thread(greenlets.backend)
 
     run_in_thread(home)  # whatever the first one ever opens
     before = descriptors()
@@ -201,7 +201,7 @@ def test_a_thread_that_has_ended_leaves_no_descriptors_of_ours() -> None:
 def test_a_door_to_a_thread_that_has_ended_may_be_knocked_at() -> None:
     """As long as somebody has it, what it writes to is there, and is nobody else's."""
     doors: list[Any] = []
-    run_in_thread(lambda: doors.append(door_of_this_thread(greens.backend)))
+    run_in_thread(lambda: doors.append(hub_calls_of_this_thread(greenlets.backend)))
     (door,) = doors
     call = Passing()
     for _ in range(3):
@@ -213,8 +213,8 @@ def test_a_door_is_there_as_long_as_its_thread() -> None:
     """Nobody else holds it; who asks for it again gets it, and it is heard."""
     gc.collect()
     call = Passing()
-    door = door_of_this_thread(greens.backend)
+    door = hub_calls_of_this_thread(greenlets.backend)
     run_in_thread(functools.partial(door.take, call))
     del door
     gc.collect()
-    greens.wait_until(call.begun.is_set)
+    greenlets.wait_until(call.begun.is_set)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from node import Node
-from pools import making
+from pool_tools import making
 from proxy import Proxy
 
 import gamqp

@@ -10,14 +10,14 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-import greens
-import tools
+import broker_tools
+import greenlets
 from proxy import Proxy
 
 import gamqp
 
 OPS: dict[str, Callable[[Any], Any]] = {}
-STOCK = tools.repeats(100, 1000)  # messages in the queue that is taken from
+STOCK = broker_tools.repeats(100, 1000)  # messages in the queue that is taken from
 
 
 class Bench:
@@ -30,18 +30,18 @@ class Bench:
         self.channel = self.connection.channel()
         self.confirming = self.connection.channel()
         self.confirming.confirm_select()
-        self.stock = tools.shared_queue(self.channel)
-        self.sink = tools.shared_queue(self.channel)
-        self.fanout = tools.fresh_name('ex')
+        self.stock = broker_tools.shared_queue(self.channel)
+        self.sink = broker_tools.shared_queue(self.channel)
+        self.fanout = broker_tools.fresh_name('ex')
         self.channel.exchange_declare(self.fanout, 'fanout', durable=True, auto_delete=False)
-        tools.publish_all(self.channel, self.stock, [b'%d' % number for number in range(STOCK)])
+        broker_tools.publish_all(self.channel, self.stock, [b'%d' % number for number in range(STOCK)])
         self.alone = True  # one call at a time, but for the neighbours
         self.acked: list[int] = []
         self.sent: list[str] = []
         self.maybe: set[str] = set()
         self._made = 0
         self._running = True
-        self._neighbours = [greens.spawn(self._live_next_door, number) for number in range(3)]
+        self._neighbours = [greenlets.spawn(self._live_next_door, number) for number in range(3)]
 
     def body(self) -> str:
         self._made += 1
@@ -59,14 +59,14 @@ class Bench:
         self.proxy.check()
 
     def no_consumers(self) -> None:
-        greens.wait_until(lambda: self.channel.queue_declare(self.stock, passive=True).consumer_count == 0)
+        greenlets.wait_until(lambda: self.channel.queue_declare(self.stock, passive=True).consumer_count == 0)
 
     def _live_next_door(self, number: int) -> None:
         channel = self.channel if number % 2 else self.connection.channel()
         queue = channel.queue_declare(f'neighbour.{number}', exclusive=True, auto_delete=False).queue
         while self._running:
             assert channel.queue_declare(queue, passive=True).queue == queue
-            greens.sleep(0.001)
+            greenlets.sleep(0.001)
 
     def close(self) -> None:
         """End, and check the books against what the broker has."""
@@ -74,15 +74,15 @@ class Bench:
         for task in self._neighbours:
             task.get()
         # Two of ours and two of the neighbours': nobody who was interrupted left one.
-        greens.wait_until(lambda: len(self.connection.channels) == 4, what='no channel is left over')
+        greenlets.wait_until(lambda: len(self.connection.channels) == 4, what='no channel is left over')
         self.connection.close()
         assert self.proxy.streams[0].whole
         with self.rabbit.connect() as connection:
             channel = connection.channel()
-            tools.wait_ready(channel, self.stock, STOCK - len(self.acked))
-            left = [int(bytes(message.body)) for message in tools.get_all(channel, self.stock)]
+            broker_tools.wait_ready(channel, self.stock, STOCK - len(self.acked))
+            left = [int(bytes(message.body)) for message in broker_tools.get_all(channel, self.stock)]
             assert sorted(left + self.acked) == list(range(STOCK))
-            there = [message.properties['message_id'] for message in tools.get_all(channel, self.sink)]
+            there = [message.properties['message_id'] for message in broker_tools.get_all(channel, self.sink)]
             assert len(there) == len(set(there))
             assert set(self.sent) <= set(there) <= set(self.sent) | self.maybe
             channel.queue_delete(self.stock)
@@ -143,9 +143,9 @@ def close_channel(bench):
 
     def check(done, result):
         channel.close()
-        greens.wait_until(lambda: not channel.is_open)
+        greenlets.wait_until(lambda: not channel.is_open)
         if message is not None:
-            assert tools.raised(message.ack)
+            assert broker_tools.raised(message.ack)
 
     return channel.close, check
 
@@ -155,7 +155,7 @@ def close_channel(bench):
 
 @op
 def queue_declare(bench):
-    name = tools.fresh_name('declared')
+    name = broker_tools.fresh_name('declared')
 
     def check(done, result):
         if done:
@@ -212,7 +212,7 @@ def queue_bind_and_unbind(bench):
 @op
 def queue_purge(bench):
     queue = bench.channel.queue_declare(exclusive=True, auto_delete=False).queue
-    tools.publish_all(bench.channel, queue, [b'x'] * 3)
+    broker_tools.publish_all(bench.channel, queue, [b'x'] * 3)
 
     def check(done, result):
         if done:
@@ -224,7 +224,7 @@ def queue_purge(bench):
 
 @op
 def exchange_declare_bind_and_delete(bench):
-    name = tools.fresh_name('ex')
+    name = broker_tools.fresh_name('ex')
 
     def call():
         bench.channel.exchange_declare(name, 'direct', auto_delete=False, durable=True)
@@ -289,7 +289,7 @@ def transaction(bench):
             channel.close()
         else:
             assert not done
-            greens.wait_until(lambda: not channel.is_closing)
+            greenlets.wait_until(lambda: not channel.is_closing)
         bench.book(done, body)
 
     return call, check
@@ -316,7 +316,7 @@ def basic_get(bench):
             result.nack(requeue=True)
         if bench.alone:
             # At once, and not only when the channel closes: nobody else holds any.
-            tools.wait_ready(bench.channel, bench.stock, STOCK - len(bench.acked))
+            broker_tools.wait_ready(bench.channel, bench.stock, STOCK - len(bench.acked))
 
     return lambda: bench.channel.basic_get(bench.stock), check
 
@@ -381,12 +381,12 @@ def drain_events(bench):
     def call():
         bench.channel.basic_publish(gamqp.Message(b'1'), '', queue)
         bench.channel.basic_publish(gamqp.Message(b'2'), '', queue)
-        tools.drain_until(bench.connection, lambda: len(got) == 2)
+        broker_tools.drain_until(bench.connection, lambda: len(got) == 2)
 
     def check(done, result):
         # Whatever was taken off the wire is still to be had, once.
         bench.channel.basic_publish(gamqp.Message(b'3'), '', queue)
-        tools.drain_until(bench.connection, lambda: b'3' in got)
+        broker_tools.drain_until(bench.connection, lambda: b'3' in got)
         assert got in ([b'1', b'2', b'3'], [b'1', b'3'], [b'3'])
         bench.channel.basic_cancel(tag)
         bench.channel.queue_delete(queue)

@@ -8,7 +8,7 @@ the broker of the whole run, and the command that gives a run its brokers:
 
 The first only installs what is missing, or says why that cannot be. The command of the second finds the brokers in
 GAMQP_TEST_NODES (JSON, a list of `Node.entry()`) and the first one's URL in AMQP_URL. Nothing stays behind when a run
-ends, not even after SIGKILL: see keeper.py.
+ends, not even after SIGKILL: see process_supervisor.py.
 
 Ban: standard library only, Python 3.10 and newer; knows nothing of gamqp. Blocking calls: in a program that
 is not monkey-patched they stop every greenlet for as long as they last.
@@ -33,9 +33,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import keeper
-from admin import BIN, Admin, NodeError
+import process_supervisor
 from install import CannotInstall, Server, install, namespaces, say
+from node_admin import BIN, Admin, NodeError
 from ports import bindable, broker_version, free_ports
 
 # Erlang sizes itself for the whole machine; a test node shares it with the tests and with other nodes.
@@ -136,7 +136,7 @@ class Node(Admin):
         if running is None:
             return
         with contextlib.suppress(BrokenPipeError), running.stdin as order:  # type: ignore[union-attr]
-            order.write(keeper.KILL)
+            order.write(process_supervisor.KILL)
         running.wait()
 
     def restart(self) -> Node:
@@ -266,7 +266,7 @@ class Node(Admin):
         }
         with open(spec['log'], 'ab') as log:
             self._keeper = subprocess.Popen(
-                [*namespaces(), sys.executable, '-S', '-E', keeper.__file__, json.dumps(spec)],
+                [*namespaces(), sys.executable, '-S', '-E', process_supervisor.__file__, json.dumps(spec)],
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
@@ -295,7 +295,7 @@ class Node(Admin):
 
     def _find_server(self) -> int:
         assert self._keeper is not None
-        for pid in keeper.descendants(self._keeper.pid):
+        for pid in process_supervisor.descendants(self._keeper.pid):
             with contextlib.suppress(OSError):
                 if Path(f'/proc/{pid}/comm').read_text().startswith('beam'):
                     return pid
@@ -359,14 +359,14 @@ def run(nodes: list[Node], command: list[str]) -> int:
 
     def prepare() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        keeper.follow_parent(signal.SIGTERM)
+        process_supervisor.follow_parent(signal.SIGTERM)
 
     process = subprocess.Popen(command, env=environment, preexec_fn=prepare)
     while process.poll() is None:
         info = signal.sigwaitinfo(watched)
         # A key pressed at the terminal reaches the command without us: the kernel signals the whole group.
         if info.si_signo != signal.SIGCHLD and info.si_code <= 0:
-            keeper.send([process.pid, *keeper.descendants(process.pid)], info.si_signo)
+            process_supervisor.send([process.pid, *process_supervisor.descendants(process.pid)], info.si_signo)
     for node in nodes:
         if node.label != 'external' and not node.running:
             say(f'{node.version} ended before the command did; its last words:\n{node.log(10)}')
@@ -395,7 +395,7 @@ def main() -> int:
     if bool(command) != (options.action == 'run'):
         parser.error('run needs a command, after --; install takes none')
     if options.with_parent:
-        keeper.follow_parent(signal.SIGTERM)
+        process_supervisor.follow_parent(signal.SIGTERM)
     nodes: list[Node] = []
     try:
         if options.rabbitmq == 'external':

@@ -8,7 +8,7 @@
         proxy.cut()                 # now
 
 `up` is the way to the broker, `down` the way back; an order holds for the connections that exist and for
-those to come. Every byte that goes up passes `frames.Stream`, and leaving the block raises what that found.
+those to come. Every byte that goes up passes `stream_checker.Stream`, and leaving the block raises what that found.
 
 It runs in threads of the operating system, so it goes on while the greenlets of the test sleep, and it shows
 whatever the hub is kept from doing. Ban: nothing of gamqp, nothing of greenlets; the process must not be
@@ -24,7 +24,7 @@ import threading
 import time
 from typing import Any
 
-import frames
+import stream_checker
 
 CHUNK = 64 * 1024
 # Small, so that a pause is felt after little data and not after the megabytes a kernel likes to buffer.
@@ -120,7 +120,7 @@ class Proxy:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._pairs: list[_Pair] = []
-        self.streams: list[frames.Stream] = []  # what the client sent, one per connection, in order
+        self.streams: list[stream_checker.Stream] = []  # what the client sent, one per connection, in order
         self.errors: list[BaseException] = []
         self.up = Way(self)
         self.down = Way(self)
@@ -133,7 +133,7 @@ class Proxy:
         return str(rabbit.url).replace(f':{rabbit.node.port}/', f':{self.port}/')
 
     @property
-    def stream(self) -> frames.Stream:
+    def stream(self) -> stream_checker.Stream:
         """What the client sent on the latest connection."""
         return self.streams[-1]
 
@@ -199,7 +199,7 @@ class Proxy:
             client.close()
             server.close()
             return
-        stream = frames.Stream(frame_max=self._frame_max)
+        stream = stream_checker.Stream(frame_max=self._frame_max)
         pair = _Pair(client, server)
         with self._lock:
             self.streams.append(stream)
@@ -217,7 +217,7 @@ class Proxy:
             way._open.wait()
             if not pair.cut:
                 to.shutdown(socket.SHUT_WR)
-        except frames.BadStream as error:
+        except stream_checker.BadStream as error:
             self.errors.append(error)
             self._drop(source, to)
         except OSError:

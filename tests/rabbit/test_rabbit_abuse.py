@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
@@ -17,7 +17,7 @@ from gamqp import exceptions
 def of_the_library(name):
     """The greenlets that run a module of the library's."""
     found = []
-    for one in greens.living_greenlets():
+    for one in greenlets.living_greenlets():
         frame = one.gr_frame
         while frame is not None:
             if frame.f_code.co_filename.endswith(name):
@@ -29,21 +29,21 @@ def of_the_library(name):
 
 def kill_all(found):
     for one in found:
-        greens.backend.kill(one)
+        greenlets.backend.kill(one)
 
 
-@pytest.mark.parametrize('victim', ['io/reader.py', 'io/heartbeat.py'])
+@pytest.mark.parametrize('victim', ['io/reader.py', 'io/heartbeat_greenlet.py'])
 def test_a_connection_that_lost_a_greenlet_of_its_own_ends_for_everyone(rabbit, victim):
     """It cannot do without: whoever waits must hear it, instead of waiting for what cannot come."""
     connection = rabbit.connect(heartbeat=5)
     channel = connection.channel()
-    waiting = greens.spawn(connection.drain_events)
-    greens.sleep(0.01)
+    waiting = greenlets.spawn(connection.drain_events)
+    greenlets.sleep(0.01)
     found = of_the_library(victim)
     assert len(found) == 1
     kill_all(found)
-    assert isinstance(tools.raised(waiting), connection.recoverable_connection_errors)
-    assert isinstance(tools.raised(channel.queue_declare), connection.recoverable_connection_errors)
+    assert isinstance(broker_tools.raised(waiting), connection.recoverable_connection_errors)
+    assert isinstance(broker_tools.raised(channel.queue_declare), connection.recoverable_connection_errors)
     connection.close()
     del found
     connection.connect()
@@ -60,14 +60,14 @@ def test_killing_every_greenlet_of_the_process_ends_everything_cleanly(rabbit):
 
     for connection in connections:
         channel = connection.channel()
-        greens.spawn(connection.drain_events)
-        greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'no such queue')
-        greens.spawn(connect)
-    greens.sleep(0.002)
-    kill_all(greens.living_greenlets())
-    greens.wait_until(lambda: not any(connection.connected for connection in connections))
+        greenlets.spawn(connection.drain_events)
+        greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'no such queue')
+        greenlets.spawn(connect)
+    greenlets.sleep(0.002)
+    kill_all(greenlets.living_greenlets())
+    greenlets.wait_until(lambda: not any(connection.connected for connection in connections))
     for connection in connections:
-        assert isinstance(tools.raised(connection.channel), connection.recoverable_connection_errors)
+        assert isinstance(broker_tools.raised(connection.channel), connection.recoverable_connection_errors)
         connection.close()
     for connection in others:  # those that were faster
         connection.close()
@@ -89,11 +89,11 @@ def test_garbage_from_the_broker_ends_the_connection_for_everyone(rabbit, garbag
     with Proxy(rabbit.node.port) as proxy:
         connection = gamqp.connect(proxy.url(rabbit))
         channel, other = connection.channel(), connection.channel()
-        tasks = [greens.spawn(connection.drain_events), greens.spawn(other.basic_recover, True)]
+        tasks = [greenlets.spawn(connection.drain_events), greenlets.spawn(other.basic_recover, True)]
         proxy.down.inject(garbage)
-        tasks.append(greens.spawn(channel.queue_declare, '', False, False, True))
+        tasks.append(greenlets.spawn(channel.queue_declare, '', False, False, True))
         for task in tasks:
-            error = tools.raised(task)
+            error = broker_tools.raised(task)
             assert isinstance(error, exceptions.IrrecoverableConnectionError), error
         assert not connection.connected
         connection.close()
@@ -102,7 +102,7 @@ def test_garbage_from_the_broker_ends_the_connection_for_everyone(rabbit, garbag
 def test_random_garbage_never_hangs(rabbit):
     rng = random.Random(11)
     with Proxy(rabbit.node.port) as proxy:
-        for _ in range(tools.repeats(20, 500)):
+        for _ in range(broker_tools.repeats(20, 500)):
             connection = gamqp.connect(proxy.url(rabbit))
             channel = connection.channel()
             connection.rpc_timeout = 0.3
@@ -137,13 +137,13 @@ def test_closing_under_full_use(rabbit):
             else:
                 channel.basic_get(queue, no_ack=True)
 
-    tasks = [greens.spawn(work, number) for number in range(60)]
-    greens.sleep(0.2)
+    tasks = [greenlets.spawn(work, number) for number in range(60)]
+    greenlets.sleep(0.2)
     started = time.monotonic()
     connection.close()
     assert time.monotonic() - started < 9  # the broker has answered: without, it takes ten
     for task in tasks:
-        error = tools.raised(task)
+        error = broker_tools.raised(task)
         assert isinstance(error, connection.recoverable_connection_errors), error
         assert 'clos' in str(error)  # is closing, was closed
 
@@ -154,18 +154,18 @@ def test_a_greenlet_killed_inside_its_callback_loses_nothing_for_others(connecti
     def callback(message):
         started.append(message)
         if len(started) == 1:
-            greens.sleep(60)
+            greenlets.sleep(60)
         got.append(message)
 
     channel.basic_consume(queue, callback=callback)
-    tools.publish_all(channel, queue, [b'1', b'2', b'3'])
-    first = greens.spawn(connection.drain_events)
-    greens.wait_until(lambda: started)
+    broker_tools.publish_all(channel, queue, [b'1', b'2', b'3'])
+    first = greenlets.spawn(connection.drain_events)
+    greenlets.wait_until(lambda: started)
     first.kill()
-    tools.drain_until(connection, lambda: len(got) == 2)
+    broker_tools.drain_until(connection, lambda: len(got) == 2)
     assert len(started) == 3
     started[0].nack()
-    tools.drain_until(connection, lambda: len(got) == 3)
+    broker_tools.drain_until(connection, lambda: len(got) == 3)
 
 
 def test_anything_is_legal_inside_a_callback(rabbit, connection, channel, queue):
@@ -180,7 +180,7 @@ def test_anything_is_legal_inside_a_callback(rabbit, connection, channel, queue)
         inner_queue = channel.queue_declare(exclusive=True).queue
         tag = channel.basic_consume(inner_queue, callback=inner)
         channel.basic_publish_confirm(gamqp.Message(message.body), '', inner_queue)
-        tools.drain_until(connection, lambda: b'inner ' + bytes(message.body) in done)
+        broker_tools.drain_until(connection, lambda: b'inner ' + bytes(message.body) in done)
         channel.basic_cancel(tag)
         with rabbit.connect() as other:
             assert other.channel().queue_declare(exclusive=True).queue
@@ -191,21 +191,21 @@ def test_anything_is_legal_inside_a_callback(rabbit, connection, channel, queue)
 
     channel.basic_qos(0, 10, False)
     channel.basic_consume(queue, callback=outer)
-    tools.publish_all(channel, queue, [b'x'])
-    tools.drain_until(connection, lambda: b'outer' in done)
+    broker_tools.publish_all(channel, queue, [b'x'])
+    broker_tools.drain_until(connection, lambda: b'outer' in done)
     assert done == [b'inner x', b'outer']
 
 
 def test_settling_twice_and_on_dead_channels(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'1', b'2'])
-    first, second = tools.get_all(channel, queue, no_ack=False)
+    broker_tools.publish_all(channel, queue, [b'1', b'2'])
+    first, second = broker_tools.get_all(channel, queue, no_ack=False)
     first.ack()
     first.ack()  # the broker closes the channel over this one
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag'):
         connection.drain_events(timeout=30)
     second.ack()  # of a channel that is no more: must not settle another's message
     again = None
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
     again = channel.basic_get(queue)
     assert (bytes(again.body), again.redelivered) == (b'2', True)
     again.ack()
@@ -215,7 +215,7 @@ def test_settling_twice_and_on_dead_channels(connection, channel, queue):
 def test_a_message_published_by_many_greenlets_at_once(connection, channel, queue):
     message = gamqp.Message(b'shared', application_headers={'n': 1})
     other = connection.channel()
-    tasks = [greens.spawn((channel, other)[n % 2].basic_publish_confirm, message, '', queue) for n in range(50)]
+    tasks = [greenlets.spawn((channel, other)[n % 2].basic_publish_confirm, message, '', queue) for n in range(50)]
     for task in tasks:
         task.get()
-    assert len(tools.get_all(channel, queue)) == 50
+    assert len(broker_tools.get_all(channel, queue)) == 50

@@ -2,56 +2,56 @@
 
 from __future__ import annotations
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
 from gamqp import exceptions
 
 
-@pytest.mark.limit(60 if not tools.LONG else 600)
+@pytest.mark.limit(60 if not broker_tools.LONG else 600)
 def test_an_ack_right_before_the_close_always_counts(connection, channel):
     """Not one redelivery: of the channel, and of the connection."""
-    queue = tools.shared_queue(channel)
-    rounds = tools.repeats(100, 1000)
+    queue = broker_tools.shared_queue(channel)
+    rounds = broker_tools.repeats(100, 1000)
     for number in range(rounds):
         channel.basic_publish(gamqp.Message(b'%d' % number), '', queue)
         with connection.channel() as closing:
-            message = greens.wait_until(lambda closing=closing: closing.basic_get(queue))
+            message = greenlets.wait_until(lambda closing=closing: closing.basic_get(queue))
             assert (bytes(message.body), message.redelivered) == (b'%d' % number, False)
             message.ack()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
 
 
 def test_an_ack_right_before_the_end_of_the_connection_always_counts(rabbit, connection, channel):
-    queue = tools.shared_queue(channel)
-    for number in range(tools.repeats(20, 1000)):
+    queue = broker_tools.shared_queue(channel)
+    for number in range(broker_tools.repeats(20, 1000)):
         channel.basic_publish_confirm(gamqp.Message(b'%d' % number), '', queue)
         with rabbit.connect() as closing:
             message = closing.channel().basic_get(queue)
             assert (bytes(message.body), message.redelivered) == (b'%d' % number, False)
             message.ack()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
 
 
 def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connection, channel):
     """A hundred greenlets settle while it breaks and is made anew: at the end each message is settled once."""
     count = 100
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
     with Proxy(rabbit.node.port) as proxy:
         working = gamqp.connect(proxy.url(rabbit))
         old = working.channel()
         got = []
         old.basic_consume(queue, callback=got.append)
-        tools.drain_until(working, lambda: len(got) == count)
+        broker_tools.drain_until(working, lambda: len(got) == count)
         # An ack waits for nothing, so half of them come when the loss is known, however late the proxy gets its turn.
-        settling = [greens.spawn(settle_later, message, number) for number, message in enumerate(got[: count // 2])]
-        settling += [greens.spawn(settle_after_loss, message, old) for message in got[count // 2 :]]
+        settling = [greenlets.spawn(settle_later, message, number) for number, message in enumerate(got[: count // 2])]
+        settling += [greenlets.spawn(settle_after_loss, message, old) for message in got[count // 2 :]]
         proxy.up.cut_after(700)  # after some of them, in the middle of a frame
         outcomes = [task.get() for task in settling]
         assert not working.is_alive()
@@ -74,24 +74,24 @@ def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connect
             except TimeoutError:
                 break
         assert all(message.redelivered for message in again)
-        for task in [greens.spawn(message.ack) for message in again]:
+        for task in [greenlets.spawn(message.ack) for message in again]:
             task.get()
         assert new.queue_declare(queue, passive=True).message_count == 0
         assert new.is_open and new.incarnation == 0, 'the broker has closed the channel'
         sent = outcomes.count('sent')
         assert count - sent <= len(again) <= count
         working.close()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
 
 
 def settle_later(message, number):
-    greens.sleep(number % 10 * 0.002)
+    greenlets.sleep(number % 10 * 0.002)
     return settle(message)
 
 
 def settle_after_loss(message, channel):
-    greens.wait_until(lambda: not channel.is_open)
+    greenlets.wait_until(lambda: not channel.is_open)
     return settle(message)
 
 
@@ -105,14 +105,14 @@ def settle(message):
 
 def test_acks_from_before_a_channel_error_are_dropped_and_counted(connection, channel):
     """Their tags mean other messages now."""
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(10)])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(10)])
     other = connection.channel()
-    old = tools.get_all(other, queue, no_ack=False)
+    old = broker_tools.get_all(other, queue, no_ack=False)
     with pytest.raises(exceptions.NotFound):
         other.queue_declare('no such queue', passive=True)
-    tools.wait_ready(channel, queue, 10)
-    new = tools.get_all(other, queue, no_ack=False)
+    broker_tools.wait_ready(channel, queue, 10)
+    new = broker_tools.get_all(other, queue, no_ack=False)
     assert [message.delivery_tag for message in old] == [message.delivery_tag for message in new]
     old[0].ack()
     old[1].nack()
@@ -120,14 +120,14 @@ def test_acks_from_before_a_channel_error_are_dropped_and_counted(connection, ch
     assert other.stale_settlements == 3
     new[9].ack(multiple=True)
     other.close()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
 
 
 @pytest.mark.parametrize('how', ['callback', 'loop', 'subscribe'])
 def test_after_recover_each_message_comes_again_and_nothing_dead_is_settled(connection, channel, how):
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(5)])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(5)])
     other = connection.channel()
     got = []
 
@@ -140,8 +140,8 @@ def test_after_recover_each_message_comes_again_and_nothing_dead_is_settled(conn
 
     if how == 'callback':
         other.basic_consume(queue, callback=handle)
-        greens.wait_until(lambda: other.unsettled == 5)
-        tools.drain_until(connection, lambda: len(got) == 6)
+        greenlets.wait_until(lambda: other.unsettled == 5)
+        broker_tools.drain_until(connection, lambda: len(got) == 6)
     elif how == 'loop':
         for message in other.consume(queue, timeout=5):
             handle(message)
@@ -149,37 +149,37 @@ def test_after_recover_each_message_comes_again_and_nothing_dead_is_settled(conn
                 break
     else:
         other.subscribe(queue, handle, prefetch=5)
-        greens.wait_until(lambda: len(got) == 6)
+        greenlets.wait_until(lambda: len(got) == 6)
     assert sorted(bytes(message.body) for message in got[1:]) == [b'0', b'1', b'2', b'3', b'4']
     other.basic_qos(0, 1, False)  # behind all acks
     assert other.stale_settlements == (how != 'subscribe')  # which looks first
     other.close()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
 
 
 @pytest.mark.limit(60)
 def test_deliveries_behind_a_close_reach_no_consumer_of_the_reopened_channel(connection, channel):
     """It is started again under its tag at once. Wrong ones would have tags that the new channel has not given."""
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'x' * 200] * 3000)
-    tools.wait_ready(channel, queue, 3000)
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'x' * 200] * 3000)
+    broker_tools.wait_ready(channel, queue, 3000)
     consuming = connection.channel()
-    for _ in range(tools.repeats(10, 100)):
+    for _ in range(broker_tools.repeats(10, 100)):
         got: list = []
         consuming.basic_consume(queue, 'tag', callback=got.append)
-        tools.drain_until(connection, lambda got=got: len(got) > 50)
+        broker_tools.drain_until(connection, lambda got=got: len(got) > 50)
         consuming.basic_ack(10**9)  # which closes the channel
-        greens.wait_until(lambda consuming=consuming: consuming.incarnation)
+        greenlets.wait_until(lambda consuming=consuming: consuming.incarnation)
         with pytest.raises(exceptions.PreconditionFailed):
             consuming.basic_ack(1)
         again: list = []
         consuming.basic_consume(queue, 'tag', callback=again.append)  # goes out behind channel.open
-        tools.drain_until(connection, lambda again=again: len(again) > 50)
+        broker_tools.drain_until(connection, lambda again=again: len(again) > 50)
         tags = [message.delivery_tag for message in again]
         assert tags == list(range(1, len(tags) + 1))
         again[0].ack()
         consuming.close()
         consuming = connection.channel()
-    tools.wait_ready(channel, queue, 3000 - tools.repeats(10, 100))
+    broker_tools.wait_ready(channel, queue, 3000 - broker_tools.repeats(10, 100))
     channel.queue_delete(queue)

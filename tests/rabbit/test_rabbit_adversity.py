@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
@@ -38,14 +38,14 @@ def test_a_publish_that_is_interrupted_leaves_whole_messages_only(link, proxy, c
     """The first fills what may wait here, so the second has to wait, and is given up."""
     proxy.up.pause()
     channel.basic_publish(gamqp.Message(bytes(BIG)), '', queue)
-    with pytest.raises(tools.Interrupted), tools.times_out(0.1):
+    with pytest.raises(broker_tools.Interrupted), broker_tools.times_out(0.1):
         channel.basic_publish(gamqp.Message(b'given up'), '', queue)
-    task = greens.spawn(channel.basic_publish, gamqp.Message(b'killed'), '', queue)
-    greens.sleep(0)
+    task = greenlets.spawn(channel.basic_publish, gamqp.Message(b'killed'), '', queue)
+    greenlets.sleep(0)
     task.kill()
     proxy.up.resume()
     channel.basic_publish(gamqp.Message(b'after'), '', queue)
-    sizes = [message.size for message in tools.get_all(channel, queue)]
+    sizes = [message.size for message in broker_tools.get_all(channel, queue)]
     assert sizes == [BIG, len(b'after')]
     assert proxy.stream.whole
 
@@ -66,13 +66,13 @@ def test_write_timeout_ends_a_connection_whose_peer_takes_nothing(rabbit, proxy)
     with gamqp.connect(proxy.url(rabbit), write_timeout=0.5) as connection:
         channel = connection.channel()
         queue = channel.queue_declare(exclusive=True).queue
-        waiting = greens.spawn(connection.drain_events)
+        waiting = greenlets.spawn(connection.drain_events)
         proxy.up.pause()
         channel.basic_publish(gamqp.Message(bytes(20_000_000)), '', queue)
         started = time.monotonic()
-        stuck = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', queue)
+        stuck = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', queue)
         for task in (stuck, waiting):
-            assert 'write timeout' in str(tools.raised(task))
+            assert 'write timeout' in str(broker_tools.raised(task))
         assert 0.3 < time.monotonic() - started < 0.5 + TOLERANCE
 
 
@@ -94,7 +94,7 @@ def test_a_broker_that_pauses_reading_is_not_dead(link, proxy, channel, queue):
     """Far longer than a TCP_USER_TIMEOUT of a second would bear, and far shorter than the heartbeat."""
     proxy.up.pause()
     channel.basic_publish(gamqp.Message(bytes(BIG)), '', queue)
-    greens.sleep(2)
+    greenlets.sleep(2)
     proxy.up.resume()
     assert channel.basic_get(queue, no_ack=True).size == BIG
 
@@ -107,9 +107,9 @@ def test_a_dead_peer_is_found_although_a_publish_is_stuck(rabbit, proxy):
     proxy.down.pause()
     started = time.monotonic()
     channel.basic_publish(gamqp.Message(bytes(20_000_000)), '', queue)
-    stuck = greens.spawn(channel.basic_publish, gamqp.Message(b'x'), '', queue)
+    stuck = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', queue)
     connection.send_heartbeat()  # must not stand behind the publish
-    error = tools.raised(stuck)
+    error = broker_tools.raised(stuck)
     assert isinstance(error, exceptions.ConnectionForced)
     assert 1 < time.monotonic() - started < 3 + TOLERANCE
     connection.close()
@@ -121,13 +121,13 @@ def test_a_dead_peer_is_found_although_a_publish_is_stuck(rabbit, proxy):
 def test_a_late_reply_never_reaches_the_next_caller(link, proxy, channel):
     for number in range(5):
         proxy.down.pause()
-        with pytest.raises(tools.Interrupted), tools.times_out(0.02):
+        with pytest.raises(broker_tools.Interrupted), broker_tools.times_out(0.02):
             channel.queue_declare(f'abandoned.{number}', exclusive=True)
-        killed = greens.spawn(channel.queue_declare, f'killed.{number}', False, False, True)
-        greens.sleep(0.005)
+        killed = greenlets.spawn(channel.queue_declare, f'killed.{number}', False, False, True)
+        greenlets.sleep(0.005)
         killed.kill()
-        waiting = greens.spawn(channel.queue_declare, f'wanted.{number}', False, False, True)
-        greens.sleep(0.005)
+        waiting = greenlets.spawn(channel.queue_declare, f'wanted.{number}', False, False, True)
+        greenlets.sleep(0.005)
         proxy.down.resume()
         assert waiting.get().queue == f'wanted.{number}'
 
@@ -155,13 +155,20 @@ def test_a_late_confirm_is_not_taken_for_that_of_a_later_message(link, proxy, ch
         with pytest.raises(TimeoutError, match='no confirm'):
             channel.basic_publish_confirm(gamqp.Message(body), '', queue, confirm_timeout=0.05)
     proxy.down.resume()
-    tools.drain_until(link, lambda: max(acked, default=0) >= 4)
+    broker_tools.drain_until(link, lambda: max(acked, default=0) >= 4)
     proxy.down.pause()
     with pytest.raises(TimeoutError, match='no confirm'):
         channel.basic_publish_confirm(gamqp.Message(b'5'), '', queue, confirm_timeout=0.2)
     proxy.down.resume()
     channel.basic_publish_confirm(gamqp.Message(b'6'), '', queue)
-    assert [bytes(message.body) for message in tools.get_all(channel, queue)] == [b'1', b'2', b'3', b'4', b'5', b'6']
+    assert [bytes(message.body) for message in broker_tools.get_all(channel, queue)] == [
+        b'1',
+        b'2',
+        b'3',
+        b'4',
+        b'5',
+        b'6',
+    ]
 
 
 def test_twenty_greenlets_on_a_confirm_channel_behind_a_slow_line(link, proxy, channel, queue):
@@ -171,16 +178,16 @@ def test_twenty_greenlets_on_a_confirm_channel_behind_a_slow_line(link, proxy, c
 
     def publish(number):
         try:
-            with tools.times_out(0.001 if number % 4 == 0 else 20):
+            with broker_tools.times_out(0.001 if number % 4 == 0 else 20):
                 channel.basic_publish_confirm(gamqp.Message(b'%d' % number), '', queue)
             outcomes[number] = 'confirmed'
-        except tools.Interrupted:
+        except broker_tools.Interrupted:
             outcomes[number] = 'interrupted'
 
-    for task in [greens.spawn(publish, number) for number in range(20)]:
+    for task in [greenlets.spawn(publish, number) for number in range(20)]:
         task.get(30)
     proxy.down.rate = None
-    held = {int(bytes(message.body)) for message in tools.get_all(link.channel(), queue)}
+    held = {int(bytes(message.body)) for message in broker_tools.get_all(link.channel(), queue)}
     assert {number for number, outcome in outcomes.items() if outcome == 'confirmed'} <= held
     assert all(outcomes[number] == 'confirmed' for number in range(20) if number % 4)
 
@@ -195,13 +202,13 @@ def test_a_cut_in_the_middle_of_a_delivery_wakes_everyone(rabbit, proxy, reset, 
     channel, other = connection.channel(), connection.channel()
     queue = channel.queue_declare(exclusive=True).queue
     channel.basic_consume(queue, callback=lambda message: None, no_ack=True)
-    tasks = [greens.spawn(drain_for_ever, connection) for _ in range(2)]
-    tasks.append(greens.spawn(declare_for_ever, other))
-    tasks.append(greens.spawn(publish_for_ever, connection.channel(), queue))
-    greens.sleep(0.02)
+    tasks = [greenlets.spawn(drain_for_ever, connection) for _ in range(2)]
+    tasks.append(greenlets.spawn(declare_for_ever, other))
+    tasks.append(greenlets.spawn(publish_for_ever, connection.channel(), queue))
+    greenlets.sleep(0.02)
     proxy.down.cut_after(after, reset)
     for task in tasks:
-        error = tools.raised(task)
+        error = broker_tools.raised(task)
         assert isinstance(error, connection.recoverable_connection_errors), error
         assert 'connection lost' in str(error) or 'closed the socket' in str(error)
     assert not connection.connected
@@ -213,12 +220,12 @@ def test_a_cut_in_the_middle_of_a_publish_wakes_everyone(rabbit, proxy, after):
     connection = gamqp.connect(proxy.url(rabbit))
     channel = connection.channel()
     queue = channel.queue_declare(exclusive=True).queue
-    tasks = [greens.spawn(publish_for_ever, channel, queue) for _ in range(3)]
-    tasks.append(greens.spawn(connection.drain_events))
-    greens.sleep(0.02)
+    tasks = [greenlets.spawn(publish_for_ever, channel, queue) for _ in range(3)]
+    tasks.append(greenlets.spawn(connection.drain_events))
+    greenlets.sleep(0.02)
     proxy.up.cut_after(after)
     for task in tasks:
-        assert isinstance(tools.raised(task), connection.recoverable_connection_errors)
+        assert isinstance(broker_tools.raised(task), connection.recoverable_connection_errors)
     connection.close()
 
 

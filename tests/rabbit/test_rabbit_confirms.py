@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
@@ -21,7 +21,7 @@ def test_a_confirmed_message_is_in_the_queue(connection, queue):
     other = connection.channel()
     for number in range(20):
         other.basic_publish_confirm(gamqp.Message(b'%d' % number), '', queue)
-        tools.wait_ready(connection.channel(1), queue, number + 1)
+        broker_tools.wait_ready(connection.channel(1), queue, number + 1)
 
 
 def test_confirm_publish_makes_every_publish_wait(rabbit):
@@ -30,8 +30,8 @@ def test_confirm_publish_makes_every_publish_wait(rabbit):
         queue = channel.queue_declare(exclusive=True).queue
         channel.basic_publish(gamqp.Message(b'x'), '', queue)
         with rabbit.connect() as other:  # not even the order of the channel is needed
-            assert isinstance(tools.raised(other.channel().basic_get, queue), exceptions.ResourceLocked)
-        tools.wait_ready(channel, queue, 1)
+            assert isinstance(broker_tools.raised(other.channel().basic_get, queue), exceptions.ResourceLocked)
+        broker_tools.wait_ready(channel, queue, 1)
 
 
 def test_confirm_select_twice_is_harmless(channel, queue):
@@ -42,11 +42,12 @@ def test_confirm_select_twice_is_harmless(channel, queue):
 
 def test_two_hundred_greenlets_on_one_channel_each_get_their_own(connection, channel, queue):
     tasks = [
-        greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'%d' % number), '', queue) for number in range(200)
+        greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'%d' % number), '', queue)
+        for number in range(200)
     ]
     for task in tasks:
         task.get()
-    messages = tools.get_all(connection.channel(), queue)
+    messages = broker_tools.get_all(connection.channel(), queue)
     assert sorted(int(bytes(message.body)) for message in messages) == list(range(200))
 
 
@@ -61,10 +62,10 @@ def test_a_refused_message_is_nacked_to_exactly_its_publisher(connection, channe
             return False
         return True
 
-    tasks = [greens.spawn(publish, number) for number in range(100)]
+    tasks = [greenlets.spawn(publish, number) for number in range(100)]
     confirmed = {number for number, task in enumerate(tasks) if task.get()}
     other = connection.channel()
-    held = {int(bytes(m.body)) for name in (full_queue, queue) for m in tools.get_all(other, name)}
+    held = {int(bytes(m.body)) for name in (full_queue, queue) for m in broker_tools.get_all(other, name)}
     assert confirmed == held
     assert len(confirmed) == 60
     assert connection.connected
@@ -84,7 +85,7 @@ def test_handlers_of_acks_and_nacks(connection, channel, full_queue):
             tags |= set(range(1, tag + 1)) if multiple else {tag}
         return tags
 
-    tools.drain_until(connection, lambda: len(settled(acked) | settled(nacked)) == 12)
+    broker_tools.drain_until(connection, lambda: len(settled(acked) | settled(nacked)) == 12)
     assert {11, 12} <= settled(nacked)
 
 
@@ -95,7 +96,7 @@ def test_confirms_are_counted_from_the_select_not_from_the_first_publish(channel
     for _ in range(2):
         channel.basic_publish(gamqp.Message(b'nobody waits'), '', queue)
     channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue, timeout=5)
-    tools.wait_ready(channel, queue, 6)
+    broker_tools.wait_ready(channel, queue, 6)
 
 
 def test_publish_confirm_to_no_exchange_fails_with_the_exchanges_name(channel, queue):
@@ -104,12 +105,12 @@ def test_publish_confirm_to_no_exchange_fails_with_the_exchanges_name(channel, q
         channel.basic_publish_confirm(gamqp.Message(b'x'), 'nowhere', 'key')
     # The channel is open again, counting from 1.
     channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue)
-    tools.wait_ready(channel, queue, 2)
+    broker_tools.wait_ready(channel, queue, 2)
 
 
 def test_all_who_wait_for_confirms_hear_of_the_channels_end(channel, queue):
-    tasks = [greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), 'nowhere', 'key') for _ in range(20)]
-    errors = [tools.raised(task) for task in tasks]
+    tasks = [greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), 'nowhere', 'key') for _ in range(20)]
+    errors = [broker_tools.raised(task) for task in tasks]
     assert all(isinstance(error, exceptions.NotFound) for error in errors), errors
     assert len(set(map(id, errors))) == 20
 
@@ -121,7 +122,7 @@ def test_an_unroutable_message_goes_to_the_handler_in_drain_events(connection, c
     returned = []
     channel.events['basic_return'].add(lambda *args: returned.append(args))
     channel.basic_publish(gamqp.Message(b'x', message_id='m'), '', 'no such queue', mandatory=True)
-    tools.drain_until(connection, lambda: returned)
+    broker_tools.drain_until(connection, lambda: returned)
     [(error, exchange, key, message)] = returned
     assert (error.reply_code, error.reply_text) == (312, 'NO_ROUTE')
     assert (exchange, key, message.body, message.properties['message_id']) == ('', 'no such queue', b'x', 'm')
@@ -141,7 +142,7 @@ def test_without_a_handler_drain_events_raises_it(connection, channel, queue):
     channel.basic_publish(gamqp.Message(b'x'), '', queue, mandatory=True)
     with pytest.raises(exceptions.ChannelError, match='NO_ROUTE'):
         connection.drain_events(timeout=30)
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
 
 
 def test_many_returns_with_large_bodies_are_told_in_order(connection, channel):
@@ -149,7 +150,7 @@ def test_many_returns_with_large_bodies_are_told_in_order(connection, channel):
     channel.events['basic_return'].add(lambda error, exchange, key, message: returned.append((key, message.size)))
     for number in range(50):
         channel.basic_publish(gamqp.Message(b'x' * number * 5000), '', f'nowhere.{number}', mandatory=True)
-    tools.drain_until(connection, lambda: len(returned) == 50)
+    broker_tools.drain_until(connection, lambda: len(returned) == 50)
     assert returned == [(f'nowhere.{number}', number * 5000) for number in range(50)]
 
 

@@ -6,9 +6,9 @@ import os
 import struct
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from ports import bindable, free_ports
 from proxy import Proxy
 
@@ -110,7 +110,7 @@ def broker_sees(rabbit, connection):
         return [one for one in rabbit.node.connections(rabbit.vhost) if one.get('peer_port') == port]
 
     # It lists a connection after a statistics interval or two.
-    return greens.wait_until(listed, 60, 'the connection in the management API')[0]
+    return greenlets.wait_until(listed, 60, 'the connection in the management API')[0]
 
 
 def test_the_operator_sees_name_properties_login_and_what_was_agreed(rabbit):
@@ -175,7 +175,7 @@ def test_nothing_larger_than_a_small_frame_max_is_ever_sent(rabbit):
         channel = connection.channel()
         queue = channel.queue_declare(exclusive=True).queue
         body = bytes(range(256)) * 400
-        tools.publish_all(channel, queue, [body])
+        broker_tools.publish_all(channel, queue, [body])
         assert channel.basic_get(queue, no_ack=True).body == body
         assert proxy.stream.whole
 
@@ -190,16 +190,16 @@ def test_on_open_and_on_tune_ok_are_called(rabbit):
 
 def test_two_greenlets_that_connect_one_connection_get_one_connection_and_one_error(rabbit):
     connection = gamqp.Connection(f'127.0.0.1:{rabbit.node.port}', virtual_host=rabbit.vhost)
-    tasks = [greens.spawn(connection.connect) for _ in range(2)]
+    tasks = [greenlets.spawn(connection.connect) for _ in range(2)]
     assert tasks[0].get() is None
-    assert isinstance(tools.raised(tasks[1]), exceptions.RecoverableConnectionError)
+    assert isinstance(broker_tools.raised(tasks[1]), exceptions.RecoverableConnectionError)
     assert connection.channel().queue_declare(exclusive=True).queue
     connection.close()
 
 
 def test_close_from_several_greenlets_at_once(rabbit):
     connection = rabbit.connect()
-    tasks = [greens.spawn(connection.close) for _ in range(5)]
+    tasks = [greenlets.spawn(connection.close) for _ in range(5)]
     for task in tasks:
         assert task.get() is None
     assert not connection.connected
@@ -217,6 +217,6 @@ def test_using_a_closed_connection_is_recoverable_and_says_who_closed_it(rabbit)
         lambda: channel.basic_publish(gamqp.Message('x'), '', 'q'),
         lambda: channel.basic_ack(1),
     ):
-        error = tools.raised(call)
+        error = broker_tools.raised(call)
         assert isinstance(error, connection.recoverable_connection_errors), error
         assert 'closed by this program' in str(error)

@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
 
 
 def publish(channel, queue, count):
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
 
 
 def bodies(messages):
@@ -30,19 +30,19 @@ def test_get_from_an_empty_queue_is_none(channel, queue):
 
 def test_get_in_order_then_nothing(channel, queue):
     publish(channel, queue, 3)
-    assert bodies(tools.get_all(channel, queue)) == [0, 1, 2]
-    tools.wait_ready(channel, queue, 0)
+    assert bodies(broker_tools.get_all(channel, queue)) == [0, 1, 2]
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_what_was_got_and_not_acked_comes_back_when_the_channel_closes(connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     publish(channel, queue, 5)
     with connection.channel() as other:
-        held = tools.get_all(other, queue, no_ack=False)
+        held = broker_tools.get_all(other, queue, no_ack=False)
         held[0].ack()
-        tools.wait_ready(channel, queue, 0)
-    tools.wait_ready(channel, queue, 4)
-    assert all(message.redelivered for message in tools.get_all(channel, queue))
+        broker_tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 4)
+    assert all(message.redelivered for message in broker_tools.get_all(channel, queue))
     channel.queue_delete(queue)
 
 
@@ -55,11 +55,11 @@ def test_callbacks_run_inside_drain_events_in_order(connection, channel, queue):
     publish(channel, queue, 100)
     assert not got
     assert tag in channel.callbacks
-    tools.drain_until(connection, lambda: len(got) == 100)
+    broker_tools.drain_until(connection, lambda: len(got) == 100)
     assert bodies(got) == list(range(100))
     got[-1].ack(multiple=True)
     channel.basic_cancel(tag)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_an_idle_drain_is_a_timeout(connection, channel, queue):
@@ -82,7 +82,7 @@ def test_drain_with_timeout_0_finds_what_has_arrived(connection, channel, queue)
             return False
         return True
 
-    greens.wait_until(drained)
+    greenlets.wait_until(drained)
     assert len(got) == 1
 
 
@@ -90,7 +90,7 @@ def test_a_consumer_without_callback_takes_and_drops(connection, channel, queue)
     with pytest.warns(UserWarning, match='without a callback: its messages are dropped, lost'):
         channel.basic_consume(queue, no_ack=True)
     publish(channel, queue, 3)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_two_consumers_of_one_channel_each_get_their_own(connection, channel):
@@ -99,7 +99,7 @@ def test_two_consumers_of_one_channel_each_get_their_own(connection, channel):
     for queue in queues:
         channel.basic_consume(queue, callback=got[queue].append, no_ack=True)
         publish(channel, queue, 10)
-    tools.drain_until(connection, lambda: all(len(messages) == 10 for messages in got.values()))
+    broker_tools.drain_until(connection, lambda: all(len(messages) == 10 for messages in got.values()))
     for queue in queues:
         assert {message.delivery_info['routing_key'] for message in got[queue]} == {queue}
 
@@ -116,7 +116,7 @@ def test_consume_nowait(connection, channel, queue):
     got = []
     tag = channel.basic_consume(queue, nowait=True, callback=got.append, no_ack=True)
     publish(channel, queue, 1)
-    tools.drain_until(connection, lambda: got)
+    broker_tools.drain_until(connection, lambda: got)
     assert got[0].consumer_tag == tag
     assert tag in channel.no_ack_consumers
 
@@ -133,7 +133,7 @@ def test_consumer_arguments_reach_the_broker(connection, channel, queue):
     for priority in got:
         channel.basic_consume(queue, callback=got[priority].append, no_ack=True, arguments={'x-priority': priority})
     publish(channel, queue, 20)
-    tools.drain_until(connection, lambda: sum(map(len, got.values())) == 20)
+    broker_tools.drain_until(connection, lambda: sum(map(len, got.values())) == 20)
     assert len(got[5]) == 20
 
 
@@ -141,11 +141,11 @@ def test_several_greenlets_may_drain_one_connection(connection, channel, queue):
     got = []
 
     def callback(message):
-        greens.sleep(0.001)
+        greenlets.sleep(0.001)
         got.append(message)
 
     channel.basic_consume(queue, callback=callback, no_ack=True)
-    tasks = [greens.spawn(drain, connection, got, 200) for _ in range(4)]
+    tasks = [greenlets.spawn(drain, connection, got, 200) for _ in range(4)]
     publish(channel, queue, 200)
     for task in tasks:
         task.get()
@@ -168,11 +168,11 @@ def test_prefetch_limits_what_is_unacked(connection, channel, queue):
     channel.basic_qos(0, 3, False)
     channel.basic_consume(queue, callback=got.append)
     publish(channel, queue, 10)
-    tools.drain_until(connection, lambda: len(got) == 3)
-    tools.wait_ready(channel, queue, 7)
+    broker_tools.drain_until(connection, lambda: len(got) == 3)
+    broker_tools.wait_ready(channel, queue, 7)
     got[0].ack()
-    tools.drain_until(connection, lambda: len(got) == 4)
-    tools.wait_ready(channel, queue, 6)
+    broker_tools.drain_until(connection, lambda: len(got) == 4)
+    broker_tools.wait_ready(channel, queue, 6)
 
 
 def test_a_limit_in_bytes_is_refused_by_us(connection, channel):
@@ -183,7 +183,7 @@ def test_a_limit_in_bytes_is_refused_by_us(connection, channel):
 
 @pytest.mark.parametrize('kind', ['quorum', 'stream'])
 def test_a_global_prefetch_is_refused_where_the_broker_ends_the_connection_over_it(rabbit, connection, channel, kind):
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': kind})
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': kind})
     channel.basic_qos(0, 3, True)
     for consume in (functools.partial(channel.basic_consume, callback=print), channel.consume):
         if rabbit.major < 4:
@@ -200,7 +200,7 @@ def test_a_global_prefetch_is_refused_where_the_broker_ends_the_connection_over_
 
 @pytest.mark.parametrize('how', ['deleted', 'declared'])
 def test_a_global_prefetch_is_not_refused_for_a_queue_that_was_made_anew(rabbit, connection, channel, how):
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
     if how == 'deleted':
         channel.queue_delete(queue)
         with rabbit.connect() as other:
@@ -218,7 +218,7 @@ def test_a_global_prefetch_is_not_refused_for_a_queue_that_was_made_anew(rabbit,
 
 def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_works(rabbit):
     with rabbit.connect() as connection:
-        queue = tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})
+        queue = broker_tools.shared_queue(connection.channel(), arguments={'x-queue-type': 'quorum'})
     with rabbit.connect() as connection:
         channel = connection.channel()
         channel.basic_qos(0, 3, True)
@@ -231,7 +231,7 @@ def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_work
             got = []
             channel.basic_consume(queue, callback=got.append)
             publish(channel, queue, 10)
-            tools.drain_until(connection, lambda: len(got) == 3)
+            broker_tools.drain_until(connection, lambda: len(got) == 3)
             with pytest.raises(TimeoutError):
                 connection.drain_events(timeout=0.1)
     with rabbit.connect() as connection:
@@ -242,44 +242,44 @@ def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_work
 
 
 def test_acks_in_batches(connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     publish(channel, queue, 100)
     with connection.channel() as other:
-        held = tools.get_all(other, queue, no_ack=False)
+        held = broker_tools.get_all(other, queue, no_ack=False)
         held[49].ack(multiple=True)
         other.basic_ack(held[60].delivery_tag)
-    tools.wait_ready(channel, queue, 49)
-    assert bodies(tools.get_all(channel, queue)) == [*range(50, 60), *range(61, 100)]
+    broker_tools.wait_ready(channel, queue, 49)
+    assert bodies(broker_tools.get_all(channel, queue)) == [*range(50, 60), *range(61, 100)]
     channel.queue_delete(queue)
 
 
 def test_ack_of_tag_0_settles_everything(connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     publish(channel, queue, 10)
     with connection.channel() as other:
-        tools.get_all(other, queue, no_ack=False)
+        broker_tools.get_all(other, queue, no_ack=False)
         other.basic_ack(0, multiple=True)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     channel.queue_delete(queue)
 
 
 @pytest.mark.parametrize('how', ['reject', 'nack'])
 def test_refuse_and_requeue_or_not(channel, queue, how):
     publish(channel, queue, 2)
-    first, second = tools.get_all(channel, queue, no_ack=False)
+    first, second = broker_tools.get_all(channel, queue, no_ack=False)
     getattr(first, how)(requeue=True)
     getattr(second, how)(requeue=False)
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
     again = channel.basic_get(queue, no_ack=True)
     assert (bodies([again]), again.redelivered) == ([0], True)
 
 
 def test_nack_multiple(channel, queue):
     publish(channel, queue, 5)
-    held = tools.get_all(channel, queue, no_ack=False)
+    held = broker_tools.get_all(channel, queue, no_ack=False)
     held[3].nack(multiple=True, requeue=True)
-    tools.wait_ready(channel, queue, 4)
-    assert bodies(tools.get_all(channel, queue)) == [0, 1, 2, 3]
+    broker_tools.wait_ready(channel, queue, 4)
+    assert bodies(broker_tools.get_all(channel, queue)) == [0, 1, 2, 3]
 
 
 def test_a_refused_message_is_dead_lettered(channel, queue):
@@ -287,7 +287,7 @@ def test_a_refused_message_is_dead_lettered(channel, queue):
     source = channel.queue_declare(exclusive=True, arguments=arguments).queue
     publish(channel, source, 1)
     channel.basic_get(source).reject()
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
     assert channel.basic_get(queue).headers['x-death'][0]['reason'] == 'rejected'
 
 
@@ -295,12 +295,12 @@ def test_recover_delivers_again(connection, channel, queue):
     got = []
     channel.basic_consume(queue, callback=got.append)
     publish(channel, queue, 3)
-    tools.drain_until(connection, lambda: len(got) == 3)
+    broker_tools.drain_until(connection, lambda: len(got) == 3)
     channel.basic_recover(requeue=True)
-    tools.drain_until(connection, lambda: len(got) == 6)
+    broker_tools.drain_until(connection, lambda: len(got) == 6)
     assert [message.redelivered for message in got] == [False] * 3 + [True] * 3
     channel.basic_recover_async(requeue=True)
-    tools.drain_until(connection, lambda: len(got) == 9)
+    broker_tools.drain_until(connection, lambda: len(got) == 9)
 
 
 def test_recover_without_requeue_is_refused_by_us(connection, channel):
@@ -311,15 +311,15 @@ def test_recover_without_requeue_is_refused_by_us(connection, channel):
 
 def test_acks_from_a_hundred_greenlets_then_close_are_all_kept(rabbit, connection, channel):
     """The close goes out behind the acks, whoever sent them."""
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     publish(channel, queue, 100)
     other = connection.channel()
-    held = tools.get_all(other, queue, no_ack=False)
-    tasks = [greens.spawn(message.ack) for message in held]
+    held = broker_tools.get_all(other, queue, no_ack=False)
+    tasks = [greenlets.spawn(message.ack) for message in held]
     for task in tasks:
         task.get()
     other.close()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     channel.queue_delete(queue)
 
 
@@ -327,12 +327,12 @@ def test_acks_from_a_hundred_greenlets_then_close_are_all_kept(rabbit, connectio
 
 
 def test_cancel_hands_out_what_has_arrived(connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     other = connection.channel()
     got = []
     tag = other.basic_consume(queue, callback=got.append)
     publish(channel, queue, 50)
-    tools.drain_until(connection, lambda: len(got) == 5)
+    broker_tools.drain_until(connection, lambda: len(got) == 5)
     other.basic_cancel(tag)
     assert tag not in other.callbacks
     assert [int(message.body) for message in got] == list(range(50))
@@ -341,7 +341,7 @@ def test_cancel_hands_out_what_has_arrived(connection, channel):
     for message in got[:5]:
         message.ack()
     other.close()
-    tools.wait_ready(channel, queue, 45)
+    broker_tools.wait_ready(channel, queue, 45)
     channel.queue_delete(queue)
 
 
@@ -349,7 +349,7 @@ def test_cancel_of_a_no_ack_consumer_hands_out_what_the_broker_has_forgotten(con
     got = []
     tag = channel.basic_consume(queue, callback=got.append, no_ack=True)
     publish(channel, queue, 20)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     channel.basic_cancel(tag)
     assert len(got) == 20
 
@@ -374,16 +374,16 @@ def test_a_consumer_can_cancel_itself(connection, channel, queue):
     publish(channel, queue, 10)
     connection.drain_events(timeout=30)
     assert len(got) == 1 and not channel.callbacks
-    tools.drain_until(connection, lambda: len(got) == 10)
+    broker_tools.drain_until(connection, lambda: len(got) == 10)
     assert bodies(got) == list(range(10))
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_the_death_of_the_queue_is_told_to_on_cancel(connection, channel, queue):
     cancelled = []
     tag = channel.basic_consume(queue, callback=lambda message: None, on_cancel=cancelled.append)
     connection.channel().queue_delete(queue)
-    tools.drain_until(connection, lambda: cancelled)
+    broker_tools.drain_until(connection, lambda: cancelled)
     assert cancelled == [tag]
     assert tag not in channel.callbacks
     assert channel.queue_declare(exclusive=True).queue
@@ -400,11 +400,11 @@ def test_the_death_of_the_queue_is_consumer_cancelled_without_on_cancel(connecti
 def test_replies_to_consume_and_cancel_may_be_overtaken(connection, channel, queue):
     """They come from the queue's process: the broker answers what other greenlets ask behind them first."""
     for _ in range(30):
-        consuming = greens.spawn(lambda: channel.basic_consume(queue, callback=print))
-        others = [greens.spawn(channel.queue_declare, queue, True) for _ in range(3)]
+        consuming = greenlets.spawn(lambda: channel.basic_consume(queue, callback=print))
+        others = [greenlets.spawn(channel.queue_declare, queue, True) for _ in range(3)]
         tag = consuming.get()
-        cancelling = greens.spawn(channel.basic_cancel, tag)
-        others += [greens.spawn(channel.queue_declare, queue, True) for _ in range(3)]
+        cancelling = greenlets.spawn(channel.basic_cancel, tag)
+        others += [greenlets.spawn(channel.queue_declare, queue, True) for _ in range(3)]
         cancelling.get()
         for task in others:
             assert task.get().queue == queue
@@ -421,26 +421,26 @@ def test_transactions(channel, queue):
     channel.tx_rollback()
     channel.basic_publish(gamqp.Message(b'1'), '', queue)
     channel.tx_commit()
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
     message = channel.basic_get(queue)
     assert bodies([message]) == [1]
     message.ack()
     channel.tx_commit()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_a_commit_that_is_given_up_ends_its_channel_at_the_most(connection, channel):
     """RabbitMQ ends the whole connection over anything but a close that comes while it commits."""
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     for _ in range(10):
         transacting = connection.channel()
         transacting.tx_select()
         transacting.basic_publish(gamqp.Message(b'x', delivery_mode=2), '', queue)  # to disk: takes its time
-        committing = greens.spawn(transacting.tx_commit)
-        greens.sleep(0)
+        committing = greenlets.spawn(transacting.tx_commit)
+        greenlets.sleep(0)
         committing.kill()
         while not committing.greenlet.dead:
-            greens.sleep(0)
+            greenlets.sleep(0)
         with contextlib.suppress(*connection.recoverable_connection_errors):
             transacting.tx_rollback()  # the commit may have been faster than the kill
         assert channel.queue_declare(queue, passive=True).queue == queue

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 
-ROUNDS = tools.repeats(5, 200)
+ROUNDS = broker_tools.repeats(5, 200)
 
 
 @pytest.mark.limit(60 + 2 * ROUNDS)
@@ -17,26 +17,26 @@ def test_stopping_under_load_loses_nothing_and_redelivers_nothing_that_was_handl
     count = 300
     with rabbit.connect() as control:
         channel = control.channel()
-        queue = tools.shared_queue(channel)
+        queue = broker_tools.shared_queue(channel)
         for _ in range(ROUNDS):
             handled = []
-            tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+            broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
             connection = rabbit.connect()
             tasks = use_in_three_ways(connection, queue, handled)
-            greens.wait_until(lambda handled=handled: len(handled) > count // 10)
+            greenlets.wait_until(lambda handled=handled: len(handled) > count // 10)
             assert connection.drain(20) is True
             assert not connection.connected
             for task in tasks:
                 task.get()
-            tools.wait_ready(channel, queue, count - len(handled))
-            left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
+            broker_tools.wait_ready(channel, queue, count - len(handled))
+            left = [int(bytes(message.body)) for message in broker_tools.get_all(channel, queue)]
             assert sorted(left + handled) == list(range(count))
         channel.queue_delete(queue)
 
 
 def use_in_three_ways(connection, queue, handled):
     def handle(message):
-        greens.sleep(0.001)
+        greenlets.sleep(0.001)
         handled.append(int(bytes(message.body)))
 
     def callback(message):
@@ -57,25 +57,25 @@ def use_in_three_ways(connection, queue, handled):
     channel.basic_qos(0, 10, False)
     channel.basic_consume(queue, callback=callback)
     messages = connection.channel().consume(queue, prefetch=10)
-    return [greens.spawn(iterate, messages), greens.spawn(drain_events)]
+    return [greenlets.spawn(iterate, messages), greenlets.spawn(drain_events)]
 
 
 def test_messages_without_ack_are_still_handed_out(rabbit):
     handled = []
     with rabbit.connect() as control:
         channel = control.channel()
-        queue = tools.shared_queue(channel)
-        tools.publish_all(channel, queue, [b'%d' % number for number in range(100)])
+        queue = broker_tools.shared_queue(channel)
+        broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(100)])
         connection = rabbit.connect()
 
         def handle(message):
-            greens.sleep(0)
+            greenlets.sleep(0)
             handled.append(int(bytes(message.body)))
 
         connection.channel().subscribe(queue, handle, no_ack=True)
-        greens.wait_until(lambda: handled)
+        greenlets.wait_until(lambda: handled)
         assert connection.drain(20)
-        left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
+        left = [int(bytes(message.body)) for message in broker_tools.get_all(channel, queue)]
         assert handled + left == list(range(100))
         channel.queue_delete(queue)
 
@@ -85,8 +85,8 @@ def test_the_only_greenlet_that_runs_callbacks_may_drain(rabbit):
     handled = []
     with rabbit.connect() as control:
         channel = control.channel()
-        queue = tools.shared_queue(channel)
-        tools.publish_all(channel, queue, [b'%d' % number for number in range(500)])
+        queue = broker_tools.shared_queue(channel)
+        broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(500)])
         connection = rabbit.connect()
         connection.channel().basic_consume(
             queue, no_ack=True, callback=lambda message: handled.append(int(bytes(message.body)))
@@ -94,7 +94,7 @@ def test_the_only_greenlet_that_runs_callbacks_may_drain(rabbit):
         while len(handled) < 10:
             connection.drain_events(timeout=30)
         assert connection.drain(20) is True
-        left = [int(bytes(message.body)) for message in tools.get_all(channel, queue)]
+        left = [int(bytes(message.body)) for message in broker_tools.get_all(channel, queue)]
         assert handled + left == list(range(500))
         channel.queue_delete(queue)
 
@@ -102,7 +102,7 @@ def test_the_only_greenlet_that_runs_callbacks_may_drain(rabbit):
 def test_confirms_are_waited_for(rabbit):
     connection = rabbit.connect()
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     receipts = [channel.publish(b'x' * 1000, routing_key=queue) for _ in range(500)]
     assert connection.drain(20)
     assert all(receipt.acked for receipt in receipts)
@@ -114,8 +114,8 @@ def test_confirms_are_waited_for(rabbit):
 def test_a_drain_from_within_waits_for_the_others_only(rabbit, way):
     connection = rabbit.connect()
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'stop', b'not begun'])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'stop', b'not begun'])
     outcome = []
 
     def stop(message):
@@ -124,7 +124,7 @@ def test_a_drain_from_within_waits_for_the_others_only(rabbit, way):
 
     if way == 'handler':
         channel.subscribe(queue, stop, prefetch=1)
-        greens.wait_until(lambda: outcome)
+        greenlets.wait_until(lambda: outcome)
     elif way == 'loop':
         for message in channel.consume(queue):
             stop(message)
@@ -139,8 +139,8 @@ def test_a_drain_from_within_waits_for_the_others_only(rabbit, way):
 def test_two_handlers_that_drain_do_not_wait_for_each_other(rabbit):
     connection = rabbit.connect()
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'1', b'2'])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'1', b'2'])
     gate = gamqp.green.Gate(connection.green)
     outcome = []
 
@@ -152,9 +152,9 @@ def test_two_handlers_that_drain_do_not_wait_for_each_other(rabbit):
             outcome.append('closed')
 
     consumer = channel.subscribe(queue, stop, concurrency=2)
-    greens.wait_until(lambda: consumer.in_flight == 2)
+    greenlets.wait_until(lambda: consumer.in_flight == 2)
     gate.wake_all()
-    greens.wait_until(lambda: len(outcome) == 2)
+    greenlets.wait_until(lambda: len(outcome) == 2)
     assert True in outcome
     with rabbit.connect() as control:
         control.channel().queue_delete(queue)
@@ -165,8 +165,8 @@ def test_a_loop_whose_greenlet_has_died_is_not_waited_for(rabbit, when):
     """Though somebody keeps its iterator, as a traceback does."""
     connection = rabbit.connect()
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'1'])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'1'])
     messages = channel.consume(queue)
     never = gamqp.green.Gate(connection.green)
 
@@ -174,56 +174,56 @@ def test_a_loop_whose_greenlet_has_died_is_not_waited_for(rabbit, when):
         for _ in messages:
             never.wait()
 
-    task = greens.spawn(iterate)
-    greens.wait_until(lambda: len(never))
+    task = greenlets.spawn(iterate)
+    greenlets.wait_until(lambda: len(never))
     if when == 'before':
         task.kill()
-        greens.wait_until(lambda: task.greenlet.dead)
+        greenlets.wait_until(lambda: task.greenlet.dead)
         assert connection.drain(10) is True
     else:
-        draining = greens.spawn(connection.drain, 10)
-        greens.wait_until(lambda: messages.intake.over)
+        draining = greenlets.spawn(connection.drain, 10)
+        greenlets.wait_until(lambda: messages.inbox.over)
         task.kill()
         assert draining.get(20) is True
     with rabbit.connect() as control:
-        greens.wait_until(lambda: tools.ready(control.channel(), queue) == 1)
+        greenlets.wait_until(lambda: broker_tools.ready(control.channel(), queue) == 1)
         control.channel().queue_delete(queue)
 
 
 def test_a_handler_that_does_not_end_costs_the_time_and_its_message_goes_back(rabbit):
     connection = rabbit.connect(heartbeat=2)
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'1'])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'1'])
     never = gamqp.green.Gate(connection.green)
     consumer = channel.subscribe(queue, lambda message: never.wait())
-    greens.wait_until(lambda: consumer.in_flight)
+    greenlets.wait_until(lambda: consumer.in_flight)
     assert connection.drain(0.2) is False
     assert not connection.connected
     never.wake_all()
     consumer.join(30)
     assert consumer.acked == 0
     with rabbit.connect() as control:
-        greens.wait_until(lambda: tools.ready(control.channel(), queue) == 1)
+        greenlets.wait_until(lambda: broker_tools.ready(control.channel(), queue) == 1)
         control.channel().queue_delete(queue)
 
 
 def test_no_new_consumer_while_draining(rabbit):
     connection = rabbit.connect()
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'1'])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'1'])
     errors = []
 
     def handle(message):
-        errors.append(tools.raised(channel.subscribe, queue, print))
+        errors.append(broker_tools.raised(channel.subscribe, queue, print))
         assert channel.queue_declare(queue, passive=True).consumer_count >= 0  # everything else works
 
     gate = gamqp.green.Gate(connection.green)
     consumer = channel.subscribe(queue, lambda message: (gate.wait(), handle(message)))
-    greens.wait_until(lambda: consumer.in_flight)
-    draining = greens.spawn(connection.drain, 20)
-    greens.wait_until(lambda: connection.draining)
+    greenlets.wait_until(lambda: consumer.in_flight)
+    draining = greenlets.spawn(connection.drain, 20)
+    greenlets.wait_until(lambda: connection.draining)
     gate.wake_all()
     assert draining.get() is True
     assert isinstance(errors[0], gamqp.RecoverableConnectionError)
@@ -236,15 +236,15 @@ def test_no_new_consumer_while_draining(rabbit):
 def test_a_lost_connection_is_told(rabbit):
     connection = rabbit.connect()
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'1'])
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'1'])
     gate = gamqp.green.Gate(connection.green)
     consumer = channel.subscribe(queue, lambda message: gate.wait())
-    greens.wait_until(lambda: consumer.in_flight)
-    draining = greens.spawn(connection.drain, 20)
-    greens.wait_until(lambda: connection.draining)
+    greenlets.wait_until(lambda: consumer.in_flight)
+    draining = greenlets.spawn(connection.drain, 20)
+    greenlets.wait_until(lambda: connection.draining)
     connection.sock.shutdown(2)
-    assert isinstance(tools.raised(draining), gamqp.RecoverableConnectionError)
+    assert isinstance(broker_tools.raised(draining), gamqp.RecoverableConnectionError)
     gate.wake_all()
     with rabbit.connect() as control:
         control.channel().queue_delete(queue)
@@ -253,4 +253,4 @@ def test_a_lost_connection_is_told(rabbit):
 def test_an_ended_connection_cannot_be_drained(rabbit):
     connection = rabbit.connect()
     connection.close()
-    assert isinstance(tools.raised(connection.drain), gamqp.RecoverableConnectionError)
+    assert isinstance(broker_tools.raised(connection.drain), gamqp.RecoverableConnectionError)

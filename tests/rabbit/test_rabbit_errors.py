@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
@@ -22,13 +22,13 @@ def test_the_caller_gets_the_error_and_the_channel_goes_on(connection, channel, 
 def test_only_the_caller_at_fault_hears_of_it_when_many_share_a_channel(connection, queue):
     """Those behind the fault fail with it, because the broker drops what they asked; those before do not."""
     channel = connection.channel()
-    before = [greens.spawn(channel.queue_declare, queue, True) for _ in range(5)]
-    at_fault = greens.spawn(channel.queue_declare, 'no such queue', True)
-    behind = [greens.spawn(channel.queue_declare, queue, True) for _ in range(5)]
+    before = [greenlets.spawn(channel.queue_declare, queue, True) for _ in range(5)]
+    at_fault = greenlets.spawn(channel.queue_declare, 'no such queue', True)
+    behind = [greenlets.spawn(channel.queue_declare, queue, True) for _ in range(5)]
     for task in before:
         assert task.get().queue == queue
     for task in [at_fault, *behind]:
-        assert isinstance(tools.raised(task), exceptions.NotFound)
+        assert isinstance(broker_tools.raised(task), exceptions.NotFound)
     assert channel.queue_declare(queue, passive=True).queue == queue
 
 
@@ -36,13 +36,13 @@ def test_another_channel_does_not_notice(connection, channel, queue):
     other = connection.channel()
     got = []
     other.basic_consume(queue, callback=got.append, no_ack=True)
-    waiting = greens.spawn(other.basic_publish_confirm, gamqp.Message(b'x'), '', queue)
+    waiting = greenlets.spawn(other.basic_publish_confirm, gamqp.Message(b'x'), '', queue)
     for _ in range(5):
         with pytest.raises(exceptions.NotFound):
             channel.queue_declare('no such queue', passive=True)
     waiting.get()
     other.basic_publish(gamqp.Message(b'y'), '', queue)
-    tools.drain_until(connection, lambda: len(got) == 2)
+    broker_tools.drain_until(connection, lambda: len(got) == 2)
 
 
 @pytest.mark.parametrize('how', ['basic_ack', 'basic_nack', 'basic_reject'])
@@ -56,7 +56,7 @@ def test_an_unknown_delivery_tag_is_raised_where_somebody_listens(connection, ch
 
 def test_an_error_nobody_waited_for_comes_out_of_the_next_call_once(connection, channel, queue):
     channel.queue_bind(queue, 'no such exchange', nowait=True)
-    greens.wait_until(lambda: not channel.is_open or channel._unraised, what='the error has arrived')
+    greenlets.wait_until(lambda: not channel.is_open or channel._unraised, what='the error has arrived')
     with pytest.raises(exceptions.NotFound, match='no such exchange'):
         channel.queue_declare(queue, passive=True)
     assert channel.queue_declare(queue, passive=True).queue == queue
@@ -67,20 +67,20 @@ def test_publish_to_a_missing_exchange_is_told_by_drain_events(connection, chann
     with pytest.raises(exceptions.NotFound, match='nowhere'):
         connection.drain_events(timeout=30)
     channel.basic_publish(gamqp.Message(b'x'), '', queue)
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
 
 
 def test_after_an_error_the_consumers_of_the_channel_are_gone_and_their_messages_back(connection, channel):
-    queue = tools.shared_queue(channel)
-    tools.publish_all(channel, queue, [b'x'] * 5)
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'x'] * 5)
     other = connection.channel()
     got = []
     other.basic_consume(queue, callback=got.append)
-    tools.drain_until(connection, lambda: len(got) == 2)
+    broker_tools.drain_until(connection, lambda: len(got) == 2)
     with pytest.raises(exceptions.NotFound):
         other.queue_declare('no such queue', passive=True)
     assert not other.callbacks
-    tools.wait_ready(channel, queue, 5)
+    broker_tools.wait_ready(channel, queue, 5)
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.05)
     assert len(got) == 2
@@ -92,14 +92,14 @@ def test_a_connection_error_reaches_everyone_with_the_brokers_words(rabbit, queu
     with rabbit.connect() as connection:
         channels = [connection.channel() for _ in range(3)]
         channels[0].basic_consume(channels[0].queue_declare(exclusive=True).queue, callback=lambda message: None)
-        drainer = greens.spawn(connection.drain_events)
-        error = tools.raised(channels[1].exchange_declare, 'x', 'no-such-type', False, True, False)
+        drainer = greenlets.spawn(connection.drain_events)
+        error = broker_tools.raised(channels[1].exchange_declare, 'x', 'no-such-type', False, True, False)
         assert isinstance(error, (exceptions.InvalidCommand, exceptions.PreconditionFailed)), error
         if connection.connected:  # newer brokers only close the channel
             drainer.kill()
             return
         for call in (drainer.get, connection.channel, lambda: channels[2].queue_declare(exclusive=True)):
-            other = tools.raised(call)
+            other = broker_tools.raised(call)
             assert isinstance(other, exceptions.InvalidCommand), other
             assert 'no-such-type' in str(other)
 
@@ -113,16 +113,16 @@ def test_a_connection_closed_by_the_operator_wakes_everyone(rabbit):
         channel, idle = connection.channel(), connection.channel()
         queue = channel.queue_declare(exclusive=True).queue
         channel.basic_consume(queue, callback=lambda message: None)
-        drainers = [greens.spawn(connection.drain_events) for _ in range(3)]
-        drainers.append(greens.spawn(connection.drain_events, 30))
-        greens.sleep(0)
+        drainers = [greenlets.spawn(connection.drain_events) for _ in range(3)]
+        drainers.append(greenlets.spawn(connection.drain_events, 30))
+        greenlets.sleep(0)
         rabbit.node.close_connections(vhost, reason='maintenance at noon')
         for task in drainers:
-            error = tools.raised(task)
+            error = broker_tools.raised(task)
             assert isinstance(error, exceptions.ConnectionForced), error
             assert 'maintenance at noon' in str(error)
         for call in (connection.channel, lambda: idle.queue_declare(exclusive=True), lambda: channel.basic_get(queue)):
-            assert 'maintenance at noon' in str(tools.raised(call))
+            assert 'maintenance at noon' in str(broker_tools.raised(call))
         assert not connection.connected
         connection.close()
         connection.connect()
@@ -153,10 +153,10 @@ def test_callers_in_front_of_a_crossing_close_hear_why(rabbit):
     with rabbit.connect(channel_max=1) as connection:
         for _ in range(20):
             channel = connection.channel()
-            task = greens.spawn(channel.queue_declare, 'no such queue', True)
-            greens.sleep(0)
+            task = greenlets.spawn(channel.queue_declare, 'no such queue', True)
+            greenlets.sleep(0)
             channel.close()
-            assert isinstance(tools.raised(task), exceptions.NotFound)
+            assert isinstance(broker_tools.raised(task), exceptions.NotFound)
 
 
 def test_a_channel_number_can_be_chosen_and_used_again(connection):
@@ -178,7 +178,7 @@ def test_a_closed_channel_says_so(connection):
     channel.close()
     channel.close()
     for call in (lambda: channel.queue_declare(exclusive=True), lambda: channel.basic_ack(1)):
-        assert isinstance(tools.raised(call), exceptions.RecoverableConnectionError)
+        assert isinstance(broker_tools.raised(call), exceptions.RecoverableConnectionError)
     assert connection.channel().queue_declare(exclusive=True).queue
 
 
@@ -187,8 +187,8 @@ def test_closing_from_inside_callbacks(rabbit):
         channel, other = connection.channel(), connection.channel()
         queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
         channel.basic_consume(queue, callback=lambda message: channel.close())
-        tools.publish_all(other, queue, [b'x'] * 3)
-        tools.drain_until(connection, lambda: not channel.is_open)
+        broker_tools.publish_all(other, queue, [b'x'] * 3)
+        broker_tools.drain_until(connection, lambda: not channel.is_open)
         other.basic_consume(queue, callback=lambda message: connection.close())
         connection.drain_events(timeout=30)
         assert not connection.connected
@@ -208,7 +208,7 @@ def test_an_exception_in_a_callback_comes_out_of_drain_events_and_harms_nothing(
             raise Oops(len(got))
 
     channel.basic_consume(queue, callback=callback)
-    tools.publish_all(channel, queue, [b'x'] * 6)
+    broker_tools.publish_all(channel, queue, [b'x'] * 6)
     raised = 0
     while len(got) < 6:
         try:
@@ -217,4 +217,4 @@ def test_an_exception_in_a_callback_comes_out_of_drain_events_and_harms_nothing(
             raised += 1
     assert raised == 3
     got[-1].ack(multiple=True)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)

@@ -10,9 +10,9 @@ import sys
 import textwrap
 from pathlib import Path
 
-import greens
+import greenlets
 import pytest
-from tools import repeats
+from broker_tools import repeats
 
 import gamqp
 
@@ -21,7 +21,7 @@ PATIENCE = 150  # seconds; the longest takes ten
 
 pytestmark = [
     pytest.mark.limit(120),
-    pytest.mark.skipif(greens.GREEN != 'gevent', reason='the examples are written for gevent'),
+    pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the examples are written for gevent'),
 ]
 
 

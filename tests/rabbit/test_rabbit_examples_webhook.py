@@ -8,9 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 
@@ -18,7 +18,7 @@ EXAMPLE = Path(__file__).parents[2] / 'examples' / 'webhook_app.py'
 
 pytestmark = [
     pytest.mark.limit(120),
-    pytest.mark.skipif(greens.GREEN != 'gevent', reason='the example is written for gevent'),
+    pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the example is written for gevent'),
 ]
 
 
@@ -52,7 +52,7 @@ def test_what_it_accepts_is_in_the_queue(rabbit):
     assert sum(int(leases) for *_, leases in workers) >= 400
     with rabbit.connect() as connection:
         channel = connection.channel()
-        bodies = [bytes(message.body) for message in tools.get_all(channel, queue)]
+        bodies = [bytes(message.body) for message in broker_tools.get_all(channel, queue)]
         channel.queue_delete(queue)
     assert sorted(bodies) == sorted(b'request %d' % number for number in range(400))
     assert 'Traceback' not in err and 'Warning' not in err, err

@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from processor import own_time
 
 import gamqp
 
 # Seconds of a processor until another greenlet gets a turn beside a flood; usual are some milliseconds.
 SLOW = 0.5
-CHURN = tools.repeats(300, 100_000)
+CHURN = broker_tools.repeats(300, 100_000)
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def flooded(rabbit):
     """A queue with more than a client wants at once."""
     with rabbit.connect() as connection:
         channel = connection.channel()
-        queue = tools.shared_queue(channel)
+        queue = broker_tools.shared_queue(channel)
         for _ in range(5):
             for _ in range(4000):
                 channel.publish(bytes(500), routing_key=queue)
@@ -38,14 +38,14 @@ def round_trips(channel, queue, running):
         begin = time.monotonic()
         channel.queue_declare(queue, passive=True)
         times.append(time.monotonic() - begin)
-        greens.sleep(0)
+        greenlets.sleep(0)
     return sorted(times)
 
 
 def watch(gaps):
     while True:
         begin = own_time()
-        greens.sleep(0.005)
+        greenlets.sleep(0.005)
         gaps.append(own_time() - begin)
 
 
@@ -58,7 +58,7 @@ def test_a_flood_on_one_channel_leaves_time_for_the_others(connection, flooded, 
 
     def take_callbacks():
         channel.basic_consume(flooded, callback=got.append, no_ack=True)
-        tools.drain_until(connection, lambda: len(got) == count)
+        broker_tools.drain_until(connection, lambda: len(got) == count)
 
     def iterate():
         for message in channel.consume(flooded, no_ack=True):
@@ -68,11 +68,11 @@ def test_a_flood_on_one_channel_leaves_time_for_the_others(connection, flooded, 
 
     if way == 'handlers':
         channel.subscribe(flooded, got.append, concurrency=10, no_ack=True)
-    task = greens.spawn({'callback': take_callbacks, 'loop': iterate, 'handlers': lambda: None}[way])
+    task = greenlets.spawn({'callback': take_callbacks, 'loop': iterate, 'handlers': lambda: None}[way])
     # Of its own: the flooding queue is busy, and would answer late whoever asked.
     idle = other.queue_declare(exclusive=True).queue
     gaps = []
-    watching = greens.spawn(watch, gaps)
+    watching = greenlets.spawn(watch, gaps)
     times = round_trips(other, idle, lambda: len(got) < count)
     watching.kill()
     task.get()
@@ -87,10 +87,10 @@ def test_a_handler_that_never_ends_holds_up_nobody(connection, flooded):
     never = gamqp.green.Gate(connection.green)
     got = []
     stuck = connection.channel().subscribe(flooded, lambda message: never.wait(), concurrency=5, prefetch=5)
-    greens.wait_until(lambda: stuck.in_flight == 5)
+    greenlets.wait_until(lambda: stuck.in_flight == 5)
     channel = connection.channel()
     working = channel.subscribe(flooded, got.append, prefetch=50)
-    greens.wait_until(lambda: len(got) > 1000)
+    greenlets.wait_until(lambda: len(got) > 1000)
     assert channel.queue_declare(flooded, passive=True).consumer_count == 2
     assert stuck.in_flight == stuck.delivered == 5
     working.cancel()
@@ -102,7 +102,7 @@ def test_who_hoards_is_named_in_a_warning(rabbit, flooded, caplog):
     with rabbit.connect(max_undelivered_messages=1000) as connection, caplog.at_level(logging.WARNING, 'gamqp'):
         connection.channel().subscribe(flooded, print, prefetch=10).cancel()
         hoarder = connection.channel().consume(flooded, no_ack=True, consumer_tag='greedy')
-        greens.wait_until(lambda: 'reads no more' in caplog.text)
+        greenlets.wait_until(lambda: 'reads no more' in caplog.text)
         assert "consumer 'greedy'" in caplog.text
         assert 'channel 2' in caplog.text
         assert connection.connected
@@ -124,8 +124,8 @@ def test_channels_come_and_go(connection, flooded):
         channel.close()
     assert not connection.channels
     channel = connection.channel()
-    greens.wait_until(lambda: not channel.queue_declare(flooded, passive=True).consumer_count)
-    tools.wait_ready(channel, flooded, 20_000)
+    greenlets.wait_until(lambda: not channel.queue_declare(flooded, passive=True).consumer_count)
+    broker_tools.wait_ready(channel, flooded, 20_000)
 
 
 def test_without_a_free_number_it_says_how_many_are_open(rabbit):

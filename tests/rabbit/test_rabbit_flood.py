@@ -12,9 +12,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp.state.settings import MAX_UNDELIVERED_BYTES
@@ -22,12 +22,12 @@ from gamqp.state.settings import MAX_UNDELIVERED_BYTES
 PROGRAM = Path(__file__).parent / 'programs' / 'flooded.py'
 MB = 1_000_000
 #: How much is published.
-VOLUME = tools.repeats(120, 2000) * MB
+VOLUME = broker_tools.repeats(120, 2000) * MB
 #: Round trips while the flood lasts.
-ROUND_TRIPS = tools.repeats(60, 2000)
+ROUND_TRIPS = broker_tools.repeats(60, 2000)
 #: What the program may take beside its budget: a quarter of the budget, and what the interpreter needs to work.
 BESIDE = 30 * MB
-PATIENCE = tools.repeats(150, 1000)
+PATIENCE = broker_tools.repeats(150, 1000)
 
 
 @pytest.fixture
@@ -35,21 +35,21 @@ def full(rabbit: Any) -> Any:
     """Publish so many bodies of a size to a queue. Returns its name and how many; gone afterwards."""
     with rabbit.connect() as connection:
         channel = connection.channel()
-        name = tools.shared_queue(channel)
+        name = broker_tools.shared_queue(channel)
 
         def fill(size: int) -> tuple[str, int]:
             count = VOLUME // size
             message = gamqp.Message(bytes(size))
             for _ in range(count):
                 channel.basic_publish(message, '', name)
-            tools.wait_ready(channel, name, count, timeout=PATIENCE)
+            broker_tools.wait_ready(channel, name, count, timeout=PATIENCE)
             return name, count
 
         yield fill
         channel.queue_delete(name)
 
 
-@pytest.mark.limit(60 if not tools.LONG else 1800)
+@pytest.mark.limit(60 if not broker_tools.LONG else 1800)
 @pytest.mark.parametrize(
     ('size', 'how'), [pytest.param(2_000, 'callback', marks=pytest.mark.slow), (20_000, 'subscribe')]
 )
@@ -59,8 +59,8 @@ def test_memory_stays_near_the_budget_however_many_round_trips_are_made(
     queue, count = full(size)
     found = flooded(rabbit.url, queue, count, how)
     print(
-        f'\nRabbitMQ {rabbit.version}, {greens.GREEN}, {count} x {size} B: memory {found["most"] / MB:.1f} MB, on disk '
-        f'{found["spooled"] / MB:.1f} MB; round trips: median {found["median"] * 1000:.1f} ms, 95 % '
+        f'\nRabbitMQ {rabbit.version}, {greenlets.GREEN}, {count} x {size} B: memory {found["most"] / MB:.1f} MB, '
+        f'on disk {found["spooled"] / MB:.1f} MB; round trips: median {found["median"] * 1000:.1f} ms, 95 % '
         f'{found["p95"] * 1000:.1f} ms, longest {found["worst"] * 1000:.1f} ms; longest gap '
         f'{found["gap"] * 1000:.0f} ms'
     )
@@ -78,14 +78,14 @@ def test_memory_stays_near_the_budget_however_many_round_trips_are_made(
 def flooded(*arguments: Any) -> dict[str, Any]:
     url, queue, count, how = arguments
     process = subprocess.Popen(
-        [sys.executable, str(PROGRAM), greens.GREEN, url, queue, str(count), str(ROUND_TRIPS), how],
+        [sys.executable, str(PROGRAM), greenlets.GREEN, url, queue, str(count), str(ROUND_TRIPS), how],
         env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     try:
-        out, err = tools.in_thread(process.communicate, timeout=PATIENCE)
+        out, err = broker_tools.in_thread(process.communicate, timeout=PATIENCE)
     finally:
         process.kill()
         process.wait()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
-import greens
+import greenlets
 import pytest
-from held import burn_until
+from hub_blocking import burn_until
 from proxy import Proxy
 
 import gamqp
@@ -31,9 +31,9 @@ def test_the_broker_keeps_the_connection_with_the_thread_and_not_without(rabbit,
 
         channel.basic_consume(queue, callback=crunch)
         channel.basic_publish(gamqp.Message(b'x'), '', queue)
-        beating.drain_events(timeout=greens.PATIENCE)
+        beating.drain_events(timeout=greenlets.PATIENCE)
         # The broker hung up: that, and no accusation of ours, is what the program hears.
-        greens.wait_until(lambda: not bare.connected)
+        greenlets.wait_until(lambda: not bare.connected)
         with pytest.raises(exceptions.AMQPError) as caught:
             bare.channel()
         assert 'heartbeats missed' not in str(caught.value)
@@ -59,7 +59,7 @@ def test_a_large_publish_reaches_the_broker_while_the_hub_is_held(rabbit):
         assert proxy.stream.published == [(1, queue, len(body))]
         assert connection.connected
         channel.basic_publish(gamqp.Message(b'behind it'), '', queue)
-        greens.wait_until(lambda: channel.queue_declare(queue, passive=True).message_count == 2)
+        greenlets.wait_until(lambda: channel.queue_declare(queue, passive=True).message_count == 2)
         assert channel.basic_get(queue, no_ack=True).body == body
         assert channel.basic_get(queue, no_ack=True).body == b'behind it'
         connection.close()

@@ -6,13 +6,13 @@ import os
 import random
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from interrupts import OPS, Bench
 from proxy import Proxy
 
-ROUNDS = tools.repeats(22, 400)  # per call; two brokers and two dozen calls make it a thousand
+ROUNDS = broker_tools.repeats(22, 400)  # per call; two brokers and two dozen calls make it a thousand
 SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20260203)
 
 
@@ -46,13 +46,13 @@ def run(bench, name, moment, kill=False):
     if moment is None:
         outcome.append(call())
     elif kill:
-        task = greens.spawn(lambda: outcome.append(call()))
+        task = greenlets.spawn(lambda: outcome.append(call()))
         if moment:
-            greens.sleep(moment)
+            greenlets.sleep(moment)
         task.kill()
-        greens.wait_until(lambda: task.greenlet.dead, 60, 'a killed greenlet ends')
+        greenlets.wait_until(lambda: task.greenlet.dead, 60, 'a killed greenlet ends')
     else:
-        task = greens.spawn(interrupt_myself, call, outcome, moment)
+        task = greenlets.spawn(interrupt_myself, call, outcome, moment)
         task.get(30)
     took = time.monotonic() - started
     done = bool(outcome)
@@ -63,7 +63,7 @@ def run(bench, name, moment, kill=False):
 
 def interrupt_myself(call, outcome, moment):
     try:
-        with tools.times_out(moment):
+        with broker_tools.times_out(moment):
             outcome.append(call())
-    except tools.Interrupted:
+    except broker_tools.Interrupted:
         pass

@@ -9,9 +9,9 @@ import os
 import random
 import threading
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
@@ -21,7 +21,7 @@ SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20260203)
 
 
 def fill(channel, queue, count):
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
 
 
 def number_of(message):
@@ -43,9 +43,9 @@ def test_break_requeues_what_was_sent_ahead(channel, queue):
             break
     # At once: the next call finds them, in their order.
     assert number_of(channel.basic_get(queue, no_ack=True)) == 5
-    tools.wait_ready(channel, queue, 44)
+    broker_tools.wait_ready(channel, queue, 44)
     assert consumers(channel, queue) == 0
-    assert [number_of(message) for message in tools.get_all(channel, queue)] == list(range(6, 50))
+    assert [number_of(message) for message in broker_tools.get_all(channel, queue)] == list(range(6, 50))
 
 
 def test_an_error_in_the_loop_requeues_as_well_and_the_message_in_hand_stays_the_programs(channel, queue):
@@ -54,9 +54,9 @@ def test_an_error_in_the_loop_requeues_as_well_and_the_message_in_hand_stays_the
         for message in channel.consume(queue, prefetch=5):
             in_hand = message
             raise LookupError
-    tools.wait_ready(channel, queue, 9)
+    broker_tools.wait_ready(channel, queue, 9)
     in_hand.ack()
-    assert sorted(number_of(message) for message in tools.get_all(channel, queue)) == list(range(1, 10))
+    assert sorted(number_of(message) for message in broker_tools.get_all(channel, queue)) == list(range(1, 10))
 
 
 def test_one_loop_after_the_other_with_exclusive_consumers(channel, queue):
@@ -69,7 +69,7 @@ def test_one_loop_after_the_other_with_exclusive_consumers(channel, queue):
             message.ack()
             break
     assert got == list(range(30))
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_a_loop_that_is_killed(connection, channel, queue):
@@ -79,14 +79,14 @@ def test_a_loop_that_is_killed(connection, channel, queue):
     def loop():
         for message in channel.consume(queue, prefetch=5):
             began.append(message)
-            greens.sleep(60)
+            greenlets.sleep(60)
 
-    task = greens.spawn(loop)
-    greens.wait_until(lambda: began)
+    task = greenlets.spawn(loop)
+    greenlets.wait_until(lambda: began)
     task.kill()
-    greens.wait_until(lambda: task.greenlet.dead)
+    greenlets.wait_until(lambda: task.greenlet.dead)
     task = None
-    tools.wait_ready(channel, queue, 9)
+    broker_tools.wait_ready(channel, queue, 9)
     assert channel.is_open and not channel.incarnation
 
 
@@ -96,16 +96,16 @@ def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(
         if number_of(message) == 10:
             break
     channel.queue_declare(queue, passive=True)
-    greens.wait_until(lambda: not channel._consumers)
+    greenlets.wait_until(lambda: not channel._consumers)
     assert connection.budget.messages == connection.budget.bytes == 0
 
 
 def test_dropped_in_another_thread_with_its_prefetch_full(channel, queue):
     fill(channel, queue, 10)
     box = [channel.consume(queue, prefetch=5)]
-    greens.wait_until(lambda: box[0].delivered == 5)
-    tools.in_thread(box.clear)
-    tools.wait_ready(channel, queue, 10)
+    greenlets.wait_until(lambda: box[0].delivered == 5)
+    broker_tools.in_thread(box.clear)
+    broker_tools.wait_ready(channel, queue, 10)
     assert consumers(channel, queue) == 0
 
 
@@ -114,14 +114,14 @@ def test_garbage_in_another_thread(channel, queue):
     gc.disable()
     try:
         leave_garbage(channel.consume(queue, prefetch=5))
-        tools.in_thread(gc.collect)
+        broker_tools.in_thread(gc.collect)
     finally:
         gc.enable()
-    tools.wait_ready(channel, queue, 10)
+    broker_tools.wait_ready(channel, queue, 10)
 
 
 def leave_garbage(deliveries):
-    greens.wait_until(lambda: deliveries.delivered == 5)
+    greenlets.wait_until(lambda: deliveries.delivered == 5)
     cycle = [deliveries]
     cycle.append(cycle)
 
@@ -132,9 +132,9 @@ def test_a_hundred_loops_that_break_leave_nothing(connection, channel, queue):
         for message in channel.consume(queue, prefetch=10):
             message.nack()
             break
-    tools.wait_ready(channel, queue, 20)
+    broker_tools.wait_ready(channel, queue, 20)
     assert consumers(channel, queue) == 0
-    assert not channel._consumers and not channel._unsettled
+    assert not channel._consumers and not channel._unacked
     assert connection.budget.messages == 0
 
 
@@ -154,12 +154,12 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
     def handler():
         consumer = channel.subscribe(queue, settle, prefetch=3, concurrency=2)
         try:
-            greens.sleep(0.005)
+            greenlets.sleep(0.005)
         finally:
             consumer.cancel()
 
     def settle(message):
-        greens.sleep(0)
+        greenlets.sleep(0)
         if rng.random() < 0.1:
             message.ack()
             acked.append(number_of(message))
@@ -168,33 +168,33 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
 
     call = loop if how == 'loop' else handler
     cut_short = 0
-    for _ in range(tools.repeats(60, 1000)):
-        task = greens.spawn(interrupted, call, rng.uniform(0, 0.02))
+    for _ in range(broker_tools.repeats(60, 1000)):
+        task = greenlets.spawn(interrupted, call, rng.uniform(0, 0.02))
         if rng.random() < 0.5:
-            greens.sleep(rng.uniform(0, 0.01))
+            greenlets.sleep(rng.uniform(0, 0.01))
             task.kill()
-        greens.wait_until(lambda task=task: task.greenlet.dead)
+        greenlets.wait_until(lambda task=task: task.greenlet.dead)
         cut_short += not task.done or how_it_ended(task) != 'done'
         task = None
-        greens.wait_until(lambda: consumers(channel, queue) == 0, what='no consumer is left')
+        greenlets.wait_until(lambda: consumers(channel, queue) == 0, what='no consumer is left')
         if how == 'handler':
-            greens.wait_until(lambda: not channel._unsettled)
+            greenlets.wait_until(lambda: not channel._unacked)
         else:  # what the loop had in hand when it was interrupted is the program's to settle
-            for tag in list(channel._unsettled):
+            for tag in list(channel._unacked):
                 channel.basic_nack(tag)
-        tools.wait_ready(channel, queue, count - len(acked))
+        broker_tools.wait_ready(channel, queue, count - len(acked))
     assert cut_short
     assert channel.is_open and not channel.incarnation
     assert connection.budget.messages == connection.budget.bytes == 0
-    left = [number_of(message) for message in tools.get_all(channel, queue)]
+    left = [number_of(message) for message in broker_tools.get_all(channel, queue)]
     assert sorted(left + acked) == list(range(count))
 
 
 def interrupted(call, seconds):
     try:
-        with tools.times_out(seconds):
+        with broker_tools.times_out(seconds):
             call()
-    except tools.Interrupted:
+    except broker_tools.Interrupted:
         return 'interrupted'
     return 'done'
 
@@ -220,8 +220,8 @@ def test_a_cancel_ends_the_loop(connection, channel, queue):
             message.ack()
         return 'ended'
 
-    task = greens.spawn(loop)
-    greens.wait_until(lambda: len(got) == 3)
+    task = greenlets.spawn(loop)
+    greenlets.wait_until(lambda: len(got) == 3)
     connection.channel()  # any other call goes on meanwhile
     channel.basic_cancel(deliveries.tag)
     assert task.get() == 'ended'
@@ -229,7 +229,7 @@ def test_a_cancel_ends_the_loop(connection, channel, queue):
 
 
 def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     fill(channel, queue, 5)
     deliveries = channel.consume(queue, prefetch=3)
     first = next(deliveries)
@@ -239,7 +239,7 @@ def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
             next(deliveries).ack()
     first.ack()
     # Nothing of it is left in the channel, here or there.
-    greens.wait_until(lambda: not channel._unsettled)
+    greenlets.wait_until(lambda: not channel._unacked)
     other = channel.queue_declare(exclusive=True).queue
     assert channel.is_open and not channel.incarnation
     assert consumers(channel, other) == 0
@@ -260,21 +260,21 @@ def test_a_channel_error_ends_the_loop_and_is_said_once(connection, channel, que
 
 @pytest.mark.parametrize('no_ack', [False, True])
 def test_a_lost_connection_ends_the_loop(rabbit, channel, no_ack):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     fill(channel, queue, 20)
     with Proxy(rabbit.node.port) as proxy:
         connection = gamqp.connect(proxy.url(rabbit))
         deliveries = connection.channel().consume(queue, no_ack=no_ack)
-        greens.wait_until(lambda: deliveries.delivered == 20)
+        greenlets.wait_until(lambda: deliveries.delivered == 20)
         got = [number_of(next(deliveries))]
         proxy.cut()
-        greens.wait_until(lambda: not connection.connected)
+        greenlets.wait_until(lambda: not connection.connected)
         with pytest.raises(exceptions.RecoverableConnectionError):
             for message in deliveries:
                 got.append(number_of(message))
     # What came without acks is nowhere else.
     assert got == (list(range(20)) if no_ack else [0])
-    tools.wait_ready(channel, queue, 0 if no_ack else 20)
+    broker_tools.wait_ready(channel, queue, 0 if no_ack else 20)
     channel.queue_delete(queue)
 
 
@@ -285,7 +285,7 @@ def test_a_timeout_is_no_end(channel, queue):
             next(deliveries)
     channel.publish(b'7', routing_key=queue)
     deliveries = iter(deliveries)
-    message = greens.wait_until(lambda: next_or_none(deliveries))
+    message = greenlets.wait_until(lambda: next_or_none(deliveries))
     assert number_of(message) == 7
     message.ack()
 
@@ -296,10 +296,10 @@ def next_or_none(deliveries):
 
 
 def test_draining_ends_the_loop_after_the_message_in_hand(rabbit, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     fill(channel, queue, 10)
     connection = rabbit.connect()
-    got, go = [], gamqp.green.Event(greens.backend)
+    got, go = [], gamqp.green.Event(greenlets.backend)
 
     def loop():
         for message in connection.channel().consume(queue, prefetch=5):
@@ -308,15 +308,15 @@ def test_draining_ends_the_loop_after_the_message_in_hand(rabbit, channel):
             message.ack()
         return 'ended'
 
-    task = greens.spawn(loop)
-    greens.wait_until(lambda: got)
-    draining = greens.spawn(connection.drain, 20)
-    tools.wait_ready(channel, queue, 9)
+    task = greenlets.spawn(loop)
+    greenlets.wait_until(lambda: got)
+    draining = greenlets.spawn(connection.drain, 20)
+    broker_tools.wait_ready(channel, queue, 9)
     assert not draining.done
     go.set()
     assert draining.get() is True
     assert task.get() == 'ended'
-    tools.wait_ready(channel, queue, 9)
+    broker_tools.wait_ready(channel, queue, 9)
     assert channel.queue_delete(queue) == 9
 
 
@@ -330,19 +330,19 @@ def test_five_loops_on_one_channel_share_a_queue(channel, queue):
     def loop():
         for message in channel.consume(queue, prefetch=3, timeout=30):
             got.append(number_of(message))
-            greens.sleep(0)
+            greenlets.sleep(0)
             message.ack()
             if len(got) == 500:
                 break
 
-    tasks = [greens.spawn(loop) for _ in range(5)]
-    greens.wait_until(lambda: len(got) == 500)
+    tasks = [greenlets.spawn(loop) for _ in range(5)]
+    greenlets.wait_until(lambda: len(got) == 500)
     for tag in list(channel._consumers):
         channel.basic_cancel(tag)
     for task in tasks:
         task.get()
     assert sorted(got) == list(range(500))
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_a_consumer_with_priority_comes_first(channel, queue):
@@ -356,7 +356,7 @@ def test_a_consumer_with_priority_comes_first(channel, queue):
     assert low.delivered == 0
     low.close()
     high.close()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_an_exclusive_consumer_refuses_others(connection, channel, queue):
@@ -370,7 +370,7 @@ def test_an_exclusive_consumer_refuses_others(connection, channel, queue):
 
 
 def test_a_single_active_consumer_is_followed_by_the_next(connection, channel):
-    queue = tools.shared_queue(channel, arguments={'x-single-active-consumer': True})
+    queue = broker_tools.shared_queue(channel, arguments={'x-single-active-consumer': True})
     first, second = channel.consume(queue, prefetch=1), connection.channel().consume(queue, prefetch=1)
     fill(channel, queue, 3)
     next(first).ack()
@@ -387,7 +387,7 @@ def test_a_single_active_consumer_is_followed_by_the_next(connection, channel):
 
 @pytest.fixture
 def stream(channel):
-    name = tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
+    name = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
     fill(channel, name, 20)
     channel.wait_for_confirms()
     yield name
@@ -415,7 +415,7 @@ def past():
     ids=['first', 'zero', 'number', 'datetime', 'hour', 'minutes'],
 )
 def test_a_stream_is_read_from_each_kind_of_offset(channel, stream, offset, first):
-    greens.wait_until(lambda: read(channel, stream, 'first', 20))
+    greenlets.wait_until(lambda: read(channel, stream, 'first', 20))
     assert read(channel, stream, offset, 20 - first) == list(range(first, 20))
 
 

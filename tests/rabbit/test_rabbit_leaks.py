@@ -8,15 +8,15 @@ import os
 import random
 from collections import Counter
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
 
 # The long runs reach the level at which the allocator has seen it all.
-WARM_UP = tools.repeats(30, 500)
+WARM_UP = broker_tools.repeats(30, 500)
 # What memory may swing by in all, in bytes: an allocator's fragments, among them those of the proxy's threads.
 # One buffer of a connection left behind by each cycle would be ten times as much.
 SLACK = 8 * 1024 * 1024
@@ -33,7 +33,7 @@ def shared(rabbit):
     """A queue that all connections use: to make one costs a new broker more than a connection."""
     with rabbit.connect() as connection:
         channel = connection.channel()
-        queue = tools.shared_queue(channel, arguments={'x-max-length': 10})
+        queue = broker_tools.shared_queue(channel, arguments={'x-max-length': 10})
         yield queue
         channel.queue_delete(queue)
 
@@ -44,7 +44,7 @@ class Figures:
     def __init__(self):
         gc.collect()
         self.descriptors = len(os.listdir('/proc/self/fd'))
-        self.greenlets = len(greens.living_greenlets())
+        self.greenlets = len(greenlets.living_greenlets())
         self.rss = rss()
         self.types = Counter(f'{type(one).__module__}.{type(one).__qualname__}' for one in gc.get_objects())
         # eventlet keeps cancelled timers, a tuple each, until a thousand of them have gathered.
@@ -77,7 +77,7 @@ def repeat(rabbit, cycle, usual, long):
 
     One broker in full, as it is our side that may leak; 4.3 keeps about every sixtieth connection waiting for 5 s.
     """
-    count = tools.repeats(usual if rabbit.major < 4 else 20, long)
+    count = broker_tools.repeats(usual if rabbit.major < 4 else 20, long)
     for number in range(min(WARM_UP, count)):
         cycle(number)
     settle()
@@ -90,12 +90,12 @@ def repeat(rabbit, cycle, usual, long):
 
 def settle():
     for _ in range(3):
-        greens.sleep(0.02)
+        greenlets.sleep(0.02)
         gc.collect()
 
 
 @pytest.mark.slow
-@pytest.mark.limit(60 if not tools.LONG else 1800)
+@pytest.mark.limit(60 if not broker_tools.LONG else 1800)
 def test_connect_and_close(rabbit, shared):
     def cycle(number):
         with rabbit.connect() as connection:
@@ -104,12 +104,12 @@ def test_connect_and_close(rabbit, shared):
                 channel.basic_consume(shared, callback=lambda message: channel)
                 channel.basic_publish_confirm(gamqp.Message(b'x'), '', shared)
             if number % 3 == 1:
-                tools.raised(connection.channel().queue_declare, 'no such queue', True)
+                broker_tools.raised(connection.channel().queue_declare, 'no such queue', True)
 
     repeat(rabbit, cycle, 300, 10_000)
 
 
-@pytest.mark.limit(60 if not tools.LONG else 600)
+@pytest.mark.limit(60 if not broker_tools.LONG else 600)
 @pytest.mark.parametrize('way', ['down', 'up'])
 def test_cut_at_every_step_of_the_handshake(rabbit, way):
     rng = random.Random(7)
@@ -136,7 +136,7 @@ def test_cut_at_every_step_of_the_handshake(rabbit, way):
 
 
 @pytest.mark.slow
-@pytest.mark.limit(60 if not tools.LONG else 600)
+@pytest.mark.limit(60 if not broker_tools.LONG else 600)
 def test_cut_in_full_use(rabbit, shared):
     """With a consumer, waiting greenlets, a publish under way, a half-delivered message."""
     rng = random.Random(8)
@@ -148,14 +148,14 @@ def test_cut_in_full_use(rabbit, shared):
             channel.basic_consume(shared, callback=lambda message: (channel, connection))
             channel.events['basic_return'].add(lambda *args: (channel, connection))
             tasks = [
-                greens.spawn(drain_for_ever, connection),
-                greens.spawn(publish_for_ever, channel, shared),
-                greens.spawn(channel.queue_declare, shared, True),
+                greenlets.spawn(drain_for_ever, connection),
+                greenlets.spawn(publish_for_ever, channel, shared),
+                greenlets.spawn(channel.queue_declare, shared, True),
             ]
-            greens.sleep(0)
+            greenlets.sleep(0)
             (proxy.up if number % 2 else proxy.down).cut_after(rng.randrange(100_000), reset=rng.random() < 0.5)
             for task in tasks[:2]:
-                assert isinstance(tools.raised(task), connection.recoverable_connection_errors)
+                assert isinstance(broker_tools.raised(task), connection.recoverable_connection_errors)
             proxy.streams.clear()
 
         repeat(rabbit, cycle, 60, 1000)
@@ -174,9 +174,9 @@ def publish_for_ever(channel, queue):
 def test_refused_logins(rabbit):
     url = rabbit.url.replace('guest:guest@', 'guest:wrong@')
     started = len(os.listdir('/proc/self/fd'))
-    tasks = [greens.spawn(gamqp.connect, url) for _ in range(10)]
+    tasks = [greenlets.spawn(gamqp.connect, url) for _ in range(10)]
     for task in tasks:
-        assert isinstance(tools.raised(task), gamqp.AccessRefused)
+        assert isinstance(broker_tools.raised(task), gamqp.AccessRefused)
     assert len(os.listdir('/proc/self/fd')) <= started + 1
 
 
@@ -193,12 +193,12 @@ def test_closed_connections_go_without_the_help_of_the_collector(rabbit):
                 got = []
                 channel.basic_consume(queue, callback=got.append)
                 channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue)
-                tools.drain_until(connection, lambda got=got: got)
+                broker_tools.drain_until(connection, lambda got=got: got)
                 got[0].ack()
                 if number % 2:
                     channel.close()
             del connection, channel, got
-        greens.wait_until(lambda: alive() == before, 60, 'all are gone')
+        greenlets.wait_until(lambda: alive() == before, 60, 'all are gone')
     finally:
         gc.enable()
 
@@ -215,4 +215,4 @@ def test_an_abandoned_connection_is_closed_and_says_so(rabbit):
     with pytest.warns(ResourceWarning, match='never closed'):
         del connection
         gc.collect()
-        greens.wait_until(lambda: sock.fileno() == -1, what='the socket is closed')
+        greenlets.wait_until(lambda: sock.fileno() == -1, what='the socket is closed')

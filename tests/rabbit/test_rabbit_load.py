@@ -6,9 +6,9 @@ import os
 import time
 from urllib.parse import quote
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from processor import own_time
 
 import gamqp
@@ -19,12 +19,12 @@ class Watchdog:
 
     def __init__(self):
         self.gap = 0.0
-        self._task = greens.spawn(self._run)
+        self._task = greenlets.spawn(self._run)
 
     def _run(self):
         while True:
             before = own_time()
-            greens.sleep(0.005)
+            greenlets.sleep(0.005)
             self.gap = max(self.gap, own_time() - before)
 
     def stop(self):
@@ -32,16 +32,16 @@ class Watchdog:
 
 
 @pytest.mark.real_seconds
-@pytest.mark.limit(60 if not tools.LONG else 1200)
+@pytest.mark.limit(60 if not broker_tools.LONG else 1200)
 def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(rabbit, connection):
     """3,000 large messages in, three publishers out; the hub goes on coming round."""
     count = 3000
-    for _ in range(tools.repeats(1, int(os.environ.get('GAMQP_TEST_ROUNDS', '10')))):
+    for _ in range(broker_tools.repeats(1, int(os.environ.get('GAMQP_TEST_ROUNDS', '10')))):
         with rabbit.connect() as connection:
             source, sink = connection.channel(), connection.channel()
             queue = source.queue_declare(exclusive=True, auto_delete=False).queue
             target = source.queue_declare(exclusive=True, auto_delete=False, arguments={'x-max-length': 10}).queue
-            tools.publish_all(source, queue, [bytes(20_000)] * count)
+            broker_tools.publish_all(source, queue, [bytes(20_000)] * count)
             got = []
             source.basic_qos(0, 100, False)
 
@@ -51,10 +51,10 @@ def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(r
 
             watchdog = Watchdog()
             running = [True]
-            publishers = [greens.spawn(publish_while, running, sink, target) for _ in range(3)]
+            publishers = [greenlets.spawn(publish_while, running, sink, target) for _ in range(3)]
             started = time.monotonic()
             source.basic_consume(queue, callback=callback)
-            tools.drain_until(connection, lambda got=got: len(got) == count, tools.repeats(30, 120))
+            broker_tools.drain_until(connection, lambda got=got: len(got) == count, broker_tools.repeats(30, 120))
             running.clear()
             sent = sum(task.get() for task in publishers)
             watchdog.stop()
@@ -65,7 +65,7 @@ def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(r
             assert sent > 0
             # Bounded by our own slices of work, 10 ms; all of them take longer on a busy machine.
             assert watchdog.gap < 0.5
-            tools.wait_ready(source, queue, 0)
+            broker_tools.wait_ready(source, queue, 0)
 
 
 def publish_while(running, channel, queue):
@@ -75,7 +75,7 @@ def publish_while(running, channel, queue):
         sent += 1
         if not sent % 20:
             # Paced: the broker reads acks and publishes of one connection in turn, and would fall far behind.
-            greens.sleep(0.002)
+            greenlets.sleep(0.002)
     return sent
 
 
@@ -93,12 +93,12 @@ def test_a_callback_that_publishes_is_never_nested(connection, channel, queue):
         message.ack()
         depth -= 1
 
-    tools.publish_all(channel, queue, [b'x'] * 300)
+    broker_tools.publish_all(channel, queue, [b'x'] * 300)
     channel.basic_consume(queue, callback=callback)
-    tools.drain_until(connection, lambda: len(depths) == 300)
+    broker_tools.drain_until(connection, lambda: len(depths) == 300)
     assert set(depths) == {1}
-    tools.wait_ready(channel, target, 600)
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, target, 600)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_two_thousand_channels(rabbit):
@@ -112,7 +112,7 @@ def test_two_thousand_channels(rabbit):
         # py-amqp: 1.0 s on an idle machine, 5 kB per channel.
         assert took < 15
         assert grown / 2000 < 8192
-        for task in [greens.spawn(channel.close) for channel in channels]:
+        for task in [greenlets.spawn(channel.close) for channel in channels]:
             task.get(30)
         assert len(connection.channels) == 1
 
@@ -122,18 +122,18 @@ def rss():
         return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
-@pytest.mark.limit(60 if not tools.LONG else 300)
+@pytest.mark.limit(60 if not broker_tools.LONG else 300)
 def test_channels_opened_and_closed_without_end_use_the_same_few_numbers(connection):
-    for _ in range(tools.repeats(300, 20_000)):
+    for _ in range(broker_tools.repeats(300, 20_000)):
         with connection.channel() as channel:
             assert channel.channel_id <= connection.channel_max
     assert not connection.channels
 
 
-@pytest.mark.limit(60 if not tools.LONG else 600)
+@pytest.mark.limit(60 if not broker_tools.LONG else 600)
 def test_fifty_greenlets_doing_everything_on_one_connection(rabbit, connection):
     """Each with a queue of its own: whatever comes back must be its own."""
-    rounds = tools.repeats(6, 300)
+    rounds = broker_tools.repeats(6, 300)
     control = connection.channel()
     shared = connection.channel()
 
@@ -154,8 +154,8 @@ def test_fifty_greenlets_doing_everything_on_one_connection(rabbit, connection):
                 channel = connection.channel()
         assert channel.queue_delete(queue) == 0
 
-    for task in [greens.spawn(work, number) for number in range(50)]:
-        task.get(tools.repeats(50, 500))
+    for task in [greenlets.spawn(work, number) for number in range(50)]:
+        task.get(broker_tools.repeats(50, 500))
     assert control.queue_declare(exclusive=True).queue
 
 
@@ -163,16 +163,16 @@ def test_the_brokers_counters_agree_with_ours(rabbit):
     """The management counts what it has seen, on its own schedule."""
     with rabbit.connect() as connection:
         channel = connection.channel()
-        queue = tools.shared_queue(channel)
+        queue = broker_tools.shared_queue(channel)
         for number in range(120):
             channel.basic_publish_confirm(gamqp.Message(b'%d' % number), '', queue)
         channel.basic_qos(0, 50, False)
         got = []
         tag = channel.basic_consume(queue, callback=got.append)
-        tools.drain_until(connection, lambda: len(got) == 50)
+        broker_tools.drain_until(connection, lambda: len(got) == 50)
         for message in got[:20]:
             message.ack()
-        tools.drain_until(connection, lambda: len(got) == 70)
+        broker_tools.drain_until(connection, lambda: len(got) == 70)
 
         def agree():
             seen = rabbit.node.api(f'queues/{quote(rabbit.vhost, safe="")}/{queue}')
@@ -183,6 +183,6 @@ def test_the_brokers_counters_agree_with_ours(rabbit):
                 50,
             )
 
-        greens.wait_until(agree, 60, 'the broker counts what we count')
+        greenlets.wait_until(agree, 60, 'the broker counts what we count')
         channel.basic_cancel(tag)
         channel.queue_delete(queue)

@@ -6,8 +6,8 @@ import random
 from datetime import datetime, timezone
 from decimal import Decimal
 
+import broker_tools
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
@@ -40,7 +40,7 @@ def test_bodies_around_a_small_frame_max(rabbit):
             assert through(channel, queue, gamqp.Message(body)).body == body
         channel.basic_consume(queue, no_ack=True, callback=lambda message: got.append(message.body))
         channel.basic_publish(gamqp.Message(body), '', queue)
-        tools.drain_until(connection, lambda: got)
+        broker_tools.drain_until(connection, lambda: got)
         assert got == [body]
 
 
@@ -168,7 +168,7 @@ def test_a_header_that_dead_lettering_made_larger_than_frame_max(connection, cha
     short_lived = channel.queue_declare(exclusive=True, arguments=arguments).queue
     headers = {'large': 'x' * (connection.frame_max - 60)}
     channel.publish(b'body', routing_key=short_lived, headers=headers).wait()
-    tools.wait_ready(channel, queue, 1)
+    broker_tools.wait_ready(channel, queue, 1)
     message = channel.basic_get(queue)
     assert message.body == b'body'
     assert message.headers['large'] == headers['large']
@@ -189,7 +189,7 @@ def test_headers_that_cannot_be_sent_are_refused_and_nothing_sent(channel, queue
 
 
 def test_delivery_info(channel, queue):
-    exchange = tools.fresh_name('ex')
+    exchange = broker_tools.fresh_name('ex')
     channel.exchange_declare(exchange, 'fanout', auto_delete=False, durable=True)
     channel.queue_bind(queue, exchange)
     channel.basic_publish(gamqp.Message(b'1'), exchange, 'key')
@@ -201,5 +201,5 @@ def test_delivery_info(channel, queue):
     assert message.delivery_info['redelivered'] is False
     assert message.channel is channel
     message.reject(requeue=True)
-    tools.wait_ready(channel, queue, 2)
+    broker_tools.wait_ready(channel, queue, 2)
     assert channel.basic_get(queue).redelivered is True

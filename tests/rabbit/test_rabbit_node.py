@@ -7,9 +7,9 @@ import signal
 import time
 from pathlib import Path
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
@@ -28,10 +28,10 @@ class Alarm:
         self._node = node
 
     def __enter__(self):
-        tools.in_thread(self._node.set_memory_watermark, 0)
+        broker_tools.in_thread(self._node.set_memory_watermark, 0)
 
     def __exit__(self, *exc_info):
-        tools.in_thread(self._node.set_memory_watermark, 0.4)
+        broker_tools.in_thread(self._node.set_memory_watermark, 0.4)
 
 
 @pytest.mark.limit(90)
@@ -47,16 +47,16 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
         ) as connection,
     ):
         watcher = consuming.channel()
-        queue = tools.shared_queue(watcher)
+        queue = broker_tools.shared_queue(watcher)
         got = []
         watcher.basic_consume(queue, callback=lambda message: got.append(bytes(message.body)), no_ack=True)
-        drainer = greens.spawn(drain_for_ever, consuming)
+        drainer = greenlets.spawn(drain_for_ever, consuming)
         channel = connection.channel()
         channel.basic_publish(gamqp.Message(b'before'), '', queue)
         with Alarm(node):
             # A connection is told when it first publishes into the alarm.
             channel.basic_publish(gamqp.Message(b'first'), '', queue)
-            greens.wait_until(lambda: events, 60, 'on_blocked was called')
+            greenlets.wait_until(lambda: events, 60, 'on_blocked was called')
             assert 'memory' in events[0]
             assert connection.is_blocked
             assert connection.blocked_reason == events[0]
@@ -67,15 +67,15 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
             # A question is not answered either: the broker does not read. But there is a deadline.
             with pytest.raises(TimeoutError):
                 channel.queue_declare(queue, passive=True)
-            patient = [greens.spawn(publish_patiently, channel, queue, number) for number in range(10)]
+            patient = [greenlets.spawn(publish_patiently, channel, queue, number) for number in range(10)]
             # Who only consumes does not notice anything.
             assert watcher.queue_declare(queue, passive=True).queue == queue
             assert not consuming.is_blocked
-            greens.sleep(0.1)
+            greenlets.sleep(0.1)
             assert not any(task.done for task in patient)
         for task in patient:
             task.get()
-        greens.wait_until(lambda: len(got) == 12, 60, f'all twelve messages; got {got}')
+        greenlets.wait_until(lambda: len(got) == 12, 60, f'all twelve messages; got {got}')
         assert got == [b'before', b'first', *[b'patient %d' % number for number in range(10)]]
         assert not connection.is_blocked
         assert events[-1] is None
@@ -96,16 +96,16 @@ def drain_for_ever(connection):
 @pytest.mark.limit(90)
 def test_closing_a_blocked_connection_does_not_hang(node):
     with connect(node) as control:
-        queue = tools.shared_queue(control.channel())
+        queue = broker_tools.shared_queue(control.channel())
         connection = connect(node, rpc_timeout=2)
         channel = connection.channel()
         with Alarm(node):
             channel.basic_publish(gamqp.Message(b'first'), '', queue)
-            greens.wait_until(lambda: connection.is_blocked, 60, 'blocked')
-            waiting = greens.spawn(channel.basic_publish, gamqp.Message(b'second'), '', queue)
-            greens.sleep(0)
+            greenlets.wait_until(lambda: connection.is_blocked, 60, 'blocked')
+            waiting = greenlets.spawn(channel.basic_publish, gamqp.Message(b'second'), '', queue)
+            greenlets.sleep(0)
             connection.collect()
-            assert isinstance(tools.raised(waiting), exceptions.RecoverableConnectionError)
+            assert isinstance(broker_tools.raised(waiting), exceptions.RecoverableConnectionError)
         control.channel().queue_delete(queue)
 
 
@@ -120,22 +120,22 @@ def test_a_silent_broker_is_found_within_three_heartbeats_even_behind_a_stuck_pu
     ended = {}
 
     def note(name, call, *args, **kwargs):
-        error = tools.raised(lambda: call(*args, **kwargs))
+        error = broker_tools.raised(lambda: call(*args, **kwargs))
         ended[name] = (time.monotonic() - started, error)
 
     with node.suspended():
         wait_until_it_stands(node)
         started = time.monotonic()
         tasks = [
-            greens.spawn(note, 'drained', connections['drained'].drain_events),
-            greens.spawn(note, 'asking', channels['asking'].queue_declare, 'x', True),
-            greens.spawn(
+            greenlets.spawn(note, 'drained', connections['drained'].drain_events),
+            greenlets.spawn(note, 'asking', channels['asking'].queue_declare, 'x', True),
+            greenlets.spawn(
                 note, 'confirming', channels['confirming'].basic_publish_confirm, gamqp.Message(b'x'), '', 'x'
             ),
-            greens.spawn(note, 'stuck', publish_until_it_fails, channels['stuck'], queue, body),
-            greens.spawn(note, 'full', publish_and_flush, connections['full'], channels['full'], queue, body),
+            greenlets.spawn(note, 'stuck', publish_until_it_fails, channels['stuck'], queue, body),
+            greenlets.spawn(note, 'full', publish_and_flush, connections['full'], channels['full'], queue, body),
         ]
-        greens.wait_until(lambda: not any(one.connected for one in connections.values()), 60, 'all are found dead')
+        greenlets.wait_until(lambda: not any(one.connected for one in connections.values()), 60, 'all are found dead')
         took = time.monotonic() - started
         for task in tasks:
             task.get()
@@ -145,7 +145,7 @@ def test_a_silent_broker_is_found_within_three_heartbeats_even_behind_a_stuck_pu
         assert isinstance(error, exceptions.ConnectionForced), (name, error)
         assert 'heartbeats missed' in str(error), name
         assert seconds < 3 * heartbeat + TOLERANCE, name
-    assert 'heartbeats missed' in str(tools.raised(connections['idle'].channel))
+    assert 'heartbeats missed' in str(broker_tools.raised(connections['idle'].channel))
     for connection in connections.values():
         connection.close()
 
@@ -157,7 +157,7 @@ def wait_until_it_stands(node):
         for thread in Path(f'/proc/{node.server_pid()}/task').iterdir():
             yield (thread / 'stat').read_text().rpartition(')')[2].split()[0]
 
-    greens.wait_until(lambda: set(states()) == {'T'})
+    greenlets.wait_until(lambda: set(states()) == {'T'})
 
 
 def publish_until_it_fails(channel, queue, body):
@@ -183,8 +183,8 @@ def test_a_silent_broker_that_comes_back_in_time_is_not_given_up(node):
         channel = connection.channel()
         with node.suspended():
             wait_until_it_stands(node)
-            asked = greens.spawn(lambda: channel.queue_declare(exclusive=True).queue)
-            greens.sleep(1)
+            asked = greenlets.spawn(lambda: channel.queue_declare(exclusive=True).queue)
+            greenlets.sleep(1)
             assert not asked.done
         assert asked.get().startswith('amq.gen-')
 
@@ -209,26 +209,26 @@ def test_transient_shared_queues_refused_by_the_broker_have_a_clear_error(rabbit
 def test_the_death_of_the_broker_wakes_everyone_and_durable_messages_survive(rabbit, node):
     connection = connect(node)
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     channel.basic_publish_confirm(gamqp.Message(b'kept', delivery_mode=2), '', queue)
     if rabbit.major < 4:
         # It was seen to forget a queue when it was killed just after it had declared it.
-        tools.in_thread(node.eval, 'mnesia:dump_log().')
-    waiting = [greens.spawn(connection.drain_events) for _ in range(3)]
-    greens.sleep(0)
+        broker_tools.in_thread(node.eval, 'mnesia:dump_log().')
+    waiting = [greenlets.spawn(connection.drain_events) for _ in range(3)]
+    greenlets.sleep(0)
     os.kill(node.server_pid(), signal.SIGKILL)
     started = time.monotonic()
     for task in waiting:
-        error = tools.raised(task)
+        error = broker_tools.raised(task)
         assert isinstance(error, connection.recoverable_connection_errors), error
         assert 'connection lost' in str(error) or 'closed the socket' in str(error)
     assert time.monotonic() - started < TOLERANCE  # a heartbeat would find out later
     for call in (lambda: channel.basic_get(queue), connection.channel):
-        assert isinstance(tools.raised(call), connection.recoverable_connection_errors)
+        assert isinstance(broker_tools.raised(call), connection.recoverable_connection_errors)
     with pytest.raises(connection.recoverable_connection_errors):
         connection.connect()
-    tools.in_thread(node.kill)  # what is left of it
-    tools.in_thread(node.start)
+    broker_tools.in_thread(node.kill)  # what is left of it
+    broker_tools.in_thread(node.start)
     connection.connect()
     channel = connection.channel()
     assert bytes(channel.basic_get(queue, no_ack=True).body) == b'kept'

@@ -8,10 +8,10 @@ import random
 import sys
 import types
 
+import broker_tools
 import greenlet
-import greens
+import greenlets
 import pytest
-import tools
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -20,7 +20,8 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 import gamqp
-from gamqp import exceptions, opentelemetry, spans
+from gamqp import exceptions, opentelemetry
+from gamqp.telemetry import opentelemetry_spans
 
 SEED = 20260602
 NOBODY = trace.INVALID_SPAN.get_span_context()
@@ -43,7 +44,7 @@ class Collected:
         return [span for span in self.spans if span.kind is kind]
 
     def await_consumers(self, count):
-        greens.wait_until(lambda: len(self.of(SpanKind.CONSUMER)) >= count, what=f'{count} consumer spans')
+        greenlets.wait_until(lambda: len(self.of(SpanKind.CONSUMER)) >= count, what=f'{count} consumer spans')
         return self.of(SpanKind.CONSUMER)
 
 
@@ -84,7 +85,7 @@ def family(span):
 
 def test_publisher_and_handler_on_two_connections_share_a_trace(rabbit, traced, other, collected):
     channel, elsewhere = traced.channel(), other.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     active = []
     consumer = elsewhere.subscribe(queue, lambda message: active.append(current()))
     with collected.tracer.start_as_current_span('request') as request:
@@ -154,7 +155,7 @@ def test_py_amqps_calls_and_confirms_are_traced_as_well(rabbit, collected):
         channel.basic_publish(gamqp.Message('x'), 'amq.topic', 'order.paid')
         got = []
         channel.basic_consume(queue, callback=lambda message: got.append((current(), message.ack())))
-        tools.drain_until(connection, lambda: got)
+        broker_tools.drain_until(connection, lambda: got)
     published, processed = collected.spans
     assert (published.name, processed.name) == ('publish amq.topic', 'process (anonymous)')
     assert family(processed)[0] == family(published)[1]
@@ -163,7 +164,7 @@ def test_py_amqps_calls_and_confirms_are_traced_as_well(rabbit, collected):
 
 
 def test_a_call_over_rpc_is_one_trace(traced, other, collected):
-    queue = tools.shared_queue(other.channel())
+    queue = broker_tools.shared_queue(other.channel())
     server = gamqp.RPCServer(other.channel(), queue, lambda message: message.body)
     client = gamqp.RPCClient(traced.channel())
     with collected.tracer.start_as_current_span('request'):
@@ -188,7 +189,7 @@ def test_headers_and_messages_of_the_program_stay_as_they_are(traced, collected)
     assert message.properties == properties
     assert message.headers is headers
     channel.queue_declare(queue, passive=True)
-    for got in tools.get_all(channel, queue):
+    for got in broker_tools.get_all(channel, queue):
         assert got.headers['a'] == 1
         assert got.headers['nested'] == {'b': 2}
         assert got.headers['traceparent'].startswith('00-')
@@ -201,7 +202,7 @@ def test_a_traced_message_that_comes_back_is_known(traced, collected):
         with pytest.raises(exceptions.Returned) as info:
             receipt.wait()
         assert info.value.returned.headers['n'] == number
-    greens.wait_until(lambda: len(collected.spans) == 3)
+    greenlets.wait_until(lambda: len(collected.spans) == 3)
     assert {span.name for span in collected.spans} == {'publish amq.default'}
     assert {span.status.status_code for span in collected.spans} == {StatusCode.ERROR}
     assert {span.status.description for span in collected.spans} == {'returned: 312 NO_ROUTE'}
@@ -218,10 +219,10 @@ def test_a_message_that_comes_back_marks_its_span_whoever_published_it(rabbit, c
         queue = channel.queue_declare(exclusive=True).queue
         channel.basic_publish(gamqp.Message('x'), '', queue, mandatory=True)
         channel.basic_publish(gamqp.Message('x'), '', 'nowhere', mandatory=True)
-        (returned,) = greens.wait_until(lambda: collected.spans)
+        (returned,) = greenlets.wait_until(lambda: collected.spans)
         assert returned.attributes['messaging.rabbitmq.destination.routing_key'] == 'nowhere'
         assert returned.status.status_code is StatusCode.ERROR
-        (fine,) = greens.wait_until(lambda: [span for span in collected.spans if span is not returned])
+        (fine,) = greenlets.wait_until(lambda: [span for span in collected.spans if span is not returned])
         assert fine.status.status_code is StatusCode.UNSET
         assert fine.end_time < returned.end_time  # it has lasted no longer than the publish
 
@@ -232,14 +233,14 @@ def test_a_message_that_comes_back_when_its_span_has_ended_gets_another_that_say
     traced.tracing.end_all()  # the hub has had no turn: what comes back is not read yet
     with pytest.raises(exceptions.Returned):
         receipt.wait()
-    first, second = greens.wait_until(lambda: len(collected.spans) > 1 and collected.spans)
+    first, second = greenlets.wait_until(lambda: len(collected.spans) > 1 and collected.spans)
     assert (first.name, second.name) == ('publish amq.default', 'return amq.default')
     assert family(second)[0] == family(first)[1]
     assert second.status.status_code is StatusCode.ERROR
 
 
 def test_no_more_than_some_spans_are_kept_open(traced, collected, monkeypatch):
-    monkeypatch.setattr(spans, 'MOST_OPEN', 3)
+    monkeypatch.setattr(opentelemetry_spans, 'MOST_OPEN', 3)
     channel = traced.channel()
     queue = channel.queue_declare(exclusive=True).queue
     for _ in range(10):
@@ -251,7 +252,7 @@ def test_no_more_than_some_spans_are_kept_open(traced, collected, monkeypatch):
 
 def test_baggage_travels_too(traced, other, collected):
     channel, elsewhere = traced.channel(), other.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     got = []
     consumer = elsewhere.subscribe(queue, lambda message: got.append(baggage.get_all()))
     token = context.attach(baggage.set_baggage('tenant', 'acme'))
@@ -270,7 +271,7 @@ def test_baggage_travels_too(traced, other, collected):
 def test_handlers_at_the_same_time_have_contexts_of_their_own(traced, other, collected):
     draw = random.Random(SEED)
     channel = traced.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     wrong, plain = [], gamqp.Message(b'x', message_id='plain')
 
     def handle(message):
@@ -280,7 +281,7 @@ def test_handlers_at_the_same_time_have_contexts_of_their_own(traced, other, col
             wrong.append(message)
         for _ in range(3):
             with collected.tracer.start_as_current_span('step') as step:
-                greens.sleep(draw.choice([0, 0.001, 0.005]))
+                greenlets.sleep(draw.choice([0, 0.001, 0.005]))
                 if current() != step.get_span_context() or step.parent.span_id != mine.span_id:
                     wrong.append(message)
             if current() != mine:
@@ -329,7 +330,7 @@ def test_a_callback_runs_in_its_messages_context_and_links_what_surrounds_drain_
     seen = []
     channel.basic_consume(queue, no_ack=True, callback=lambda message: seen.append(current()))
     with collected.tracer.start_as_current_span('main loop') as loop:
-        tools.drain_until(traced, lambda: seen)
+        broker_tools.drain_until(traced, lambda: seen)
         assert current() == loop.get_span_context()
     (processed,), (published,) = collected.of(SpanKind.CONSUMER), collected.of(SpanKind.PRODUCER)
     assert seen == [processed.context]
@@ -347,7 +348,7 @@ def test_what_surrounds_drain_events_is_no_parent_of_a_message_without_a_context
     channel.basic_consume(queue, no_ack=True, callback=lambda message: seen.append(baggage.get_all()))
     token = context.attach(baggage.set_baggage('tenant', 'acme'))
     with collected.tracer.start_as_current_span('main loop') as loop:
-        tools.drain_until(traced, lambda: seen)
+        broker_tools.drain_until(traced, lambda: seen)
     assert baggage.get_all() == {'tenant': 'acme'}
     context.detach(token)
     (processed,) = collected.of(SpanKind.CONSUMER)
@@ -364,13 +365,13 @@ def test_the_context_of_who_connects_is_not_that_of_handlers(rabbit, collected):
         seen = []
         channel.subscribe(queue, lambda message: seen.append(current()))
         channel.publish(b'x', routing_key=queue).wait()
-        greens.wait_until(lambda: seen)
+        greenlets.wait_until(lambda: seen)
     assert seen == [NOBODY]
 
 
 def test_headers_of_others_that_make_no_sense_do_no_harm(connection, other, collected):
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     consumer = other.channel().subscribe(queue, lambda message: None)
     nonsense = [None, '', 'x', 5, b'\xff\xfe', {'a': 1}, [1, 2], True, '00-' + '0' * 32 + '-' + '0' * 16 + '-01']
     for value in nonsense:
@@ -387,7 +388,7 @@ def test_headers_of_others_that_make_no_sense_do_no_harm(connection, other, coll
 
 def test_process_gives_a_loop_what_handlers_have(traced, other, collected):
     channel = traced.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     for number in range(3):
         channel.publish(b'%d' % number, routing_key=queue)
     seen = []
@@ -442,18 +443,18 @@ def test_a_handler_that_raises_or_is_killed_ends_its_span_with_the_error_and_its
         if message.body == b'raise':
             raise ValueError('no')
         if message.body == b'time out':
-            with tools.times_out(0.02):
-                greens.sleep(10)
+            with broker_tools.times_out(0.02):
+                greenlets.sleep(10)
         running.append(greenlet.getcurrent())
-        greens.sleep(10)
+        greenlets.sleep(10)
 
     channel.subscribe(queue, handle, on_error=lambda message, error: failed.append(error) or 'reject')
     for body in (b'raise', b'time out', b'kill'):
         channel.publish(body, routing_key=queue)
-    greens.wait_until(lambda: running)
-    greens.backend.kill(running[0])
+    greenlets.wait_until(lambda: running)
+    greenlets.backend.kill(running[0])
     spans = collected.await_consumers(4)
-    assert [type(error) for error in failed] == [ValueError, tools.Interrupted]
+    assert [type(error) for error in failed] == [ValueError, broker_tools.Interrupted]
     assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3 + [StatusCode.UNSET]
     assert spans[0].attributes['error.type'] == 'ValueError'
     assert spans[1].attributes['error.type'] == 'tools.Interrupted'
@@ -480,7 +481,7 @@ def test_a_span_that_is_not_sampled_is_told_as_the_propagators_would(connection,
     for around in (trace.INVALID_SPAN, outer):
         for usual in (True, False):
             if not usual:
-                monkeypatch.setattr(spans, '_propagates_plainly', lambda textmap: False)
+                monkeypatch.setattr(opentelemetry_spans, '_propagates_plainly', lambda textmap: False)
             with trace.use_span(around):
                 told.append(sent())
             monkeypatch.undo()
@@ -511,7 +512,7 @@ def test_nothing_is_traced_where_instrumentation_is_suppressed(traced, collected
         try:
             channel.publish(b'x', routing_key=queue).wait()
             tag = channel.basic_consume(queue, no_ack=True, callback=got.append)
-            tools.drain_until(traced, lambda: got)
+            broker_tools.drain_until(traced, lambda: got)
             with opentelemetry.process(got[-1]) as span:
                 assert not span.is_recording()
         finally:
@@ -537,7 +538,7 @@ def test_a_filter_says_what_is_traced(connection, collected):
     channel.publish(b'x', 'amq.topic', 'order.1').wait()
     got = []
     channel.basic_consume(queue, no_ack=True, callback=got.append)
-    tools.drain_until(connection, lambda: got)
+    broker_tools.drain_until(connection, lambda: got)
     assert [span.name for span in collected.spans] == ['publish amq.topic']
     assert asked == [('publish', '', queue, ''), ('publish', 'amq.topic', 'order.1', ''), ('process', '', queue, queue)]
 
@@ -573,7 +574,7 @@ def test_a_task_that_celerys_instrumentation_traces_has_no_second_span(traced, c
     channel.subscribe(queue, handled.append)
     channel.publish(b'x', routing_key=queue, headers={'task': 'add', 'id': '1'})
     channel.publish(b'x', routing_key=queue)
-    greens.wait_until(lambda: len(handled) == 2)
+    greenlets.wait_until(lambda: len(handled) == 2)
     assert len(collected.await_consumers(1)) == 1
     assert 'traceparent' in handled[0].headers
     CeleryInstrumentor.is_instrumented_by_opentelemetry = False
@@ -587,12 +588,12 @@ def test_names_of_spans_are_few(traced, collected):
         channel.publish(b'x', 'amq.topic', f'order.{number}')
     assert {span.name for span in collected.spans} == {'publish amq.topic'}
     assert len({span.attributes['messaging.destination.name'] for span in collected.spans}) == 2000
-    assert len(traced.tracing._places) <= spans.MOST_PLACES
+    assert len(traced.tracing._places) <= opentelemetry_spans.MOST_PLACES
 
 
 def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
     channel = traced.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     channel.publish(b'x', 'amq.direct', 'k')
     channel.queue_bind(queue, 'amq.direct', 'k')
     channel.publish(b'x', 'amq.direct', 'k').wait()
@@ -607,7 +608,7 @@ def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
 @pytest.mark.parametrize('no_ack', [True, False])
 def test_the_queue_is_known_for_what_is_handled_after_the_end_of_the_consumer(traced, collected, no_ack):
     channel = traced.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     channel.publish(b'x', routing_key=queue).wait()
     loop = channel.consume(queue, no_ack=no_ack)
     message = next(loop)
@@ -657,7 +658,7 @@ def test_all_connections_or_one_and_off_again(rabbit, connection, collected):
     with rabbit.connect() as later:
         later.channel().publish(b'x', routing_key='nowhere').wait()
     assert len(collected.spans) == 2
-    got = tools.get_all(mine, queue)
+    got = broker_tools.get_all(mine, queue)
     assert ['traceparent' in message.headers for message in got] == [True, False]
 
 
@@ -668,5 +669,5 @@ def test_without_an_sdk_nothing_is_sent_along_and_everything_works(connection):
     handled = []
     channel.subscribe(queue, handled.append)
     channel.publish(b'x', routing_key=queue).wait()
-    greens.wait_until(lambda: handled)
+    greenlets.wait_until(lambda: handled)
     assert handled[0].properties == {}

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import random
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
-from pools import end, held, hold
+from pool_tools import end, held, hold
 
 import gamqp
 
@@ -33,7 +33,7 @@ def test_a_free_channel_costs_no_byte_and_no_switch(make, proxy):
     with pool.channel() as channel:
         channel.queue_declare(exclusive=True)  # everything before is sent
     sent = proxy.up.bytes
-    others = greens.spawn(lambda: None)
+    others = greenlets.spawn(lambda: None)
     for _ in range(100):
         with pool.channel():
             pass
@@ -62,7 +62,7 @@ def test_five_hundred_are_served_in_order_by_two_channels(make, proxy, rabbit):
     """They open exactly two connections; nobody is passed over, and nobody waits longer than all together took."""
     pool = make(2, 1, timeout=50)
     with rabbit.connect() as connection:
-        queue = tools.shared_queue(connection.channel())
+        queue = broker_tools.shared_queue(connection.channel())
         served = []
 
         def work(number):
@@ -71,7 +71,7 @@ def test_five_hundred_are_served_in_order_by_two_channels(make, proxy, rabbit):
                 channel.publish(b'%d' % number, routing_key=queue).wait()
 
         with greens_elapsed() as elapsed:
-            tasks = [greens.spawn(work, number) for number in range(500)]
+            tasks = [greenlets.spawn(work, number) for number in range(500)]
             for task in tasks:
                 task.get(50)
         assert served == list(range(500))
@@ -81,7 +81,7 @@ def test_five_hundred_are_served_in_order_by_two_channels(make, proxy, rabbit):
         assert 0 < stats['max_wait_seconds'] <= elapsed.seconds
         assert stats['max_wait_seconds'] <= stats['wait_seconds']
         channel = connection.channel()
-        got = sorted(int(bytes(message.body)) for message in tools.get_all(channel, queue))
+        got = sorted(int(bytes(message.body)) for message in broker_tools.get_all(channel, queue))
         channel.queue_delete(queue)
         assert got == list(range(500))
 
@@ -100,7 +100,7 @@ class greens_elapsed:
 def test_a_crowd_at_the_start_opens_what_it_needs_and_no_more(make, proxy):
     pool = make(2, 250)
     tasks = [hold(pool) for _ in range(500)]
-    greens.wait_until(lambda: pool.stats()['leased'] == 500, timeout=40)
+    greenlets.wait_until(lambda: pool.stats()['leased'] == 500, timeout=40)
     assert len(proxy.streams) == 2
     assert pool.stats()['channels'] == 500
     end(tasks)
@@ -117,15 +117,15 @@ def test_nobody_gets_past_those_who_wait(make):
             with pool.channel():
                 order.append(name)
 
-        waiters.append(greens.spawn(wait))
-        greens.wait_until(lambda: pool.stats()['waiting'] == len(waiters))
+        waiters.append(greenlets.spawn(wait))
+        greenlets.wait_until(lambda: pool.stats()['waiting'] == len(waiters))
     first.go()
     while len(order) < 3:
         # A newcomer in every pass of the hub, who would be glad to get past them.
         with pytest.raises(TimeoutError), pool.channel(timeout=0):
             order.append('newcomer')
             raise TimeoutError
-        greens.sleep(0)
+        greenlets.sleep(0)
     assert order[:3] == ['a', 'b', 'c']
     for waiter in [first, *waiters]:
         waiter.get()
@@ -177,9 +177,9 @@ def test_who_is_killed_while_waiting_takes_nothing_along(make):
     pool = make(1, 1)
     (first,) = held(pool)
     killed, next_one = hold(pool), hold(pool)
-    greens.wait_until(lambda: pool.stats()['waiting'] == 2)
+    greenlets.wait_until(lambda: pool.stats()['waiting'] == 2)
     killed.kill()
-    greens.wait_until(lambda: killed.done)
+    greenlets.wait_until(lambda: killed.done)
     assert pool.stats()['waiting'] == 1
     channel = end([first])[0]
     assert end([next_one]) == [channel]
@@ -189,7 +189,7 @@ def test_who_is_killed_when_it_has_been_served_passes_it_on(make):
     pool = make(1, 1)
     with pool.channel() as channel:
         killed, next_one = hold(pool), hold(pool)
-        greens.wait_until(lambda: pool.stats()['waiting'] == 2)
+        greenlets.wait_until(lambda: pool.stats()['waiting'] == 2)
         killed.kill()  # in the next pass of the hub, when the end of this block has given it the channel
     assert pool.stats()['waiting'] == 1
     assert end([next_one]) == [channel]
@@ -201,9 +201,9 @@ def test_who_is_killed_while_a_connection_is_opened_leaves_it_to_the_next(make, 
     proxy.down.pause()
     pool = make(1, 1)
     killed = hold(pool)
-    greens.wait_until(lambda: proxy.up.bytes)
+    greenlets.wait_until(lambda: proxy.up.bytes)
     killed.kill()
-    greens.wait_until(lambda: killed.done)
+    greenlets.wait_until(lambda: killed.done)
     next_one = hold(pool)
     proxy.down.resume()
     next_one.go()
@@ -215,7 +215,7 @@ def test_who_is_killed_inside_the_block_gives_it_back(make):
     pool = make(1, 1)
     (killed,) = held(pool)
     killed.kill()
-    greens.wait_until(lambda: killed.done)
+    greenlets.wait_until(lambda: killed.done)
     with pool.channel():
         assert pool.stats()['replaced'] == 0
 
@@ -226,7 +226,7 @@ def test_any_greenlet_may_end_a_block(make):
     lease.__enter__()
     with pytest.raises(RuntimeError, match='begun already'):
         lease.__enter__()
-    greens.spawn(lease.__exit__, None, None, None).get()
+    greenlets.spawn(lease.__exit__, None, None, None).get()
     lease.__exit__(None, None, None)  # once is enough
     assert pool.stats()['leased'] == 0
     with lease as channel:
@@ -254,23 +254,23 @@ def test_nothing_leaks_in_a_storm_of_kills(make, rabbit, proxy):
                     with pytest.raises(gamqp.NotFound):
                         channel.queue_declare('not there', passive=True)
                 else:
-                    greens.sleep(0.001)
+                    greenlets.sleep(0.001)
         except TimeoutError:
             pass
 
     workers = []
-    for _ in range(tools.repeats(300, 3000)):
-        workers.append(greens.spawn(work))
+    for _ in range(broker_tools.repeats(300, 3000)):
+        workers.append(greenlets.spawn(work))
         if rng.random() < 0.5:
-            greens.backend.call_later(rng.random() * 0.05, workers[-1].kill)
+            greenlets.backend.call_later(rng.random() * 0.05, workers[-1].kill)
         if rng.random() < 0.2:
-            greens.sleep(rng.random() * 0.02)
-    greens.wait_until(lambda: all(worker.greenlet.dead for worker in workers), timeout=60)  # some never began
+            greenlets.sleep(rng.random() * 0.02)
+    greenlets.wait_until(lambda: all(worker.greenlet.dead for worker in workers), timeout=60)  # some never began
     workers.clear()
-    greens.wait_until(lambda: pool.stats()['opening'] == 0)
-    greens.wait_until(lambda: pool.stats()['leased'] == 0, what='what was sent is answered')
+    greenlets.wait_until(lambda: pool.stats()['opening'] == 0)
+    greenlets.wait_until(lambda: pool.stats()['leased'] == 0, what='what was sent is answered')
     assert pool.stats()['waiting'] == 0
     tasks = held(pool, 6)  # all of them can be had
     assert len(proxy.streams) == 2
     connections = {channel.connection for channel in end(tasks)}
-    greens.wait_until(lambda: [len(one.channels) for one in connections] == [3, 3], what='no channel is left over')
+    greenlets.wait_until(lambda: [len(one.channels) for one in connections] == [3, 3], what='no channel is left over')

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import time
 
+import broker_tools
 import greenlet
-import greens
+import greenlets
 import pytest
-import tools
-from pools import end, hold
+from pool_tools import end, hold
 
 import gamqp
 
@@ -28,7 +28,7 @@ def test_a_crowd_tries_a_broker_that_is_away_no_more_often_than_one(make):
     def connect():
         assert not connecting
         connecting.append(None)
-        greens.sleep(0)
+        greenlets.sleep(0)
         connecting.pop()
         attempts.append(time.monotonic())
         raise ConnectionRefusedError('nobody there')
@@ -41,7 +41,7 @@ def test_a_crowd_tries_a_broker_that_is_away_no_more_often_than_one(make):
             with pytest.raises(OSError):  # the one of the latest attempt, or that the time is up
                 lease_once(pool, 0.05)
 
-    for task in [greens.spawn(ask) for _ in range(50)]:
+    for task in [greenlets.spawn(ask) for _ in range(50)]:
         task.get()
     # The limits of the pauses double: so many attempts in two seconds do not come by chance.
     assert 1 < len(attempts) < 40
@@ -53,7 +53,7 @@ def test_a_wrong_password_is_not_tried_again_within_a_second(make, rabbit, proxy
     pool = make(2, 5, url=f'amqp://guest:wrong@127.0.0.1:{proxy.port}/{rabbit.vhost}')
     begin = time.monotonic()
     while time.monotonic() < begin + 1.5:
-        tasks = [greens.spawn(lease_once, pool) for _ in range(10)]
+        tasks = [greenlets.spawn(lease_once, pool) for _ in range(10)]
         for task in tasks:
             with pytest.raises(gamqp.AccessRefused):  # each as soon as it is known, and not at its deadline
                 task.get()
@@ -74,26 +74,26 @@ def test_a_connecting_greenlet_that_is_killed_is_replaced(make, rabbit):
     def connect():
         connecting.append(greenlet.getcurrent())
         if len(connecting) == 1:
-            greens.sleep(10)
+            greenlets.sleep(10)
         return rabbit.connect()
 
     pool = make(1, 2, url=connect)
-    waiter = greens.spawn(lease_once, pool)
-    greens.wait_until(lambda: connecting)
-    greens.backend.kill(connecting[0])
+    waiter = greenlets.spawn(lease_once, pool)
+    greenlets.wait_until(lambda: connecting)
+    greenlets.backend.kill(connecting[0])
     assert waiter.get().is_open
     assert len(connecting) == 2
 
 
 def test_a_greenlet_that_is_killed_before_it_has_begun_is_replaced(make, rabbit):
     pool = make(1, 2, url=rabbit.connect)
-    waiter = greens.spawn(lease_once, pool)
-    greens.wait_until(lambda: pool._supply._tasks)
+    waiter = greenlets.spawn(lease_once, pool)
+    greenlets.wait_until(lambda: pool._supply._tasks)
     for _ in range(2):  # the one that connects, and the one that opens the channel
         for task in list(pool._supply._tasks):
             if not task:
-                greens.backend.kill(task)
-        greens.sleep(0)
+                greenlets.backend.kill(task)
+        greenlets.sleep(0)
     assert waiter.get().is_open
 
 
@@ -114,9 +114,9 @@ def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
                 except (gamqp.ConnectionError, OSError):
                     pass  # cut meanwhile
 
-    tasks = [greens.spawn(work) for _ in range(tools.repeats(400, 2000))]
+    tasks = [greenlets.spawn(work) for _ in range(broker_tools.repeats(400, 2000))]
     for cut in range(1, 4):
-        greens.wait_until(lambda: len(done) > cut * 100)  # noqa: B023
+        greenlets.wait_until(lambda: len(done) > cut * 100)  # noqa: B023
         proxy.cut()
     for task in tasks:
         task.get(50)
@@ -130,8 +130,8 @@ def test_a_loss_that_nobody_tells_of_is_found_while_somebody_waits(make, proxy):
     """The one who has the only channel is busy with something else, and nobody else comes."""
     pool = make(1, 1)
     with pool.channel() as mine:
-        waiter = greens.spawn(lease_once, pool)
-        greens.wait_until(lambda: pool.stats()['waiting'] == 1)
+        waiter = greenlets.spawn(lease_once, pool)
+        greenlets.wait_until(lambda: pool.stats()['waiting'] == 1)
         proxy.cut()
         assert waiter.get().is_open
         assert not mine.is_open
@@ -152,8 +152,8 @@ def test_who_was_served_in_vain_keeps_its_place(make):
     connection = channels[0].connection
     tasks = []
     for number in range(6):
-        tasks.append(greens.spawn(work, number))
-        greens.wait_until(lambda: pool.stats()['waiting'] == len(tasks))
+        tasks.append(greenlets.spawn(work, number))
+        greenlets.wait_until(lambda: pool.stats()['waiting'] == len(tasks))
     for lease in leases:
         lease.__exit__(None, None, None)
     connection.collect()  # three have been given its channels, and have not run
@@ -188,14 +188,14 @@ def test_a_users_limit_of_channels_is_learnt_and_told_once(make, limited, caplog
     holders = []
     while not told() and len(holders) < 20:
         holders.append(hold(pool))
-        greens.wait_until(lambda: told() or pool.stats()['leased'] == len(holders))
-        greens.sleep(0.05)
+        greenlets.wait_until(lambda: told() or pool.stats()['leased'] == len(holders))
+        greenlets.sleep(0.05)
     (warning,) = told()
     assert 'maximum allowed user limit' in warning
     learnt = int(warning.split('no more than ')[1].split()[0])
     assert 3 <= learnt < len(holders)
     end(holders)
-    tasks = [greens.spawn(lease_once, pool) for _ in range(50)]
+    tasks = [greenlets.spawn(lease_once, pool) for _ in range(50)]
     for task in tasks:
         assert task.get(30).channel_id
     assert pool.stats()['channels'] <= learnt

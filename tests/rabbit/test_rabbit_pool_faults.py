@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import socket
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 
@@ -35,7 +35,7 @@ def test_a_connection_that_was_lost_while_idle_is_replaced(make, proxy, reset):
     with pool.channel() as one, pool.channel():
         pass
     proxy.cut(reset)
-    greens.wait_until(lambda: not one.connection or not one.connection.is_alive())
+    greenlets.wait_until(lambda: not one.connection or not one.connection.is_alive())
     assert lease_once(pool) is not one
     stats = pool.stats()
     assert (stats['lost_connections'], stats['connections'], stats['channels'], stats['replaced']) == (1, 1, 1, 2)
@@ -45,20 +45,20 @@ def test_one_that_has_heard_nothing_for_too_long_is_not_handed_out(make, proxy):
     pool = make(1, 1, heartbeat=1)
     connection = lease_once(pool).connection
     proxy.down.pause()
-    greens.wait_until(lambda: not connection.is_alive())
+    greenlets.wait_until(lambda: not connection.is_alive())
     proxy.down.resume()
     if lease_once(pool).connection is connection:
         assert connection.is_alive()  # on a slow machine the broker is heard before anybody asks
     else:
-        greens.wait_until(lambda: not connection.connected)
+        greenlets.wait_until(lambda: not connection.connected)
 
 
 def test_those_who_wait_get_a_channel_of_the_next_connection(make, proxy):
     pool = make(1, 2)
     with pool.channel() as mine:
         with pytest.raises(gamqp.ConnectionError), pool.channel() as other:
-            waiters = [greens.spawn(lease_once, pool) for _ in range(10)]
-            greens.wait_until(lambda: pool.stats()['waiting'] == 10)
+            waiters = [greenlets.spawn(lease_once, pool) for _ in range(10)]
+            greenlets.wait_until(lambda: pool.stats()['waiting'] == 10)
             proxy.cut()
             other.queue_declare(exclusive=True)
         channels = [waiter.get() for waiter in waiters]
@@ -73,11 +73,11 @@ def test_whoever_comes_next_finds_out_for_all_who_wait(make, proxy):
     """The one who has the only channel is busy with something else and notices nothing."""
     pool = make(1, 1)
     with pool.channel() as mine:
-        waiter = greens.spawn(lease_once, pool)
-        greens.wait_until(lambda: pool.stats()['waiting'] == 1)
+        waiter = greenlets.spawn(lease_once, pool)
+        greenlets.wait_until(lambda: pool.stats()['waiting'] == 1)
         connection = mine.connection
         proxy.cut()
-        greens.wait_until(lambda: not connection.is_alive())
+        greenlets.wait_until(lambda: not connection.is_alive())
         lease_once(pool)
         waiter.get()
 
@@ -87,12 +87,12 @@ def test_whoever_comes_next_finds_out_for_all_who_wait(make, proxy):
 
 def test_who_waits_gets_the_last_error_at_its_deadline(make, nobody):
     pool = make(2, 10, url=f'amqp://guest:secret@127.0.0.1:{nobody}')
-    while not isinstance(tools.raised(lease_once, pool, 0.1), ConnectionRefusedError):
+    while not isinstance(broker_tools.raised(lease_once, pool, 0.1), ConnectionRefusedError):
         pass  # until the first attempt has failed
-    errors = [tools.raised(task) for task in [greens.spawn(lease_once, pool, 0.1) for _ in range(50)]]
+    errors = [broker_tools.raised(task) for task in [greenlets.spawn(lease_once, pool, 0.1) for _ in range(50)]]
     assert {type(error) for error in errors} == {ConnectionRefusedError}
     assert len(set(map(id, errors))) == 50
-    greens.wait_until(lambda: not pool.stats()['opening'])  # one more attempt may be under way
+    greenlets.wait_until(lambda: not pool.stats()['opening'])  # one more attempt may be under way
     stats = pool.stats()
     assert (stats['waiting'], stats['leased']) == (0, 0)
     assert stats['timeouts'] == stats['waits'] > 50
@@ -107,7 +107,7 @@ def test_who_waits_has_a_channel_when_the_broker_is_back(make, rabbit, nobody):
         return gamqp.Connection(f'127.0.0.1:{asked[-1]}', virtual_host=rabbit.vhost)
 
     pool = make(url=connect)
-    tasks = [greens.spawn(lease_once, pool) for _ in range(5)]
+    tasks = [greenlets.spawn(lease_once, pool) for _ in range(5)]
     assert all(task.get().is_open for task in tasks)
     assert len(asked) == 3
 
@@ -123,7 +123,7 @@ def test_where_one_connection_works_nobody_is_told_of_the_other(make, rabbit, ca
 
     pool = make(2, 1, url=connect)
     with pool.channel():
-        waiters = [greens.spawn(lease_once, pool) for _ in range(20)]
+        waiters = [greenlets.spawn(lease_once, pool) for _ in range(20)]
         with pytest.raises(TimeoutError) as raised, caplog.at_level(logging.WARNING, 'gamqp.pool'):
             lease_once(pool, 0.05)
     for waiter in waiters:
@@ -158,7 +158,7 @@ def test_a_channel_that_cannot_be_opened_reaches_who_asked(make, rabbit):
         return opened[-1]
 
     pool = make(1, 1, url=connect)
-    tasks = [greens.spawn(lease_once, pool) for _ in range(5)]
+    tasks = [greenlets.spawn(lease_once, pool) for _ in range(5)]
     for task in tasks:
         with pytest.raises(gamqp.ResourceError):
             task.get()
@@ -203,8 +203,8 @@ def test_nothing_tells_the_password(make, rabbit, nobody, caplog):
     told = []
     for port in (rabbit.node.port, nobody):
         pool = make(2, 1, url=f'amqp://guest:s3cret%40@127.0.0.1:{port}/{rabbit.vhost}')
-        told += [repr(pool), repr(tools.raised(lease_once, pool, 0.1)), repr(pool)]
-        told += [str(tools.raised(lease_once, pool, 0.1)), str(pool.stats())]
+        told += [repr(pool), repr(broker_tools.raised(lease_once, pool, 0.1)), repr(pool)]
+        told += [str(broker_tools.raised(lease_once, pool, 0.1)), str(pool.stats())]
     assert 's3cret' not in ''.join(told) + caplog.text
 
 
@@ -218,20 +218,20 @@ def test_close_waits_for_those_who_have_a_channel(make, proxy):
     def work():
         with pool.channel() as channel:
             closing.append(channel)
-            greens.wait_until(lambda: pool.stats()['waiting'] == 0 and 'closed' in repr(pool))
+            greenlets.wait_until(lambda: pool.stats()['waiting'] == 0 and 'closed' in repr(pool))
             channel.publish(b'x', routing_key='nowhere').wait()
             done.append(channel)
 
     closing = []
-    tasks = [greens.spawn(work) for _ in range(4)]
-    greens.wait_until(lambda: len(closing) == 4)
-    waiters = [greens.spawn(lease_once, pool) for _ in range(3)]
-    greens.wait_until(lambda: pool.stats()['waiting'] == 3)
+    tasks = [greenlets.spawn(work) for _ in range(4)]
+    greenlets.wait_until(lambda: len(closing) == 4)
+    waiters = [greenlets.spawn(lease_once, pool) for _ in range(3)]
+    greenlets.wait_until(lambda: pool.stats()['waiting'] == 3)
     pool.close()
     assert len(done) == 4
     for task in tasks:
         task.get()
-    for call in (*waiters, greens.spawn(lease_once, pool)):
+    for call in (*waiters, greenlets.spawn(lease_once, pool)):
         with pytest.raises(gamqp.RecoverableConnectionError, match='the pool is closed'):
             call.get()
     assert not any(channel.is_open for channel in done)
@@ -244,12 +244,12 @@ def test_a_second_close_does_not_cut_the_first_short(make, proxy):
     with pool.channel() as channel:
         connection = channel.connection
     proxy.down.pause()  # no close-ok
-    first = greens.spawn(pool.close)
-    greens.wait_until(lambda: not connection.connected)
+    first = greenlets.spawn(pool.close)
+    greenlets.wait_until(lambda: not connection.connected)
     pool.close(timeout=0.1)
     assert not first.done
     assert connection.sock is not None
-    second = greens.spawn(pool.close)
+    second = greenlets.spawn(pool.close)
     proxy.down.resume()
     first.get()
     second.get()
@@ -269,24 +269,26 @@ def test_close_waits_no_longer_than_told(make):
 def test_close_ends_what_is_being_opened(make, proxy):
     proxy.down.pause()
     pool = make(1, 1)
-    before = len(greens.living_greenlets())
-    waiter = greens.spawn(lease_once, pool)
-    greens.wait_until(lambda: proxy.up.bytes)
+    before = len(greenlets.living_greenlets())
+    waiter = greenlets.spawn(lease_once, pool)
+    greenlets.wait_until(lambda: proxy.up.bytes)
     pool.close()
     with pytest.raises(gamqp.RecoverableConnectionError, match='the pool is closed'):
         waiter.get()
     del waiter
-    greens.wait_until(lambda: len(greens.living_greenlets()) <= before, what='nobody is left waiting for the broker')
+    greenlets.wait_until(
+        lambda: len(greenlets.living_greenlets()) <= before, what='nobody is left waiting for the broker'
+    )
     proxy.down.resume()
 
 
 def test_a_close_that_is_killed_has_closed_everything(make):
     pool = make(1, 1)
     with pool.channel() as channel:
-        closing = greens.spawn(pool.close)
-        greens.wait_until(lambda: 'closed' in repr(pool))
+        closing = greenlets.spawn(pool.close)
+        greenlets.wait_until(lambda: 'closed' in repr(pool))
         closing.kill()
-        greens.wait_until(lambda: closing.done)
+        greenlets.wait_until(lambda: closing.done)
         assert not channel.is_open
 
 
@@ -303,11 +305,11 @@ def test_a_pool_belongs_to_the_thread_that_uses_it_first(make):
     channel = lease_once(pool)
     for call in (lambda: lease_once(pool), pool.close):
         with pytest.raises(gamqp.exceptions.WrongThread, match='belongs to another thread'):
-            tools.in_thread(call)
-    assert tools.in_thread(pool.stats)['leases'] == 1
+            broker_tools.in_thread(call)
+    assert broker_tools.in_thread(pool.stats)['leases'] == 1
     lease = pool.channel()
     with lease:
         with pytest.raises(gamqp.exceptions.WrongThread):
-            tools.in_thread(lease.__exit__, None, None, None)
+            broker_tools.in_thread(lease.__exit__, None, None, None)
         assert pool.stats()['leased'] == 1
     assert lease_once(pool) is channel

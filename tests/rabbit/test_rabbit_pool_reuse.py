@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
-from pools import end, held
+from pool_tools import end, held
 
 import gamqp
 
@@ -15,7 +15,7 @@ def consume(channel, queue):
 
 
 def fetch(channel, queue):
-    tools.publish_all(channel, queue, [b'x'])
+    broker_tools.publish_all(channel, queue, [b'x'])
     assert channel.basic_get(queue) is not None
 
 
@@ -89,7 +89,7 @@ def stock(rabbit):
     """A queue that any connection may use."""
     with rabbit.connect() as connection:
         channel = connection.channel()
-        queue = tools.shared_queue(channel)
+        queue = broker_tools.shared_queue(channel)
         yield queue
         channel.queue_delete(queue)
 
@@ -98,11 +98,11 @@ def stock(rabbit):
 def test_a_channel_that_is_not_as_new_is_replaced(make, stock, use):
     pool = make(1, 1, confirm=use is not transact)
     with pool.channel() as used:
-        others = greens.spawn(lambda: None)
+        others = greenlets.spawn(lambda: None)
         connection = used.connection
         use(used, stock)
         others.get()
-        others = greens.spawn(lambda: None)
+        others = greenlets.spawn(lambda: None)
     assert not others.done  # whatever there is to do, the end of the block does not wait for it
     others.get()
     with pool.channel() as fresh:
@@ -114,17 +114,17 @@ def test_a_channel_that_is_not_as_new_is_replaced(make, stock, use):
     assert (stats['replaced'], stats['channels'], stats['leased'], stats['lost_connections']) == (1, 1, 0, 0)
     if use is fetch:  # and what was fetched is there again
         with pool.channel() as channel:
-            tools.wait_ready(channel, stock, 1)
+            broker_tools.wait_ready(channel, stock, 1)
 
 
 def test_a_channel_that_still_owes_an_answer_is_replaced(make, proxy, stock):
     pool = make(1, 1)
     with pool.channel() as used:
         proxy.down.pause()
-        task = greens.spawn(used.queue_declare, stock, True)
-        greens.sleep(0)
+        task = greenlets.spawn(used.queue_declare, stock, True)
+        greenlets.sleep(0)
         task.kill()
-        greens.wait_until(lambda: task.done)
+        greenlets.wait_until(lambda: task.done)
     proxy.down.resume()
     with pool.channel() as fresh:
         assert fresh is not used
@@ -152,7 +152,7 @@ def declare(channel, queue):
 
 
 def settle(channel, queue):
-    tools.publish_all(channel, queue, [b'x'])
+    broker_tools.publish_all(channel, queue, [b'x'])
     channel.basic_get(queue).ack()
 
 
@@ -245,8 +245,8 @@ def test_an_error_that_the_user_has_not_waited_for_does_not_strike_the_next_one(
     with pool.channel() as used:
         use(used, stock)
     assert pool.stats()['idle'] == 0
-    waiter = greens.spawn(asking(pool, stock))
-    greens.wait_until(lambda: pool.stats()['waiting'] == 1)
+    waiter = greenlets.spawn(asking(pool, stock))
+    greenlets.wait_until(lambda: pool.stats()['waiting'] == 1)
     proxy.down.resume()
     assert waiter.get() is not used
     stats = pool.stats()
@@ -286,7 +286,7 @@ def test_nobody_gets_a_channel_before_its_publishes_are_settled(make, proxy, sto
     with pool.channel() as again:
         assert again is used
         assert not again.has_unanswered
-        tools.wait_ready(again, stock, 1)
+        broker_tools.wait_ready(again, stock, 1)
     assert pool.stats()['replaced'] == 0
 
 
@@ -297,7 +297,7 @@ def test_a_channel_whose_confirm_does_not_come_is_replaced(make, rabbit, proxy, 
     proxy.down.pause()
     with pool.channel() as used:
         receipt = used.publish(b'x', routing_key=stock)
-    greens.wait_until(lambda: pool.stats()['replaced'] == 1)
+    greenlets.wait_until(lambda: pool.stats()['replaced'] == 1)
     proxy.down.resume()
     with pool.channel() as fresh:
         assert fresh is not used
@@ -324,6 +324,6 @@ def test_a_connection_that_is_lost_meanwhile_is_replaced(make, proxy, stock):
     proxy.cut()
     proxy.down.resume()
     assert asking(pool, stock)() is not used
-    greens.wait_until(lambda: pool.stats()['leased'] == 0)
+    greenlets.wait_until(lambda: pool.stats()['leased'] == 0)
     assert receipt.state == 'lost'
     assert len(pool._supply._settlements) == 0

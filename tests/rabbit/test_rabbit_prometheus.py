@@ -10,14 +10,14 @@ import threading
 import time
 import urllib.request
 
-import greens
+import broker_tools
+import greenlets
 import prometheus_client as client
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp.prometheus
-from gamqp import stats
+from gamqp.telemetry import stats
 
 #: Metric of a counter -> its name in stats.
 COUNTERS = {f'gamqp_{metric}_total': name for name, (metric, _) in gamqp.prometheus.COUNTERS.items()}
@@ -34,7 +34,7 @@ class Scraper:
     def scrape(self):
         """(metric, connection name) -> value, of this virtual host."""
         found = {}
-        for family in tools.in_thread(lambda: list(self.registry.collect())):
+        for family in broker_tools.in_thread(lambda: list(self.registry.collect())):
             for sample in family.samples:
                 if sample.labels['vhost'] in (self.vhost, gamqp.prometheus.OTHERS):
                     found[sample.name, sample.labels['connection']] = sample.value
@@ -87,9 +87,9 @@ def test_connections_of_the_same_name_are_told_together(rabbit, scraper):
         for number, connection in enumerate((one, two, other)):
             channel = connection.channel()
             queue = channel.queue_declare(exclusive=True).queue
-            tools.publish_all(channel, queue, [b'x'] * (number + 1))
+            broker_tools.publish_all(channel, queue, [b'x'] * (number + 1))
             channel.basic_get(queue)
-            greens.sleep(0.05)
+            greenlets.sleep(0.05)
         before = [connection.stats()['oldest_unsettled_seconds'] for connection in (one, two)]
         told = scraper.of('twin')
         after = [connection.stats()['oldest_unsettled_seconds'] for connection in (one, two)]
@@ -106,7 +106,7 @@ def test_what_has_ended_stays_counted_even_if_no_scrape_has_seen_it(rabbit, scra
         with rabbit.connect(name='short') as connection:
             channel = connection.channel()
             queue = channel.queue_declare(exclusive=True).queue
-            tools.publish_all(channel, queue, [b'x'] * number)
+            broker_tools.publish_all(channel, queue, [b'x'] * number)
             published += number
         del connection, channel
         gc.collect()
@@ -138,7 +138,7 @@ def test_no_counter_goes_back_over_losses_and_reconnects(rabbit, scraper):
             channel.publish(b'x', routing_key=queue).wait()
             look()
             proxy.cut()
-            greens.wait_until(lambda: not connection.connected)  # noqa: B023
+            greenlets.wait_until(lambda: not connection.connected)  # noqa: B023
             look()
             if number % 2:
                 connection = gamqp.connect(proxy.url(rabbit), name='lossy')
@@ -173,11 +173,11 @@ def test_scrapes_while_everything_changes(rabbit, scraper):
                 consumer = channels[0].subscribe(queue, lambda message: None)
                 for channel in channels:
                     channel.publish(b'x', routing_key=queue).wait()
-                greens.wait_until(lambda: consumer.acked == 5)  # noqa: B023
+                greenlets.wait_until(lambda: consumer.acked == 5)  # noqa: B023
     finally:
         stop.set()
         for thread in threads:
-            tools.in_thread(thread.join)
+            broker_tools.in_thread(thread.join)
     assert not errors
     assert scraped[0] > 5
     assert scraper.of('busy')['gamqp_confirmed_messages_total'] == 50
@@ -185,7 +185,7 @@ def test_scrapes_while_everything_changes(rabbit, scraper):
 
 def test_a_scrape_answers_while_the_hub_is_held_up_by_the_one_who_waits_for_it(rabbit, scraper):
     with rabbit.connect(name='held'):
-        greens.sleep(0.05)
+        greenlets.sleep(0.05)
         answer = []
         time.sleep(1.5)  # the real one, longer than the hub's interval of looking at the clock
         thread = threading.Thread(target=lambda: answer.append(list(scraper.registry.collect())))
@@ -206,7 +206,7 @@ def test_over_http(rabbit, scraper):
     try:
         with rabbit.connect(name='web'):
             url = f'http://127.0.0.1:{server.server_port}/metrics'
-            text = tools.in_thread(lambda: urllib.request.urlopen(url, timeout=20).read().decode())
+            text = broker_tools.in_thread(lambda: urllib.request.urlopen(url, timeout=20).read().decode())
     finally:
         server.shutdown()
         server.server_close()
@@ -284,22 +284,22 @@ def test_a_scrape_lets_others_run(rabbit, scraper, where):
     """In a patched process the thread that scrapes is a greenlet."""
     connections = [gamqp.Connection(name=f'{number % 50}') for number in range(1000)]
     for connection in connections:
-        connection.bind_to_thread(greens.backend)
-        connection.green = greens.backend
+        connection.bind_to_thread(greenlets.backend)
+        connection.green = greenlets.backend
         scraper.collector._opened(connection)
     turns, scraped = [0], []
 
     def take_turns():
         while not scraped:
             turns[0] += 1
-            greens.sleep(0)
+            greenlets.sleep(0)
 
     def scrape():
         families = list(scraper.registry.collect())
         scraped.extend(families)
 
-    others = greens.spawn(take_turns)
-    greens.sleep(0)
+    others = greenlets.spawn(take_turns)
+    greenlets.sleep(0)
     begun = turns[0]
     if where == 'the hub':
         scrape()
@@ -327,7 +327,7 @@ def test_two_scrapes_at_the_same_time_do_not_disturb_each_other(rabbit, scraper)
                         if sample.name == 'gamqp_published_messages_total' and sample.labels['connection'] == 'both':
                             results.append(sample.value)
 
-        for task in [greens.spawn(scrape) for _ in range(3)]:
+        for task in [greenlets.spawn(scrape) for _ in range(3)]:
             task.get()
     assert len(results) == 60
     assert results == sorted(results)
@@ -357,7 +357,7 @@ def test_without_the_package_it_says_what_to_install(module, needs, extra):
         'args': [sys.executable, '-c', program],
         'env': {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path))},
     }
-    done = tools.in_thread(lambda: subprocess.run(**command, capture_output=True, text=True))
+    done = broker_tools.in_thread(lambda: subprocess.run(**command, capture_output=True, text=True))
     assert done.stdout == 'gamqp\n'
     assert f"pip install 'gamqp[{extra}]'" in done.stderr.splitlines()[-1]
     assert done.stderr.splitlines()[-1].startswith('ImportError')

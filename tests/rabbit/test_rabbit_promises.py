@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
@@ -41,11 +41,14 @@ def test_a_hundred_publishers_of_any_size_on_one_channel_do_not_mix(rabbit, prox
             headers = {'n': number, 'nested': {'list': [number, {'deep': [None, True, 'x' * (number % 50)]}]}}
             sent[str(number)] = (headers, draw.randbytes(size))
         tasks = [
-            greens.spawn(publish_one, channel, queue, number, headers, body) for number, (headers, body) in sent.items()
+            greenlets.spawn(publish_one, channel, queue, number, headers, body)
+            for number, (headers, body) in sent.items()
         ]
         for task in tasks:
             task.get(30)
-        got = {one.properties['message_id']: (one.headers, bytes(one.body)) for one in tools.get_all(channel, queue)}
+        got = {
+            one.properties['message_id']: (one.headers, bytes(one.body)) for one in broker_tools.get_all(channel, queue)
+        }
         assert got == sent
         assert proxy.stream.whole
 
@@ -79,7 +82,7 @@ def test_a_frame_max_that_the_broker_would_hang_up_on_is_refused_at_once(rabbit)
         with rabbit.connect(frame_max=4096) as connection:
             channel = connection.channel()
             queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
-            tools.publish_all(channel, queue, [bytes(10_000)])
+            broker_tools.publish_all(channel, queue, [bytes(10_000)])
             assert channel.basic_get(queue, no_ack=True).size == 10_000
         return
     started = time.monotonic()
@@ -119,13 +122,13 @@ def test_a_broker_that_stops_anywhere_in_the_handshake_is_a_timeout(rabbit, prox
         assert 0.49 < time.monotonic() - started < 0.5 + TOLERANCE, count
         assert not connection.connected and connection.sock is None
         proxy.cut()
-        greens.wait_until(lambda: not proxy.connections)
+        greenlets.wait_until(lambda: not proxy.connections)
 
 
 def test_drain_events_returns_in_time_although_heartbeats_come(rabbit):
     with rabbit.connect(heartbeat=1) as connection:
         heard = {connection.last_heartbeat_received}
-        watching = greens.spawn(note_for_ever, connection, heard)
+        watching = greenlets.spawn(note_for_ever, connection, heard)
         started = time.monotonic()
         with pytest.raises(TimeoutError):
             connection.drain_events(timeout=2)
@@ -138,22 +141,22 @@ def test_drain_events_returns_in_time_although_heartbeats_come(rabbit):
 def note_for_ever(connection, heard):
     while True:
         heard.add(connection.last_heartbeat_received)
-        greens.sleep(0.05)
+        greenlets.sleep(0.05)
 
 
 def test_read_timeout_ends_a_connection_on_which_somebody_waits_in_vain(rabbit, proxy):
     with gamqp.connect(proxy.url(rabbit), read_timeout=1, heartbeat=0) as connection:
         channel = connection.channel()
         assert channel.queue_declare(exclusive=True).queue
-        greens.sleep(1.3)  # idle, and nobody waits: that is no timeout
+        greenlets.sleep(1.3)  # idle, and nobody waits: that is no timeout
         assert connection.connected
         proxy.down.pause()
-        waiting = greens.spawn(connection.drain_events)
+        waiting = greenlets.spawn(connection.drain_events)
         started = time.monotonic()
         with pytest.raises(exceptions.RecoverableConnectionError, match=r'read timeout.* 1 s'):
             channel.queue_declare(exclusive=True)
         assert 0.9 < time.monotonic() - started < 1 + TOLERANCE
-        assert 'read timeout' in str(tools.raised(waiting))
+        assert 'read timeout' in str(broker_tools.raised(waiting))
         assert not connection.connected
 
 
@@ -166,14 +169,14 @@ def test_ticking_does_no_harm_and_finds_a_silent_broker(rabbit, proxy):
     while time.monotonic() < until:
         connection.heartbeat_tick(rate=2)
         assert connection.is_alive()
-        greens.sleep(0.05)
+        greenlets.sleep(0.05)
     connection.send_heartbeat()
     proxy.down.pause()
     started = time.monotonic()
     with pytest.raises(exceptions.ConnectionForced):
-        while time.monotonic() - started < greens.PATIENCE:
+        while time.monotonic() - started < greenlets.PATIENCE:
             connection.heartbeat_tick()
-            greens.sleep(0.05)
+            greenlets.sleep(0.05)
     assert time.monotonic() - started > 1
     assert not connection.is_alive() and not connection.connected
     connection.close()
@@ -186,13 +189,13 @@ def test_is_alive_tells_a_broken_connection(rabbit, proxy):
     assert connection.is_alive() and 'open' in repr(connection)
     assert connection.server_capabilities['basic.nack'] is True
     proxy.cut()
-    greens.wait_until(lambda: not connection.is_alive())
-    greens.wait_until(lambda: not connection.connected)
+    greenlets.wait_until(lambda: not connection.is_alive())
+    greenlets.wait_until(lambda: not connection.connected)
     connection.connect()
     assert connection.is_alive()
     connection.collect()
     assert not connection.is_alive() and connection.sock is None
-    greens.wait_until(lambda: not proxy.connections, what='the broker has seen it go')
+    greenlets.wait_until(lambda: not proxy.connections, what='the broker has seen it go')
 
 
 def test_a_connection_that_sleeps_in_a_callback_misses_no_heartbeat_in_the_brokers_log(rabbit):
@@ -203,7 +206,7 @@ def test_a_connection_that_sleeps_in_a_callback_misses_no_heartbeat_in_the_broke
         port = connection.sock.getsockname()[1]
         channel = connection.channel()
         queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
-        channel.basic_consume(queue, callback=lambda message: greens.sleep(tools.repeats(3, 30)), no_ack=True)
+        channel.basic_consume(queue, callback=lambda message: greenlets.sleep(broker_tools.repeats(3, 30)), no_ack=True)
         channel.basic_publish(gamqp.Message(b'x'), '', queue)
         connection.drain_events(timeout=30)
         assert channel.queue_declare(queue, passive=True).queue == queue
@@ -238,9 +241,9 @@ def test_the_operator_finds_a_connection_by_its_name(rabbit):
     with rabbit.connect(name='orders-7'), rabbit.connect(**older), rabbit.connect():
         # What `rabbitmqctl list_connections client_properties` prints.
         listed = 'rabbit_networking:connection_info_all([vhost, client_properties])'
-        ours = tools.in_thread(rabbit.node.eval, f'lists:flatten(io_lib:format("~0tp", [{listed}])).')
+        ours = broker_tools.in_thread(rabbit.node.eval, f'lists:flatten(io_lib:format("~0tp", [{listed}])).')
         assert {name for name in wanted if name in ours} == wanted, ours
-        greens.wait_until(named, what='the names in the management API')
+        greenlets.wait_until(named, what='the names in the management API')
 
 
 # -- virtual hosts and URLs --------------------------------------------------------------------------------
@@ -287,7 +290,7 @@ def test_an_absent_virtual_host_is_the_usual_one_and_an_empty_one_is_empty(rabbi
 
 
 def test_a_delivery_tag_that_is_unknown_has_a_hint(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'x'])
+    broker_tools.publish_all(channel, queue, [b'x'])
     message = channel.basic_get(queue)
     message.ack()
     message.ack()
@@ -324,7 +327,7 @@ def test_confirm_mode_is_gone_after_an_error_and_comes_back_by_itself(connection
         channel.queue_declare('no such queue', passive=True)
     channel.events['basic_ack'].add(lambda *args: acked.append(args))
     channel.basic_publish(gamqp.Message(b'2'), '', queue)
-    tools.wait_ready(channel, queue, 2)
+    broker_tools.wait_ready(channel, queue, 2)
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.1)
     assert not acked, 'the broker still confirms'
@@ -339,9 +342,9 @@ def test_a_transient_shared_queue_is_a_warning_where_it_may_be_refused(rabbit):
         channel = connection.channel()
         queue = channel.queue_declare(exclusive=True).queue
         channel.queue_declare(queue, passive=True)
-        channel.queue_delete(tools.shared_queue(channel))
+        channel.queue_delete(broker_tools.shared_queue(channel))
         if rabbit.major < 4:
-            channel.queue_declare(tools.fresh_name())
+            channel.queue_declare(broker_tools.fresh_name())
 
 
 # -- several channels --------------------------------------------------------------------------------------
@@ -357,6 +360,6 @@ def test_drain_events_serves_all_channels_in_order_each(connection):
         )
         for number in range(20):
             channel.basic_publish(gamqp.Message(b'%d' % number), '', queue)
-    tools.drain_until(connection, lambda: len(got) == 100)
+    broker_tools.drain_until(connection, lambda: len(got) == 100)
     for channel in channels:
         assert [body for number, body in got if number == channel.channel_id] == [b'%d' % n for n in range(20)]

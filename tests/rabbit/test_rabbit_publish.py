@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
@@ -26,7 +26,7 @@ def outcome(receipt):
 
 def in_greenlets(call, count=COUNT):
     """The results of call(0), call(1) …, each made in a greenlet of its own."""
-    tasks = [greens.spawn(call, number) for number in range(count)]
+    tasks = [greenlets.spawn(call, number) for number in range(count)]
     return [task.get(30) for task in tasks]
 
 
@@ -39,13 +39,13 @@ def test_the_right_half_of_a_thousand_comes_back_by_its_routing_key(channel, que
 
     outcomes = in_greenlets(publish)
     assert outcomes == ['acked' if number % 2 else b'%d' % number for number in range(COUNT)]
-    tools.wait_ready(channel, queue, COUNT // 2)
+    broker_tools.wait_ready(channel, queue, COUNT // 2)
 
 
 @pytest.mark.parametrize('alike', ['bodies differ', 'same body', 'same body and size of headers'])
 def test_the_right_half_of_a_thousand_comes_back_with_one_routing_key(channel, queue, alike):
     """A headers exchange routes every second one; a return has no number, only its looks."""
-    exchange = tools.fresh_name('ex')
+    exchange = broker_tools.fresh_name('ex')
     channel.exchange_declare(exchange, 'headers', durable=True, auto_delete=False)
     channel.queue_bind(queue, exchange, arguments={'routed': True, 'x-match': 'all'})
 
@@ -63,7 +63,7 @@ def test_the_right_half_of_a_thousand_comes_back_with_one_routing_key(channel, q
 
     outcomes = in_greenlets(publish)
     assert outcomes == ['acked' if number % 2 else number for number in range(COUNT)]
-    tools.wait_ready(channel, queue, COUNT // 2)
+    broker_tools.wait_ready(channel, queue, COUNT // 2)
     channel.exchange_delete(exchange)
 
 
@@ -103,7 +103,7 @@ def test_a_return_says_what_came_back_and_why(channel):
 
 def test_a_thousand_greenlets_publish_whole_messages(rabbit, connection, channel):
     """Of all sizes, several frames each: nothing is mixed, and each is confirmed by its own tag."""
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     with Proxy(rabbit.node.port) as proxy:
         publisher = gamqp.connect(proxy.url(rabbit), frame_max=8192)
         publishing = publisher.channel()
@@ -118,8 +118,10 @@ def test_a_thousand_greenlets_publish_whole_messages(rabbit, connection, channel
         assert sorted(tags) == list(range(1, COUNT + 1))
         publisher.close()
         assert proxy.stream.whole
-    tools.wait_ready(channel, queue, COUNT)
-    got = {int(message.properties['message_id']): bytes(message.body) for message in tools.get_all(channel, queue)}
+    broker_tools.wait_ready(channel, queue, COUNT)
+    got = {
+        int(message.properties['message_id']): bytes(message.body) for message in broker_tools.get_all(channel, queue)
+    }
     assert got == dict(enumerate(bodies))
     channel.queue_delete(queue)
 
@@ -127,7 +129,7 @@ def test_a_thousand_greenlets_publish_whole_messages(rabbit, connection, channel
 def test_the_limit_is_never_exceeded_and_nobody_starves(rabbit, connection, channel):
     """Three hundred greenlets publish ten each; ten may be without a confirm. The broker's answers are slow."""
     limit, publishers, times = 10, 300, 10
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     with Proxy(rabbit.node.port) as proxy:
         publisher = gamqp.connect(proxy.url(rabbit), outstanding_limit=limit)
         publishing = publisher.channel()
@@ -145,28 +147,28 @@ def test_the_limit_is_never_exceeded_and_nobody_starves(rabbit, connection, chan
     # Whoever has just had a turn stands behind those who wait: all had their first before anybody his last.
     first = {number: turns.index(number) for number in set(turns)}
     assert max(first.values()) < min(place for place, number in enumerate(turns) if turns[:place].count(number) == 9)
-    tools.wait_ready(channel, queue, publishers * times)
+    broker_tools.wait_ready(channel, queue, publishers * times)
     channel.queue_delete(queue)
 
 
 def test_no_more_than_the_limit_is_on_the_way_when_the_broker_is_silent(rabbit, connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     with Proxy(rabbit.node.port) as proxy:
         publisher = gamqp.connect(proxy.url(rabbit), outstanding_limit=7)
         publishing = publisher.channel()
         publishing.publish(b'first', routing_key=queue).wait()
         proxy.down.pause()
-        tasks = [greens.spawn(publishing.publish, b'x', '', queue) for _ in range(50)]
-        greens.wait_until(lambda: sum(task.done for task in tasks) == 7)
+        tasks = [greenlets.spawn(publishing.publish, b'x', '', queue) for _ in range(50)]
+        greenlets.wait_until(lambda: sum(task.done for task in tasks) == 7)
         with pytest.raises(TimeoutError, match='7 publishes'):
             publishing.publish(b'late', routing_key=queue, timeout=0.2)
         assert sum(task.done for task in tasks) == 7
-        tools.wait_ready(channel, queue, 8)
+        broker_tools.wait_ready(channel, queue, 8)
         proxy.down.resume()
         for task in tasks:
             task.get().wait()
         publisher.close()
-    tools.wait_ready(channel, queue, 51)
+    broker_tools.wait_ready(channel, queue, 51)
     channel.queue_delete(queue)
 
 
@@ -177,7 +179,7 @@ def test_wait_for_confirms_after_a_thousand(channel, queue):
     receipts = [channel.publish(b'%d' % number, routing_key=queue) for number in range(COUNT)]
     assert channel.wait_for_confirms() is True
     assert all(receipt.acked for receipt in receipts)
-    tools.wait_ready(channel, queue, COUNT)
+    broker_tools.wait_ready(channel, queue, COUNT)
 
 
 def test_wait_for_confirms_tells_of_refused_and_returned_ones(channel):
@@ -216,18 +218,18 @@ def how_it_ended(task):
 
 
 def test_a_lost_connection_resolves_every_receipt(rabbit, connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     with Proxy(rabbit.node.port) as proxy:
         publisher = gamqp.connect(proxy.url(rabbit), outstanding_limit=0)
         channels = [publisher.channel() for _ in range(3)]
         proxy.down.pause_after(200)
         receipts = [channels[number % 3].publish(b'%d' % number, routing_key=queue) for number in range(COUNT)]
-        waiting = [greens.spawn(receipt.wait) for receipt in receipts[::10]]
-        tools.wait_ready(channel, queue, COUNT)
+        waiting = [greenlets.spawn(receipt.wait) for receipt in receipts[::10]]
+        broker_tools.wait_ready(channel, queue, COUNT)
         proxy.cut()
         for task in waiting:
             assert isinstance(how_it_ended(task), (exceptions.RecoverableConnectionError, type(None)))
-        greens.wait_until(lambda: all(receipt.done for receipt in receipts))
+        greenlets.wait_until(lambda: all(receipt.done for receipt in receipts))
         assert {receipt.state for receipt in receipts} <= {'acked', 'lost'}
         assert any(receipt.state == 'lost' for receipt in receipts)
         with pytest.raises(exceptions.RecoverableConnectionError):

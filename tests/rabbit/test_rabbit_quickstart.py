@@ -9,9 +9,9 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import frames
-import greens
+import greenlets
 import pytest
+import stream_checker
 
 import gamqp
 
@@ -21,7 +21,7 @@ ACK = (60, 80)
 
 @pytest.mark.slow
 @pytest.mark.limit(180)
-@pytest.mark.skipif(greens.GREEN != 'gevent', reason='the example is written for gevent')
+@pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the example is written for gevent')
 def test_the_numbers_it_prints_are_those_of_the_wire(rabbit, proxy):
     done = subprocess.run(
         [sys.executable, str(QUICKSTART)],
@@ -33,7 +33,7 @@ def test_the_numbers_it_prints_are_those_of_the_wire(rabbit, proxy):
     assert done.returncode == 0, done.stdout + done.stderr
     assert table(done.stdout) == {'messages': 20_000, "broker's count": 1_000, 'lost': 0, 'duplicated': 0}
     sent = sum((stream.methods for stream in proxy.streams), Counter())
-    assert (sent[frames.PUBLISH], sent[ACK]) == (20_000, 20_000)
+    assert (sent[stream_checker.PUBLISH], sent[ACK]) == (20_000, 20_000)
 
 
 def table(text: str) -> dict[str, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 
@@ -15,7 +15,7 @@ LIMIT = 20  # of deliveries: the default since 4.0, and asked for before
 
 @pytest.fixture
 def dead_letters(channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     yield queue
     channel.queue_delete(queue)
 
@@ -30,7 +30,7 @@ def quorum(rabbit, channel, dead_letters):
     }
     if rabbit.major < 4:
         arguments['x-delivery-limit'] = LIMIT
-    queue = tools.shared_queue(channel, arguments=arguments)
+    queue = broker_tools.shared_queue(channel, arguments=arguments)
     channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue)
     yield queue
     channel.queue_delete(queue)
@@ -50,8 +50,8 @@ def refuse(connection, channel, queue, dead_letters, how, times):
             getattr(message, how)(requeue=True)
 
     tag = channel.basic_consume(queue, callback=callback)
-    deadline = gamqp.green.Deadline(greens.PATIENCE)
-    while len(seen) <= times and not tools.ready(channel, dead_letters):
+    deadline = gamqp.green.Deadline(greenlets.PATIENCE)
+    while len(seen) <= times and not broker_tools.ready(channel, dead_letters):
         assert not deadline.passed, seen
         with contextlib.suppress(TimeoutError):
             connection.drain_events(timeout=0.1)
@@ -66,16 +66,16 @@ def test_a_message_that_is_nacked_is_kept_where_only_failures_count(rabbit, conn
         assert len(seen) == 26
         assert [headers.get('x-acquired-count', 0) for headers in seen] == list(range(26))
         assert not any(headers.get('x-delivery-count') for headers in seen)
-        assert tools.ready(channel, dead_letters) == 0
+        assert broker_tools.ready(channel, dead_letters) == 0
     else:
         assert [headers.get('x-delivery-count', 0) for headers in seen] == list(range(LIMIT + 1))
-        tools.wait_ready(channel, dead_letters, 1)
+        broker_tools.wait_ready(channel, dead_letters, 1)
 
 
 def test_a_message_that_is_rejected_too_often_is_dead_lettered(connection, channel, quorum, dead_letters):
     seen = refuse(connection, channel, quorum, dead_letters, 'reject', 25)
     assert [headers.get('x-delivery-count', 0) for headers in seen] == list(range(LIMIT + 1))
-    tools.wait_ready(channel, dead_letters, 1)
+    broker_tools.wait_ready(channel, dead_letters, 1)
     message = channel.basic_get(dead_letters, no_ack=True)
     assert message.headers['x-death'][0]['reason'] == 'delivery_limit'
     assert message.headers['x-death'][0]['queue'] == quorum
@@ -83,7 +83,7 @@ def test_a_message_that_is_rejected_too_often_is_dead_lettered(connection, chann
 
 def test_the_prefetch_is_resized_while_messages_flow(connection, channel, dead_letters):
     """Start a second consumer, cancel the first: nothing is lost, delivered twice, or stuck."""
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
     got, held = [], []
 
     def callback(message):
@@ -92,15 +92,15 @@ def test_the_prefetch_is_resized_while_messages_flow(connection, channel, dead_l
 
     channel.basic_qos(0, 2, False)
     tag = channel.basic_consume(queue, callback=callback)
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(200)])
-    tools.drain_until(connection, lambda: len(got) == 2)
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(200)])
+    broker_tools.drain_until(connection, lambda: len(got) == 2)
     for prefetch in (10, 3, 50):
         channel.basic_qos(0, prefetch, False)
         following = channel.basic_consume(queue, callback=callback)
         channel.basic_cancel(tag)
         tag = following
         before = len(got) + prefetch
-        tools.drain_until(connection, lambda before=before: len(got) >= before)
+        broker_tools.drain_until(connection, lambda before=before: len(got) >= before)
         for message in held:
             message.ack()
         held.clear()
@@ -111,24 +111,24 @@ def test_the_prefetch_is_resized_while_messages_flow(connection, channel, dead_l
         held.clear()
         return len(set(got)) == 200
 
-    tools.drain_until(connection, settled)
+    broker_tools.drain_until(connection, settled)
     channel.basic_cancel(tag)
     # What a cancelled consumer had on the way goes back and comes again; nothing comes twice to a callback.
     assert sorted(got) == list(range(200))
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
 
 
 def test_each_consumer_of_a_channel_has_the_prefetch_of_its_start(connection, channel, dead_letters):
     """The default, a_global=False, on a quorum queue; several greenlets ask at once."""
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
-    tools.publish_all(channel, queue, [b'x'] * 50)
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
+    broker_tools.publish_all(channel, queue, [b'x'] * 50)
     got = {3: [], 7: []}
     for prefetch, messages in got.items():
         channel.basic_qos(0, prefetch, False)
         channel.basic_consume(queue, callback=messages.append)
-    tools.drain_until(connection, lambda: sum(map(len, got.values())) == 10)
-    greens.sleep(0.1)
+    broker_tools.drain_until(connection, lambda: sum(map(len, got.values())) == 10)
+    greenlets.sleep(0.1)
     with pytest.raises(TimeoutError):
         connection.drain_events(timeout=0.1)
     assert {prefetch: len(messages) for prefetch, messages in got.items()} == {3: 3, 7: 7}

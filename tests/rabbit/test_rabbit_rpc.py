@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
+from gated_handler import Turnstile
 from greenlet import GreenletExit
 from proxy import Proxy
-from turnstile import Turnstile
 
 import gamqp
 from gamqp import exceptions
@@ -41,14 +41,14 @@ def test_a_thousand_greenlets_on_one_channel_each_get_their_own_reply(
     rng = random.Random(52)
 
     def handler(message: Any) -> bytes:
-        greens.sleep(rng.random() / 100)  # so that replies overtake each other
+        greenlets.sleep(rng.random() / 100)  # so that replies overtake each other
         return b'reply to ' + message.body
 
     with gamqp.RPCServer(connection, requests, handler, concurrency=100) as server:
-        tasks = [greens.spawn(rpc.call, b'%d' % number, requests) for number in range(1000)]
+        tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(1000)]
         for number, task in enumerate(tasks):
             assert task.get(30).body == b'reply to %d' % number
-        greens.wait_until(lambda: server.consumer.acked == 1000)
+        greenlets.wait_until(lambda: server.consumer.acked == 1000)
     assert (rpc.calls, rpc.replies, rpc.late, rpc.unknown, rpc.timeouts, rpc.pending) == (1000, 1000, 0, 0, 0, 0)
     assert (server.replied, server.failed) == (1000, 0)
     assert len(rpc.channel.callbacks) == 1
@@ -79,7 +79,7 @@ def test_text_messages_and_headers_travel_both_ways(
 
 def test_through_an_exchange(connection: gamqp.Connection, requests: str, rpc: gamqp.RPCClient) -> None:
     channel = connection.channel()
-    exchange = tools.fresh_name('ex')
+    exchange = broker_tools.fresh_name('ex')
     channel.exchange_declare(exchange, 'topic', durable=True, auto_delete=False)
     channel.queue_bind(requests, exchange, 'price.*')
     with gamqp.RPCServer(connection, requests, lambda message: message.delivery_info['routing_key']):
@@ -96,12 +96,12 @@ def test_what_no_queue_takes_is_known_at_once_and_to_its_caller_only(
 ) -> None:
     with gamqp.RPCServer(connection, requests, lambda message: message.body):
         keys = [requests if number % 2 else 'no such queue' for number in range(100)]
-        tasks = [greens.spawn(rpc.call, b'%d' % number, key) for number, key in enumerate(keys)]
+        tasks = [greenlets.spawn(rpc.call, b'%d' % number, key) for number, key in enumerate(keys)]
         for number, task in enumerate(tasks):
             if number % 2:
                 assert task.get().body == b'%d' % number
             else:  # not TimeoutError, and not after it
-                error = tools.raised(task)
+                error = broker_tools.raised(task)
                 assert isinstance(error, exceptions.Returned)
                 assert error.returned.body == b'%d' % number
     assert (rpc.returned, rpc.replies, rpc.timeouts) == (50, 50, 0)
@@ -116,12 +116,12 @@ def test_returns_of_calls_and_of_publishes_on_one_channel_are_told_apart(
     if confirming:
         channel.confirm_select()
     rpc = gamqp.RPCClient(channel)
-    calls = [greens.spawn(rpc.call, b'call', 'nowhere') for _ in range(10)]
+    calls = [greenlets.spawn(rpc.call, b'call', 'nowhere') for _ in range(10)]
     for _ in range(10):
         channel.basic_publish(gamqp.Message(b'publish'), '', 'nowhere', mandatory=True)
     for task in calls:
-        assert isinstance(tools.raised(task), exceptions.Returned)
-    tools.drain_until(connection, lambda: len(told) == 10)
+        assert isinstance(broker_tools.raised(task), exceptions.Returned)
+    broker_tools.drain_until(connection, lambda: len(told) == 10)
     assert set(told) == {b'publish'}
     if confirming:
         assert channel.wait_for_confirms() is False  # they were returned
@@ -131,22 +131,22 @@ def test_returns_of_calls_and_of_publishes_on_one_channel_are_told_apart(
 def test_a_late_reply_is_dropped_and_counted(connection: gamqp.Connection, requests: str, rpc: gamqp.RPCClient) -> None:
     turnstile = Turnstile()
     with gamqp.RPCServer(connection, requests, turnstile, concurrency=3):
-        impatient = greens.spawn(lambda: rpc.call(b'0', requests, timeout=0.3, expiration=None))
-        killed = greens.spawn(rpc.call, b'1', requests)
-        interrupted = greens.spawn(_interrupted_call, rpc, requests)
-        greens.wait_until(lambda: len(turnstile.begun) == 3)
+        impatient = greenlets.spawn(lambda: rpc.call(b'0', requests, timeout=0.3, expiration=None))
+        killed = greenlets.spawn(rpc.call, b'1', requests)
+        interrupted = greenlets.spawn(_interrupted_call, rpc, requests)
+        greenlets.wait_until(lambda: len(turnstile.begun) == 3)
         killed.kill()
-        for task, kind in ((impatient, TimeoutError), (killed, GreenletExit), (interrupted, tools.Interrupted)):
-            assert isinstance(tools.raised(task), kind)
+        for task, kind in ((impatient, TimeoutError), (killed, GreenletExit), (interrupted, broker_tools.Interrupted)):
+            assert isinstance(broker_tools.raised(task), kind)
         assert rpc.pending == 0
         turnstile.open.set()
-        greens.wait_until(lambda: rpc.late == 3)
+        greenlets.wait_until(lambda: rpc.late == 3)
         assert rpc.call(b'4', requests).body == b'4'
     assert (rpc.calls, rpc.replies, rpc.late, rpc.unknown, rpc.timeouts) == (4, 1, 3, 0, 1)
 
 
 def _interrupted_call(rpc: gamqp.RPCClient, queue: str) -> None:
-    with tools.times_out(0.3):
+    with broker_tools.times_out(0.3):
         rpc.call(b'2', queue)
 
 
@@ -154,8 +154,8 @@ def test_a_request_expires_with_its_call(channel: gamqp.Channel, requests: str, 
     for expiration in ({}, {'expiration': None}):
         with pytest.raises(TimeoutError):
             rpc.call(b'%d' % len(expiration), requests, timeout=0.2, **expiration)
-    tools.wait_ready(channel, requests, 1)
-    assert [message.body for message in tools.get_all(channel, requests)] == [b'1']
+    broker_tools.wait_ready(channel, requests, 1)
+    assert [message.body for message in broker_tools.get_all(channel, requests)] == [b'1']
     assert rpc.timeouts == 2
 
 
@@ -171,8 +171,8 @@ def test_a_cut_connection_fails_a_hundred_pending_calls_at_once(rabbit: Any, req
     with Proxy(rabbit.node.port) as proxy:
         connection = gamqp.connect(proxy.url(rabbit))
         rpc = gamqp.RPCClient(connection, timeout=50)
-        tasks = [greens.spawn(rpc.call, b'', requests) for _ in range(100)]
-        greens.wait_until(lambda: rpc.pending == 100)
+        tasks = [greenlets.spawn(rpc.call, b'', requests) for _ in range(100)]
+        greenlets.wait_until(lambda: rpc.pending == 100)
         connection.channel()  # the broker has them
         proxy.cut()
         for task in tasks:  # the 100 of them long before their 50 s
@@ -189,15 +189,15 @@ def test_a_channel_error_fails_the_pending_calls_and_the_next_call_works(
     connection: gamqp.Connection, requests: str, own: bool
 ) -> None:
     rpc = gamqp.RPCClient(connection if own else connection.channel(), timeout=30)
-    pending = [greens.spawn(rpc.call, b'nobody handles it', requests) for _ in range(10)]
-    greens.wait_until(lambda: rpc.pending == 10)
+    pending = [greenlets.spawn(rpc.call, b'nobody handles it', requests) for _ in range(10)]
+    greenlets.wait_until(lambda: rpc.pending == 10)
     for _ in range(3):
         with pytest.raises(exceptions.NotFound, match='no exchange'):
             rpc.call(b'', 'key', 'no such exchange')
     for task in pending:
-        assert isinstance(tools.raised(task), exceptions.NotFound)
+        assert isinstance(broker_tools.raised(task), exceptions.NotFound)
     with gamqp.RPCServer(connection, requests, lambda message: message.body):
-        tasks = [greens.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
+        tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
         assert [task.get().body for task in tasks] == [b'%d' % number for number in range(100)]
     assert (rpc.late, rpc.unknown) == (0, 0)  # their consumer was gone
     rpc.close()
@@ -214,7 +214,7 @@ def test_a_storm_of_calls_that_end_in_every_way(rabbit: Any, connection: gamqp.C
     begun: set[int] = set()  # a greenlet that is killed before has no end to tell of
 
     def handler(message: Any) -> bytes:
-        greens.sleep(rng.random() / 50)
+        greenlets.sleep(rng.random() / 50)
         if message.body[-1:] == b'7':
             raise ValueError(message.body.decode())
         return bytes(message.body)
@@ -246,13 +246,13 @@ def test_a_storm_of_calls_that_end_in_every_way(rabbit: Any, connection: gamqp.C
 
     with gamqp.RPCServer(connection, requests, handler, concurrency=20):
         tasks = []
-        for number in range(tools.repeats(1000, 20_000)):
-            tasks.append(greens.spawn(call, number))
+        for number in range(broker_tools.repeats(1000, 20_000)):
+            tasks.append(greenlets.spawn(call, number))
             victim = max(0, number - rng.randrange(50))
             if rng.random() < 0.1 and victim in begun:
                 tasks[victim].kill()
             if rng.random() < 0.2:
-                greens.sleep(rng.random() / 50)
+                greenlets.sleep(rng.random() / 50)
         for task in tasks:
             end = task.get(60)
             ends[end] = ends.get(end, 0) + 1
@@ -292,7 +292,7 @@ def test_a_call_inside_a_handler(connection: gamqp.Connection, requests: str, rp
         gamqp.RPCServer(connection, other, lambda message: message.body * 2),
         gamqp.RPCServer(connection, requests, lambda message: rpc.call(message.body, other), concurrency=10),
     ):
-        tasks = [greens.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
+        tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
         assert [task.get().body for task in tasks] == [b'%d' % number * 2 for number in range(100)]
 
 
@@ -305,8 +305,8 @@ def test_replies_pass_a_spent_budget(rabbit: Any, connection: gamqp.Connection, 
         with gamqp.RPCServer(connection, requests, lambda message: message.body), gamqp.RPCClient(full) as rpc:
             for _ in range(1000):
                 channel.basic_publish(gamqp.Message(b'x' * 1000), '', flood)
-            greens.wait_until(lambda: not full.link.listening, what='it stops reading')
-            tasks = [greens.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
+            greenlets.wait_until(lambda: not full.link.listening, what='it stops reading')
+            tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
             assert [task.get().body for task in tasks] == [b'%d' % number for number in range(100)]
 
 
@@ -315,7 +315,7 @@ def test_on_a_connection_whose_publishes_wait_for_confirms(rabbit: Any, requests
         shared = connection.channel()
         shared.basic_publish(gamqp.Message(b'confirmed'), '', 'nowhere')
         with gamqp.RPCServer(channel, requests, lambda message: message.body), gamqp.RPCClient(shared) as rpc:
-            tasks = [greens.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
+            tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
             assert [task.get().body for task in tasks] == [b'%d' % number for number in range(100)]
             assert shared.wait_for_confirms()
 
@@ -335,17 +335,17 @@ def test_drain_lets_handlers_and_callers_have_their_replies(
 
         gamqp.RPCServer(draining, mine, handler)
         with gamqp.RPCClient(connection) as outside:
-            task = greens.spawn(outside.call, b'', mine)
-            greens.wait_until(lambda: turnstile.begun)
-            drained = greens.spawn(draining.drain, 30)
-            greens.wait_until(lambda: draining.draining)
+            task = greenlets.spawn(outside.call, b'', mine)
+            greenlets.wait_until(lambda: turnstile.begun)
+            drained = greenlets.spawn(draining.drain, 30)
+            greenlets.wait_until(lambda: draining.draining)
             turnstile.open.set()
             assert drained.get(30) is True
             assert task.get().body == b'firstsecond'
         assert not draining.connected
 
 
-@pytest.mark.skipif(greens.GREEN != 'gevent', reason='the example is written for gevent')
+@pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the example is written for gevent')
 def test_the_example_prints_what_it_promises(rabbit: Any) -> None:
     done = subprocess.run(
         [sys.executable, str(EXAMPLE)],

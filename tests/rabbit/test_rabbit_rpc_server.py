@@ -6,15 +6,15 @@ import logging
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
+from gated_handler import Turnstile
 from greenlet import GreenletExit
-from turnstile import Turnstile
 
 import gamqp
 from gamqp import exceptions
-from gamqp.rpc import REPLY_TO
+from gamqp.rpc.client import REPLY_TO
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_caller_learns_that_the_handler_failed(
         b'long': ValueError('\U0001f525' * 100_000),
         b'odd': ValueError('a lone \udcff'),
         b'unprintable': Unprintable(),
-        b'timeout': tools.Interrupted('no Exception'),
+        b'timeout': broker_tools.Interrupted('no Exception'),
     }
 
     def handler(message: Any) -> Any:
@@ -82,11 +82,11 @@ def test_a_caller_learns_that_the_handler_failed(
                 assert error.error_type == type(failures.get(body, exceptions.EncodeError())).__name__
         assert str(error) == (error.text if hidden else f'EncodeError: {error.text}')
         assert error.reply.body == b''
-        greens.wait_until(lambda: server.consumer.acked == len(failures) + 1)
+        greenlets.wait_until(lambda: server.consumer.acked == len(failures) + 1)
         assert server.failed == len(failures) + 1
     assert len(logged) == len(failures) + 1
     assert all(record.exc_info for record in logged)
-    tools.wait_ready(channel, requests, 0)
+    broker_tools.wait_ready(channel, requests, 0)
 
 
 def test_without_reply_to_the_handler_just_runs(
@@ -96,10 +96,10 @@ def test_without_reply_to_the_handler_just_runs(
         return b'for nobody' if message.body == b'good' else message.no_such_thing
 
     with gamqp.RPCServer(connection, requests, handler) as server:
-        tools.publish_all(channel, requests, [b'good', b'bad', b'good'])
-        greens.wait_until(lambda: server.consumer.acked == 2)
-        greens.wait_until(lambda: server.failed == 1)
-    tools.wait_ready(channel, requests, 0)  # rejected, not requeued
+        broker_tools.publish_all(channel, requests, [b'good', b'bad', b'good'])
+        greenlets.wait_until(lambda: server.consumer.acked == 2)
+        greenlets.wait_until(lambda: server.failed == 1)
+    broker_tools.wait_ready(channel, requests, 0)  # rejected, not requeued
     assert server.replied == 0
     assert any('AttributeError' in str(record.exc_info) for record in caplog.records)
 
@@ -111,14 +111,14 @@ def test_a_reply_to_a_caller_that_has_gone_disturbs_nobody(
     with gamqp.RPCServer(connection, requests, turnstile, concurrency=10) as server:
         other = rabbit.connect()
         gone = gamqp.RPCClient(other)
-        tasks = [greens.spawn(gone.call, b'gone', requests) for _ in range(5)]
-        greens.wait_until(lambda: len(turnstile.begun) == 5)
+        tasks = [greenlets.spawn(gone.call, b'gone', requests) for _ in range(5)]
+        greenlets.wait_until(lambda: len(turnstile.begun) == 5)
         other.close()
         for task in tasks:
-            assert isinstance(tools.raised(task), exceptions.RecoverableConnectionError)
+            assert isinstance(broker_tools.raised(task), exceptions.RecoverableConnectionError)
         turnstile.open.set()
         assert rpc.call(b'here', requests).body == b'here'
-        greens.wait_until(lambda: server.consumer.acked == 6)
+        greenlets.wait_until(lambda: server.consumer.acked == 6)
         with pytest.raises(TimeoutError):
             connection.drain_events(timeout=0)
 
@@ -138,15 +138,15 @@ def test_a_request_whose_worker_was_killed_is_answered_by_another(
 def test_a_request_that_ends_the_servers_connection_does_so_twice_at_most(rabbit: Any, channel: gamqp.Channel) -> None:
     """RabbitMQ 3 ends it over a reply_to of another cluster; later ones drop the reply."""
     foreign = f'{REPLY_TO}.g1h2AA9yZXBseUAxMjEyMDcxNzIAAAP0AAAAAGsEm/s=.xZq4BX4l6W/sBXsJMu6O8w=='
-    shared = tools.shared_queue(channel)
+    shared = broker_tools.shared_queue(channel)
     channel.basic_publish(gamqp.Message(b'poison', reply_to=foreign), '', shared)
-    tools.publish_all(channel, shared, [b'harmless'])
+    broker_tools.publish_all(channel, shared, [b'harmless'])
     handled: list[bytes] = []
     deaths = 0
     while b'harmless' not in handled and deaths < 5:
         with rabbit.connect() as serving:
             server = gamqp.RPCServer(serving, shared, lambda message: handled.append(message.body))
-            greens.wait_until(lambda server=server: server.consumer.over or b'harmless' in handled)
+            greenlets.wait_until(lambda server=server: server.consumer.over or b'harmless' in handled)
             deaths += server.consumer.over
     # Once when the poison was put back too late to be the first that the second server gets.
     assert deaths in ((1, 2) if rabbit.major == 3 else (0,))
@@ -157,11 +157,11 @@ def test_a_server_that_is_cancelled_finishes_what_it_has_begun(
 ) -> None:
     turnstile = Turnstile()
     server = gamqp.RPCServer(connection, requests, turnstile, concurrency=2)
-    tasks = [greens.spawn(rpc.call, b'%d' % number, requests) for number in range(3)]
-    greens.wait_until(lambda: len(turnstile.begun) == 2)
+    tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(3)]
+    greenlets.wait_until(lambda: len(turnstile.begun) == 2)
     with pytest.raises(TimeoutError):
         server.cancel(timeout=0.05)
-    joining = greens.spawn(server.join)
+    joining = greenlets.spawn(server.join)
     turnstile.open.set()
     joining.get()
     with gamqp.RPCServer(channel, requests, lambda message: b'heir'):
@@ -174,7 +174,7 @@ def test_a_server_that_is_cancelled_finishes_what_it_has_begun(
 
 
 def test_a_server_says_why_it_ended(connection: gamqp.Connection, channel: gamqp.Channel) -> None:
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     server = gamqp.RPCServer(connection, queue, print)
     channel.queue_delete(queue)
     with pytest.raises(exceptions.ConsumerCancelled):
@@ -184,7 +184,7 @@ def test_a_server_says_why_it_ended(connection: gamqp.Connection, channel: gamqp
         gamqp.RPCServer(connection, queue, print)
     with pytest.raises(TypeError):
         gamqp.RPCServer(connection, queue, None)  # type: ignore[arg-type]
-    greens.wait_until(lambda: len(connection.channels) == 1)
+    greenlets.wait_until(lambda: len(connection.channels) == 1)
 
 
 def test_it_tells_its_state(connection: gamqp.Connection, requests: str) -> None:
@@ -209,8 +209,8 @@ def test_any_client_and_any_server_understand_ours(
 
     answered: list[Any] = []
     tag = channel.basic_consume(requests, callback=answer)
-    task = greens.spawn(rpc.call, b'', requests)
-    tools.drain_until(connection, lambda: answered)
+    task = greenlets.spawn(rpc.call, b'', requests)
+    broker_tools.drain_until(connection, lambda: answered)
     assert task.get().body == b'plain'
     channel.basic_cancel(tag)
 
@@ -218,5 +218,5 @@ def test_any_client_and_any_server_understand_ours(
     with gamqp.RPCServer(connection, requests, lambda message: b'ours'):
         channel.basic_consume(REPLY_TO, no_ack=True, callback=got.append)
         channel.basic_publish(gamqp.Message(b'', reply_to=REPLY_TO, correlation_id='7'), '', requests)
-        tools.drain_until(connection, lambda: got)
+        broker_tools.drain_until(connection, lambda: got)
     assert (got[0].body, got[0].properties) == (b'ours', {'correlation_id': '7'})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from node import Node
 
 import gamqp
@@ -71,7 +71,7 @@ def hold_two_of_four(connection, channel, queue, **arguments):
     held = []
     channel.basic_qos(0, 2, False)
     tag = channel.basic_consume(queue, callback=held.append, **arguments)
-    tools.drain_until(connection, lambda: len(held) == 2)
+    broker_tools.drain_until(connection, lambda: len(held) == 2)
     return tag, held
 
 
@@ -81,7 +81,7 @@ def test_a_delivery_that_is_held_too_long_closes_the_channel(rabbit, connection,
     if rabbit.major >= 4:
         pytest.skip('this broker cancels the consumer')
     channel, other = connection.channel(), connection.channel()
-    queue = tools.shared_queue(other, arguments={'x-queue-type': kind})
+    queue = broker_tools.shared_queue(other, arguments={'x-queue-type': kind})
     own = other.queue_declare(exclusive=True, auto_delete=False).queue
     got = []
     other.basic_consume(own, callback=got.append, no_ack=True)
@@ -98,11 +98,11 @@ def test_a_delivery_that_is_held_too_long_closes_the_channel(rabbit, connection,
     for message in held:  # what was delivered is the broker's again
         message.ack()
     assert channel.stale_settlements == 2
-    tools.wait_ready(other, queue, 4)
+    broker_tools.wait_ready(other, queue, 4)
     assert channel.is_open and channel.incarnation == 1, 'a late ack has closed it again'
-    assert {bytes(message.body) for message in tools.get_all(channel, queue)} == {b'0', b'1', b'2', b'3'}
+    assert {bytes(message.body) for message in broker_tools.get_all(channel, queue)} == {b'0', b'1', b'2', b'3'}
     other.basic_publish(gamqp.Message(b'x'), '', own)
-    tools.drain_until(connection, lambda: got)
+    broker_tools.drain_until(connection, lambda: got)
     other.queue_delete(queue)
 
 
@@ -113,7 +113,7 @@ def test_a_consumer_of_a_quorum_queue_that_holds_a_delivery_too_long_is_cancelle
     if rabbit.major < 4:
         pytest.skip('this broker closes the channel')
     channel, other = connection.channel(), connection.channel()
-    queue = tools.shared_queue(other, arguments={'x-queue-type': 'quorum'})
+    queue = broker_tools.shared_queue(other, arguments={'x-queue-type': 'quorum'})
     cancelled = []
     arguments = {'arguments': {'x-consumer-timeout': TOO_SLOW // 2}} if limit == 'of the consumer' else {}
     if told == 'on_cancel':
@@ -121,7 +121,7 @@ def test_a_consumer_of_a_quorum_queue_that_holds_a_delivery_too_long_is_cancelle
     tag, held = hold_two_of_four(connection, channel, queue, **arguments)
     started = time.monotonic()
     if told == 'on_cancel':
-        tools.drain_until(connection, lambda: cancelled, 60)
+        broker_tools.drain_until(connection, lambda: cancelled, 60)
         assert cancelled == [tag]
     else:
         with pytest.raises(exceptions.ConsumerCancelled, match=tag):
@@ -136,23 +136,23 @@ def test_a_consumer_of_a_quorum_queue_that_holds_a_delivery_too_long_is_cancelle
     assert channel.is_open and channel.incarnation == 0
     got = []
     channel.basic_consume(queue, callback=lambda message: (got.append(bytes(message.body)), message.ack()))
-    tools.drain_until(connection, lambda: {b'2', b'3'} <= set(got))
+    broker_tools.drain_until(connection, lambda: {b'2', b'3'} <= set(got))
     other.queue_delete(queue)
 
 
 def test_a_consumer_that_settles_in_time_is_left_alone(connection):
     channel = connection.channel()
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'quorum'})
     channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue)
     got = []
 
     def callback(message):
-        greens.sleep(TOO_SLOW / 1000 / 5)
+        greenlets.sleep(TOO_SLOW / 1000 / 5)
         got.append(message)
         message.nack(requeue=True) if len(got) < 8 else message.ack()
 
     channel.basic_consume(queue, callback=callback)
-    tools.drain_until(connection, lambda: len(got) == 8)  # longer than the limit, together
+    broker_tools.drain_until(connection, lambda: len(got) == 8)  # longer than the limit, together
     assert channel.callbacks and channel.incarnation == 0
     channel.queue_delete(queue)
     with contextlib.suppress(exceptions.ConsumerCancelled, TimeoutError):
@@ -166,30 +166,30 @@ def test_pass_sends_into_an_alarm_and_nothing_is_lost(special, connection):
     """The broker leaves it unread until the alarm is over; a connection that only consumes does not notice."""
     told = []
     watcher = connection.channel()
-    queue = tools.shared_queue(watcher)
+    queue = broker_tools.shared_queue(watcher)
     got = []
     watcher.basic_consume(queue, callback=lambda message: got.append(bytes(message.body)), no_ack=True)
     with gamqp.connect(special.url(), blocked_policy='pass', on_blocked=told.append) as publishing:
         channel = publishing.channel()
         channel.basic_publish(gamqp.Message(b'before'), '', queue)
-        tools.drain_until(connection, lambda: got)
-        tools.in_thread(special.set_memory_watermark, 0)
+        broker_tools.drain_until(connection, lambda: got)
+        broker_tools.in_thread(special.set_memory_watermark, 0)
         try:
             channel.basic_publish(gamqp.Message(b'0'), '', queue)
-            greens.wait_until(lambda: told, what='on_blocked was called')
+            greenlets.wait_until(lambda: told, what='on_blocked was called')
             assert publishing.is_blocked
             started = time.monotonic()
             for number in range(1, 50):
                 channel.basic_publish(gamqp.Message(b'%d' % number), '', queue)
             assert time.monotonic() - started < 15, 'it has waited'
-            waiting = greens.spawn(channel.basic_publish_confirm, gamqp.Message(b'last'), '', queue)
+            waiting = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'last'), '', queue)
             with pytest.raises(TimeoutError):
-                connection.drain_events(timeout=tools.repeats(1, 3))
+                connection.drain_events(timeout=broker_tools.repeats(1, 3))
             assert not connection.is_blocked and not waiting.done
         finally:
-            tools.in_thread(special.set_memory_watermark, 0.4)
+            broker_tools.in_thread(special.set_memory_watermark, 0.4)
         waiting.get()
-        tools.drain_until(connection, lambda: len(got) == 52)
+        broker_tools.drain_until(connection, lambda: len(got) == 52)
     assert got == [b'before', *(b'%d' % number for number in range(50)), b'last']
     watcher.queue_delete(queue)
     with contextlib.suppress(exceptions.ConsumerCancelled, TimeoutError):

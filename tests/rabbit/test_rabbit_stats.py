@@ -6,9 +6,9 @@ import random
 import threading
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 from gamqp import exceptions
@@ -40,7 +40,7 @@ def test_confirmed_refused_returned_and_outstanding_publishes_add_up(connection,
     assert publishes_add_up(stats)
     while connection.stats()['unconfirmed']:
         assert publishes_add_up(connection.stats())
-        greens.sleep()
+        greenlets.sleep()
     states = [receipt.state for receipt in receipts]
     stats = connection.stats()
     assert (stats['confirmed'], stats['nacked']) == (58, 10)  # what comes back is confirmed all the same
@@ -61,7 +61,7 @@ def test_publishes_of_a_channel_that_the_broker_closes_are_lost(connection, chan
 
 
 def test_publishes_without_confirms_are_counted_too(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'x'] * 20)
+    broker_tools.publish_all(channel, queue, [b'x'] * 20)
     stats = connection.stats()
     assert (stats['published'], stats['confirmed'], stats['unconfirmed']) == (20, 0, 0)
 
@@ -71,7 +71,7 @@ def test_publishes_without_confirms_are_counted_too(connection, channel, queue):
 
 def test_deliveries_add_up_whatever_becomes_of_them(connection, channel, queue):
     draw = random.Random(SEED)
-    tools.publish_all(channel, queue, [b'x' * 10] * 300)
+    broker_tools.publish_all(channel, queue, [b'x' * 10] * 300)
     held = []
     for seen, message in enumerate(channel.consume(queue, prefetch=50), 1):
         held.append(message)
@@ -96,17 +96,17 @@ def test_deliveries_add_up_whatever_becomes_of_them(connection, channel, queue):
 
 
 def test_a_subscription_adds_up(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'x'] * 100)
+    broker_tools.publish_all(channel, queue, [b'x'] * 100)
     with connection.channel() as other:
 
         def handle(message):
-            greens.sleep()
+            greenlets.sleep()
             if not message.redelivered and message.delivery_tag % 10 == 0:
                 raise ValueError('once more')
 
         consumer = other.subscribe(queue, handle, concurrency=5, on_error=lambda message, error: 'requeue')
         assert connection.stats()['consumers'] == 1
-        greens.wait_until(lambda: connection.stats()['acked'] == 100)
+        greenlets.wait_until(lambda: connection.stats()['acked'] == 100)
         consumer.cancel()
         stats = connection.stats()
         assert stats['rejected'] == consumer.failed >= 1
@@ -117,23 +117,23 @@ def test_a_subscription_adds_up(connection, channel, queue):
 
 
 def test_what_comes_by_get_is_counted_and_known_when_it_comes_again(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'x'])
+    broker_tools.publish_all(channel, queue, [b'x'])
     channel.basic_get(queue).nack(requeue=True)
-    greens.wait_until(lambda: (message := channel.basic_get(queue)) is not None and message.ack() is None)
+    greenlets.wait_until(lambda: (message := channel.basic_get(queue)) is not None and message.ack() is None)
     stats = connection.stats()
     assert (stats['delivered'], stats['redelivered'], stats['acked'], stats['rejected']) == (2, 1, 1, 1)
     assert deliveries_add_up(stats)
 
 
 def test_the_age_of_the_oldest_unsettled_delivery(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'x', b'y'])
+    broker_tools.publish_all(channel, queue, [b'x', b'y'])
     assert connection.stats()['oldest_unsettled_seconds'] == 0
     before = time.monotonic()
     first = channel.basic_get(queue)
-    greens.sleep(0.2)
+    greenlets.sleep(0.2)
     between = time.monotonic()
     second = channel.basic_get(queue)
-    greens.sleep(0.05)
+    greenlets.sleep(0.05)
     age = connection.stats()['oldest_unsettled_seconds']
     assert 0.2 < age <= time.monotonic() - before
     first.ack()
@@ -143,7 +143,7 @@ def test_the_age_of_the_oldest_unsettled_delivery(connection, channel, queue):
 
 
 def test_an_ack_that_comes_too_late_is_counted_as_that(connection, channel, queue):
-    tools.publish_all(channel, queue, [b'x'])
+    broker_tools.publish_all(channel, queue, [b'x'])
     message = channel.basic_get(queue)
     with pytest.raises(exceptions.NotFound):
         channel.queue_declare('no such queue', passive=True)
@@ -164,9 +164,9 @@ def test_bytes_are_those_that_a_proxy_has_seen(rabbit, proxy, heartbeat_thread):
             channel.publish(b'x' * size, routing_key=queue).wait()
             assert channel.basic_get(queue, no_ack=True).size == size
         agrees = lambda: seen(connection.stats()) == (proxy.up.bytes, proxy.down.bytes)  # noqa: E731
-        greens.wait_until(agrees, what='the proxy counts as we do')
+        greenlets.wait_until(agrees, what='the proxy counts as we do')
         assert connection.stats()['send_queue_bytes'] == 0
-    greens.wait_until(agrees, what='to the last byte')
+    greenlets.wait_until(agrees, what='to the last byte')
 
 
 def seen(stats):
@@ -176,13 +176,13 @@ def seen(stats):
 def test_counters_go_on_after_a_reconnect_and_gauges_begin_anew(rabbit, proxy):
     connection = gamqp.connect(proxy.url(rabbit))
     channel = connection.channel()
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     channel.publish(b'x', routing_key=queue).wait()
     message = channel.basic_get(queue)
     before = connection.stats()
     assert (before['opened'], before['unsettled'], before['channels']) == (1, 1, 1)
     proxy.cut()
-    greens.wait_until(lambda: not connection.connected)
+    greenlets.wait_until(lambda: not connection.connected)
     ended = connection.stats()
     assert all(ended[name] >= before[name] for name in ('published', 'bytes_in', 'bytes_out', 'delivered'))
     assert (ended['unsettled'], ended['channels'], ended['oldest_unsettled_seconds']) == (0, 0, 0)
@@ -233,7 +233,7 @@ def test_another_thread_may_ask_at_any_time_and_no_counter_goes_back_for_it(rabb
     finally:
         stop.set()
         for thread in threads:
-            tools.in_thread(thread.join)
+            broker_tools.in_thread(thread.join)
     assert not errors
     assert min(asked) > 10
 
@@ -253,4 +253,4 @@ def test_a_thread_sees_that_the_hub_is_held_up_while_it_is(connection):
     stop.set()
     thread.join()
     assert max(seen) > 1
-    greens.wait_until(lambda: connection.stats()['worst_hub_lag_seconds'] > 1)
+    greenlets.wait_until(lambda: connection.stats()['worst_hub_lag_seconds'] > 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-import greens
+import greenlets
 import pytest
 from proxy import Proxy
 
@@ -27,20 +27,20 @@ def test_idle_publishing_and_busy_connections_stay_up(rabbit):
         finished = []
 
         def slow(message):
-            greens.sleep(LONG_ENOUGH)
+            greenlets.sleep(LONG_ENOUGH)
             message.ack()
             finished.append(message)
 
         channel.basic_consume(queue, callback=slow)
         channel.basic_publish(gamqp.Message(b'x'), '', queue)
-        worker = greens.spawn(busy.drain_events)
+        worker = greenlets.spawn(busy.drain_events)
         # Reads nothing on purpose: far more is waiting for it than it may hold.
         starving(starved)
         publisher = publishing.channel()
         until = time.monotonic() + LONG_ENOUGH
         while time.monotonic() < until:
             publisher.basic_publish(gamqp.Message(b'x'), '', 'no such queue')
-            greens.sleep(0.1)
+            greenlets.sleep(0.1)
         worker.get()
         assert finished
         for connection in (idle, publishing, busy, starved):
@@ -60,4 +60,4 @@ def starving(connection):
     channel.basic_consume(queue, callback=lambda message: None, no_ack=True)
     for _ in range(1000):
         channel.basic_publish(gamqp.Message(bytes(20_000)), '', queue)
-    greens.wait_until(lambda: not connection.link.listening, what='the reader has stopped')
+    greenlets.wait_until(lambda: not connection.link.listening, what='the reader has stopped')

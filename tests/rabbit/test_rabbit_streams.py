@@ -6,12 +6,12 @@ import contextlib
 import datetime
 import logging
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 from gamqp import exceptions
-from gamqp.state.negotiate import rabbitmq_version
+from gamqp.state.negotiation import rabbitmq_version
 
 FIRST = {'x-stream-offset': 'first'}
 REFUSALS = (exceptions.AMQPNotImplementedError, ValueError)
@@ -26,8 +26,8 @@ def elsewhere(rabbit):
 
 
 def make(channel, kind, count=5):
-    name = tools.shared_queue(channel, arguments={'x-queue-type': kind})
-    tools.publish_all(channel, name, [b'%d' % number for number in range(count)])
+    name = broker_tools.shared_queue(channel, arguments={'x-queue-type': kind})
+    broker_tools.publish_all(channel, name, [b'%d' % number for number in range(count)])
     channel.wait_for_confirms()
     return name
 
@@ -80,7 +80,7 @@ def reading(connection, channel, queue, arguments=None):
     got = []
     channel.basic_qos(0, 10, False)
     channel.basic_consume(queue, callback=got.append, arguments=arguments)
-    tools.drain_until(connection, lambda: got)
+    broker_tools.drain_until(connection, lambda: got)
     return got
 
 
@@ -149,7 +149,7 @@ def test_a_limit_for_the_channel_is_refused_where_the_broker_refuses_it(connecti
         refused(connection, channel, consume)
     else:
         consume()
-        tools.drain_until(connection, lambda: got)
+        broker_tools.drain_until(connection, lambda: got)
         assert not channel.incarnation
     elsewhere.queue_delete(queue)
 
@@ -194,8 +194,8 @@ def test_a_message_of_a_stream_is_not_refused(connection, channel, elsewhere, st
     channel.basic_qos(0, 10, False)
     arguments = FIRST if told_by == 'argument' else None
     channel.basic_consume(stream, callback=got.append, arguments=arguments)
-    tools.publish_all(elsewhere, stream, [b'5'])
-    tools.drain_until(connection, lambda: got)
+    broker_tools.publish_all(elsewhere, stream, [b'5'])
+    broker_tools.drain_until(connection, lambda: got)
     if takes_nack(connection):
         call(channel, got[0])
         assert channel.queue_declare(exclusive=True).message_count == 0
@@ -211,8 +211,8 @@ def test_a_stream_is_known_after_it_was_read(connection, channel, elsewhere, str
     channel.basic_qos(0, 10, False)
     got = []
     channel.basic_consume(stream, callback=got.append, arguments=arguments)
-    tools.publish_all(elsewhere, stream, [b'5'])
-    tools.drain_until(connection, lambda: got)
+    broker_tools.publish_all(elsewhere, stream, [b'5'])
+    broker_tools.drain_until(connection, lambda: got)
     other = connection.channel()
     refused(connection, other, lambda: other.basic_get(stream))
     refused(connection, other, lambda: other.queue_purge(stream))
@@ -258,9 +258,9 @@ def test_a_handler_that_raises_on_a_stream_does_not_end_the_connection(
     arguments = FIRST if told_by == 'argument' else None
     consumer = channel.subscribe(stream, handle, on_error=on_error, prefetch=10, arguments=arguments)
     expected = [b'%d' % number for number in range(5 if told_by != 'argument' else 0, 45)]
-    tools.publish_all(elsewhere, stream, [b'%d' % number for number in range(5, 45)])
+    broker_tools.publish_all(elsewhere, stream, [b'%d' % number for number in range(5, 45)])
     passes_over = told_by != 'header' or takes_nack(connection)
-    greens.wait_until(lambda: len(seen) >= (len(expected) if passes_over else 10))
+    greenlets.wait_until(lambda: len(seen) >= (len(expected) if passes_over else 10))
     assert seen == expected[: len(seen)]
     assert connection.connected
     assert not channel.incarnation
@@ -275,9 +275,9 @@ def test_a_handler_that_raises_on_a_stream_does_not_end_the_connection(
 @pytest.mark.parametrize('arguments', [FIRST, None], ids=['argument', 'header'])
 def test_what_an_iterator_did_not_ack_awaits_nothing_after_it(connection, channel, elsewhere, stream, arguments):
     deliveries = channel.consume(stream, prefetch=10, arguments=arguments)
-    tools.publish_all(elsewhere, stream, [b'%d' % number for number in range(5, 25)])
+    broker_tools.publish_all(elsewhere, stream, [b'%d' % number for number in range(5, 25)])
     message = next(deliveries)
-    greens.wait_until(lambda: deliveries.delivered >= 10)  # RabbitMQ 3 sends whole chunks
+    greenlets.wait_until(lambda: deliveries.delivered >= 10)  # RabbitMQ 3 sends whole chunks
     assert channel.unsettled == deliveries.delivered
     deliveries.close()
     assert channel.unsettled == 0
@@ -292,7 +292,7 @@ def test_what_an_iterator_did_not_ack_awaits_nothing_after_it(connection, channe
 def test_a_loop_that_is_left_with_a_message_in_hand_leaves_nothing(connection, channel, stream):
     for _ in channel.consume(stream, prefetch=2, arguments=FIRST):
         break
-    greens.wait_until(lambda: channel.consumer_count == 0)
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
     assert channel.unsettled == 0
     assert not channel.is_as_new  # the broker keeps its own books until the channel is closed
 
@@ -301,7 +301,7 @@ def test_what_a_callback_did_not_ack_awaits_nothing_after_its_consumer(connectio
     got = []
     channel.basic_qos(0, 3, False)
     channel.basic_consume(stream, 'tag', callback=got.append, arguments=FIRST)
-    tools.drain_until(connection, lambda: len(got) >= 3)
+    broker_tools.drain_until(connection, lambda: len(got) >= 3)
     assert channel.unsettled >= 3
     channel.basic_cancel('tag')
     assert channel.unsettled == 0
@@ -311,12 +311,12 @@ def test_a_handler_that_runs_at_the_end_of_its_consumer_still_acks(connection, c
     gate = []
 
     def handle(message):
-        greens.wait_until(lambda: gate)
+        greenlets.wait_until(lambda: gate)
 
     consumer = channel.subscribe(stream, handle, concurrency=2, prefetch=5, arguments=FIRST)
-    greens.wait_until(lambda: consumer.in_flight == 2)
+    greenlets.wait_until(lambda: consumer.in_flight == 2)
     consumer.cancel(wait=False)
-    greens.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: consumer.over)
     gate.append(True)
     consumer.join()
     assert consumer.acked == 2
@@ -326,12 +326,12 @@ def test_a_handler_that_runs_at_the_end_of_its_consumer_still_acks(connection, c
 
 
 def test_the_books_of_other_consumers_stay(connection, channel, queue, stream):
-    tools.publish_all(channel, queue, [b'x'] * 3)
+    broker_tools.publish_all(channel, queue, [b'x'] * 3)
     deliveries = channel.consume(queue, prefetch=3)
     kept = [next(deliveries) for _ in range(3)]
     with contextlib.closing(channel.consume(stream, prefetch=4, arguments=FIRST)) as other:
         next(other)
-        greens.wait_until(lambda: channel.unsettled >= 7)
+        greenlets.wait_until(lambda: channel.unsettled >= 7)
     assert channel.unsettled == 3
     for message in kept:
         message.nack()

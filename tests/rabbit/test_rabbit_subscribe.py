@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+import broker_tools
 import greenlet
-import greens
+import greenlets
 import pytest
-import tools
 from proxy import Proxy
 
 import gamqp
@@ -15,7 +15,7 @@ from gamqp import exceptions, green
 
 
 def fill(channel, queue, count, first=0):
-    tools.publish_all(channel, queue, [b'%d' % number for number in range(first, first + count)])
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(first, first + count)])
 
 
 def number_of(message):
@@ -35,7 +35,7 @@ class Work:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
-            greens.sleep(self.seconds)
+            greenlets.sleep(self.seconds)
         finally:
             self.running -= 1
 
@@ -47,11 +47,11 @@ def test_one_at_a_time_in_order(channel, queue):
     fill(channel, queue, 200)
     work = Work()
     consumer = channel.subscribe(queue, work, prefetch=17)
-    greens.wait_until(lambda: consumer.acked == 200)
+    greenlets.wait_until(lambda: consumer.acked == 200)
     assert work.numbers == list(range(200))
     assert work.most == 1
     consumer.cancel()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 @pytest.mark.parametrize(('concurrency', 'prefetch', 'most'), [(8, None, 8), (30, 10, 10), (5, 100, 5)])
@@ -59,7 +59,7 @@ def test_n_at_a_time_and_never_more(channel, queue, concurrency, prefetch, most)
     fill(channel, queue, 200)
     work = Work(0.002)
     consumer = channel.subscribe(queue, work, concurrency=concurrency, prefetch=prefetch)
-    greens.wait_until(lambda: consumer.acked == 200)
+    greenlets.wait_until(lambda: consumer.acked == 200)
     assert sorted(work.numbers) == list(range(200))
     assert work.most == most
     consumer.cancel()
@@ -79,10 +79,10 @@ def test_the_reader_is_not_held_up_by_a_handler_that_waits(connection, channel, 
             break
 
     consumer = channel.subscribe(queue, handle, concurrency=4)
-    greens.wait_until(lambda: consumer.acked == 20)
+    greenlets.wait_until(lambda: consumer.acked == 20)
     assert consumer.failed == 0
     consumer.cancel()
-    tools.wait_ready(channel, answers, 0)
+    broker_tools.wait_ready(channel, answers, 0)
 
 
 # -- errors --------------------------------------------------------------------------------------------------
@@ -109,11 +109,11 @@ def test_requeue_handles_it_again(channel, queue):
     handle, got = fails_once(3)
     fill(channel, queue, 6)
     consumer = channel.subscribe(queue, handle)
-    greens.wait_until(lambda: consumer.acked == 6)
+    greenlets.wait_until(lambda: consumer.acked == 6)
     assert consumer.failed == 1
     assert got.count((3, False)) == got.count((3, True)) == 1
     consumer.cancel()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_reject_dead_letters(channel):
@@ -123,10 +123,10 @@ def test_reject_dead_letters(channel):
     handle, _ = fails_once(1, 4)
     fill(channel, queue, 6)
     consumer = channel.subscribe(queue, handle, on_error='reject', concurrency=3)
-    greens.wait_until(lambda: consumer.acked + consumer.failed == 6)
+    greenlets.wait_until(lambda: consumer.acked + consumer.failed == 6)
     consumer.cancel()
-    tools.wait_ready(channel, dead, 2)
-    assert sorted(number_of(message) for message in tools.get_all(channel, dead)) == [1, 4]
+    broker_tools.wait_ready(channel, dead, 2)
+    assert sorted(number_of(message) for message in broker_tools.get_all(channel, dead)) == [1, 4]
 
 
 def test_stop_ends_the_consumer_and_join_raises(channel, queue):
@@ -136,9 +136,9 @@ def test_stop_ends_the_consumer_and_join_raises(channel, queue):
     with pytest.raises(Broken):
         consumer.join(30)
     assert [number for number, _ in got] == [0, 1, 2, 3]
-    tools.wait_ready(channel, queue, 7)
+    broker_tools.wait_ready(channel, queue, 7)
     # In their order, the one that failed first: it was not sent round once more.
-    assert [number_of(message) for message in tools.get_all(channel, queue)] == list(range(3, 10))
+    assert [number_of(message) for message in broker_tools.get_all(channel, queue)] == list(range(3, 10))
 
 
 def test_a_callable_decides(channel):
@@ -165,13 +165,13 @@ def test_a_callable_decides(channel):
     handle, _ = fails_once(*range(5))
     fill(channel, queue, 6)
     consumer = channel.subscribe(queue, handle, on_error=decide)
-    greens.wait_until(lambda: consumer.acked == 3)  # 0 and 4 the second time, and 5
+    greenlets.wait_until(lambda: consumer.acked == 3)  # 0 and 4 the second time, and 5
     assert consumer.failed == 5
-    assert sorted(channel._unsettled.values())[0][0] == consumer.tag
+    assert sorted(channel._unacked.values())[0][0] == consumer.tag
     kept[0].ack()
     consumer.cancel()
-    tools.wait_ready(channel, queue, 0)
-    assert [number_of(message) for message in tools.get_all(channel, dead)] == [1]
+    broker_tools.wait_ready(channel, queue, 0)
+    assert [number_of(message) for message in broker_tools.get_all(channel, dead)] == [1]
 
 
 def test_a_timeout_in_the_handler_ends_the_handler_alone(channel, queue):
@@ -181,11 +181,11 @@ def test_a_timeout_in_the_handler_ends_the_handler_alone(channel, queue):
     def handle(message):
         number = number_of(message)
         times[number] += 1
-        with tools.times_out(0.05):
-            greens.sleep(30 if number == 1 and times[number] == 1 else 0)
+        with broker_tools.times_out(0.05):
+            greenlets.sleep(30 if number == 1 and times[number] == 1 else 0)
 
     consumer = channel.subscribe(queue, handle)
-    greens.wait_until(lambda: consumer.acked == 3)
+    greenlets.wait_until(lambda: consumer.acked == 3)
     assert consumer.failed == 1
     assert times == {0: 1, 1: 2, 2: times[2]}
     consumer.cancel()
@@ -198,20 +198,20 @@ def test_killed_workers_lose_nothing(channel, queue):
 
     def handle(message):
         workers.append(greenlet.getcurrent())
-        greens.sleep(0.002)
+        greenlets.sleep(0.002)
         done.append(number_of(message))
 
     consumer = channel.subscribe(queue, handle, concurrency=5)
     for _ in range(50):
-        greens.wait_until(lambda: workers)
-        greens.backend.kill(workers.pop())
-        greens.sleep(0)
-    greens.wait_until(lambda: consumer.acked == 100)
+        greenlets.wait_until(lambda: workers)
+        greenlets.backend.kill(workers.pop())
+        greenlets.sleep(0)
+    greenlets.wait_until(lambda: consumer.acked == 100)
     assert set(done) == set(range(100))
     consumer.cancel()
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
     assert (consumer.in_flight, consumer.failed) == (0, 0)
-    assert not channel._unsettled
+    assert not channel._unacked
 
 
 # -- settled by the handler ----------------------------------------------------------------------------------
@@ -230,18 +230,18 @@ def test_a_handler_that_settles_itself(channel, queue):
             message.ack(multiple=True)
 
     consumer = channel.subscribe(queue, handle, concurrency=3)
-    greens.wait_until(lambda: consumer.delivered == 30 and not consumer.busy)
+    greenlets.wait_until(lambda: consumer.delivered == 30 and not consumer.busy)
     consumer.cancel()
     channel.queue_declare(queue, passive=True)
     assert channel.is_open and not channel.incarnation, 'nothing was settled twice'
-    tools.wait_ready(channel, queue, 0)
+    broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_without_acks(channel, queue):
     fill(channel, queue, 100)
     work = Work()
     consumer = channel.subscribe(queue, work, no_ack=True, concurrency=3)
-    greens.wait_until(lambda: len(work.numbers) == 100)
+    greenlets.wait_until(lambda: len(work.numbers) == 100)
     consumer.cancel()
     assert sorted(work.numbers) == list(range(100))
     assert consumer.acked == 0
@@ -252,26 +252,26 @@ def test_without_acks(channel, queue):
 
 def test_cancel_lets_running_handlers_finish(channel, queue):
     fill(channel, queue, 20)
-    go, began = green.Event(greens.backend), []
+    go, began = green.Event(greenlets.backend), []
 
     def handle(message):
         began.append(number_of(message))
         go.wait()
 
     consumer = channel.subscribe(queue, handle, concurrency=3, prefetch=10)
-    greens.wait_until(lambda: len(began) == 3)
+    greenlets.wait_until(lambda: len(began) == 3)
     with pytest.raises(TimeoutError, match='3 handlers run'):
         consumer.cancel(timeout=1)
-    tools.wait_ready(channel, queue, 17)
-    cancelling, joining = greens.spawn(consumer.cancel), greens.spawn(consumer.join)
-    greens.sleep(0.01)
+    broker_tools.wait_ready(channel, queue, 17)
+    cancelling, joining = greenlets.spawn(consumer.cancel), greenlets.spawn(consumer.join)
+    greenlets.sleep(0.01)
     assert not cancelling.done and not joining.done
     go.set()
     cancelling.get()
     joining.get()
     assert (began, consumer.acked) == ([0, 1, 2], 3)
-    tools.wait_ready(channel, queue, 17)
-    assert sorted(number_of(message) for message in tools.get_all(channel, queue)) == list(range(3, 20))
+    broker_tools.wait_ready(channel, queue, 17)
+    assert sorted(number_of(message) for message in broker_tools.get_all(channel, queue)) == list(range(3, 20))
 
 
 def test_handlers_that_cancel_themselves(channel, queue):
@@ -281,21 +281,21 @@ def test_handlers_that_cancel_themselves(channel, queue):
     def handle(message):
         handled.append(number_of(message))
         if len(handled) >= 3:
-            greens.wait_until(lambda: consumers)
+            greenlets.wait_until(lambda: consumers)
             consumers[0].cancel()
 
     consumers.append(channel.subscribe(queue, handle, concurrency=4))
     consumers[0].join(20)
     assert consumers[0].acked == len(handled) <= 7
-    tools.wait_ready(channel, queue, 50 - len(handled))
+    broker_tools.wait_ready(channel, queue, 50 - len(handled))
 
 
 def test_a_deleted_queue(connection, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     fill(channel, queue, 3)
     work = Work()
     consumer = channel.subscribe(queue, work)
-    greens.wait_until(lambda: consumer.acked == 3)
+    greenlets.wait_until(lambda: consumer.acked == 3)
     connection.channel().queue_delete(queue)
     with pytest.raises(exceptions.ConsumerCancelled):
         consumer.join(30)
@@ -303,9 +303,9 @@ def test_a_deleted_queue(connection, channel):
 
 
 def test_a_lost_connection_while_handlers_run(rabbit, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     fill(channel, queue, 20)
-    go, began = green.Event(greens.backend), []
+    go, began = green.Event(greenlets.backend), []
 
     def handle(message):
         began.append(number_of(message))
@@ -314,34 +314,34 @@ def test_a_lost_connection_while_handlers_run(rabbit, channel):
     with Proxy(rabbit.node.port) as proxy:
         connection = gamqp.connect(proxy.url(rabbit))
         consumer = connection.channel().subscribe(queue, handle, concurrency=5)
-        greens.wait_until(lambda: len(began) == 5)
+        greenlets.wait_until(lambda: len(began) == 5)
         proxy.cut()
-        joining = greens.spawn(consumer.join)
-        greens.wait_until(lambda: consumer.over)
+        joining = greenlets.spawn(consumer.join)
+        greenlets.wait_until(lambda: consumer.over)
         assert not joining.done
         go.set()
         with pytest.raises(exceptions.RecoverableConnectionError):
             joining.get()
     assert (len(began), consumer.acked, consumer.failed) == (5, 0, 0)
-    tools.wait_ready(channel, queue, 20)
+    broker_tools.wait_ready(channel, queue, 20)
     channel.queue_delete(queue)
 
 
 def test_a_channel_error_while_handlers_run(connection, channel, queue):
     fill(channel, queue, 10)
-    go, began = green.Event(greens.backend), []
+    go, began = green.Event(greenlets.backend), []
 
     def handle(message):
         began.append(number_of(message))
         go.wait()
 
     consumer = channel.subscribe(queue, handle, concurrency=5)
-    greens.wait_until(lambda: len(began) == 5)
+    greenlets.wait_until(lambda: len(began) == 5)
     with pytest.raises(exceptions.NotFound):
         channel.queue_declare('no such queue', passive=True)
     work = Work()
     again = channel.subscribe(queue, work)  # the same delivery tags, of a reopened channel
-    greens.wait_until(lambda: again.acked == 10)
+    greenlets.wait_until(lambda: again.acked == 10)
     go.set()
     with pytest.raises(exceptions.NotFound):
         consumer.join(30)
@@ -351,14 +351,14 @@ def test_a_channel_error_while_handlers_run(connection, channel, queue):
 
 
 def test_handlers_that_close_their_channel_and_their_connection(rabbit, channel):
-    queue = tools.shared_queue(channel)
+    queue = broker_tools.shared_queue(channel)
     for close in (lambda message: message.channel.close(), lambda message: message.channel.connection.close()):
         fill(channel, queue, 5)
         with rabbit.connect() as connection:
             consumer = connection.channel().subscribe(queue, close, concurrency=2)
             with pytest.raises(exceptions.RecoverableConnectionError):
                 consumer.join(30)
-        tools.wait_ready(channel, queue, 5)
+        broker_tools.wait_ready(channel, queue, 5)
         channel.queue_purge(queue)
     channel.queue_delete(queue)
 
@@ -397,13 +397,13 @@ def test_three_ways_of_consuming_on_one_connection(connection, channel):
             of = {name: queues[name] if source == 'own' else shared for name in queues}
             consumers.append(used.subscribe(of['handler'], take('handler'), concurrency=2, prefetch=5))
             deliveries = used.consume(of['loop'], prefetch=5)
-            loops.append((deliveries, greens.spawn(loop, deliveries)))
+            loops.append((deliveries, greenlets.spawn(loop, deliveries)))
             used.basic_qos(0, 5, False)
             tags.append((used, used.basic_consume(of['callback'], callback=callback)))
     for number in range(100):
         for queue in (*queues.values(), shared):
             channel.publish(b'%d' % number, routing_key=queue)
-    greens.wait_until(lambda: drained(connection, got, 400))
+    greenlets.wait_until(lambda: drained(connection, got, 400))
     for name, queue in queues.items():
         assert sorted(number for key, number in got[name] if key == queue) == list(range(100))
         assert {key for key, _ in got[name]} <= {queue, shared}
@@ -415,7 +415,7 @@ def test_three_ways_of_consuming_on_one_connection(connection, channel):
         task.get()
     for used, tag in tags:
         used.basic_cancel(tag)
-    assert not channel._unsettled and not second._unsettled
+    assert not channel._unacked and not second._unacked
 
 
 def drained(connection, got, count):
@@ -428,11 +428,11 @@ def drained(connection, got, count):
 
 def test_a_quorum_queue_counts_failures_and_not_what_was_given_back(rabbit, connection, channel):
     """x-delivery-count as handlers see it; what no handler has seen is given back without counting on 4.3."""
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 3})
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 3})
     channel.publish(b'0', routing_key=queue).wait()
     for _ in range(6):  # twice the limit
         deliveries = channel.consume(queue, prefetch=5)
-        greens.wait_until(lambda deliveries=deliveries: deliveries.delivered)
+        greenlets.wait_until(lambda deliveries=deliveries: deliveries.delivered)
         deliveries.close()
         if rabbit.major < 4:
             break  # there each return counts, by nack as well as by reject
@@ -444,19 +444,19 @@ def test_a_quorum_queue_counts_failures_and_not_what_was_given_back(rabbit, conn
 
     consumer = channel.subscribe(queue, handle)
     expected = [0, 1, 2, 3] if rabbit.major >= 4 else [1, 2, 3]
-    greens.wait_until(lambda: counts == expected, what=f'{expected}, as far as {counts}')
+    greenlets.wait_until(lambda: counts == expected, what=f'{expected}, as far as {counts}')
     consumer.cancel()
     assert channel.queue_delete(queue) == 0
     assert counts == expected
 
 
 def test_a_handler_of_a_stream(channel):
-    queue = tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
+    queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
     fill(channel, queue, 50)
     channel.wait_for_confirms()
     work = Work()
     consumer = channel.subscribe(queue, work, prefetch=10, arguments={'x-stream-offset': 'first'})
-    greens.wait_until(lambda: consumer.acked == 50)
+    greenlets.wait_until(lambda: consumer.acked == 50)
     assert work.numbers == list(range(50))
     consumer.cancel()
     with pytest.raises(ValueError, match='prefetch above 0'):
@@ -470,9 +470,9 @@ def test_a_thousand_idle_consumers_cost_no_greenlets(rabbit):
     with rabbit.connect() as connection:
         channels = [connection.channel() for _ in range(10)]
         queue = channels[0].queue_declare(exclusive=True, auto_delete=False).queue
-        before = len(greens.living_greenlets())
+        before = len(greenlets.living_greenlets())
         consumers = [channels[number % 10].subscribe(queue, Work(), prefetch=1) for number in range(1000)]
-        assert len(greens.living_greenlets()) <= before
+        assert len(greenlets.living_greenlets()) <= before
         fill(channels[0], queue, 2000)
-        greens.wait_until(lambda: sum(consumer.acked for consumer in consumers) == 2000)
-        greens.wait_until(lambda: len(greens.living_greenlets()) <= before)
+        greenlets.wait_until(lambda: sum(consumer.acked for consumer in consumers) == 2000)
+        greenlets.wait_until(lambda: len(greenlets.living_greenlets()) <= before)

@@ -2,44 +2,44 @@
 
 from __future__ import annotations
 
-from gamqp.state.consumers import REMEMBERED, Callbacks, CancelCallbacks, Consumer, Consumers
+from gamqp.state.consumers import REMEMBERED, Callbacks, CancelCallbacks, ConsumerRecord, ConsumerTable
 
 
 def test_fresh_tags_differ_and_carry_the_channel() -> None:
-    consumers = Consumers()
+    consumers = ConsumerTable()
     tags = [consumers.fresh_tag(7) for _ in range(3)]
     assert len(set(tags)) == 3
     assert all('.7.' in tag for tag in tags)
-    assert not set(tags) & {Consumers().fresh_tag(8)}
+    assert not set(tags) & {ConsumerTable().fresh_tag(8)}
 
 
 def test_a_fresh_tag_avoids_one_that_the_program_chose() -> None:
-    tag = Consumers().fresh_tag(1)
-    consumers = Consumers()
-    consumers[tag] = Consumer(tag, None, None, False)
+    tag = ConsumerTable().fresh_tag(1)
+    consumers = ConsumerTable()
+    consumers[tag] = ConsumerRecord(tag, None, None, False)
     assert consumers.fresh_tag(1) != tag
 
 
 def test_a_tag_is_not_made_twice_although_its_consumer_has_gone() -> None:
-    consumers = Consumers()
+    consumers = ConsumerTable()
     tag = consumers.fresh_tag(1)
-    consumers[tag] = Consumer(tag, None, None, False)
+    consumers[tag] = ConsumerRecord(tag, None, None, False)
     del consumers[tag]
     assert consumers.fresh_tag(1) != tag
 
 
 def test_what_has_left_is_remembered_for_a_while_and_only_so_many() -> None:
-    consumers = Consumers()
+    consumers = ConsumerTable()
     for number in range(REMEMBERED + 1):
         tag = f'{number}'
-        consumers[tag] = Consumer(tag, None, None, number % 2 == 0)
+        consumers[tag] = ConsumerRecord(tag, None, None, number % 2 == 0)
         consumers[tag].queue = f'queue {number}'
         assert consumers.leave(tag) is not None
     assert consumers.queue_of('0') == consumers.queue_of('never') == ''
     assert not consumers.needs_no_ack('0')
     assert (consumers.queue_of('1'), consumers.needs_no_ack('1')) == ('queue 1', False)
     assert (consumers.queue_of('2'), consumers.needs_no_ack('2')) == ('queue 2', True)
-    consumers['2'] = Consumer('2', None, None, False)
+    consumers['2'] = ConsumerRecord('2', None, None, False)
     consumers['2'].queue = 'another'
     assert (consumers.queue_of('2'), consumers.needs_no_ack('2')) == ('another', False)
     consumers.clear()
@@ -47,10 +47,10 @@ def test_what_has_left_is_remembered_for_a_while_and_only_so_many() -> None:
 
 
 def test_views_of_the_callbacks_follow_the_consumers() -> None:
-    consumers = Consumers()
+    consumers = ConsumerTable()
     callbacks, on_cancels = Callbacks(consumers), CancelCallbacks(consumers)
     for tag in 'abc':
-        consumers.enter(Consumer(tag, print, repr if tag == 'b' else None, False))
+        consumers.enter(ConsumerRecord(tag, print, repr if tag == 'b' else None, False))
     assert callbacks == {'a': print, 'b': print, 'c': print}
     assert on_cancels == {'b': repr}
     assert ('a' in callbacks, 'a' in on_cancels, len(callbacks), len(on_cancels)) == (True, False, 3, 1)

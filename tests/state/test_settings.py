@@ -15,7 +15,7 @@ import pytest
 
 import gamqp
 from gamqp.state import settings
-from gamqp.state.hosts import to_host_port
+from gamqp.state.host_and_port import to_host_port
 from gamqp.state.settings import Settings
 
 #: Of every number: what is no number at all.

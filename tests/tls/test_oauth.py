@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
@@ -89,7 +89,7 @@ def test_a_renewed_token_keeps_a_connection_working_beyond_the_first(checking: N
         channel = connection.channel()
         queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
         connection.update_secret(token(60), 'expires soon')
-        greens.wait_until(lambda: time.time() > ends + 1)
+        greenlets.wait_until(lambda: time.time() > ends + 1)
         channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue)
         # A queue of its own, since the broker remembers what it has allowed.
         assert connection.channel().queue_declare(exclusive=True).queue
@@ -100,7 +100,7 @@ def test_a_token_that_expires_is_told_in_the_brokers_words(rabbit: Any, checking
     with client(checking, token(SHORT)) as connection:
         ends = time.time() + SHORT
         channel = connection.channel()
-        greens.wait_until(lambda: time.time() > ends + 1)
+        greenlets.wait_until(lambda: time.time() > ends + 1)
         if rabbit.major < 4:  # it refuses, one operation at a time, and the connection can be saved
             with pytest.raises(exceptions.AccessRefused, match='expired'):
                 channel.queue_declare(exclusive=True)
@@ -125,8 +125,8 @@ def test_a_secret_that_is_refused_ends_the_connection_and_the_provider_is_asked_
         secret = Issuer().token()
     connection = client(checking, provider)
     connection.connect()
-    waiting = greens.spawn(connection.drain_events)
-    greens.sleep(0)
+    waiting = greenlets.spawn(connection.drain_events)
+    greenlets.sleep(0)
     with pytest.raises(exceptions.NotAllowed) as caught:
         connection.update_secret(secret, 'by mistake')
     assert caught.value.reply_code == 530
@@ -178,7 +178,7 @@ def test_a_connection_renews_its_token_by_itself_and_lives_longer_than_the_first
 
     def provider() -> str:
         given.append(token(SHORT + 1 if not given else 60))
-        greens.sleep(0.1)  # it may ask somewhere
+        greenlets.sleep(0.1)  # it may ask somewhere
         return given[-1]
 
     connection = gamqp.Connection(f'127.0.0.1:{checking.port}', userid='', password=provider, refresh_secret=True)
@@ -186,7 +186,7 @@ def test_a_connection_renews_its_token_by_itself_and_lives_longer_than_the_first
         ends = time.time() + SHORT + 1
         channel = connection.channel()
         queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
-        greens.wait_until(lambda: time.time() > ends + 1)
+        greenlets.wait_until(lambda: time.time() > ends + 1)
         assert len(given) == 2
         channel.basic_publish_confirm(gamqp.Message(b'x'), '', queue)
         assert connection.channel().queue_declare(exclusive=True).queue

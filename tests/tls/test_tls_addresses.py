@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
-from front import Front
 from greenlet import GreenletExit
 from script import ScriptedBroker
+from tls_proxy import Front
 
 import gamqp
 
@@ -29,7 +29,7 @@ def localhost(monkeypatch: pytest.MonkeyPatch) -> Resolve:
 
     def resolve(*ports: int) -> None:
         entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, '', ('127.0.0.1', port)) for port in ports]
-        monkeypatch.setattr(greens.backend, 'getaddrinfo', lambda host, port: entries)
+        monkeypatch.setattr(greenlets.backend, 'getaddrinfo', lambda host, port: entries)
 
     return resolve
 
@@ -37,7 +37,7 @@ def localhost(monkeypatch: pytest.MonkeyPatch) -> Resolve:
 @pytest.fixture
 def refusing() -> int:
     """A port on which nobody listens."""
-    with greens.backend.socket_class()() as sock:
+    with greenlets.backend.socket_class()() as sock:
         sock.bind(('127.0.0.1', 0))
         return int(sock.getsockname()[1])
 
@@ -78,7 +78,7 @@ def test_the_next_address_is_tried_when_a_handshake_fails(
     with Hello() as plain:
         localhost(plain.port if bad is None else bad.port, good.port)
         connection = client(peer, certificates, connect_timeout=3)
-        opening = greens.spawn(connection.connect)
+        opening = greenlets.spawn(connection.connect)
         peer.handshake()
         opening.get()
         assert connection.connected
@@ -92,15 +92,15 @@ class Hello:
     """A server that speaks another protocol, and first."""
 
     def __init__(self) -> None:
-        self._listener = greens.backend.socket_class()()
+        self._listener = greenlets.backend.socket_class()()
         self._listener.setblocking(False)
         self._listener.bind(('127.0.0.1', 0))
         self._listener.listen(5)
         self.port = int(self._listener.getsockname()[1])
-        self._serving = greens.spawn(self._serve)
+        self._serving = greenlets.spawn(self._serve)
 
     def _serve(self) -> None:
-        ready = greens.backend.Readiness(self._listener.fileno())
+        ready = greenlets.backend.Readiness(self._listener.fileno())
         try:
             while ready.wait_readable(None):
                 client, _ = self._listener.accept()
@@ -141,8 +141,8 @@ def test_a_caller_killed_at_the_second_address_leaves_nothing(
 ) -> None:
     localhost(expired.port, mute.port)
     connection = client(peer, certificates, connect_timeout=30)
-    opening = greens.spawn(connection.connect)
-    greens.wait_until(lambda: len(mute._threads) > 1)  # it has accepted
+    opening = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: len(mute._threads) > 1)  # it has accepted
     opening.kill()
     with pytest.raises(GreenletExit):
         opening.get()

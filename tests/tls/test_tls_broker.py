@@ -7,9 +7,9 @@ import ssl
 import time
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from certificates import Certificates
 
 import gamqp
@@ -123,7 +123,7 @@ def test_a_callable_password_is_asked_at_each_connect(secure: Any, trust: dict[s
     asked = []
 
     def password() -> str:
-        greens.sleep(0.01)  # it may wait for somebody who knows
+        greenlets.sleep(0.01)  # it may wait for somebody who knows
         asked.append(len(asked))
         return 'guest'
 
@@ -143,7 +143,7 @@ def test_fifty_greenlets_move_large_bodies_both_ways_over_one_connection(secure:
     workers, rounds, size = 50, 2, 1_000_000
     got: dict[str, list[str]] = {}
     with gamqp.connect(secure.url, ssl=trust, heartbeat=10, confirm_timeout=100, rpc_timeout=100) as connection:
-        drainers = [greens.spawn(drain_for_ever, connection) for _ in range(3)]
+        drainers = [greenlets.spawn(drain_for_ever, connection) for _ in range(3)]
 
         def work(number: int) -> None:
             channel = connection.channel()
@@ -155,11 +155,11 @@ def test_fifty_greenlets_move_large_bodies_both_ways_over_one_connection(secure:
                 body = bytes([number, turn]) * (size // 2)
                 sent.append(digest(body))
                 channel.basic_publish_confirm(gamqp.Message(body), '', queue)
-            greens.wait_until(lambda: len(got[queue]) == rounds, 90)
+            greenlets.wait_until(lambda: len(got[queue]) == rounds, 90)
             assert got[queue] == sent
             channel.close()
 
-        for task in [greens.spawn(work, number) for number in range(workers)]:
+        for task in [greenlets.spawn(work, number) for number in range(workers)]:
             task.get(110)
         assert connection.connected
         for task in drainers:
@@ -183,7 +183,7 @@ def test_greenlets_of_every_kind_share_one_connection(secure: Any, trust: dict[s
             done = 0
             channel = connection.channel()
             queue = channel.queue_declare(exclusive=True).queue
-            for turn in range(tools.repeats(20, 400)):
+            for turn in range(broker_tools.repeats(20, 400)):
                 channel.basic_publish(gamqp.Message(b'%d' % turn), '', queue)
                 message = channel.basic_get(queue)
                 assert message.body == b'%d' % turn
@@ -195,8 +195,8 @@ def test_greenlets_of_every_kind_share_one_connection(secure: Any, trust: dict[s
                 done += 1
             return done
 
-        tasks = [greens.spawn(work, number) for number in range(50)]
-        assert {task.get(80) for task in tasks} == {tools.repeats(20, 400)}
+        tasks = [greenlets.spawn(work, number) for number in range(50)]
+        assert {task.get(80) for task in tasks} == {broker_tools.repeats(20, 400)}
 
 
 def test_interrupted_calls_leave_the_session_whole(secure: Any, trust: dict[str, Any]) -> None:
@@ -206,11 +206,11 @@ def test_interrupted_calls_leave_the_session_whole(secure: Any, trust: dict[str,
         queue = channel.queue_declare(exclusive=True).queue
         body = bytes(3_000_000)
         for number in range(20):
-            task = greens.spawn(channel.basic_publish, gamqp.Message(body), '', queue)
+            task = greenlets.spawn(channel.basic_publish, gamqp.Message(body), '', queue)
             for _ in range(1 + number % 5):
-                greens.sleep(0)
+                greenlets.sleep(0)
             task.kill()
-            greens.wait_until(lambda task=task: task.done)
+            greenlets.wait_until(lambda task=task: task.done)
         connection.flush(20)
         count = channel.queue_declare(queue, passive=True).message_count
         assert count <= 20

@@ -7,12 +7,12 @@ import socket
 import ssl
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
-from front import Front
-from held import Eager, Listening, burn
+from hub_blocking import Eager, Listening, burn
 from script import ScriptedBroker
+from tls_proxy import Front
 
 import gamqp
 
@@ -58,8 +58,8 @@ def test_both_threads_in_every_state_of_one_session(
                 burn(0.03)
                 front.reading.set()
                 if number % 4 == 0:
-                    greens.sleep(0.01)
-            greens.wait_until(lambda: len(listening.stream.published) == 60)
+                    greenlets.sleep(0.01)
+            greenlets.wait_until(lambda: len(listening.stream.published) == 60)
             assert [key for _, key, _ in listening.stream.published] == [str(number) for number in range(60)]
             assert listening.stream.heartbeats >= 5
         assert listening.stream.whole
@@ -85,6 +85,6 @@ def test_a_record_of_which_the_kernel_took_a_part_is_finished_first(
                 burn(0.1)  # and all the other threads share what it leaves
             assert listening.stream.published == [(1, 'large', 6_000_000)]
             assert listening.stream.heartbeats >= 1
-            greens.wait_until(lambda: not client.link.writer.pending)
+            greenlets.wait_until(lambda: not client.link.writer.pending)
         assert client.connected
         client.collect()

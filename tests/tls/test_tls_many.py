@@ -8,14 +8,14 @@ import shutil
 import ssl
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
-from front import Front
+from tls_proxy import Front
 
 from gamqp.transport import SSLTransport
-from gamqp.transport import context as contexts
-from gamqp.transport.context import KEPT, make_context
+from gamqp.transport import tls_context as contexts
+from gamqp.transport.tls_context import KEPT, make_context
 
 MANY = 20
 
@@ -50,12 +50,12 @@ def test_the_hub_has_a_turn_between_two_steps_of_handshakes(certificates: Certif
     def tick() -> None:
         log.append('turn')
         if ticking:
-            greens.backend.call_later(0.000001, tick)
+            greenlets.backend.call_later(0.000001, tick)
 
     with Front(None, certificates.server) as front:
-        transports = [SSLTransport(front.host, 20, context, backend=greens.backend) for _ in range(MANY)]
+        transports = [SSLTransport(front.host, 20, context, backend=greenlets.backend) for _ in range(MANY)]
         tick()
-        tasks = [greens.spawn(transport.connect) for transport in transports]
+        tasks = [greenlets.spawn(transport.connect) for transport in transports]
         for task in tasks:
             task.get(20)
         ticking.clear()
@@ -70,9 +70,9 @@ def test_a_handshake_that_is_killed_while_it_waits_for_its_turn_keeps_nobody_wai
 ) -> None:
     with Front(None, certificates.server) as front:
         options = {'ca_certs': certificates.trust}
-        transports = [SSLTransport(front.host, 20, options, backend=greens.backend) for _ in range(MANY)]
-        tasks = [greens.spawn(transport.connect) for transport in transports]
-        greens.sleep()
+        transports = [SSLTransport(front.host, 20, options, backend=greenlets.backend) for _ in range(MANY)]
+        tasks = [greenlets.spawn(transport.connect) for transport in transports]
+        greenlets.sleep()
         for task in tasks[::2]:
             task.kill()
         for task in tasks[1::2]:

@@ -7,13 +7,13 @@ import ssl
 from pathlib import Path
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
 
 import gamqp
 from gamqp.transport import SSLTransport, TCPTransport, Transport
-from gamqp.transport.context import check_options, make_context
+from gamqp.transport.tls_context import check_ssl_options, make_context
 
 
 def test_true_verifies_everything_with_the_systems_authorities() -> None:
@@ -48,7 +48,7 @@ def test_true_verifies_everything_with_the_systems_authorities() -> None:
     ],
 )
 def test_verification_is_off_only_where_it_was_said(options: dict[str, Any], mode: int, check: bool) -> None:
-    check_options(options)
+    check_ssl_options(options)
     context, name = make_context(options, 'host')
     assert (context.verify_mode, context.check_hostname, name) == (mode, check, 'host')
 
@@ -67,7 +67,7 @@ def test_verification_is_off_only_where_it_was_said(options: dict[str, Any], mod
     ],
 )
 def test_the_name_that_is_sent_and_checked(host: str, options: Any, name: str | None) -> None:
-    check_options(options)
+    check_ssl_options(options)
     assert make_context(options, host)[1] == name
 
 
@@ -173,7 +173,7 @@ def test_a_mistake_is_told_before_anything_is_connected(options: Any, error: typ
 
 
 def test_options_that_are_none_do_not_count() -> None:
-    check_options({'context': READY, 'ca_certs': None, 'certfile': None, 'keyfile': None, 'cert_reqs': None})
+    check_ssl_options({'context': READY, 'ca_certs': None, 'certfile': None, 'keyfile': None, 'cert_reqs': None})
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_a_dictionary_without_options_is_verified_tls() -> None:
 
 def test_a_dictionary_without_options_does_not_talk_in_clear() -> None:
     listener = socket.create_server(('127.0.0.1', 0))
-    connecting = greens.spawn(gamqp.Connection(f'127.0.0.1:{listener.getsockname()[1]}', ssl={}).connect)
+    connecting = greenlets.spawn(gamqp.Connection(f'127.0.0.1:{listener.getsockname()[1]}', ssl={}).connect)
     wait_readable(listener)
     accepted, _ = listener.accept()
     wait_readable(accepted)
@@ -214,6 +214,6 @@ def test_a_dictionary_without_options_does_not_talk_in_clear() -> None:
 
 
 def wait_readable(sock: Any) -> None:
-    ready = greens.backend.Readiness(sock.fileno())
+    ready = greenlets.backend.Readiness(sock.fileno())
     assert ready.wait_readable(20)
     ready.close()

@@ -10,15 +10,15 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 
 import gamqp
 
 PROGRAMS = Path(__file__).parent / 'programs'
 # Each program once: with the greenlet library of this run.
-every_library = pytest.mark.parametrize('library', [greens.GREEN])
+every_library = pytest.mark.parametrize('library', [greenlets.GREEN])
 # Seconds that a program may take; it takes three or four.
 PATIENCE = 120
 
@@ -49,5 +49,5 @@ def test_what_was_published_before_the_end_arrives(secure: Any, library: str) ->
     run('secure_leaving.py', library, secure.url, secure.trust['ca_certs'], queue, '8000')
     with gamqp.connect(secure.url, ssl=secure.trust) as connection:
         channel = connection.channel()
-        tools.wait_ready(channel, queue, 8000)
+        broker_tools.wait_ready(channel, queue, 8000)
         channel.queue_delete(queue)

@@ -10,11 +10,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
-from front import Front
 from script import ScriptedBroker
+from tls_proxy import Front
 
 import gamqp
 from gamqp import exceptions
@@ -69,7 +69,7 @@ def test_a_bad_certificate_is_refused_with_the_reason(
         assert error.verify_code
         assert isinstance(error, gamqp.Connection.recoverable_connection_errors)
         # The server hears of it, so that its log tells, too.
-        greens.wait_until(lambda: front.errors)
+        greenlets.wait_until(lambda: front.errors)
         assert 'ALERT' in str(front.errors[0]) or 'alert' in str(front.errors[0])
 
 
@@ -296,17 +296,17 @@ def test_a_peer_that_drips_cannot_stretch_the_deadline(certificates: Certificate
 
 def test_killing_the_connecting_greenlet_in_the_handshake_leaves_nothing(mute: Front) -> None:
     connection = gamqp.Connection(mute.host, ssl=True)
-    task = greens.spawn(connection.connect)
-    greens.wait_until(lambda: len(mute._threads) > 1)  # it has accepted
+    task = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: len(mute._threads) > 1)  # it has accepted
     task.kill()
-    greens.wait_until(lambda: task.done)
+    greenlets.wait_until(lambda: task.done)
     assert not connection.connected  # and the leak check finds no socket
 
 
 def test_closing_during_the_handshake_ends_it(mute: Front) -> None:
     connection = gamqp.Connection(mute.host, ssl=True, connect_timeout=0.5)
-    task = greens.spawn(connection.connect)
-    greens.wait_until(lambda: len(mute._threads) > 1)
+    task = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: len(mute._threads) > 1)
     connection.close()
     with pytest.raises((exceptions.RecoverableConnectionError, OSError)):
         task.get()

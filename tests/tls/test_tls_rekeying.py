@@ -11,12 +11,12 @@ import subprocess
 import threading
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
 
 from gamqp.io.writer import Writer
-from gamqp.state.pulse import Pulse
+from gamqp.state.heartbeat import HeartbeatClock
 from gamqp.transport import SSLTransport
 
 pytestmark = pytest.mark.skipif(not shutil.which('openssl'), reason='no openssl command here')
@@ -86,7 +86,7 @@ class Session:
         context = ssl.create_default_context(cafile=certificates.trust)
         context._msg_callback = self._note  # type: ignore[attr-defined]
         self.transport: Any = SSLTransport(f'localhost:{self.server.port}', 5, context)
-        self.writer = Writer(greens.backend, self.transport, Pulse(0, 0), self.lost.append)
+        self.writer = Writer(greenlets.backend, self.transport, HeartbeatClock(0, 0), self.lost.append)
 
     def _note(self, engine: Any, direction: str, version: Any, content: Any, kind: Any, data: bytes) -> None:
         if content == 22:  # a handshake message
@@ -94,13 +94,13 @@ class Session:
 
     def __enter__(self) -> Session:
         try:
-            greens.wait_until(lambda: b'ACCEPT' in self.server.said)
+            greenlets.wait_until(lambda: b'ACCEPT' in self.server.said)
             self.transport.connect()
         except BaseException:
             self.server.close()
             raise
         self.notes.clear()
-        self._reading = greens.spawn(self._read)
+        self._reading = greenlets.spawn(self._read)
         return self
 
     def __exit__(self, *exc_info: object) -> None:
@@ -121,9 +121,9 @@ class Session:
         """A line each way."""
         ours, theirs = b'ours %d\n' % number, b'theirs %d\n' % number
         self.writer.send(ours)
-        greens.wait_until(lambda: ours in self.server.said)
+        greenlets.wait_until(lambda: ours in self.server.said)
         self.server.put(theirs)
-        greens.wait_until(lambda: theirs in self.got)
+        greenlets.wait_until(lambda: theirs in self.got)
 
 
 @pytest.mark.parametrize('order', [b'k\n', b'K\n'], ids=['of the server', 'of both sides'])
@@ -132,7 +132,7 @@ def test_a_key_update_of_tls_1_3(certificates: Certificates, order: bytes) -> No
         for number in range(5):
             session.exchange(number)
             session.server.put(order)
-            greens.wait_until(lambda number=number: session.notes.count(('read', KEY_UPDATE)) > number)
+            greenlets.wait_until(lambda number=number: session.notes.count(('read', KEY_UPDATE)) > number)
         session.exchange(5)
         assert session.notes.count(('write', KEY_UPDATE)) == (5 if order == b'K\n' else 0)
 
@@ -143,7 +143,7 @@ def test_a_small_buffer_gets_all_that_came_at_once(certificates: Certificates) -
         session.exchange(0)
         text = b'y' * 12_000 + b'\n'
         session.server.put(text)
-        greens.wait_until(lambda: session.got.endswith(text))
+        greenlets.wait_until(lambda: session.got.endswith(text))
 
 
 def test_a_renegotiation_of_tls_1_2_while_we_are_idle(certificates: Certificates) -> None:
@@ -152,7 +152,7 @@ def test_a_renegotiation_of_tls_1_2_while_we_are_idle(certificates: Certificates
         for number in range(3):
             session.notes.clear()
             session.server.put(b'r\n')
-            greens.wait_until(lambda: ('read', FINISHED) in session.notes)
+            greenlets.wait_until(lambda: ('read', FINISHED) in session.notes)
             session.exchange(number)
 
 
@@ -169,7 +169,7 @@ def test_a_renegotiation_of_tls_1_2_while_we_send(certificates: Certificates) ->
                 session.server.signal(signal.SIGSTOP)
                 session.writer.send(block)
                 stuck.append(session.writer.queued)
-                greens.backend.call_later(0.05, lambda: session.server.signal(signal.SIGCONT))
+                greenlets.backend.call_later(0.05, lambda: session.server.signal(signal.SIGCONT))
 
         for blocks in range(5):
             stuck: list[int] = []
@@ -178,7 +178,7 @@ def test_a_renegotiation_of_tls_1_2_while_we_send(certificates: Certificates) ->
             session.after_read = send_at_once
             pushes.count = 0
             session.server.put(b'r\n')
-            greens.wait_until(lambda blocks=blocks: session.server.said.count(block) == blocks + 1)
+            greenlets.wait_until(lambda blocks=blocks: session.server.said.count(block) == blocks + 1)
             assert stuck == [len(block)]
             assert pushes.count < 5
         session.exchange(5)

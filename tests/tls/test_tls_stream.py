@@ -10,11 +10,11 @@ import ssl
 from collections.abc import Iterator
 from typing import Any
 
-import greens
+import greenlets
 import pytest
 from certificates import Certificates
-from front import Front
 from script import ScriptedBroker
+from tls_proxy import Front
 
 import gamqp
 from gamqp import exceptions
@@ -41,7 +41,7 @@ def bodies(count: int, size: int) -> list[bytes]:
 
 def publish(peer: ScriptedBroker, channel: Any, body: bytes) -> None:
     """It must arrive as it is."""
-    task = greens.spawn(channel.basic_publish, gamqp.Message(body), '', 'q')
+    task = greenlets.spawn(channel.basic_publish, gamqp.Message(body), '', 'q')
     event = peer.expect('basic.publish')
     task.get()
     assert event.body == body
@@ -49,7 +49,7 @@ def publish(peer: ScriptedBroker, channel: Any, body: bytes) -> None:
 
 def get(peer: ScriptedBroker, channel: Any, body: bytes) -> None:
     """The same the other way."""
-    task = greens.spawn(channel.basic_get, 'q')
+    task = greenlets.spawn(channel.basic_get, 'q')
     peer.expect('basic.get')
     peer.send('basic.get-ok', delivery_tag=1, body=body)
     assert task.get().body == body
@@ -79,7 +79,7 @@ def test_records_and_segments_of_any_size(
         for body in (*bodies(1, 1200), b'', b'x'):
             get(peer, channel, body)
             publish(peer, channel, body)
-        closing = greens.spawn(connection.close)
+        closing = greenlets.spawn(connection.close)
         peer.agree_to_close()
         closing.get()
         assert [ssl.TLSVersion[name.replace('.', '_')] for name in front.versions] == [version]
@@ -102,15 +102,15 @@ def test_large_messages_both_ways_at_once(peer: ScriptedBroker, front: Front, tr
     connection = peer.open(host=front.host, ssl=trust, tune=(10, 131072, 0))
     channel = peer.open_channel(connection)
     got: list[str] = []
-    consuming = greens.spawn(
+    consuming = greenlets.spawn(
         lambda: channel.basic_consume('q', 't', no_ack=True, callback=lambda m: got.append(digest(m.body)))
     )
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', consumer_tag='t')
     consuming.get()
     ours, theirs = bodies(8, 1_000_000), bodies(16, 500_000)
-    publishing = greens.spawn(lambda: [channel.basic_publish(gamqp.Message(body), '', 'q') for body in ours])
-    draining = greens.spawn(lambda: [connection.drain_events(timeout=30) for _ in theirs])
+    publishing = greenlets.spawn(lambda: [channel.basic_publish(gamqp.Message(body), '', 'q') for body in ours])
+    draining = greenlets.spawn(lambda: [connection.drain_events(timeout=30) for _ in theirs])
     sent = []
     for number, body in enumerate(ours):
         for tag, answer in enumerate(theirs[2 * number : 2 * number + 2]):
@@ -151,7 +151,7 @@ def test_a_peer_that_does_not_read_stops_publishers_and_loses_nothing(
             connection.flush(timeout=0.1)
         assert connection.connected
         front.reading.set()
-        patient = greens.spawn(connection.flush, 60)
+        patient = greenlets.spawn(connection.flush, 60)
         arrived = 0
         while not patient.done:
             assert peer.expect('basic.publish').body == bytes(100_000)
@@ -183,7 +183,7 @@ def test_ciphertext_that_is_stuck_goes_out_when_there_is_room(
         with pytest.raises(TimeoutError):
             connection.flush(timeout=0.05)
         front.reading.set()
-        flushing = greens.spawn(connection.flush, 60)
+        flushing = greenlets.spawn(connection.flush, 60)
         for _ in range(count):
             assert peer.expect('basic.publish').body == bytes(10_000)
         flushing.get()
@@ -199,7 +199,7 @@ def test_write_timeout_ends_a_connection_whose_peer_takes_nothing(
         channel = peer.open_channel(connection)
         front.reading.clear()
         fill(connection, channel)
-        greens.wait_until(lambda: not connection.connected, 60)
+        greenlets.wait_until(lambda: not connection.connected, 60)
         with pytest.raises(exceptions.RecoverableConnectionError, match='write timeout'):
             connection.channel()
 
@@ -228,14 +228,14 @@ def shrink(connection: Any) -> None:
 
 def test_a_peer_that_never_answers_close_notify(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
     connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
-    closing = greens.spawn(connection.close)
+    closing = greenlets.spawn(connection.close)
     said = peer.expect('connection.close')
     peer.send('connection.close-ok')
     closing.get()
     assert said.reply_code in (0, 200)
     assert not connection.connected
     # Ours was sent: the server can tell the end from a cut.
-    greens.wait_until(lambda: front.goodbyes == 1)
+    greenlets.wait_until(lambda: front.goodbyes == 1)
 
 
 def test_a_peer_that_takes_nothing_does_not_hold_up_the_close(
@@ -252,8 +252,8 @@ def test_a_peer_that_takes_nothing_does_not_hold_up_the_close(
 
 def test_an_end_without_close_notify_is_an_end(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
     connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
-    waiting = greens.spawn(connection.drain_events)
-    greens.sleep(0)
+    waiting = greenlets.spawn(connection.drain_events)
+    greenlets.sleep(0)
     front.hang_up()
     with pytest.raises(exceptions.RecoverableConnectionError, match='the broker closed the socket'):
         waiting.get()
@@ -261,8 +261,8 @@ def test_an_end_without_close_notify_is_an_end(peer: ScriptedBroker, front: Fron
 
 def test_an_end_with_close_notify_is_an_end(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
     connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
-    waiting = greens.spawn(connection.drain_events)
-    greens.sleep(0)
+    waiting = greenlets.spawn(connection.drain_events)
+    greenlets.sleep(0)
     peer.hang_up()
     with pytest.raises(exceptions.RecoverableConnectionError, match='the broker closed the socket'):
         waiting.get()
@@ -270,8 +270,8 @@ def test_an_end_with_close_notify_is_an_end(peer: ScriptedBroker, front: Front, 
 
 def test_the_last_words_before_the_end_are_read(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
     connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
-    waiting = greens.spawn(connection.drain_events)
-    greens.sleep(0)
+    waiting = greenlets.spawn(connection.drain_events)
+    greenlets.sleep(0)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - maintenance')
     peer.hang_up()
     with pytest.raises(exceptions.ConnectionForced, match='maintenance'):
@@ -280,8 +280,8 @@ def test_the_last_words_before_the_end_are_read(peer: ScriptedBroker, front: Fro
 
 def test_the_last_words_before_rubbish_are_read(peer: ScriptedBroker, front: Front, trust: dict[str, Any]) -> None:
     connection = peer.open(host=front.host, ssl=trust, connect_timeout=60)
-    waiting = greens.spawn(connection.drain_events)
-    greens.sleep(0)
+    waiting = greenlets.spawn(connection.drain_events)
+    greenlets.sleep(0)
     front.append = b'\x17\x03\x03\x00\x20' + bytes(32)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - maintenance')
     with pytest.raises(exceptions.ConnectionForced, match='maintenance'):
@@ -295,7 +295,7 @@ def test_a_forged_record_ends_the_connection_and_says_tls(
     channel = peer.open_channel(connection)
     front.forge = True
     peer.send('basic.cancel', consumer_tag='x')
-    waiting = greens.spawn(channel.queue_declare, 'q')
+    waiting = greenlets.spawn(channel.queue_declare, 'q')
     with pytest.raises(exceptions.RecoverableConnectionError, match='TLS session failed') as caught:
         waiting.get()
     assert isinstance(caught.value.__cause__, ssl.SSLError)

@@ -10,8 +10,8 @@ import random
 from collections import Counter
 from collections.abc import Callable
 
-import greens
-import tools
+import broker_tools
+import greenlets
 
 import gamqp
 
@@ -26,7 +26,7 @@ class Model:
         self.connection, self.rng = connection, rng
         self.left = operations
         self.channels = [connection.channel() for _ in range(CHANNELS)]
-        self.queues = [tools.shared_queue(self.channels[0]) for _ in range(QUEUES)]
+        self.queues = [broker_tools.shared_queue(self.channels[0]) for _ in range(QUEUES)]
         self.confirmed: set[str] = set()
         self.maybe: set[str] = set()  # published, and nobody waited for the confirm
         self.acked: Counter[str] = Counter()
@@ -35,7 +35,7 @@ class Model:
         self._ids = itertools.count(1)
         self._operations = [getattr(self, name) for name in dir(self) if name.startswith('op_')]
         self._draining = True
-        self._drainers = [greens.spawn(self._drain) for _ in range(2)]
+        self._drainers = [greenlets.spawn(self._drain) for _ in range(2)]
 
     # -- the greenlets ------------------------------------------------------------------------
 
@@ -57,18 +57,18 @@ class Model:
         moment = self.rng.random() ** 3 * 0.05  # most of them early, some never in time
         if self.rng.random() < 0.5:
             try:
-                with tools.times_out(moment):
+                with broker_tools.times_out(moment):
                     operation()
                 return True
-            except tools.Interrupted:
+            except broker_tools.Interrupted:
                 return False
-        victim = greens.spawn(operation)
-        greens.sleep(moment)
+        victim = greenlets.spawn(operation)
+        greenlets.sleep(moment)
         if victim.done:
             victim.get()
             return True
         victim.kill()
-        greens.wait_until(lambda: victim.greenlet.dead, 60, 'a killed greenlet ends')
+        greenlets.wait_until(lambda: victim.greenlet.dead, 60, 'a killed greenlet ends')
         return False
 
     def _drain(self) -> None:
@@ -81,7 +81,9 @@ class Model:
     def settle(self, connect: Callable[[], gamqp.Connection]) -> None:
         """End, and compare the books with what the broker has."""
         assert all(not channel.incarnation for channel in self.channels), 'a shared channel was lost'
-        greens.wait_until(lambda: len(self.connection.channels) == CHANNELS, what='only the shared channels are left')
+        greenlets.wait_until(
+            lambda: len(self.connection.channels) == CHANNELS, what='only the shared channels are left'
+        )
         self._draining = False
         for task in self._drainers:
             task.get()
@@ -90,8 +92,8 @@ class Model:
             channel = connection.channel()
             there: Counter[str] = Counter()
             for queue in self.queues:
-                greens.wait_until(lambda queue=queue: not channel.queue_declare(queue, passive=True).consumer_count)
-                there.update(message.properties['message_id'] for message in tools.get_all(channel, queue))
+                greenlets.wait_until(lambda queue=queue: not channel.queue_declare(queue, passive=True).consumer_count)
+                there.update(message.properties['message_id'] for message in broker_tools.get_all(channel, queue))
                 channel.queue_delete(queue)
         everything = there + self.acked
         assert max(everything.values(), default=0) <= 1, 'doubled'
@@ -124,7 +126,7 @@ class Model:
     # -- operations ---------------------------------------------------------------------------
 
     def op_declare(self) -> None:
-        channel, name = self.channel(), tools.fresh_name('model')
+        channel, name = self.channel(), broker_tools.fresh_name('model')
         try:
             assert tuple(channel.queue_declare(name, exclusive=True, auto_delete=False)) == (name, 0, 0)
         finally:
@@ -172,7 +174,7 @@ class Model:
                 if self.rng.random() < 0.2:
                     break
                 if self.rng.random() < 0.2:
-                    greens.sleep(0)
+                    greenlets.sleep(0)
         except TimeoutError:
             pass
 
@@ -180,7 +182,7 @@ class Model:
         def handle(message: gamqp.Message) -> None:
             way = self.rng.random()
             if way < 0.3:
-                greens.sleep(0)
+                greenlets.sleep(0)
             if way < 0.5:
                 self.settle_one(message)
             elif way < 0.7:
@@ -194,7 +196,7 @@ class Model:
             consumer = self.channel().subscribe(
                 self.queue(), handle, self.rng.randrange(1, 5), on_error=lambda message, error: 'requeue'
             )
-            greens.sleep(self.rng.random() * 0.01)
+            greenlets.sleep(self.rng.random() * 0.01)
             consumer.cancel(timeout=20)
             assert consumer.in_flight == 0
         finally:
@@ -206,7 +208,7 @@ class Model:
         tag = None
         try:
             tag = channel.basic_consume(self.queue(), callback=self.settle_one)
-            greens.sleep(self.rng.random() * 0.01)
+            greenlets.sleep(self.rng.random() * 0.01)
         finally:
             if tag is not None:
                 channel.basic_cancel(tag, nowait=True)

@@ -10,17 +10,17 @@ import os
 import random
 from collections.abc import Iterator
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from certificates import Certificates
-from front import Front
 from model import Model
+from tls_proxy import Front
 
 import gamqp
 
 GREENLETS = 50
-OPERATIONS = tools.repeats(2_000, 100_000)
+OPERATIONS = broker_tools.repeats(2_000, 100_000)
 SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20261123)
 
 
@@ -49,7 +49,7 @@ def test_whatever_fifty_greenlets_do_nothing_is_lost_doubled_or_mixed_up(rabbit,
     print(f'GAMQP_TEST_SEED={SEED}')
     with connecting(rabbit, how, certificates) as connection:
         model = Model(connection, random.Random(f'{SEED} {rabbit.label} {how}'), OPERATIONS)
-        for task in [greens.spawn(model.work) for _ in range(GREENLETS)]:
+        for task in [greenlets.spawn(model.work) for _ in range(GREENLETS)]:
             task.get(30 + OPERATIONS // 100)
         model.settle(rabbit.connect)
         print(f'{sum(model.done.values())} operations, {model.cut} more cut short: {dict(model.done)}')

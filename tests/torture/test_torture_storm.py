@@ -9,15 +9,15 @@ import os
 import random
 import time
 
-import greens
+import broker_tools
+import greenlets
 import pytest
-import tools
 from interrupts import OPS, Bench
 from proxy import Proxy
 
 import gamqp
 
-SECONDS = tools.repeats(1, 60)
+SECONDS = broker_tools.repeats(1, 60)
 GREENLETS = 30
 SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20260204)
 
@@ -43,19 +43,19 @@ def test_interrupted_calls_of_every_kind_at_once(rabbit):
                 moment = rng.random() ** 3 * 0.05  # most of them early, some never in time
                 if rng.random() < 0.5:
                     try:
-                        with tools.times_out(moment):
+                        with broker_tools.times_out(moment):
                             outcome.append(call())
-                    except tools.Interrupted:
+                    except broker_tools.Interrupted:
                         pass
                 else:
-                    victim = greens.spawn(lambda call=call, outcome=outcome: outcome.append(call()))
-                    greens.sleep(moment)
+                    victim = greenlets.spawn(lambda call=call, outcome=outcome: outcome.append(call()))
+                    greenlets.sleep(moment)
                     victim.kill()
-                    greens.wait_until(lambda victim=victim: victim.greenlet.dead, 60)
+                    greenlets.wait_until(lambda victim=victim: victim.greenlet.dead, 60)
                 check(bool(outcome), outcome[0] if outcome else None)
                 done.append(bool(outcome))
 
-        for task in [greens.spawn(work) for _ in range(GREENLETS)]:
+        for task in [greenlets.spawn(work) for _ in range(GREENLETS)]:
             task.get(SECONDS + 30)
         bench.probe()
         bench.close()
@@ -71,7 +71,7 @@ def test_connections_cut_at_any_moment_of_full_use(rabbit):
     confirmed, maybe, acked, seen = set(), set(), set(), set()
     numbers = iter(range(10**9))
     with rabbit.connect() as control, Proxy(rabbit.node.port) as proxy:
-        queue = tools.shared_queue(control.channel())
+        queue = broker_tools.shared_queue(control.channel())
 
         def publish(channel):
             while True:
@@ -79,7 +79,7 @@ def test_connections_cut_at_any_moment_of_full_use(rabbit):
                 maybe.add(number)
                 channel.basic_publish_confirm(gamqp.Message(b'%d' % number), '', queue)
                 confirmed.add(number)
-                greens.sleep(0)
+                greenlets.sleep(0)
 
         def consume(connection, channel):
             def callback(message):
@@ -99,17 +99,17 @@ def test_connections_cut_at_any_moment_of_full_use(rabbit):
         while time.monotonic() < until:
             rounds += 1
             connection = gamqp.connect(proxy.url(rabbit))
-            tasks = [greens.spawn(publish, connection.channel()) for _ in range(3)]
-            tasks += [greens.spawn(consume, connection, connection.channel()) for _ in range(2)]
+            tasks = [greenlets.spawn(publish, connection.channel()) for _ in range(3)]
+            tasks += [greenlets.spawn(consume, connection, connection.channel()) for _ in range(2)]
             way = proxy.up if rng.random() < 0.5 else proxy.down
             way.cut_after(rng.randrange(1, 100_000), reset=rng.random() < 0.5)
             for task in tasks:
-                error = tools.raised(task)
+                error = broker_tools.raised(task)
                 assert isinstance(error, connection.recoverable_connection_errors), error
             connection.close()
         channel = control.channel()
-        greens.wait_until(lambda: channel.queue_declare(queue, passive=True).consumer_count == 0)
-        left = {int(bytes(message.body)) for message in tools.get_all(channel, queue)}
+        greenlets.wait_until(lambda: channel.queue_declare(queue, passive=True).consumer_count == 0)
+        left = {int(bytes(message.body)) for message in broker_tools.get_all(channel, queue)}
         print(f'{rounds} cuts, {len(confirmed)} confirmed, {len(acked)} acked, {len(left)} left')
         assert left <= maybe
         # An ack may have been lost with the line, a message never.

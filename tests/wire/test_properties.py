@@ -32,7 +32,7 @@ ALL_BYTES = b'\xff\xfc' + b''.join(data for _, _, _, data in EACH)
 
 
 def write(wire: Any, properties: Any) -> bytes:
-    writer = wire.Writer()
+    writer = wire.Encoder()
     wire.write_properties(writer, properties)
     return bytes(writer.getvalue())
 

@@ -184,7 +184,7 @@ def test_large_tables_come_back(wire: Any) -> None:
 
 
 def test_repr(wire: Any) -> None:
-    writer = wire.Writer()
+    writer = wire.Encoder()
     writer.u32(1)
     assert repr(writer) == '<Writer with 4 bytes>'
     assert len(writer) == 4

@@ -133,7 +133,7 @@ def the_promise_without_vine() -> None:
     sys.modules['vine'] = None  # type: ignore[assignment]
     import gamqp
 
-    assert gamqp.promise.__module__ == 'gamqp.promises'
+    assert gamqp.promise.__module__ == 'gamqp.compat.promises'
     assert gamqp.utils.promise is gamqp.promise
     seen: list[object] = []
     pending = gamqp.promise(lambda *args: args)

@@ -19,7 +19,7 @@ backends.begin(library, when)
 
 import gamqp  # noqa: E402
 from gamqp import green  # noqa: E402
-from gamqp.green import native  # noqa: E402
+from gamqp.green import os_threads  # noqa: E402
 from gamqp.io.send_thread import send_thread  # noqa: E402
 
 HELD = 4.0  # seconds; the broker gives up after two to three
@@ -54,10 +54,10 @@ if what == 'held':
     channel.basic_publish(gamqp.Message(b'x'), '', queue)
     connection.drain_events(timeout=30)
     assert works(connection)
-    home = native.get_ident()
-    assert connection.run_in_hub(native.get_ident) == home
-    assert green.backend().in_thread(native.get_ident) != home
-    assert green.backend().in_thread(connection.run_in_hub, native.get_ident) == home
+    home = os_threads.get_ident()
+    assert connection.run_in_hub(os_threads.get_ident) == home
+    assert green.backend().in_thread(os_threads.get_ident) != home
+    assert green.backend().in_thread(connection.run_in_hub, os_threads.get_ident) == home
     assert green.backend().in_thread(connection.run_in_hub, works, connection)
     try:
         green.backend().in_thread(connection.channel)

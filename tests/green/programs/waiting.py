@@ -10,8 +10,8 @@ library, host = sys.argv[1:]
 backends.begin(library, 'not')
 
 import gamqp  # noqa: E402
-from gamqp.io import goodbye  # noqa: E402
+from gamqp.io import process_end  # noqa: E402
 
-goodbye.EXIT_SILENCE = goodbye.EXIT_TOTAL = 100.0
+process_end.EXIT_SILENCE = process_end.EXIT_TOTAL = 100.0
 connection = gamqp.Connection(host)
 connection.connect()

@@ -1,0 +1,417 @@
+"""Class basic, the sending side, and class confirm: publish and publisher confirms.
+
+A publish checks, waits where it must (a blocked connection, a full writer, too
+many publishes without a confirm), and then encodes, takes its sequence number
+and hands the frames over in one step without a switch, so the numbers always
+agree with the order on the wire. It never reads. Errors: see ``gamqp.channel``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from time import monotonic
+from typing import Any, NoReturn
+
+from .. import exceptions, green
+from ..green.os_threads import get_ident
+from ..io.writer import HIGH_WATER
+from ..state.argument_checks import given_timeout
+from ..state.confirms import Confirms
+from ..state.counters import Counters
+from ..state.durations import in_seconds
+from ..state.lifecycle import Reason
+from ..state.names import name
+from ..state.pending_events import PendingEvents
+from ..telemetry import tracing
+from ..telemetry.tracing import Tracing
+from ..wire import Content, encode_publish
+from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic, Confirm
+from .flow import FlowMethods
+from .receipt import Receipt, returned_error
+
+__all__ = ('PublishMethods', 'taken_apart')
+
+
+class PublishMethods(FlowMethods):
+    """Mixin of Channel."""
+
+    #: Publishes that may be without their confirm before ``publish`` waits; 0 for no limit.
+    outstanding_limit: int
+    events: Any
+
+    # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
+    return_taker: Any = None
+
+    _connection: Any
+    _confirm_room: green.Gate | None
+    _confirms: Confirms | None
+    _unconfirmed: Reason | None = None  # why publishes have got no confirm, until wait_for_confirms has told
+    _counts: Counters
+    _notices: PendingEvents
+    _thread: int | None
+    _usable: bool
+    _writer: Any
+
+    def publish(
+        self,
+        message: Any,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        timeout: float | None = None,
+        **properties: Any,
+    ) -> Receipt:
+        """Publish, and return at once a Receipt that tells what the broker makes of it.
+
+        message: a Message, or a body (bytes or str). mandatory: a message that no
+        queue takes comes back, and its own receipt raises Returned. properties:
+        those of Message (delivery_mode=2, correlation_id='…', headers={…} …); they go
+        before those of a Message. timeout: seconds to wait for the broker to take
+        messages and for room, None for the connection's deadlines.
+
+        Turns confirm mode on if it is off. Any number of greenlets may publish on one
+        channel. Switches greenlets only to wait for a blocked connection, for a full
+        send queue, or while *outstanding_limit* publishes of this channel have no
+        confirm yet, and now and then to let others run, also before the first publish
+        after a while: the peer may have hung up meanwhile. Raises Blocked or TimeoutError
+        when that takes too long, EncodeError, and why the channel or connection ended;
+        nothing was sent then. https://www.rabbitmq.com/docs/confirms
+        """
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
+        body, properties = taken_apart(message, properties)
+        receipt = Receipt(self._connection, exchange, routing_key)
+        deadline = None if timeout is None else green.Deadline(timeout)
+        receipt.delivery_tag = self._hand_over(
+            body, properties, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
+        )
+        return receipt
+
+    def wait_for_confirms(self, timeout: float | None = None) -> bool:
+        """Wait until everything published on this channel so far is settled. Switches greenlets.
+
+        timeout: seconds, None for the connection's confirm_timeout. Returns True
+        when the broker acked everything that was published here since the last call,
+        False when it refused or returned some of it: the receipts say which. Raises
+        TimeoutError, and why the channel or connection ended, also when that was
+        before and publishes were lost by it. Where several greenlets publish on one
+        channel it cannot tell whose it was.
+        """
+        limit = self._connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
+        self._check(Confirm.Select)
+        confirms, lost = self._confirms, self._unconfirmed
+        if lost is not None:
+            self._unconfirmed = None
+            lost.throw()
+        if not confirms:
+            return confirms is None or not confirms.take_refused()
+        connection = self._connection
+        slot = green.Slot(connection.green)
+        barrier = confirms.barrier(slot)
+        try:
+            if not connection.wait_for(slot, limit):
+                raise TimeoutError(f'{len(confirms)} publishes are still without a confirm')
+        except BaseException:
+            confirms.leave(barrier)
+            raise
+        self._unconfirmed = None  # if there was a reason, it is told here
+        return bool(slot.result())
+
+    def basic_publish(
+        self,
+        msg: Any,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        immediate: bool = False,
+        timeout: float | None = None,
+        confirm_timeout: float | None = None,
+        argsig: Any = None,
+    ) -> None:
+        """Publish a Message; on a connection with confirm_publish=True also wait for its confirm.
+
+        mandatory: the broker returns the message when no queue takes it.
+        immediate: not supported by RabbitMQ; AMQPNotImplementedError is raised.
+        timeout: seconds for the message to be handed to the operating system
+        (None: as soon as it can be, without waiting for it); when they pass, the
+        connection is closed and RecoverableConnectionError raised, since a part
+        may have been sent. confirm_timeout: seconds to wait for the confirm, None
+        or 0 for *timeout*, or else the connection's confirm_timeout.
+
+        Without confirms it switches greenlets only to wait for a blocked
+        connection or a full send queue, and now and then to let others run, also
+        before the first publish after a while, to learn whether the peer has hung up
+        meanwhile; then, and when the system refuses the message, why the connection
+        ended is raised. Raises MessageNacked when the broker refuses the message and TimeoutError
+        when no confirm came in time; the message may have been taken then.
+        """
+        if self._connection.confirm_publish:
+            self.basic_publish_confirm(
+                msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout=confirm_timeout
+            )
+            return
+        # Not in a method of their own: each call counts here.
+        if not isinstance(msg, Content):
+            self._refuse(msg)
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
+        deadline = None if timeout is None else green.Deadline(timeout)
+        self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
+        if deadline is not None:
+            self._connection.wait_until_sent(deadline)
+
+    _basic_publish = basic_publish
+
+    def basic_publish_confirm(
+        self,
+        msg: Any,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        immediate: bool = False,
+        timeout: float | None = None,
+        confirm_timeout: float | None = None,
+        argsig: Any = None,
+    ) -> None:
+        """Publish and wait for this message's own confirm, turning confirm mode on if it is off.
+
+        Any number of greenlets may do so on one channel. Arguments and errors as
+        basic_publish; and Returned when the message was mandatory and no queue takes
+        it, unless there is a handler in ``events['basic_return']``, which gets it then.
+        Event handlers for this message's own return, and for a confirm that names its
+        delivery tag, are called in this greenlet before it returns, and what they raise
+        comes out; those for other messages are called by drain_events.
+        """
+        connection = self._connection
+        if confirm_timeout is not None:
+            given_timeout('confirm_timeout', confirm_timeout)
+        if type(exchange) is not str:
+            exchange = name('exchange', exchange)
+        if type(routing_key) is not str:
+            routing_key = name('routing_key', routing_key)
+        slot = green.Slot(connection.green)
+        try:
+            if not isinstance(msg, Content):
+                self._refuse(msg)
+            deadline = None if timeout is None else green.Deadline(timeout)
+            self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
+            if deadline is not None:
+                connection.wait_until_sent(deadline)
+            wait = confirm_timeout or timeout or connection.confirm_timeout
+            if not connection.wait_for(slot, wait):
+                raise TimeoutError(
+                    f'basic.publish: no confirm within {in_seconds(wait)}; the broker may have taken the message'
+                )
+        except BaseException:
+            self.leave_own_handlers(slot)
+            raise
+        if self._notices.own:
+            self.run_own_handlers(slot)
+        verdict = slot.result()
+        if verdict is False:
+            raise exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
+        if verdict is not True and not self.events.get('basic_return'):
+            raise returned_error(verdict)
+
+    def confirm_select(self, nowait: bool = False) -> None:
+        """Turn confirm mode on: the broker acks each publish from now on (RabbitMQ extension).
+
+        Doing it twice is harmless. A transactional channel is refused (PreconditionFailed).
+        """
+        self._check(Confirm.Select)
+        if self._confirms is None:
+            self._confirms = Confirms(self.walk_confirms)
+        if nowait:
+            self._send(Confirm.Select, (True,))
+            self._on_select_ok(())
+        else:
+            self._call(Confirm.Select, (False,), arrived=self._on_select_ok)
+
+    def _refuse(self, msg: Any) -> NoReturn:
+        """It is no Message."""
+        self._check(Basic.Publish)
+        raise exceptions.EncodeError(f'basic_publish takes a Message, not {type(msg).__name__}', Basic.Publish)
+
+    def _hand_over(
+        self,
+        body: Any,
+        properties: dict[str, Any],
+        exchange: str,
+        routing_key: str,
+        mandatory: bool,
+        immediate: bool,
+        deadline: green.Deadline | None,
+        waiter: Any = None,
+        limit: int = 0,
+        first: Callable[[], Any] | None = None,
+        traced: bool = False,
+    ) -> int:
+        """The one way out of a message. Returns its delivery tag, 0 without confirms.
+
+        first: called right before it goes, after all waiting; must not switch.
+        traced: it is the tracer that calls.
+        """
+        connection, writer = self._connection, self._writer  # not by _root(): each call counts here
+        if tracing.installed and connection.tracing is not None and not traced:
+            rest = (mandatory, immediate, deadline, waiter, limit, first, True)
+            return self._hand_over_traced(connection.tracing, body, properties, exchange, routing_key, *rest)
+        if not self._usable or get_ident() != self._thread:
+            self._check(Basic.Publish)
+        if immediate:
+            raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
+        try:
+            # All waiting comes before the message is handed over: whoever is interrupted in it has published nothing.
+            if (
+                # As must_wait_to_publish, without another call.
+                writer.load >= HIGH_WATER
+                or (connection.blocked_reason is not None and connection.blocked_policy != 'pass')
+                or not self.active
+                or (limit and self._is_crowded(limit))
+            ):
+                self._wait_for_turn(deadline, limit)
+            elif monotonic() >= connection.look_at and connection.turn_due():
+                connection.let_others_run_to_publish()
+                self._check(Basic.Publish)
+                self._wait_for_turn(deadline, limit)
+            if isinstance(body, str):
+                body, properties = _encode_text(body, properties)
+            frames = encode_publish(
+                self.channel_id, exchange, routing_key, mandatory, immediate, properties, body, connection.frame_max
+            )
+        except BaseException:
+            if limit and self._confirm_room is not None and not self._is_crowded(limit):
+                self._confirm_room.wake()  # the room that was kept for us
+            raise
+        if first is not None:
+            first()
+        if waiter is not None and self._confirms is None:
+            # Pipelined: the broker handles confirm.select before the publish behind it.
+            self.confirm_select_unawaited()
+        tag, confirms = 0, self._confirms
+        try:
+            if confirms is None:
+                pass
+            elif mandatory:
+                tag = confirms.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
+            else:
+                tag = confirms.publish(waiter)
+            writer.send(frames)
+        except BaseException as exc:
+            # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
+            connection.link.lose(exc)
+            raise
+        if writer.closed:
+            self._raise_loss(connection.link)
+        self._counts.published += 1
+        connection.unlooked += len(frames)
+        return tag
+
+    def _raise_loss(self, link: Any) -> NoReturn:
+        """The writer has failed, at these frames or before: no broker has got them whole. Switches."""
+        link.wait_for_end()
+        self._check(Basic.Publish)
+        if link.reason is not None:
+            link.reason.throw()
+        raise exceptions.RecoverableConnectionError('connection lost: the peer takes nothing any more')
+
+    def _hand_over_traced(
+        self, tracer: Tracing, body: Any, properties: dict[str, Any], exchange: str, routing_key: str, *rest: Any
+    ) -> int:
+        # Not in _hand_over itself: a function with a closure costs more, also when it is not used.
+        def send(properties: dict[str, Any]) -> int:
+            return self._hand_over(body, properties, exchange, routing_key, *rest)
+
+        publish = tracer.publish_mandatory if rest[0] else tracer.publish
+        return publish(self._connection, exchange, routing_key, body, properties, send)
+
+    def _is_crowded(self, limit: int) -> bool:
+        confirms, room = self._confirms, self._confirm_room
+        if room is None:
+            return confirms is not None and len(confirms) >= limit
+        # Room is kept for those who have been woken, or who comes by often would never leave them any.
+        return confirms is not None and len(confirms) + room.woken >= limit
+
+    def _wait_for_turn(self, deadline: green.Deadline | None, limit: int) -> None:
+        """Wait until nothing holds a publish back; then there is no switch before it is handed over."""
+        connection = self._connection
+        crowding = deadline or green.Deadline(connection.confirm_timeout)
+        while True:
+            if connection.must_wait_to_publish:
+                connection.wait_to_publish(deadline)
+            elif not self.active:
+                self._wait_until_active(deadline)
+            elif limit and self._is_crowded(limit):
+                self._wait_for_confirms_below(limit, crowding)
+            else:
+                break
+            self._check(Basic.Publish)
+
+    def _wait_for_confirms_below(self, limit: int, deadline: green.Deadline) -> None:
+        connection = self._connection
+        if self._confirm_room is None:
+            self._confirm_room = green.Gate(connection.green)
+        woken = self._confirm_room.wait_by(connection.wait_for, deadline.left())
+        if not woken and self._is_crowded(limit):
+            raise TimeoutError(
+                f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '
+                f'and no room came within {in_seconds(deadline.seconds)}'
+            )
+
+    def run_own_handlers(self, publisher: green.Slot) -> None:
+        raise NotImplementedError
+
+    def leave_own_handlers(self, publisher: green.Slot) -> None:
+        raise NotImplementedError
+
+    def walk_confirms(self, steps: Iterator[bool | None]) -> None:
+        raise NotImplementedError
+
+    def confirm_select_unawaited(self) -> None:
+        self._confirms = Confirms(self.walk_confirms)
+        self._call(Confirm.Select, (False,), arrived=self._on_select_ok, wait=False)
+
+    def _on_select_ok(self, reply: Any) -> None:
+        if self._confirms is not None:
+            self._confirms.selected = True
+
+
+def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """(body, properties) of a Message or body; *properties* go before the Message's.
+
+    Raises EncodeError, also for a name in *properties* that is none: a slip of the pen. In a Message it is ignored.
+    """
+    if properties:
+        if 'headers' in properties:
+            properties['application_headers'] = properties.pop('headers')
+        if not PROPERTY_NAMES.issuperset(properties):
+            unknown = next(one for one in properties if one not in PROPERTY_NAMES)
+            valid = ', '.join(one for one, _ in PROPERTIES)
+            raise exceptions.EncodeError(f'no such message property: {unknown!r}; there are {valid}', Basic.Publish)
+    if isinstance(message, Content):
+        return message.body, {**message.properties, **properties}
+    if isinstance(message, (bytes, str, bytearray, memoryview)):
+        return message, properties
+    raise exceptions.EncodeError(f'a Message, bytes or str can be sent, not {type(message).__name__}', Basic.Publish)
+
+
+def _size(body: Any) -> int:
+    return body.nbytes if isinstance(body, memoryview) else len(body)
+
+
+def _encode_text(body: str, properties: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
+    """A text body in the encoding its properties name, which is UTF-8 and then said so where they name none."""
+    encoding = properties.get('content_encoding')
+    if not encoding:
+        encoding = 'utf-8'
+        properties = {**properties, 'content_encoding': encoding}
+    try:
+        name = encoding.decode('ascii') if isinstance(encoding, bytes) else encoding
+        return body.encode(name), properties
+    except (LookupError, TypeError, ValueError) as exc:
+        raise exceptions.EncodeError(
+            f'the body cannot be encoded by content_encoding {encoding!r}: {exc}', Basic.Publish
+        ) from exc

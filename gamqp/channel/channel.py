@@ -1,0 +1,493 @@
+"""Channel: one conversation with the broker inside a connection.
+
+Layer 3. The operations are in ``gamqp.channel``, one file per AMQP class; this
+file holds what a channel is: its life, what the reader tells it, and whose turn
+an error is. What the reader calls here (``on_…``) never switches greenlets and
+never runs user code.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import exceptions
+from ..consuming.inbox import complete_ends
+from ..green import Gate
+from ..state import lifecycle
+from ..state.argument_checks import optional_timeout
+from ..state.consumers import ConsumerRecord, ConsumerTable, NoAckTags
+from ..state.error_hints import add_hint, cancelled, name_consumer
+from ..state.lifecycle import Lifecycle, Reason
+from ..state.negotiation import rabbitmq_version
+from ..state.pending_events import PendingEvents, PendingReturns
+from ..state.queue_types import has_stream_offset
+from ..state.replies import Replies
+from ..state.unacked import Unacked, WideUnacked
+from ..wire import encode_ack, encode_method, encode_nack, encode_reject
+from ..wire.spec import Basic
+from ..wire.spec import Channel as ChannelSpec
+from .basic_publish import PublishMethods
+from .events import ChannelEvents, EventHandlers
+from .exchange import ExchangeMethods, VDeprecationWarning
+from .queue import QueueMethods
+from .reopening import Reopening
+from .reuse import Reusable
+from .subscribe import SubscribeMethods
+from .tx import TxMethods
+
+__all__ = ('Channel', 'VDeprecationWarning')
+
+
+class Channel(
+    Reopening, ChannelEvents, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable
+):
+    """Made by ``Connection.channel()``. Any number of greenlets may use it at the same time.
+
+    connection: the Connection. channel_id: its number, None takes a free one. Both
+    attributes are None at the end. auto_decode: bodies that name a content_encoding
+    are given as str. on_open: called with the channel when it is open.
+    """
+
+    # What most channels never change. Here and not in __init__, because an object with more than 30
+    # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
+    doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
+    stale_settlements = 0  # acks and the like that came too late for their incarnation
+    _confirm_room: Gate | None = None
+    _consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
+    _owes_close_ok = False  # the broker closed while we did
+    _returned: PendingReturns | None = None
+
+    def __init__(
+        self,
+        connection: Any,
+        channel_id: int | None = None,
+        auto_decode: bool = True,
+        on_open: Callable[[Any], Any] | None = None,
+    ) -> None:
+        connection.check_open()
+        if channel_id:
+            connection.channel_ids.claim(channel_id)
+        else:
+            channel_id = connection.channel_ids.take()
+        self.connection = connection
+        self.channel_id = channel_id
+        self.number = channel_id  # the same, and still there when the channel has ended
+        self.auto_decode = auto_decode
+        self.on_open = on_open
+        self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
+        self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
+        self.outstanding_limit = connection.outstanding_limit
+        self.events: defaultdict[str, Any] = defaultdict(EventHandlers)
+        self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
+        self._writer = connection.link.writer
+        self._heartbeat_clock = connection.link.heartbeat_clock
+        self._life = Lifecycle()
+        self._replies = Replies()
+        self._consumers = ConsumerTable()
+        self._unacked: Unacked | WideUnacked = Unacked()
+        self._confirms = None
+        self._counts = connection.counts
+        self._thread = connection.thread
+        self._usable = False  # open, and no error waits to be raised
+        self._unraised: Reason | None = None
+        self._notices = PendingEvents()
+        self._noticing = False
+        connection.channels[channel_id] = self
+        if channel_id in connection.closes_due:
+            self._wait_for_close_ok()
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self.number} {self._life.state} of {self._connection!r}>'
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    # -- life --------------------------------------------------------------------
+
+    @property
+    def is_open(self) -> bool:
+        return self._life.state == lifecycle.OPEN
+
+    @property
+    def is_closing(self) -> bool:
+        return self._life.state == lifecycle.CLOSING
+
+    @property
+    def was_opened(self) -> bool:
+        """Open, or being reopened after an error; not while a first open is under way or an end."""
+        return self.is_open or (self._life.state == lifecycle.OPENING and self.incarnation > 0)
+
+    @property
+    def no_ack_consumers(self) -> NoAckTags:
+        """Tags of the consumers whose messages need no ack, as a read-only set.
+
+        ``in`` also knows those that were cancelled a short while ago, because
+        messages of theirs may still be handed out.
+        """
+        return NoAckTags(self._consumers)
+
+    def count_stale_settlement(self) -> None:
+        """A delivery was to be settled that this channel knows no more."""
+        self.stale_settlements += 1
+        self._counts.stale_settlements += 1
+
+    @property
+    def unconfirmed(self) -> int:
+        """Publishes whose confirm has not come yet."""
+        return len(self._confirms or ())
+
+    def open(self) -> None:
+        """Open the channel; ``Connection.channel`` has done so. Switches greenlets.
+
+        Raises the connection's error, or TimeoutError. A caller that is killed
+        meanwhile leaves no channel behind.
+        """
+        self._connection.check_thread()
+        if self._life.state in (lifecycle.OPENING, lifecycle.OPEN):
+            return  # what is sent while it is being reopened stands behind channel.open
+        if self._life.state != lifecycle.NEW:
+            raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()  # its number is gone
+        self._life.move('open')
+        self._call(ChannelSpec.Open, ('',), arrived=self._on_open_ok, undo=self._give_up)
+        if self.on_open is not None:
+            try:
+                self.on_open(self)
+            except BaseException:
+                if self.was_opened:  # nobody gets it
+                    self._begin_close(0, '', (0, 0), wait=False)
+                raise
+
+    def _on_open_ok(self, reply: Any) -> None:
+        self._hear_all()
+        self._connection.closes_due.discard(self.channel_id)
+        if self._life.state == lifecycle.OPENING:
+            self._life.move('opened')
+            self._usable = self._unraised is None
+
+    def _give_up(self, reply: Any) -> None:
+        """open-ok has come for a caller that is gone."""
+        if self._life.state == lifecycle.OPEN:
+            self._begin_close(0, '', (0, 0), wait=False)
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: tuple[int, int] = (0, 0),
+        argsig: Any = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Close the channel; the broker requeues what is unacked. Closing twice does nothing.
+
+        timeout: seconds to wait for the broker's consent, None for the connection's
+        rpc_timeout, and for 3 while the broker takes no messages: then it answers nothing.
+        Raises TimeoutError; the channel has ended all the same. Switches greenlets.
+        """
+        timeout = optional_timeout('timeout', timeout)
+        self._connection.check_thread()
+        if self.was_opened:  # one that is being reopened too: its close goes out behind the open
+            self._begin_close(reply_code, reply_text, method_sig, wait=True, timeout=timeout)
+
+    def _begin_close(
+        self, code: int, text: str, method_sig: tuple[int, int], wait: bool, timeout: float | None = None
+    ) -> None:
+        args = (code, text, *method_sig)
+        encode_method(self.channel_id, ChannelSpec.Close, args)  # refuse bad arguments before anything changes
+        self._life.move('close')
+        self._usable = False
+        self._unraised = None
+        self._forget_deliveries()
+        goodbye = timeout is None
+        try:
+            self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait, timeout=timeout, goodbye=goodbye)
+        except BaseException:
+            self._end_unanswered()
+            raise
+
+    def _end_unanswered(self) -> None:
+        """Nobody waits for close-ok any more, which may never come: end without it."""
+        if self._life.state == lifecycle.CLOSING:
+            if self._owes_close_ok:
+                self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+            self._connection.closes_due.add(self.channel_id)
+            self._end(self._closed_reason())
+
+    def _on_close_ok(self, reply: Any) -> None:
+        if self._owes_close_ok:
+            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+        self._end(self._closed_reason())
+
+    def _closed_reason(self) -> Reason:
+        return Reason(exceptions.RecoverableConnectionError(f'channel {self.number} is closed'), clean=True)
+
+    def collect(self) -> None:
+        """Forget everything without talking to the broker. Does not switch."""
+        self._connection.check_thread()
+        self._end(self._closed_reason())
+
+    def _end(self, reason: Reason) -> None:
+        if not self._life.end(reason):
+            return
+        self._usable = False
+        self._drop(reason)
+        self._unraised = self._consumers_lost = None
+        self._notices.clear()
+        self.events.clear()
+        self._connection.forget_channel(self)
+        self.connection = self.channel_id = None
+
+    def _drop(self, reason: Reason, unheard: Callable[[], Any] | None = None) -> None:
+        """What the broker knows no more: consumers, confirms, replies.
+
+        unheard: called when it turns out that no greenlet waits for a confirm, perhaps some turns of the hub later.
+        """
+        if self._term is not None:
+            self._term.reason, self._term = reason, None
+            self.return_taker = None
+            self._connection.walk(complete_ends(self, self.inboxes(), self.incarnation))
+        self._forget_deliveries()
+        self._consumers.clear()
+        self._unacked.drop_spooled()
+        self._unacked.clear()
+        self._prefetch_sent = None
+        self._prefetch_wanted = 0
+        self._limits_channel = self.limit_watched = 0
+        self.has_watched = False
+        self._streams = None
+        self._left_of_streams = False
+        self._declared = ''
+        self._connection.walk(self._replies.fail_all(reason.make_error))
+        self._connection.walk(self.fail_cancels(reason.make_error))
+        if self._confirms is not None:
+            if self._confirms or self._confirms.refused:
+                self._unconfirmed = reason
+            self._end_confirms(self._confirms, reason, unheard)
+            self._confirms = None
+        elif unheard is not None:
+            unheard()
+        if self._confirm_room is not None:
+            self._connection.walk(self._confirm_room.wake_each())
+        self._set_active(True)
+
+    def _forget_deliveries(self) -> None:
+        """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
+        self._era += 1
+        self._settled_to = 0
+        self._doubt()
+        self._connection.forget_deliveries(self, list(self._consumers.values()))
+
+    def is_void(self, consumer: ConsumerRecord, message: Any) -> bool:
+        """Whether a message that was delivered to *consumer* and waits here must not be handed out any more."""
+        if consumer.era != self._era and not (consumer.no_ack and consumer.inbox is not None):
+            return True  # the channel was closed since
+        return not consumer.no_ack and (
+            message.incarnation != self.incarnation or message.delivery_tag <= self._settled_to
+        )
+
+    def on_connection_end(self, reason: Reason) -> None:
+        self._end(reason)
+
+    # -- what Caller asks -----------------------------------------------------------
+
+    def _check(self, sig: tuple[int, int]) -> None:
+        self._connection.check_thread()
+        if self._usable:
+            return
+        unraised, self._unraised = self._unraised, None
+        if unraised is not None:
+            self._usable = self._life.state == lifecycle.OPEN
+            raise unraised.make_error()
+        if self._life.state == lifecycle.OPENING:
+            return  # reopening after an error: what is sent now stands behind channel.open
+        if self._life.state == lifecycle.CLOSING and sig == ChannelSpec.Close:
+            return
+        raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()
+
+    # -- from the reader ---------------------------------------------------------------
+
+    def on_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
+        handler = self._HANDLERS.get(sig)
+        if handler is not None:
+            handler(self, *args)
+        else:
+            self.on_reply(sig, args)
+
+    def on_content(self, message: Any) -> None:
+        """A complete deliver, return or get-ok."""
+        message.channel = self
+        if self._arriving:
+            if self.is_of_before(message):
+                return
+            message.incarnation = self._arriving
+            self.note_arrival(message)
+        message.auto_decode = self.auto_decode
+        if message.redelivered:
+            self._counts.redelivered += 1
+        consumer = self._consumers.get(message.consumer_tag)
+        if consumer is not None and not consumer.discard:
+            if not consumer.no_ack:
+                self._unacked[message.delivery_tag] = (consumer.tag, self._heartbeat_clock.heard_at)
+                if not consumer.books:
+                    self.look_at_first(consumer, message)
+            if consumer.inbox is not None:
+                consumer.inbox.put(message)
+            elif consumer.callback is not None:
+                self._connection.on_delivery(consumer, message)
+        elif self.is_reopening:
+            pass  # for the channel that had the number before
+        elif message.method == Basic.Deliver:
+            if consumer is None:
+                self._connection.count_answer()
+                self._on_stray(message)
+            elif not consumer.no_ack:
+                self._connection.count_answer()
+                self.give_back(message, consumer.of_stream)
+        elif message.method == Basic.Return:
+            self._on_return(message)
+        else:
+            self.on_reply(message.method, message)
+
+    def _on_stray(self, message: Any) -> None:
+        """A delivery to no consumer of ours. A few may be under way when one has ended."""
+        if self._consumers.is_stray(message.consumer_tag):
+            self._connection.report(
+                '%s: the broker goes on delivering to consumer %r, which has ended; the messages are given back',
+                repr(self),
+                message.consumer_tag,
+            )
+        self.give_back(message)
+
+    def give_back(self, message: Any, of_stream: bool = False) -> None:
+        """Have the broker queue a message again that the program has not seen. Does not switch, raises nothing.
+
+        By nack where there is one: quorum queues count each reject against the message.
+        of_stream: the queue is known to be a stream. Streams keep what they have, and
+        RabbitMQ before 3.13 ends the connection over a nack: there it is an ack, which
+        asks for more and no more than that.
+        """
+        self.give_back_tag(message.delivery_tag, message.incarnation, has_stream_offset(message), of_stream)
+
+    def give_back_tag(self, tag: int, incarnation: int, numbered: bool, of_stream: bool) -> None:
+        """``give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""
+        if self._life.state != lifecycle.OPEN or incarnation != self.incarnation:
+            return
+        number = self.channel_id
+        if numbered and of_stream:
+            encoded = encode_ack(number, tag, False)
+        elif numbered and not self._connection.queue_types.takes_nack_of_any:
+            return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
+        elif self._connection.server_capabilities.get('basic.nack'):
+            encoded = encode_nack(number, tag, False, True)
+        else:
+            encoded = encode_reject(number, tag, True)
+        self._unacked.settle(tag, False)
+        self._counts.given_back += 1
+        self._writer.send(encoded)
+
+    def give_back_known(self, message: Any, of_stream: bool) -> None:
+        """``give_back`` for a message that may have been settled since, by an ack or nack with *multiple*."""
+        if message.delivery_tag in self._unacked:
+            self.give_back(message, of_stream)
+
+    def awaits_settlement(self, message: Any) -> bool:
+        """Whether this delivery can still be acked, nacked or rejected."""
+        return self._usable and message.incarnation == self.incarnation and message.delivery_tag in self._unacked
+
+    def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
+        """The broker closed the channel: say so to whom it concerns, and open it again."""
+        error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ChannelError)
+        reason = Reason(name_consumer(add_hint(error), self._unacked.oldest()))
+        if self._life.state == lifecycle.CLOSING:
+            # Both sides closed at once. RabbitMQ answers our own close late, or never, when
+            # it gets our close-ok first: so that one has to wait until the answer is here.
+            self._owes_close_ok = True
+            self._hear_all()
+            self._connection.walk(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
+            return
+        if not self.was_opened:
+            # In answer to the first channel.open: nobody has this channel, so it need not be opened again.
+            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+            self._end(reason)
+            return
+        self._usable = False  # from here on nothing must be sent before channel.open
+        self._connection.count_answer()
+        self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+        if self.has_callbacks and (self._connection.drains or self._connection.handlers_running):
+            # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
+            self._consumers_lost = reason
+            self._flag()
+        # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
+        # it comes out of some later call, or of none at all.
+        text, number = 'channel %s was closed by the broker and is reopened: %s', self.channel_id
+        report = functools.partial(self._connection.report, text, number, str(reason))
+        heard = self._is_heard
+        told = heard or (self._confirms is not None and self._confirms.has_waiters)
+        unheard = any(inbox.is_unheard for inbox in self.inboxes())
+        self._drop(reason, None if heard or unheard else report)
+        if unheard:
+            report()
+        if not told:
+            self._unraised = reason
+            self._flag()
+        if self._life.state == lifecycle.OPEN:
+            self._life.move('reopen')
+        self._reopen()
+
+    def _on_closed(self) -> None:
+        """close-ok, the last word on this channel: what is expected in front of it will not come."""
+        if self._replies.due(ChannelSpec.CloseOk):
+            self._connection.walk(self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk))
+        self.on_reply(ChannelSpec.CloseOk, ())
+
+    def _on_flow(self, active: bool) -> None:
+        self._set_active(active)
+        self._connection.count_answer()
+        self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
+
+    def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
+        """The broker cancels a consumer, and may keep it, as RabbitMQ 4.3 does, until we have cancelled it, too.
+
+        Not by cancel-ok, over which RabbitMQ before 4.3 ends the connection.
+        """
+        if self._arriving and self._starting is not None and consumer_tag in self._starting:
+            return  # a consumer of before, see is_of_before
+        consumer = self._consumers.leave(consumer_tag)
+        if self._life.state == lifecycle.OPEN:
+            self._connection.count_answer()
+            self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
+        if consumer is None:
+            return
+        version = rabbitmq_version(self._connection.server_properties)
+        error = cancelled(consumer_tag, consumer.queue, version, self._unacked.oldest(), time.monotonic())
+        reason = Reason(error)
+        if consumer.inbox is not None:
+            self._stop_taking(consumer)  # a classic queue leaves them with the channel, whose time runs out then
+            consumer.inbox.finish(reason)
+            return
+        if consumer.on_cancel is not None:
+            self._notices.add_error(functools.partial(consumer.on_cancel, consumer_tag))
+        else:
+            self._notices.add_error(reason.throw)
+        self.close_books(consumer)
+        self._flag()
+
+    def flow(self, active: bool) -> None:
+        """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
+        self._call(ChannelSpec.Flow, (active,))
+
+    _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
+        ChannelSpec.Close: _on_close,
+        ChannelSpec.CloseOk: _on_closed,
+        ChannelSpec.Flow: _on_flow,
+        Basic.Cancel: _on_cancel,
+        Basic.Ack: ChannelEvents._on_ack,
+        Basic.Nack: ChannelEvents._on_nack,
+    }

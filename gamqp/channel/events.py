@@ -1,0 +1,301 @@
+"""What a channel tells the program: confirms, returned messages, and errors that belong to no call.
+
+Layer 3, a base class of Channel. The reader only notes what there is to tell. Event
+handlers run in drain_events; what concerns the message of a publisher that waits for
+its confirm, it runs itself. What must not enter: deliveries.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from greenlet import getcurrent
+
+from .. import exceptions
+from ..green import Gate, Slot
+from ..green.yielding import TICK, in_turns
+from ..protocol import basic_return_t
+from ..state.confirms import Confirms, Ending
+from ..state.consumers import ConsumerTable
+from ..state.counters import Counters
+from ..state.lifecycle import Reason
+from ..state.pending_events import MOST_RETURNS, HandlerCall, PendingEvents, PendingReturns
+from ..state.replies import Replies
+from ..telemetry import tracing
+from ..wire.spec import Basic
+from ..wire.spec import Channel as ChannelSpec
+from .receipt import Receipt, returned_error
+
+__all__ = ('ChannelEvents', 'EventHandlers')
+
+
+class EventHandlers(set[Any]):
+    """The handlers of one event. A set, as in py-amqp, that older code may also ``append`` to."""
+
+    append = set.add
+
+
+class ChannelEvents:
+    """A channel's notices and its confirms."""
+
+    auto_decode: bool
+    channel_id: Any
+    events: dict[str, Any]
+    awaits_cancels: bool
+    return_taker: Any
+    _confirm_room: Gate | None
+    _confirms: Confirms | None
+    _connection: Any
+    _consumers: ConsumerTable
+    _consumers_lost: Reason | None
+    _counts: Counters
+    _notices: PendingEvents
+    _noticing: bool
+    _arriving: int
+    _replies: Replies
+    _returned: PendingReturns | None
+    _unraised: Reason | None
+
+    def _check(self, sig: tuple[int, int]) -> None:
+        raise NotImplementedError
+
+    @property
+    def returned_messages(self) -> PendingReturns:
+        """Messages that came back and that no ``basic_return`` handler took, as basic_return_t; the latest 100.
+
+        ``get()`` takes the oldest and raises queue.Empty when there is none; it never waits.
+        """
+        if self._returned is None:
+            self._returned = PendingReturns()
+        return self._returned
+
+    # -- from the reader ---------------------------------------------------------------
+
+    def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
+        count = self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
+        self._counts.confirmed += count  # not in one line: a multiple counts meanwhile
+
+    def _on_nack(self, delivery_tag: int, multiple: bool, requeue: bool) -> None:
+        count = self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
+        self._counts.nacked += count
+
+    def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
+        confirms = self._confirms
+        if self._arriving and (confirms is None or not confirms.selected):
+            return 0  # of the channel as it was before the broker closed it, see Channel.is_of_before
+        if confirms is None or delivery_tag > confirms.published:
+            if self._arriving:
+                return 0
+            published = 'confirms are off' if confirms is None else f'{confirms.published} were published'
+            raise exceptions.UnexpectedFrame(
+                f'confirm of publish {delivery_tag} on channel {self.channel_id}, where {published}', sig
+            )
+        handlers = self.events.get(event)
+        publisher = _in_its_call(confirms.waiter(delivery_tag)) if handlers else None
+        count = confirms.settle(delivery_tag, multiple, sig == Basic.Ack)
+        if count:
+            if self._confirm_room and not multiple:
+                self._confirm_room.wake(count)
+            if handlers:
+                if multiple and publisher is None and confirms.covers(last := delivery_tag or confirms.published):
+                    self._notices.add_call(functools.partial(self._wait_until_settled, confirms, last))
+                # A confirm that is repeated is no event: else a peer could make as many as it likes.
+                self._notify(event, publisher, delivery_tag, multiple)
+        return 0 if multiple else count  # what a multiple settles is counted step by step
+
+    def walk_confirms(self, steps: Iterator[bool | None]) -> None:
+        """For Confirms: take these steps, 1000 of them now. Does not switch."""
+        in_turns(self._connection.green, self._note_settled(steps))
+
+    def _note_settled(self, steps: Iterator[bool | None]) -> Iterator[None]:
+        for ok in steps:
+            if ok is not None:
+                if ok:
+                    self._counts.confirmed += 1
+                else:
+                    self._counts.nacked += 1
+                if self._confirm_room:
+                    self._confirm_room.wake()
+            yield
+
+    def _wait_until_settled(self, confirms: Confirms, tag: int) -> None:
+        """In front of the handlers of a confirm: each publish that it names is settled when they run. Switches."""
+        while confirms.covers(tag):
+            self._connection.green.sleep(TICK)
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether an error would be raised to somebody: in a call, or where messages are waited for."""
+        return (
+            self._replies.awaited
+            or self.awaits_cancels
+            or (self._confirms is not None and self._confirms.has_barriers)
+            or any(inbox.has_hearer for inbox in self._consumers.inboxes.values())
+        )
+
+    def _end_confirms(self, confirms: Confirms, reason: Reason, unheard: Callable[[], Any] | None) -> None:
+        """The channel has ended: tell all whose publishes are without a confirm. Does not switch.
+
+        unheard: called when all have been told and no greenlet waited for a publish of its own.
+        """
+        ending = confirms.fail_all(reason.make_error)
+        self._counts.confirmed += ending.confirmed
+        self._counts.nacked += ending.nacked
+        self._counts.lost += ending.lost
+        self._connection.endings.append(ending)
+        self._connection.walk(self._tell_ending(ending, unheard))
+
+    def _tell_ending(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
+        heard = False
+        for awaited in ending:
+            heard = heard or awaited
+            yield
+        self._connection.endings.remove(ending)
+        if unheard is not None and not heard:
+            unheard()
+
+    def _on_return(self, message: Any) -> None:
+        connection = self._connection
+        connection.count_return(message)
+        if tracing.installed and connection.tracing is not None:
+            connection.green.spawn(connection.tracing.returned, connection, message)
+        info = message.delivery_info
+        error = Reason(returned_error(message))
+        publisher = self._publisher_of(info, message)
+        if self.return_taker is not None and self.return_taker.take_return(message, error):
+            return
+        args = (error.make_error(), info['exchange'], info['routing_key'], message)
+        told = self._notify('basic_return', _in_its_call(publisher), *args)
+        if told and isinstance(publisher, Receipt):
+            publisher.leave_to_handlers(message)
+        if publisher is None and not told:
+            self.returned_messages.put(basic_return_t(**info, message=message))
+            if self._notices.add_return(error.throw):
+                self._connection.report(
+                    'channel %s: more than %s messages came back that no basic_return handler takes and that '
+                    'drain_events has not raised; only the latest are kept',
+                    self.channel_id,
+                    MOST_RETURNS,
+                )
+            self._flag()
+
+    def _publisher_of(self, info: dict[str, Any], message: Any) -> Any:
+        """Who waits for the publish that comes back, and so will be told; None when nobody does."""
+        if self._confirms is None:
+            return None
+        message.auto_decode = False  # to compare what was sent
+        publisher = self._confirms.come_back(info['exchange'], info['routing_key'], message)
+        message.auto_decode = self.auto_decode
+        return publisher
+
+    # -- notices -------------------------------------------------------------------------
+
+    def _notify(self, event: str, publisher: Slot | None, *args: Any) -> bool:
+        """Queue a call of every handler of *event*. Returns whether there is one.
+
+        publisher: who waits in its call and runs it, None for drain_events.
+        """
+        handlers = self.events.get(event)
+        if not handlers:
+            return False
+        for handler in list(handlers):
+            call = functools.partial(handler, *args)
+            if publisher is not None:
+                self._notices.add_own(publisher, call)
+            else:
+                self._notices.add_call(call)
+        if publisher is None:
+            self._flag()
+        return True
+
+    def run_own_handlers(self, publisher: Slot) -> None:
+        """Call the handlers that concern the message of this publisher. What one raises comes out.
+
+        The others of its message are then left to drain_events. A publisher that is
+        itself in a handler of this channel has them called when that has returned.
+        """
+        notices, me = self._notices, getcurrent()
+        calls = notices.take_own(publisher)
+        outer = notices.run_by(me)
+        if outer is not None:
+            outer.extend(calls)
+            return
+        notices.begin(me, calls)
+        try:
+            while calls:
+                calls.popleft()()
+        finally:
+            notices.end(me, None)
+            self._hand_on(calls)
+
+    def leave_own_handlers(self, publisher: Slot) -> None:
+        """The publisher waits no more: what concerns its message is for drain_events. Does not switch."""
+        publisher.succeed()  # so that what is still to come is known to be nobody's, too
+        self._hand_on(self._notices.take_own(publisher))
+
+    def _hand_on(self, calls: Iterable[HandlerCall]) -> None:
+        for call in calls:
+            self._notices.add_call(call)
+            self._flag()
+
+    def _flag(self) -> None:
+        """Have drain_events come here, once for all that is waiting."""
+        if not self._notices.flagged:
+            self._notices.flagged = True
+            self._connection.on_notice(self._attend)
+
+    def _attend(self) -> bool:
+        """drain_events has come. One error at a time: the others wait for its next call.
+
+        Returns whether there was anything to do.
+        """
+        notices = self._notices
+        notices.flagged = False
+        did = bool(notices.calls) and not self._noticing
+        try:
+            self.run_handlers()
+            lost, self._consumers_lost = self._consumers_lost, None
+            if self._unraised is not None:
+                self._check(ChannelSpec.Close)
+            if lost is not None and not self._consumers.with_callback:  # else the program has begun anew
+                did = True
+                lost.throw()
+            throw = notices.take_error()
+            if throw is not None:
+                did = True
+                throw()
+        finally:
+            # Calls that are left while handlers run belong to whoever runs those: to be sent here again for
+            # them would be for nothing, and without end.
+            due = notices.to_raise or self._unraised is not None or self._consumers_lost is not None
+            if due or (notices.calls and not self._noticing):
+                self._flag()
+        return did
+
+    def run_handlers(self) -> None:
+        """Call the event handlers that are due, never one inside another. Whatever they raise comes out."""
+        notices = self._notices
+        if self._noticing:
+            return
+        self._noticing = True
+        me = getcurrent()
+        outer = notices.run_by(me)  # when a publisher's handler drains
+        inner: deque[HandlerCall] = deque()  # of the messages that these handlers publish
+        notices.begin(me, inner)
+        try:
+            while (call := inner.popleft() if inner else notices.take_call()) is not None:
+                call()
+        finally:
+            self._noticing = False
+            notices.end(me, outer)
+            self._hand_on(inner)
+            if notices.calls:
+                self._flag()  # a handler has raised; drain_events may have been here meanwhile, for nothing
+
+
+def _in_its_call(publisher: Any) -> Slot | None:
+    """The publisher, if it is one that waits in basic_publish_confirm and has not gone."""
+    return publisher if isinstance(publisher, Slot) and not publisher.done else None

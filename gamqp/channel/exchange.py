@@ -1,0 +1,78 @@
+"""Class exchange: declare, delete, bind, unbind. Errors and switching: see ``gamqp.channel``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ..state.names import name
+from ..wire.spec import Exchange
+from .request import Requester
+
+__all__ = ('ExchangeMethods', 'VDeprecationWarning')
+
+Arguments = dict[str, Any] | None
+
+_AUTO_DELETE = 'exchange_declare: auto_delete is deprecated and on by default; pass auto_delete=False'
+
+
+class VDeprecationWarning(DeprecationWarning):
+    """Something of the protocol that new code should not use."""
+
+
+class ExchangeMethods(Requester):
+    """Mixin of Channel."""
+
+    def exchange_declare(
+        self,
+        exchange: str,
+        type: str,
+        passive: bool = False,
+        durable: bool = False,
+        auto_delete: bool = True,
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Create an exchange unless it exists; with *passive* only check that it does.
+
+        type: direct, fanout, topic, headers, or a plugin's. auto_delete: delete it
+        with its last binding; deprecated, with a VDeprecationWarning, and yet
+        py-amqp's default: say False. nowait: do not wait for the reply; an error
+        then comes out of a later call or drain_events.
+        """
+        if auto_delete and not passive:
+            warnings.warn(_AUTO_DELETE, VDeprecationWarning, stacklevel=2)
+        exchange, type = name('exchange', exchange), name('type', type)
+        args = (0, exchange, type, passive, durable, auto_delete, False, nowait, arguments)
+        self._request(Exchange.Declare, args, nowait)
+
+    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False, argsig: Any = None) -> None:
+        """Delete an exchange and its bindings; with *if_unused* only when nothing is bound to it."""
+        self._request(Exchange.Delete, (0, name('exchange', exchange), if_unused, nowait), nowait)
+
+    def exchange_bind(
+        self,
+        destination: str,
+        source: str = '',
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Route what exchange *source* takes on to exchange *destination* too (a RabbitMQ extension)."""
+        names = name('destination', destination), name('source', source), name('routing_key', routing_key)
+        self._request(Exchange.Bind, (0, *names, nowait, arguments), nowait)
+
+    def exchange_unbind(
+        self,
+        destination: str,
+        source: str = '',
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Undo exchange_bind; the arguments must be the same."""
+        names = name('destination', destination), name('source', source), name('routing_key', routing_key)
+        self._request(Exchange.Unbind, (0, *names, nowait, arguments), nowait)

@@ -1,0 +1,135 @@
+"""Class queue: declare, bind, unbind, purge, delete. Errors and switching: see ``gamqp.channel``."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from ..exceptions import AMQPDeprecationWarning
+from ..protocol import queue_declare_ok_t
+from ..state.names import name
+from ..state.negotiation import rabbitmq_version
+from ..wire.spec import Queue
+from .request import Requester
+
+__all__ = ('QueueMethods',)
+
+Arguments = dict[str, Any] | None
+
+_TRANSIENT = (
+    'a queue that is neither durable nor exclusive: RabbitMQ 4.3 takes it only where its operator allows that, and '
+    'else closes the connection; say durable=True, or exclusive=True'
+)
+
+_GOES_WITH_ITS_CONSUMER = (
+    'queue_declare without auto_delete: this durable queue is deleted, with the messages in it, when its last consumer '
+    'goes, since py-amqp has True for a default; say auto_delete=False to keep it, or True if that is what you want'
+)
+
+
+class _Unsaid(int):
+    """py-amqp's default, True, that can be told from a True that was passed."""
+
+    def __repr__(self) -> str:
+        return 'True'
+
+
+_UNSAID: Any = _Unsaid(True)
+
+
+class QueueMethods(Requester):
+    """Mixin of Channel."""
+
+    _declared = ''  # the queue that was declared last on this channel, which '' stands for
+
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = _UNSAID,
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> queue_declare_ok_t | None:
+        """Create a queue unless it exists; with *passive* only check that it does.
+
+        queue: '' lets the broker choose a name. auto_delete: delete it when its last
+        consumer goes; that is py-amqp's default, and a UserWarning for a durable queue
+        that is not exclusive unless it is said. Returns (queue, message_count,
+        consumer_count), or None with *nowait*. RabbitMQ 4.3 refuses queues that
+        are neither durable nor exclusive, and closes the connection (541), unless
+        its operator allows them: with it they are an AMQPDeprecationWarning.
+        """
+        if auto_delete is _UNSAID:
+            auto_delete = True
+            if durable and not (passive or exclusive):
+                self._check(Queue.Declare)
+                warnings.warn(_GOES_WITH_ITS_CONSUMER, UserWarning, stacklevel=2)
+        if not (passive or durable or exclusive) and rabbitmq_version(self._connection.server_properties) >= (4, 3):
+            self._check(Queue.Declare)  # what cannot be sent needs no advice
+            warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
+        queue = name('queue', queue)
+        args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
+        reply = self._request(Queue.Declare, args, nowait)
+        self._declared = queue if queue or nowait else reply[0]
+        if self._declared and not passive:  # which says nothing about the type
+            self._connection.queue_types.declare(self._declared, arguments)
+        return None if nowait else queue_declare_ok_t(*reply)
+
+    def queue_bind(
+        self,
+        queue: str,
+        exchange: str = '',
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Route messages from an exchange to a queue ('': the one declared last on this channel)."""
+        names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
+        self._request(Queue.Bind, (0, *names, nowait, arguments), nowait)
+
+    def queue_unbind(
+        self,
+        queue: str,
+        exchange: str,
+        routing_key: str = '',
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: Any = None,
+    ) -> None:
+        """Undo queue_bind; the arguments must be the same. *nowait* has no meaning on the wire here."""
+        names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
+        self._call(Queue.Unbind, (0, *names, arguments))
+
+    def queue_purge(self, queue: str = '', nowait: bool = False, argsig: Any = None) -> int | None:
+        """Drop all ready messages of a queue. Returns how many, or None with *nowait*.
+
+        A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
+        """
+        queue = name('queue', queue)
+        self._connection.queue_types.check_purge(queue or self._declared)
+        reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
+        return None if nowait else reply[0]
+
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        nowait: bool = False,
+        argsig: Any = None,
+    ) -> int | None:
+        """Delete a queue. Returns how many messages went with it, or None with *nowait*.
+
+        if_unused, if_empty: refuse (PreconditionFailed) when it has consumers, or messages.
+        A quorum queue knows neither: AMQPNotImplementedError, before anything is sent
+        where it is known to be one.
+        """
+        queue, queue_types = name('queue', queue), self._connection.queue_types
+        queue_types.check_delete(queue or self._declared, if_unused, if_empty)
+        reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
+        queue_types.forget(queue or self._declared)
+        return None if nowait else reply[0]

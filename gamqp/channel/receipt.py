@@ -1,0 +1,190 @@
+"""Receipt: what became of one publish.
+
+Layer 3. ``Channel.publish`` returns it at once; the channel's confirms settle
+it, whatever happens: by the broker's ack, nack or return, or by the end of the
+channel or connection. What must not enter: how they know.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from .. import exceptions, green
+from ..state.argument_checks import given_timeout
+from ..state.durations import in_seconds
+from ..state.uncopyable import Uncopyable
+from ..wire.spec import Basic
+
+__all__ = ('Receipt', 'returned_error')
+
+
+class Receipt(Uncopyable):
+    """The outcome of one publish, to be asked for or waited for, by any number of greenlets.
+
+    delivery_tag: the number of the publish on its channel. exchange, routing_key: where it went.
+
+    A publish that was refused or returned, and whose receipt nobody has waited for or
+    asked, is counted by ``Connection.stats`` (unnoticed) when the receipt is dropped;
+    the first of a connection is a warning in the log.
+    """
+
+    __slots__ = ('_connection', '_done', '_make_error', '_verdict', 'delivery_tag', 'exchange', 'routing_key')
+
+    def __init__(self, connection: Any, exchange: str, routing_key: str) -> None:
+        self._connection = connection
+        self._verdict: Any = None
+        self._make_error: Any = None
+        self._done: green.Event | None = None  # made when somebody waits
+        self.delivery_tag = 0
+        self.exchange = exchange
+        self.routing_key = routing_key
+
+    def __repr__(self) -> str:
+        return f'<Receipt {self.delivery_tag} to {self.exchange!r}, {self.routing_key!r}: {self.state}>'
+
+    @property
+    def state(self) -> str:
+        """pending, acked, nacked, returned (no queue took it), or lost (nobody knows)."""
+        if not self.done:
+            return 'pending'
+        if self._make_error is not None:
+            return 'lost'
+        return {True: 'acked', False: 'nacked'}[self._verdict] if isinstance(self._verdict, bool) else 'returned'
+
+    @property
+    def done(self) -> bool:
+        """Whether the outcome is known, or known to stay unknown."""
+        return (
+            self._verdict is not None
+            or self._make_error is not None
+            or (bool(self._connection.endings) and self._is_lost())
+        )
+
+    def _is_lost(self) -> bool:
+        """Whether its channel has ended. Then it is told now, before its turn: nobody sees it pending any more."""
+        return self._connection.in_own_thread() and any(
+            one.tell(self.delivery_tag, self) for one in self._connection.endings
+        )
+
+    @property
+    def acked(self) -> bool:
+        """Whether the broker has taken responsibility for the message."""
+        return self._verdict is True or (self.done and self._verdict is True)
+
+    @property
+    def error(self) -> BaseException | None:
+        """What ``wait`` would raise, as a new object each time; None while pending and when acked."""
+        if not self.done or self._verdict is True:
+            return None
+        if self._make_error is not None:
+            error: BaseException = self._make_error()
+            return error
+        if self._verdict is False:
+            return exceptions.MessageNacked(
+                f'the broker refused the message for {self.exchange!r}, {self.routing_key!r}'
+            )
+        return returned_error(self._verdict)
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Wait until the broker has acked the message. Switches greenlets.
+
+        timeout: seconds, None for the connection's confirm_timeout. Raises
+        MessageNacked when the broker refused it, Returned when it was mandatory and
+        no queue took it, why the channel or connection ended before its confirm
+        came (the broker may have taken it), and TimeoutError.
+        """
+        if not self.done:
+            connection = self._connection
+            connection.check_thread()
+            limit = connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
+            if self._done is None:
+                self._done = green.Event(connection.green)
+            if not connection.wait_for(self._done, limit):
+                raise TimeoutError(f'no confirm within {in_seconds(limit)}; the broker may have taken the message')
+        error = self.error
+        if error is not None:
+            raise error
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a greenlet is waiting here right now."""
+        return bool(self._done)
+
+    # -- for Confirms ---------------------------------------------------------------
+
+    def succeed(self, verdict: Any) -> None:
+        if verdict is not True and self._verdict is None:
+            self.__class__ = _UncheckedReceipt
+        self._verdict = verdict
+        if self._done is not None:
+            self._done.set()
+
+    def fail(self, make_error: Any) -> None:
+        self._make_error = make_error
+        if self._done is not None:
+            self._done.set()
+
+    def leave_to_handlers(self, message: Any) -> None:
+        """It came back, and the program has handlers that get the message."""
+        self._verdict = message
+
+
+class _UncheckedReceipt(Receipt):
+    """One whose publish was refused or returned, until somebody has looked at it.
+
+    Of a class of its own because only such a one has a finalizer.
+    """
+
+    __slots__ = ()
+
+    @property
+    def state(self) -> str:
+        return _noticed(self).state
+
+    @property
+    def acked(self) -> bool:
+        return _noticed(self).acked
+
+    @property
+    def error(self) -> BaseException | None:
+        return _noticed(self).error
+
+    def __del__(self) -> None:
+        # The garbage collector may be at work, in any thread.
+        what = 'refused by the broker' if self._verdict is False else 'returned, since no queue takes it,'
+        note = functools.partial(_note_unnoticed, self._connection, self.exchange, self.routing_key, what)
+        if self._connection.in_own_thread():
+            note()
+        else:
+            self._connection.call_in_hub_later(note)
+
+
+def _noticed(receipt: Any) -> Receipt:
+    receipt.__class__ = Receipt
+    usual: Receipt = receipt
+    return usual
+
+
+def _note_unnoticed(connection: Any, exchange: str, routing_key: str, what: str) -> None:
+    """In the thread of the connection. Does not switch."""
+    connection.counts.unnoticed += 1
+    if connection.counts.unnoticed == 1:
+        connection.report(
+            '%s: a publish to exchange %r with routing key %r was %s and nobody has looked at its receipt; wait() '
+            'raises why. Others are only counted: unnoticed in stats()',
+            repr(connection),
+            exchange,
+            routing_key,
+            what,
+        )
+
+
+def returned_error(message: Any) -> exceptions.AMQPError:
+    """The error that tells of a returned message: Returned, where the broker gives the usual code."""
+    info = message.delivery_info
+    error = exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)
+    error.hint = f'exchange {info["exchange"]!r}, routing key {info["routing_key"]!r}'
+    if isinstance(error, exceptions.Returned):
+        error.returned = message
+    return error

@@ -1,0 +1,117 @@
+"""Call and reply: the part that a connection (channel 0) and a channel have in common.
+
+Layer 3. Register, then send: the expected reply stands in the FIFO before a
+byte goes out. A caller that is killed or runs out of time leaves its entry
+there, so a late reply is dropped in order; where the broker did something that
+the vanished caller can no longer know of (a message was fetched, a consumer
+started), ``undo`` takes it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .. import green
+from ..state.durations import in_seconds
+from ..state.replies import Expected, Replies
+from ..state.uncopyable import Uncopyable
+from ..wire import METHODS, encode_method
+
+__all__ = ('Requester',)
+
+Sig = tuple[int, int]
+
+
+class Requester(Uncopyable):
+    """Sends methods on one channel number and waits for their replies."""
+
+    channel_id: Any  # a number, and None at the end
+    #: Whether it is just being asked: what is expected and what was sent do not agree for a moment.
+    asking = False
+    #: Whether something was sent whose reply was waived.
+    _sent_unanswered = False
+
+    _connection: Any
+    _replies: Replies
+
+    def _check(self, sig: Sig) -> None:
+        """Raise the reason why nothing can be sent now, if there is one."""
+        raise NotImplementedError
+
+    def _send(self, sig: Sig, args: tuple[Any, ...] = ()) -> None:
+        """Send a method that has no reply, or whose reply was waived. Does not switch."""
+        self._check(sig)
+        connection = self._connection
+        frames = encode_method(self.channel_id, sig, args, connection.frame_max)
+        self._sent_unanswered = True
+        connection.link.writer.send(frames)
+
+    def _call(
+        self,
+        sig: Sig,
+        args: tuple[Any, ...] = (),
+        arrived: Callable[[Any], Any] | None = None,
+        undo: Callable[[Any], Any] | None = None,
+        timeout: float | None = None,
+        wait: bool = True,
+        tag: str | None = None,
+        goodbye: bool = False,
+    ) -> Any:
+        """Send a method and wait for its reply. Returns the reply's arguments (or message).
+
+        arrived: called with the reply by the reader, before anyone wakes; must
+        not switch. undo: called with a reply that nobody is there to take.
+        timeout: seconds, None for the connection's rpc_timeout. wait: False to
+        go on without the reply; then an error of the broker comes out of a later
+        call or of drain_events. tag: the consumer's, for consume and cancel, whose
+        replies may come late. goodbye: see ``await_reply``. Raises TimeoutError, or why channel or connection ended.
+        """
+        self._check(sig)
+        connection = self._connection
+        expected = Expected(METHODS[sig].replies, green.Slot(connection.green) if wait else None, arrived, undo, tag)
+        self._ask(sig, args, expected)
+        return self.await_reply(expected, sig, timeout, goodbye) if wait else None
+
+    def _ask(self, sig: Sig, args: tuple[Any, ...], expected: Expected) -> None:
+        """Register and send, unchecked and without a switch: also for the reader's own questions."""
+        connection = self._connection
+        frames = encode_method(self.channel_id, sig, args, connection.frame_max)
+        self.asking = True
+        try:
+            self._replies.expect(expected)
+            connection.link.writer.send(frames)
+        except BaseException as exc:
+            # Only a signal handler can raise here, and then nobody knows whether
+            # question and expectation still go together.
+            connection.link.lose(exc)
+            raise
+        finally:
+            self.asking = False
+
+    def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, **how: Any) -> Any:
+        """``_call``, or ``_send`` where the caller set the method's nowait bit."""
+        return self._send(sig, args) if nowait else self._call(sig, args, **how)
+
+    def await_reply(self, expected: Expected, sig: Sig, timeout: float | None, goodbye: bool = False) -> Any:
+        """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.
+
+        goodbye: it is a close or cancel, see ``wait_for_close``.
+        Returns the reply; raises TimeoutError, or why channel or connection ended.
+        """
+        connection = self._connection
+        wait = connection.wait_for_close if goodbye else connection.wait_for
+        if timeout is None:
+            timeout = connection.rpc_timeout
+        slot = expected.slot
+        try:
+            if not wait(slot, timeout):
+                raise TimeoutError(f'{METHODS[sig].name}: no reply within {in_seconds(timeout)}')
+        except BaseException:
+            expected.abandon()
+            raise
+        return slot.result()
+
+    def on_reply(self, sig: Sig, reply: Any) -> None:
+        """The reader has a reply. Raises UnexpectedFrame when it fits nothing that was asked."""
+        self._replies.match(sig, reply).arrive(reply)

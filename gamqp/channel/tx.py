@@ -1,0 +1,49 @@
+"""Class tx: transactions. Errors and switching: see ``gamqp.channel``."""
+
+from __future__ import annotations
+
+from ..wire.spec import Tx
+from .request import Requester
+
+__all__ = ('TxMethods',)
+
+
+class TxMethods(Requester):
+    """Mixin of Channel. A channel is transactional or in confirm mode, never both.
+
+    The one exception to sharing: RabbitMQ ends the connection (504) when anything
+    but a close comes while it works on a commit, so a transactional channel
+    belongs to one greenlet.
+    """
+
+    _altered: bool
+
+    @property
+    def is_open(self) -> bool:
+        raise NotImplementedError
+
+    def _begin_close(self, code: int, text: str, method_sig: tuple[int, int], wait: bool) -> None:
+        raise NotImplementedError
+
+    def tx_select(self) -> None:
+        """Make the channel transactional: publishes and acks count from tx_commit on."""
+        self._check(Tx.Select)
+        self._altered = True
+        self._call(Tx.Select)
+
+    def tx_commit(self) -> None:
+        """Carry out what was published and settled since the last commit, and begin again.
+
+        When its caller is killed or runs out of time the channel is closed, and
+        whether the commit took place is not known.
+        """
+        try:
+            self._call(Tx.Commit)
+        except BaseException:
+            if self.is_open and self._replies.due(Tx.CommitOk):
+                self._begin_close(0, '', (0, 0), wait=False)
+            raise
+
+    def tx_rollback(self) -> None:
+        """Forget what was published and settled since the last commit; deliveries stay unacked."""
+        self._call(Tx.Rollback)

@@ -1,0 +1,332 @@
+"""What arrives on a connection, and who gets it.
+
+Layer 4, base class of Connection. The reader calls the ``on_…`` methods; they
+only put things where they belong, wake who waits, and never switch greenlets
+nor run user code. Control never stands behind deliveries: replies and confirms
+go to their slots at once, deliveries and notices into the queue of drain_events.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+import weakref
+from types import ModuleType
+from typing import Any
+
+from .. import exceptions, green
+from ..channel.request import Requester
+from ..consuming.overflow import Overflow
+from ..green.yielding import in_turns
+from ..io.link import Link
+from ..state import lifecycle
+from ..state.channel_ids import ChannelIds
+from ..state.counters import Counters
+from ..state.error_hints import add_hint
+from ..state.lifecycle import Lifecycle, Reason
+from ..state.peer_memory import ANSWER_SIZE, PeerMemory, UnreadAnswers
+from ..state.queue_types import QueueTypes
+from ..state.receive_budget import ReceiveBudget
+from ..state.replies import Expected, Replies
+from ..wire import encode_method
+from ..wire.spec import Channel as ChannelSpec
+from ..wire.spec import Connection as Spec
+from . import undelivered_warning
+from .event_queue import EventQueue
+from .external_event_loop import ExternalEventLoop
+from .flow_control import FlowControl
+from .read_timeout import ReadTimeout
+from .reader_warnings import ReaderWarnings
+from .thread_affinity import ThreadAffinity
+from .unacked_warning import UnackedWarning
+
+__all__ = ('Dispatch', 'OpenChannels')
+
+
+# Seconds between two warnings that the budget is spent.
+COMPLAIN_EVERY = 60.0
+
+
+class OpenChannels:
+    """The numbers of a connection's channels, for its decoder, which must not keep the connection."""
+
+    def __init__(self, connection: Dispatch) -> None:
+        self._connection_ref = weakref.ref(connection)
+
+    def __contains__(self, number: int) -> bool:
+        connection = self._connection_ref()
+        return connection is not None and number in connection.channels
+
+
+class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
+    """The receiving half of a connection, and channel 0."""
+
+    #: A Tracing, or None; set by ``telemetry.tracing.install``.
+    tracing: Any = None
+
+    channel_ids: ChannelIds
+    max_inbound_body: int
+    rpc_timeout: float
+    unsettled_warning: float | None
+    spool: bool
+
+    def __init__(self, budget: ReceiveBudget) -> None:
+        super().__init__()
+        self.green: Any = None
+        self.link: Any = None
+        self.channel_id = 0
+        self.channels: dict[int, Any] = {}
+        self.closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
+        self._life = Lifecycle()
+        self._replies = Replies()
+        self.budget = budget  # of the present link
+        self.spool_failed = False  # once, and it was told
+        self.overflow: Overflow | None = None  # what is there
+        self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
+        self.counts = Counters()
+        self.queue_types = QueueTypes()  # as far as this connection knows them
+        self._log = ReaderWarnings()
+        self._may_complain_at = 0.0
+        self._pump: Any = None  # what calls the metrics hook
+        self._renewal: Any = None  # what renews the secret
+        self._read_watch: ReadTimeout | None = None  # where there is a read timeout
+        self._unsettled_watch: UnackedWarning | None = None  # made with the first consumer that it looks at
+        self._waits = 0  # greenlets that wait for a reply or a confirm
+        self._attempt: object = None
+
+    # -- opening -----------------------------------------------------------------------
+
+    def begin(self, backend: ModuleType) -> object:
+        """Everything new for a new socket. Returns what tells this attempt from a later one."""
+        self._life.move('open')
+        self.bind_to_thread(backend)
+        self.green = backend
+        self.forget_loss()
+        self.link = None
+        self.crowded = False
+        self.queue_types = QueueTypes()
+        self.closes_due.clear()
+        self._begin_events(backend)
+        self.peer_memory = PeerMemory(self.max_inbound_body)
+        self._answers = UnreadAnswers(self.peer_memory)
+        self._unblocked = green.Gate(backend)
+        self._attempt = object()
+        return self._attempt
+
+    def check_opening(self, attempt: object) -> None:
+        """Raise if another greenlet closed the connection meanwhile, or the link was lost."""
+        if self._attempt is not attempt or self._life.state != lifecycle.OPENING:
+            raise self._life.error_maker('the connection was closed while it was being opened')()
+
+    def give_up(self, attempt: object, error: BaseException) -> None:
+        """The attempt has failed; one that came after it is left alone."""
+        if self._attempt is attempt:
+            if self.link is not None:
+                self.link.lose(error)
+            self.end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
+
+    def set_limits(self, channel_max: int, frame_max: int) -> None:
+        """What tune has settled. For the handshake."""
+        self.channel_max = channel_max
+        self.frame_max = frame_max
+        self.channel_ids = ChannelIds(channel_max)
+        self.link.decoder.frame_max = frame_max
+
+    # -- what Caller asks ------------------------------------------------------------
+
+    @property
+    def _connection(self) -> Any:
+        return self
+
+    def _check(self, sig: tuple[int, int]) -> None:
+        if sig != Spec.Close:
+            self.check_open()
+
+    def check_open(self) -> None:
+        """Raise why the connection cannot be used, if it cannot. Does not switch."""
+        self.check_thread()
+        if self._life.state != lifecycle.OPEN:
+            if self._life.state == lifecycle.NEW:
+                raise exceptions.RecoverableConnectionError(
+                    'the connection is not open: call its connect() first, or make it by gamqp.connect(url)'
+                )
+            raise self._life.error_maker(f'the connection is {self._life.state}')()
+
+    def expect(self, expected: Expected) -> None:
+        """For the handshake: the next method on channel 0. Raises why the link ended, if it has."""
+        if self.link.reason is not None:
+            raise self.link.reason.make_error()
+        self._replies.expect(expected)
+
+    def wait_begins(self) -> None:
+        """Somebody waits for a reply: read on, even if the budget is spent."""
+        self.check_thread()
+        self._waits += 1
+        if not self.link.listening:
+            self.link.resume()
+
+    def wait_ends(self) -> None:
+        self._waits -= 1
+
+    # -- from the reader --------------------------------------------------------------
+
+    def on_events(self, events: list[Any]) -> None:
+        """One batch from the decoder."""
+        channels = self.channels
+        overflow = self._overflow_for_more() if self.overflow is None and self.budget.overspent else self.overflow
+        methods = 0
+        for event in events:
+            if type(event) is tuple:
+                methods += 1
+                channel_id, sig, args = event
+                if not channel_id:
+                    self._on_own_method(sig, args)
+                elif channel_id in channels:
+                    channels[channel_id].on_method(sig, args)
+                elif sig == ChannelSpec.Close:
+                    # A close that crossed ours must be answered all the same.
+                    self.count_answer()
+                    self.link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
+                elif sig == ChannelSpec.CloseOk:
+                    self.closes_due.discard(channel_id)
+            else:
+                channel = channels.get(event.channel_id)
+                if channel is not None and (overflow is None or not overflow.put(channel, event)):
+                    channel.on_content(event)
+            if self.link.reason is not None:
+                break
+        self.counts.delivered += len(events) - methods
+        self.wake_drainers()
+
+    def _overflow_for_more(self) -> Overflow | None:
+        if self.spool:
+            self.crowded = True
+            self.overflow = Overflow(self)
+        return self.overflow
+
+    def on_protocol_error(self, error: Any) -> None:
+        """The peer broke the protocol: tell it which rule, and end."""
+        text = str(error.reply_text).encode()[:200].decode(errors='ignore')  # a short string has 255 bytes
+        args = (error.reply_code or 501, text, *(error.method_sig or (0, 0)))
+        self.link.writer.send(encode_method(0, Spec.Close, args))
+        self.link.lose(error)
+
+    def count_answer(self) -> None:
+        """The reader is about to send what the peer asks for. Raises ResourceError where the peer reads no answers."""
+        self._answers.add(ANSWER_SIZE, self.counts.bytes_out, self.link.writer.queued)
+
+    def count_return(self, message: Any) -> None:
+        """A message has come back. Raises UnexpectedFrame when more come back than were published."""
+        counts = self.counts
+        counts.returned += 1
+        self.peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
+
+    def report(self, text: str, *args: Any) -> None:
+        """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
+        self._log.warn(self.green.spawn, text, args)
+
+    def must_pause(self) -> bool:
+        if self._waits or not (self.budget.spent or self.overflow is not None):
+            return False
+        self.crowded = True
+        now = time.monotonic()
+        if now >= self._may_complain_at:
+            self._may_complain_at = now + COMPLAIN_EVERY
+            self.green.spawn(undelivered_warning.warn, self)
+        return True
+
+    def freed(self) -> None:
+        """There is more room: for what is on disk first, and for the socket when that is empty. Does not switch."""
+        if self.budget.relaxed:
+            if self.overflow is not None:
+                self.overflow.come_back()
+            else:
+                self.crowded = False
+                self.link.resume()
+            self.show_events()
+
+    def _on_own_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
+        if sig == Spec.Close:
+            self._on_close(*args)
+        elif sig == Spec.Blocked:
+            self._on_blocked(exceptions.as_text(args[0]))
+        elif sig == Spec.Unblocked:
+            self._on_unblocked()
+        else:
+            self.on_reply(sig, args)
+
+    def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
+        raise NotImplementedError
+
+    def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
+        self.link.writer.send(encode_method(0, Spec.CloseOk, ()))
+        error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
+        self.link.lose(self._hint_at_login(error) if self._life.state == lifecycle.OPENING else add_hint(error))
+
+    # -- the end -------------------------------------------------------------------------
+
+    def on_link_end(self, link: Link, reason: Reason) -> None:
+        if link is self.link:
+            self.end(reason)
+
+    def end(self, reason: Reason) -> None:
+        """Everybody gets the reason; socket and greenlets go. The first reason wins. Does not switch."""
+        lost = self.is_open and not reason.clean
+        if not self._life.end(reason):
+            return
+        self.note_end(lost)
+        if self.link is not None:
+            self.link.end(reason)
+        if self.overflow is not None:
+            self.overflow.close()
+        self._forget_events()
+        self._end_waits(reason)
+        for watch in (self._read_watch, self._unsettled_watch, self._renewal):
+            if watch is not None:
+                watch.stop()
+        self._read_watch = self._unsettled_watch = self._renewal = None
+        if self._pump is not None:
+            self._pump.stop()  # now that it is known what was lost
+            self._pump = None
+        # A new one: what was received with no_ack may still be handed out, and goes by the old one.
+        self.budget = ReceiveBudget(self.budget.max_messages, self.budget.max_bytes)
+        self._end_blockage()
+        self.show_end(lost, reason)
+
+    def _end_waits(self, reason: Reason) -> None:
+        """At once, as far as anybody can see; greenlets that wait are woken turn by turn."""
+        walks = self._walks = [self._replies.fail_all(reason.make_error)]
+        try:
+            for channel in list(self.channels.values()):
+                channel.on_connection_end(reason)
+        finally:
+            self._walks = None
+            walks += [gate.wake_each() for gate in (self._unblocked, self._drainers, self._quiet) if gate is not None]
+            in_turns(self.green, itertools.chain.from_iterable(walks))
+        self.channels.clear()
+
+    # -- channels -------------------------------------------------------------------------
+
+    def watch_reading(self, limit: float | None) -> None:
+        """The connection is open. limit: its read timeout. Does not switch."""
+        if limit is not None:
+            self._read_watch = ReadTimeout(self, limit)
+
+    def watch_unsettled(self) -> None:
+        """There is a consumer whose messages the program has to settle. Does not switch."""
+        if self._unsettled_watch is None and self.unsettled_warning is not None:
+            self._unsettled_watch = UnackedWarning(self, self.unsettled_warning)
+
+    def check_taking(self) -> None:
+        """Raise if no consumer may be started any more."""
+        if self.draining:
+            raise exceptions.RecoverableConnectionError('the connection is being drained: no new consumers')
+
+    def forget_channel(self, channel: Any) -> None:
+        """A channel has ended and its number is free."""
+        number = channel.channel_id
+        if self.channels.get(number) is channel:
+            del self.channels[number]
+            self.channel_ids.release(number)
+            if self.link.reason is None:
+                self.link.decoder.forget(number)

@@ -1,0 +1,197 @@
+"""The opening conversation: start, secure, tune, open.
+
+Layer 4. It runs in the greenlet that called connect(), each wait under what is
+left of one total deadline; the reader feeds it as it feeds any other caller. It
+changes the connection only by what both sides have agreed on.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from typing import Any
+
+from .. import exceptions, green
+from ..state import negotiation
+from ..state.durations import in_seconds
+from ..state.queue_types import QueueTypes
+from ..state.replies import Expected
+from ..state.secret_hiding import discreet
+from ..wire import PROTOCOL_HEADER, encode_method
+from ..wire.spec import Connection as Spec
+
+__all__ = ('run',)
+
+# Before tune RabbitMQ accepts no larger frame, and answers a larger start-ok, e.g. with
+# a long token, by a bare close. Since 4.1 its operator may raise the limit (initial_frame_max).
+START_OK_MAX = 8192
+START_OK_MAX_BEFORE_4_1 = 4096
+
+_TOO_LONG = 'the password or token, or client_properties, are too long'
+
+
+def run(connection: Any, deadline: green.Deadline) -> None:
+    """Shake hands over ``connection.link``. Switches greenlets.
+
+    Raises AccessRefused (credentials), NotAllowed (virtual host), ConnectionError
+    (no common mechanism), TimeoutError, or whatever ended the link.
+    """
+    _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
+    # Here and below nobody waits while a local variable holds the response, which holds the password: errors are often
+    # stored with all that is in their frames.
+    mechanism, asked, size = _log_in(connection, reply)
+    try:
+        sig, reply = _answer_to(connection, deadline, asked)
+    except exceptions.RecoverableConnectionError as exc:  # just closed, or an error of frames
+        if size > START_OK_MAX and exc.method_sig is None:
+            exc.hint = (
+                f'connection.start-ok had {size} bytes, and a broker takes {START_OK_MAX} unless its initial_frame_max '
+                f'says more: {_TOO_LONG}'
+            )
+        raise
+    while sig == Spec.Secure:
+        sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
+    tuned = _on_tune(connection, *reply)
+    frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
+    connection.link.start_heartbeat(connection.heartbeat)
+    if connection.on_tune_ok is not None:
+        connection.on_tune_ok()
+    _exchange(connection, deadline, frames, Spec.OpenOk)
+
+
+def _exchange(connection: Any, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
+    """Send, then wait for one of *sigs*. Returns which it was and its arguments."""
+    return _answer_to(connection, deadline, _ask(connection, frames, *sigs))
+
+
+def _ask(connection: Any, frames: Any, *sigs: tuple[int, int]) -> Expected:
+    """Send what one of *sigs* will answer. Does not switch."""
+    for sig in sigs:
+        assert sig in _FROM_SERVER
+    expected = Expected(sigs, green.Slot(connection.green))
+    connection.expect(expected)
+    connection.link.writer.send(frames)
+    return expected
+
+
+def _answer_to(connection: Any, deadline: green.Deadline, asked: Expected) -> Any:
+    """Wait for the answer. Returns its method and its arguments."""
+    if not asked.slot.wait(deadline.left()):
+        names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
+        raise TimeoutError(f'{connection.host}: no {names} from the broker within {in_seconds(deadline.seconds)}')
+    return asked.sig, asked.slot.result()
+
+
+_FROM_SERVER = (Spec.Start, Spec.Secure, Spec.Tune, Spec.OpenOk)
+
+
+def _on_start(
+    connection: Any, major: int, minor: int, properties: dict[str, Any], mechanisms: Any, locales: Any
+) -> tuple[Any, Any]:
+    """Note who the server is. Returns the mechanism to log in by, and its first response."""
+    connection.version_major, connection.version_minor = major, minor
+    connection.server_properties = properties
+    connection.queue_types = QueueTypes(negotiation.rabbitmq_version(properties))
+    offered = _as_bytes(mechanisms).split()
+    connection.mechanisms = offered
+    connection.locales = _as_bytes(locales).decode('utf-8', 'replace').split(' ')
+    for authentication in connection.authentication:
+        if authentication.mechanism in offered:
+            response = authentication.start(connection)
+            if response is not NotImplemented:
+                return authentication, response
+    ours = b', '.join(a.mechanism for a in connection.authentication if a.mechanism)
+    raise exceptions.ConnectionError(
+        f'no way to log in that both sides know: we can {ours.decode() or "nothing"}, '
+        f'{connection.host} offers {b", ".join(offered).decode("utf-8", "replace")}',
+        Spec.Start,
+    )
+
+
+def _log_in(connection: Any, start: tuple[Any, ...]) -> tuple[Any, Expected, int]:
+    """Answer start. Returns the mechanism, what is expected, and how many bytes were sent."""
+    return _send_start_ok(connection, *_on_start(connection, *start))
+
+
+@discreet
+def _send_start_ok(connection: Any, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
+    args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
+    frames = _start_ok(connection, args)
+    return mechanism, _ask(connection, frames, Spec.Tune, Spec.Secure), len(frames)
+
+
+def _log_in_further(connection: Any, mechanism: Any, challenge: Any) -> Expected:
+    """Answer secure. Returns what is expected."""
+    return _send_secure_ok(connection, _answer(connection, mechanism, challenge))
+
+
+@discreet
+def _send_secure_ok(connection: Any, answer: Any) -> Expected:
+    return _ask(connection, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
+
+
+def _as_bytes(value: str | bytes) -> bytes:
+    return value.encode() if isinstance(value, str) else value
+
+
+def _start_ok(connection: Any, args: tuple[Any, ...]) -> Any:
+    version = negotiation.rabbitmq_version(connection.server_properties)
+    frames = encode_method(0, Spec.StartOk, args)
+    if version and version < (4, 1) and len(frames) > START_OK_MAX_BEFORE_4_1:
+        raise exceptions.EncodeError(
+            f'connection.start-ok has {len(frames)} bytes, and the broker takes {START_OK_MAX_BEFORE_4_1}: {_TOO_LONG}',
+            Spec.StartOk,
+        )
+    return frames
+
+
+def _answer(connection: Any, mechanism: Any, challenge: Any) -> Any:
+    step = getattr(mechanism, 'challenge', None)
+    if step is None:
+        raise exceptions.AMQPNotImplementedError(
+            f'the broker asks again, which {type(mechanism).__name__} has no answer to', Spec.Secure
+        )
+    return step(connection, challenge)
+
+
+def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
+    """Settle the three numbers of tune; returns them for tune-ok."""
+    connection.server_heartbeat = heartbeat
+    wanted = connection.client_heartbeat
+    if wanted is None and connection.heartbeat_needs_patching and not green.is_patched():
+        wanted = 0  # as py-amqp's
+    connection.heartbeat = negotiation.heartbeat(wanted, heartbeat)
+    connection.set_limits(
+        negotiation.channel_max(connection.client_channel_max, channel_max),
+        negotiation.frame_max(
+            connection.client_frame_max, frame_max, negotiation.smallest_frame(connection.server_properties)
+        ),
+    )
+    return connection.channel_max, connection.frame_max, connection.heartbeat
+
+
+def client_properties(connection: Any) -> dict[str, Any]:
+    """What we tell of ourselves: the library, the user's own properties on top, capabilities, the name."""
+    properties = {
+        **connection.library_properties,
+        'platform': f'Python {platform.python_version()}, {connection.green.NAME}',
+        **connection.client_properties,
+    }
+    offered = connection.server_properties.get('capabilities')
+    offered = offered if isinstance(offered, dict) else {}
+    capabilities = dict(properties.get('capabilities') or {})
+    for name, wanted in connection.negotiate_capabilities.items():
+        if offered.get(name):
+            capabilities.setdefault(name, wanted)
+    if capabilities:
+        properties['capabilities'] = capabilities
+    properties.setdefault('connection_name', connection.name or default_name())
+    return properties
+
+
+def default_name() -> str:
+    """host:pid:program, to tell connections apart in the broker's management."""
+    program = os.path.basename(sys.argv[0] or '') if sys.argv else ''
+    name = f'{platform.node()}:{os.getpid()}:{program or "python"}'
+    return name.encode('utf-8', 'replace').decode()  # the name of a file need not be text

@@ -1,0 +1,132 @@
+"""Is the peer still there? Heartbeats as the program sees them, and the read timeout.
+
+Layer 4, a base class of Connection. The heartbeat greenlet (``io.heartbeat_greenlet``)
+works without any of this; what is here looks at the same pulse. What must not
+enter: rules of its own, they are in ``state.heartbeat``.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from .. import green
+from ..io import heartbeat_greenlet
+from ..state.argument_checks import number
+from .dispatch import Dispatch
+from .read_timeout import silence
+
+__all__ = ('BLOCKED_TIMEOUT', 'LAST_CLOSE_TIMEOUT', 'Liveness')
+
+# Seconds that a goodbye waits, unless its caller says how long, for the answer of a broker that is blocked.
+BLOCKED_TIMEOUT = 3.0
+
+# Seconds that a close gets at least when what was before it has used up the time of both: acks
+# that the broker has not handled when its client hangs up are lost.
+LAST_CLOSE_TIMEOUT = 0.5
+
+# Seconds between two looks at a reader that has input and has not come to it yet.
+LOOK = 0.01
+
+
+class Liveness(Dispatch):
+    """What a connection knows of its peer's life."""
+
+    heartbeat: int | None
+    read_timeout: float | None
+
+    def is_alive(self) -> bool:
+        """Whether the connection can be expected to work. Does not switch, does not ask the broker.
+
+        True only if it is open, the broker was heard within two heartbeat
+        intervals (where there are heartbeats), and the socket has neither failed
+        nor been closed by the peer.
+        """
+        return self._usable_link() and not heartbeat_greenlet.is_dead(self.link) and self.link.transport.is_sound
+
+    def _usable_link(self) -> bool:
+        return self.link is not None and self.link.reason is None and self.is_open
+
+    def heartbeat_tick(self, rate: float = 2) -> None:
+        """Send a heartbeat if nothing was sent for interval / rate seconds. Switches only when the hub is overdue.
+
+        Not needed in programs of gevent or eventlet: the connection beats by itself,
+        and to call it regularly, as py-amqp asked for, does no harm. In a program
+        whose event loop is another one, where the hub runs only inside our calls, it
+        lets the hub run for a moment, and so the reader and all that waits there.
+        rate: 0 and less count as 2. Raises ConnectionForced when nothing was heard for two
+        intervals, and why the connection ended.
+        """
+        number('rate', rate)
+        self.check_open()
+        self.link.run_overdue_hub()
+        self.check_open()
+        if not self.heartbeat:
+            return
+        heartbeat_greenlet.check(self.link)
+        self.check_open()
+        interval = self.heartbeat / (rate if rate > 0 else 2)
+        if time.monotonic() - self.link.heartbeat_clock.sent_at >= interval:
+            self.link.beat()
+
+    def send_heartbeat(self) -> None:
+        """Send a heartbeat frame now. Not needed: the connection does so by itself. Does not switch."""
+        self.check_open()
+        self.link.beat()
+
+    @property
+    def last_heartbeat_sent(self) -> float:
+        """When something, heartbeat or not, was sent last: seconds of time.monotonic(), 0 before connecting."""
+        return 0 if self.link is None else self.link.heartbeat_clock.sent_at
+
+    @property
+    def last_heartbeat_received(self) -> float:
+        """When something, heartbeat or not, was received last: seconds of time.monotonic(), 0 before connecting."""
+        return 0 if self.link is None else self.link.heartbeat_clock.heard_at
+
+    def blocking_read(self, timeout: float | None = None) -> bool:
+        """``drain_events``, by another name of py-amqp's. Returns True: an event was handled."""
+        self.drain_events(timeout)
+        return True
+
+    def drain_events(self, timeout: float | None = None) -> None:
+        raise NotImplementedError
+
+    def wait_for(self, slot: Any, timeout: float | None) -> bool:
+        """``slot.wait(timeout)`` for a reply or a confirm, under the read timeout. Switches.
+
+        Meanwhile the connection is read on, even if the budget is spent. When
+        nothing at all was received for read_timeout seconds, the connection is lost;
+        then the slot has the reason.
+        """
+        self.wait_begins()
+        try:
+            if self.read_timeout is None:
+                return bool(slot.wait(timeout)) or self._late_look(slot)
+            return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
+        finally:
+            self.wait_ends()
+
+    def wait_for_close(self, slot: Any, timeout: float) -> bool:
+        """``wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.
+
+        Then it does not read either, and no answer can come.
+        """
+        if self.wait_for(slot, min(timeout, BLOCKED_TIMEOUT)):
+            return True
+        return timeout > BLOCKED_TIMEOUT and not self.is_blocked and self.wait_for(slot, timeout - BLOCKED_TIMEOUT)
+
+    def _wait_hearing(self, slot: Any, deadline: green.Deadline, read_timeout: float) -> bool:
+        link, begun = self.link, time.monotonic()
+        while not slot.done and not deadline.passed:
+            patience = max(begun, link.heartbeat_clock.heard_at) + read_timeout - time.monotonic()
+            if patience <= 0 and link.listening and not link.transport.has_input:
+                link.lose(silence(read_timeout))  # of which those that wait learn in turns of the hub
+            left = deadline.left()
+            slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))
+        return bool(slot.done) or self._late_look(slot)
+
+    def _late_look(self, slot: Any) -> bool:
+        """Time is up; but if it was the hub that was late, what we wait for may be here and unread. Switches."""
+        link = self.link
+        return link.listening and link.transport.has_input and bool(slot.wait(LOOK))

@@ -1,0 +1,77 @@
+"""The read timeout of consumers that only wait: nobody is in a call then that could look at the clock.
+
+Layer 4. A look every now and then, and nothing for a message. Calls that wait for a reply,
+a confirm or room for more publishes look by themselves (``liveness``). Does not belong
+here: heartbeats, which find a silent peer without anybody waiting for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..green.yielding import in_turns
+from ..state.durations import in_seconds
+from .timer import ConnectionTimer
+
+__all__ = ('ReadTimeout', 'silence')
+
+# Looks in the time of one read timeout: so much of it may pass before a consumer is seen to wait.
+LOOKS = 4
+
+# Seconds between two looks, at least: a reader that has input may not have come to it yet.
+SHORTEST = 0.01
+
+
+def silence(limit: float) -> TimeoutError:
+    """Why a connection is lost of which nothing was heard for *limit* seconds."""
+    return TimeoutError(f'read timeout: nothing heard from the broker for {in_seconds(limit)}')
+
+
+class ReadTimeout(ConnectionTimer):
+    """Of one open connection. limit: seconds."""
+
+    def __init__(self, connection: Any, limit: float) -> None:
+        super().__init__(connection)
+        self._limit = limit
+        self._since: float | None = None  # since when a consumer has been seen to wait, at each look
+        self._look_in(limit)
+
+    def _look_in(self, left: float) -> None:
+        self._arm(max(min(left, self._limit / LOOKS), SHORTEST))
+
+    def _due(self, connection: Any) -> None:
+        if connection.link.reason is None:
+            in_turns(self._green, self._walk(connection))
+
+    def _walk(self, connection: Any) -> Iterator[None]:
+        """A step for each consumer, until one is found that waits; then judge."""
+        waits = False
+        # For callbacks: a greenlet is in drain_events, or a foreign loop waits for the connection's descriptor.
+        drained = (connection.drains or connection.descriptor is not None) and not connection.handlers_running
+        for channel in list(connection.channels.values()):
+            for consumer in list(channel._consumers.values()):
+                yield
+                inbox = consumer.inbox
+                if drained if inbox is None else inbox.awaits_message:
+                    waits = True
+                    break
+            if waits:
+                break
+        self._judge(connection, waits)
+
+    def _judge(self, connection: Any, waits: bool) -> None:
+        link, now, left = connection.link, time.monotonic(), self._limit
+        if link.reason is not None:
+            return
+        if not waits or not link.listening:
+            self._since = None
+        else:
+            if self._since is None:
+                self._since = now
+            left += max(self._since, link.heartbeat_clock.heard_at) - now
+            if left <= 0 and not link.transport.has_input:
+                link.lose(silence(self._limit))
+                return
+        self._look_in(left)

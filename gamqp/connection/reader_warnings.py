@@ -1,0 +1,61 @@
+"""Warnings of a connection's reader on their way to the log.
+
+Layer 4. A log handler is user code and may wait, so one greenlet of its own writes what the reader has to say.
+A broker can cause warnings as fast as it can send, so only so many wait, and so many are written a second; the
+others are counted. What does not belong here: what is worth a warning.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from typing import Any
+
+__all__ = ('ReaderWarnings',)
+
+logger = logging.getLogger('gamqp.connection')
+
+# Warnings at once at most: one for each of a few thousand channels that are closed together is noise.
+BURST = 100
+# Seconds until there may be one more.
+PAUSE = 0.1
+
+
+class ReaderWarnings:
+    """The warnings of one connection."""
+
+    __slots__ = ('_allowed', '_greenlet', '_left_out', '_looked_at', '_waiting')
+
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._greenlet: Any = None  # that writes
+        self._left_out = 0
+        self._allowed = float(BURST)
+        self._looked_at = 0.0
+
+    def warn(self, spawn: Any, text: str, args: tuple[Any, ...]) -> None:
+        """Have a warning written by a greenlet that ``spawn(function)`` starts. Does not switch."""
+        if not logger.isEnabledFor(logging.WARNING):
+            return
+        now = time.monotonic()
+        self._allowed = min(float(BURST), self._allowed + (now - self._looked_at) / PAUSE)
+        self._looked_at = now
+        if self._allowed < 1:
+            self._left_out += 1
+            return
+        self._allowed -= 1
+        if self._left_out:
+            text, args = '%s (%s warnings before this one were left out)', (text % args, self._left_out)
+            self._left_out = 0
+        self._waiting.append((text, args))
+        if self._greenlet is None or self._greenlet.dead:
+            self._greenlet = spawn(self._write)
+
+    def _write(self) -> None:
+        try:
+            while self._waiting:
+                text, args = self._waiting.popleft()
+                logger.warning(text, *args)
+        finally:
+            self._greenlet = None  # also when it is killed: the next warning starts another

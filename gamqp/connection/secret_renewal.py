@@ -1,0 +1,111 @@
+"""The renewal of a connection's secret before it ends: OAuth 2 tokens, given by a callable password.
+
+Layer 4. A timer of the hub waits, and a greenlet of its own asks the program for a new
+secret and gives it to the broker. Does not belong here: update-secret itself, see ``secret``.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+
+from .. import exceptions
+from ..state import token_expiry
+from .timer import ConnectionTimer
+
+__all__ = ('SecretRenewal',)
+
+logger = logging.getLogger('gamqp.connection')
+
+# When a token has lived for this part of its life, it is renewed.
+PART = 0.8
+
+# Seconds between two attempts, at least and at most, when the first has failed.
+RETRY, LONGEST_RETRY = 1.0, 60.0
+
+# Seconds; a token that claims to live longer is looked after all the same.
+LONGEST = 30 * 86400.0
+
+REASON = 'renewed before its end'
+
+ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
+
+
+class SecretRenewal(ConnectionTimer):
+    """Renews the secret of an open connection until ``stop``.
+
+    ask: the callable that gives a secret; it may be slow and may switch greenlets.
+    interval: seconds, None to go by the end of each token. end: of the first one, in
+    seconds since 1970, None if it does not tell.
+    """
+
+    def __init__(self, connection: Any, ask: Callable[[], Any], interval: float | None, end: float | None) -> None:
+        super().__init__(connection)
+        self._ask = ask
+        self._interval = interval
+        self._end = end
+        self._pause = RETRY
+        self._stopped = False
+        self._plan(connection)
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        self._stopped = True
+        super().stop()
+
+    def _plan(self, connection: Any) -> None:
+        """The broker has the present secret."""
+        self._pause = RETRY
+        if self._interval is not None:
+            self._arm(self._interval)
+        elif self._end is not None:
+            self._arm(max(RETRY / 2, min(PART * (self._end - time.time()), LONGEST)))
+        else:
+            logger.warning(
+                '%r: refresh_secret=True renews JWTs that say when they end, which the password is not: '
+                'give a number of seconds',
+                connection,
+            )
+
+    def _due(self, connection: Any) -> None:
+        if not self._stopped:
+            self._green.spawn(self._renew)
+
+    def _renew(self) -> None:
+        """Body of the greenlet."""
+        connection = self._connection_ref()
+        if connection is None:
+            return
+        try:
+            end = self._give(connection)
+        except ENDS:
+            raise
+        except BaseException as exc:
+            if self._stopped and not isinstance(exc, exceptions.NotAllowed):
+                return  # the connection ended meanwhile, for another reason
+            self._complain(connection, exc)
+        else:
+            if not self._stopped:
+                self._end = end
+                self._plan(connection)
+
+    def _give(self, connection: Any) -> float | None:
+        """Ask, and tell the broker. Returns when the new secret ends. Switches."""
+        secret = self._ask()
+        end = token_expiry.end_of(secret) if isinstance(secret, str) else None
+        if not self._stopped:
+            connection.update_secret(secret, REASON)
+        return end
+
+    def _complain(self, connection: Any, error: BaseException) -> None:
+        if self._stopped:
+            logger.warning('%r: the broker refused the renewed secret: %s', connection, error)
+            return
+        pause, self._pause = self._pause, min(self._pause * 2, LONGEST_RETRY)
+        said = f'{type(error).__name__}: {error}'
+        logger.warning('%r: the secret could not be renewed, trying again in %.0f s: %s', connection, pause, said)
+        self._arm(pause)

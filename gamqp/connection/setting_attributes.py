@@ -1,0 +1,71 @@
+"""The settings of a connection as attributes, by py-amqp's names, for programs and kombu to read and set.
+
+Layer 4, a base class of Connection. Does not belong here: checks and defaults;
+they are in ``state.settings``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import exceptions, sasl
+from ..state.error_hints import at_login
+from ..state.settings import Settings
+
+__all__ = ('SettingAttributes',)
+
+
+class SettingAttributes:
+    """Has its arguments checked and keeps them."""
+
+    #: What it was made with; never changes, while the attributes may be set.
+    settings: Settings
+
+    on_blocked: Callable[[str], Any] | None
+    on_unblocked: Callable[[], Any] | None
+    read_timeout: float | None
+
+    def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
+        """The same error, which ended the connection while it was being opened, with what may be wrong with it."""
+        users = [one.username for one in self.authentication if isinstance(one, (sasl.PLAIN, sasl.AMQPLAIN))]
+        return at_login(error, self.host, users[0] if users else None, self.virtual_host)
+
+    def _configure(self, settings: Settings) -> None:
+        """Take over the settings. Does not switch."""
+        self.settings = settings
+        self.host = settings.host
+        self.virtual_host = settings.virtual_host
+        self.ssl = settings.ssl
+        self.socket_settings: Mapping[int, int | None] | None = settings.socket_settings
+        self.authentication = settings.authentication or sasl.choose(
+            settings.userid, settings.password, settings.login_method, settings.login_response, settings.secure
+        )
+        if settings.refresh_secret and not sasl.callable_passwords(self.authentication):
+            raise ValueError('refresh_secret: a callable password is wanted, which can be asked for the next one')
+        self.locale = settings.locale
+        self.name = settings.name
+        self.client_properties = dict(settings.client_properties)
+        self.connect_timeout = settings.connect_timeout
+        self.rpc_timeout = settings.rpc_timeout
+        self.confirm_timeout = settings.confirm_timeout
+        self.read_timeout = settings.read_timeout
+        self.write_timeout = settings.write_timeout
+        self.client_heartbeat = settings.heartbeat
+        self.heartbeat_thread = settings.heartbeat_thread
+        self.client_channel_max = settings.channel_max
+        self.client_frame_max = settings.frame_max
+        self.confirm_publish = settings.confirm_publish
+        self.outstanding_limit = settings.outstanding_limit
+        self.blocked_policy = settings.blocked_policy
+        self.blocked_timeout = settings.blocked_timeout
+        self.max_inbound_body = settings.max_inbound_body
+        self.spool = settings.spool
+        self.unsettled_warning = settings.unsettled_warning
+        self.on_open = settings.on_open
+        self.on_tune_ok = settings.on_tune_ok
+        self.on_blocked = settings.on_blocked
+        self.on_unblocked = settings.on_unblocked
+        self.on_lost = settings.on_lost
+        self.metrics = settings.metrics
+        self.metrics_interval = settings.metrics_interval

@@ -1,0 +1,47 @@
+"""A timer of one open connection, which ends with it and does not keep it.
+
+Layer 4, base class of what looks at a connection, or does something for it, every now and then. Does not belong
+here: what is done. Nothing here switches greenlets.
+"""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+from ..green.os_threads import get_ident
+
+__all__ = ('ConnectionTimer',)
+
+
+class ConnectionTimer:
+    """Made in the thread of the connection's hub. Derived classes have ``_due(root)``, called in the hub."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection_ref = weakref.ref(connection, self._dropped)
+        self._green = connection.green
+        self._thread = get_ident()
+        self._timer: Any = None
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _dropped(self, ref: Any) -> None:
+        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+            self.stop()
+
+    def _arm(self, seconds: float) -> None:
+        self._timer = self._green.call_later(seconds, self._ring)
+
+    def _ring(self) -> None:
+        self._timer = None
+        connection = self._connection_ref()
+        if connection is not None:
+            self._due(connection)
+
+    def _due(self, connection: Any) -> None:
+        """The time is up; must not switch."""
+        raise NotImplementedError

@@ -1,0 +1,77 @@
+"""Consumers that get nothing more because nobody settles what they have: said once in the log.
+
+Layer 4. A look at each channel every few seconds, and nothing for a message: what is looked at are
+the books that are kept anyway. A channel whose oldest delivery is young is done with at once. Does
+not belong here: handlers of ``subscribe``, which settle by themselves and may take their time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from ..green.yielding import in_turns
+from .timer import ConnectionTimer
+
+__all__ = ('UnackedWarning',)
+
+# Seconds between two looks, at most; and how many of them fit into the time after which it is said.
+LOOK = 5.0
+LOOKS = 4
+
+
+class UnackedWarning(ConnectionTimer):
+    """Of one connection, made when a consumer with a prefetch is started. limit: seconds."""
+
+    def __init__(self, connection: Any, limit: float) -> None:
+        super().__init__(connection)
+        self._limit = limit
+        self._arm(self._pause)
+
+    @property
+    def _pause(self) -> float:
+        return min(LOOK, self._limit / LOOKS)
+
+    def _due(self, connection: Any) -> None:
+        if connection.link.reason is None:
+            self._arm(self._pause)
+            in_turns(self._green, self._walk(connection, time.monotonic()))
+
+    def _walk(self, connection: Any, now: float) -> Iterator[None]:
+        """A step for each channel, and for each delivery and consumer of those where something has waited long."""
+        for channel in list(connection.channels.values()):
+            yield
+            oldest = channel.oldest_unsettled() if channel.has_watched else None
+            if oldest is not None and now - oldest[2] >= self._limit:
+                yield from self._walk_channel(connection, channel, oldest, now)
+
+    def _walk_channel(self, connection: Any, channel: Any, oldest: Any, now: float) -> Iterator[None]:
+        held: dict[str, tuple[int, float]] = {}  # consumer tag -> how many it has, and when the latest came
+        for tag, came_at in list(channel._unacked.values()):
+            yield
+            count, latest = held.get(tag, (0, 0.0))
+            held[tag] = count + 1, max(latest, came_at)
+        total, limit = sum(count for count, _ in held.values()), channel.limit_watched
+        if limit and total >= limit and now - max(latest for _, latest in held.values()) >= self._limit:
+            channel.limit_watched = 0
+            self._report(connection, channel, oldest[1], f'the prefetch of its channel, {limit}, is used up by {total}')
+        for tag, (count, latest) in held.items():
+            yield
+            consumer = channel._consumers.get(tag)
+            # Where the latest is old, too, none was settled since: another would have come in its place.
+            if consumer is not None and 0 < consumer.watched <= count and now - latest >= self._limit:
+                self._report(connection, channel, tag, f'its prefetch of {consumer.watched} is used up by {count}')
+                consumer.watched = 0
+
+    def _report(self, connection: Any, channel: Any, tag: str, what: str) -> None:
+        consumer = channel._consumers.get(tag)
+        connection.report(
+            'consumer %r of queue %r on channel %s gets no more messages: %s that nobody has settled for %g s '
+            'or longer. Ack what is done with; is every message taken out of the loop, or handed out by drain_events?',
+            tag,
+            '' if consumer is None else consumer.queue,
+            channel.channel_id,
+            what,
+            self._limit,
+        )

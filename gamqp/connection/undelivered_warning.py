@@ -1,0 +1,57 @@
+"""Whose undelivered messages fill the memory that a connection may use for them: one warning in the log.
+
+Layer 4. Looks at each consumer that has messages here, in a greenlet of its own and with turns of
+the hub between. Does not belong here: when the warning is due.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from ..green.yielding import with_turns
+
+__all__ = ('warn',)
+
+logger = logging.getLogger('gamqp.connection')
+
+Held = tuple[int, str, int]  # channel number, consumer tag, messages
+
+
+def warn(connection: Any) -> None:
+    """Body of a greenlet: name the channel that has most of the messages, and its consumer with most of them."""
+    of_channels: Counter[int] = Counter()
+    of_consumers: Counter[tuple[int, str]] = Counter()
+    for number, tag, count in with_turns(connection.green, _held(connection)):
+        of_channels[number] += count
+        of_consumers[number, tag] += count
+    if not of_channels:
+        return
+    number, count = of_channels.most_common(1)[0]
+    (_, tag), most = max(of_consumers.items(), key=lambda one: (one[0][0] == number, one[1]))
+    overflow = connection.overflow
+    logger.warning(
+        '%s reads no more until messages are handled: %s of %s undelivered messages (%s bytes in all, and %s '
+        'in temporary files) are of channel %s, %s of them of consumer %r. A lower prefetch, acks or more '
+        'handlers help',
+        repr(connection),
+        count,
+        connection.budget.messages + (0 if overflow is None else overflow.messages),
+        connection.budget.bytes,
+        0 if overflow is None else overflow.bytes,
+        number,
+        most,
+        tag,
+    )
+
+
+def _held(connection: Any) -> Iterator[Held]:
+    yield from connection.waiting_deliveries()
+    for number, channel in list(connection.channels.items()):
+        for inbox in channel.inboxes():
+            yield number, inbox.tag, len(inbox.messages or ())
+        yield number, '', 0  # a channel without any counts as a step, too
+    if connection.overflow is not None:
+        yield from connection.overflow.holders()

@@ -1,0 +1,353 @@
+"""Deliveries beyond the budget: on disk while the program is busy, and back when it has room for them.
+
+Layer 3. While somebody waits for a reply the connection is read on, and the reply
+stands behind megabytes of deliveries; memory must not grow with each of them. A
+connection has a Backlog from then until the last of them has come back. What is kept
+in memory is per consumer, not per message (of consumers that ack and take turns on one
+channel, 16 bytes a turn). What must not enter: files.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from ..basic_message import Message
+from ..green.yielding import AT_ONCE, TICK, in_turns
+from ..state.consumers import ConsumerRecord
+from ..state.queue_types import has_stream_offset
+from ..state.tag_ranges import TagRanges
+from .spool_file import SpoolFile
+
+__all__ = ('Overflow',)
+
+
+class _ChannelGroup:
+    """Consumers of one channel whose messages become void at the same moment. dropped: that has come."""
+
+    __slots__ = ('dropped', 'messages', 'of_callbacks', 'shares')
+
+    def __init__(self, of_callbacks: bool) -> None:
+        self.of_callbacks = of_callbacks
+        self.dropped = False
+        self.messages = 0
+        self.shares: dict[_ConsumerShare, None] = {}
+
+
+class _ConsumerShare:
+    """One consumer's messages in the spool, of one incarnation of its channel."""
+
+    __slots__ = ('_dropped', 'channel', 'consumer', 'count', 'group', 'incarnation', 'numbered', 'tags')
+
+    def __init__(self, channel: Any, consumer: ConsumerRecord, group: _ChannelGroup) -> None:
+        self.channel = channel
+        self.group = group
+        self.consumer = consumer
+        self.incarnation = channel._arriving
+        self.count = 0
+        self._dropped = False
+        self.tags = TagRanges()  # of those that await an ack
+        self.numbered = TagRanges()  # the same, of messages that a stream has numbered
+        group.shares[self] = None
+
+    @property
+    def dropped(self) -> bool:
+        """Whether they are passed over when they come back."""
+        return self._dropped or self.group.dropped
+
+    def drop(self) -> None:
+        """Nobody is to get them."""
+        self._dropped = True
+        self.group.messages -= self.count
+        self.group.shares.pop(self, None)
+
+    def unlink(self) -> None:
+        """There are no more deliveries here that await anything."""
+        known = self.channel._unacked
+        known.forget_spooled(self.tags)
+        known.forget_spooled(self.numbered)
+
+
+class Overflow:
+    """The messages that a connection keeps on disk. messages: those that will still be handed out.
+
+    ``put`` is for the reader; nothing here switches greenlets. due: some come back in the next pass of the hub.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.messages = 0
+        self._connection = connection
+        self._spool = SpoolFile(Message, connection.max_inbound_body, self._cannot_write)
+        self._shares: dict[
+            ConsumerRecord, _ConsumerShare
+        ] = {}  # the latest of each consumer; one that is dropped may stay a while
+        self._groups: dict[
+            tuple[Any, bool, bool], _ChannelGroup
+        ] = {}  # by channel, whether of callbacks, whether no_ack
+        self._of_callbacks = 0  # consumers with messages for drain_events
+        # (channel number, consumer tag) -> whose messages these are, one consumer after the other.
+        self._owners: dict[tuple[int, Any], deque[_ConsumerShare]] = {}
+        self._taken: deque[Any] = deque()  # read back, and not handed over yet
+        self._came_at = 0.0  # when those came
+        self.due = False  # _step is
+        self._timer: Any = None
+
+    @property
+    def bytes(self) -> int:
+        """What lies there, in bytes."""
+        return self._spool.bytes
+
+    @property
+    def concerns_callbacks(self) -> bool:
+        """Whether there are messages for drain_events."""
+        return self._of_callbacks > 0
+
+    def of(self, consumer: ConsumerRecord) -> int:
+        """How many messages of this consumer are here."""
+        share = self._shares.get(consumer)
+        return 0 if share is None or share.dropped else share.count
+
+    def holders(self) -> Iterator[tuple[int, str, int]]:
+        """(channel number, consumer tag, messages) of each consumer that has some here."""
+        for share in list(self._shares.values()):  # an iterator may be collected meanwhile
+            if not share.dropped:
+                yield share.channel.channel_id, share.consumer.tag, share.count
+
+    # -- from the reader ---------------------------------------------------------------
+
+    def put(self, channel: Any, message: Any) -> bool:
+        """Take in a delivery. Returns False for what is none, or is not wanted: that must go its usual way."""
+        if self._connection.overflow is not self:
+            return False  # it has ended amid a batch: nobody wanted what it had
+        consumer = channel._consumers.get(message.consumer_tag)
+        if consumer is None or consumer.discard or not _keeps(consumer) or channel.is_of_before(message):
+            return False
+        share = self._shares.get(consumer)
+        if share is None or share.dropped:
+            share = self._begin_share(channel, consumer)
+        owners = self._owners.setdefault((channel.channel_id, consumer.tag), deque())
+        tags = None
+        if not consumer.no_ack:
+            if not consumer.books:
+                channel.look_at_first(consumer, message)
+            tags = share.numbered if has_stream_offset(message) else share.tags
+        if share.dropped or self._connection.overflow is not self:
+            return False  # an iterator was collected since we looked; until it is noted, nothing makes objects
+        if not share.count:
+            owners.append(share)
+        if tags is not None:
+            if not tags:
+                channel._unacked.add_spooled(tags)
+            tags.add(message.delivery_tag)
+        channel.note_arrival(message)
+        share.count += 1
+        share.group.messages += 1
+        self.messages += 1
+        self._spool.put(message, self._connection.link.heartbeat_clock.heard_at)
+        if message.redelivered:
+            self._connection.counts.redelivered += 1
+        return True
+
+    def _begin_share(self, channel: Any, consumer: ConsumerRecord) -> _ConsumerShare:
+        key = channel, consumer.inbox is None, bool(consumer.no_ack)
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = _ChannelGroup(consumer.inbox is None)
+        share = self._shares[consumer] = _ConsumerShare(channel, consumer, group)
+        self._of_callbacks += group.of_callbacks
+        return share
+
+    def _cannot_write(self, error: OSError) -> None:
+        connection = self._connection
+        if not connection.spool_failed:
+            connection.spool_failed = True
+            text = '%s: deliveries beyond the budget cannot be written to a temporary file and stay in memory: %s'
+            connection.report(text, repr(connection), str(error))
+
+    # -- there is room ------------------------------------------------------------------
+
+    def come_back(self) -> None:
+        """Hand out what there is room for, from the hub and a piece in each of its passes."""
+        if not self.due:
+            self.due = True
+            self._timer = self._connection.green.call_later(TICK, self._step)
+
+    def _step(self) -> None:
+        self.due = False
+        self._timer.cancel()
+        connection = self._connection
+        if connection.overflow is not self or not connection.budget.relaxed:
+            return
+        try:
+            taken = self._taken
+            if not taken:
+                messages, self._came_at = self._spool.take()
+                taken.extend(messages)
+            for _ in range(min(len(taken), AT_ONCE)):
+                if connection.overflow is not self:
+                    break  # an iterator was collected, and nobody wants the rest
+                self._hand_over(taken.popleft(), self._came_at)
+        except OSError as exc:
+            connection.link.lose(exc)
+            return
+        except BaseException as exc:
+            connection.link.lose(exc)  # a fault of ours; nobody would get what was taken
+            raise
+        connection.wake_drainers()
+        if not self.messages or not (self._spool or self._taken):
+            self.close()
+        connection.freed()
+
+    def _hand_over(self, message: Any, came_at: float) -> None:
+        key = message.channel_id, message.consumer_tag
+        share = self._owners[key][0]
+        share.count -= 1
+        dropped = share.dropped
+        if not dropped:
+            self.messages -= 1
+            share.group.messages -= 1
+        if not share.count:
+            self._forget(key, share)
+        if dropped:
+            return
+        channel, consumer, tag = share.channel, share.consumer, message.delivery_tag
+        message.channel = channel
+        if share.incarnation:
+            message.incarnation = share.incarnation
+        message.auto_decode = channel.auto_decode
+        awaited = consumer.no_ack
+        if share.tags.take(tag) or share.numbered.take(tag):
+            channel._unacked.come_back(tag, (consumer.tag, came_at))
+            awaited = True
+        if not share.count:
+            share.unlink()
+        if not awaited:  # settled meanwhile, by an ack or nack with *multiple*
+            if consumer.inbox is not None:
+                consumer.inbox.spool_lost()
+            self._connection.wake_quiet()
+        elif consumer.inbox is not None:
+            consumer.inbox.put(message)
+        else:
+            self._connection.on_delivery(consumer, message)
+
+    def _forget(self, key: tuple[int, Any], share: _ConsumerShare) -> None:
+        """The last of them has been read."""
+        owners = self._owners[key]
+        owners.popleft()
+        if not owners:
+            del self._owners[key]
+        if not share.dropped:
+            del self._shares[share.consumer]
+            del share.group.shares[share]
+            self._of_callbacks -= share.group.of_callbacks
+
+    # -- nobody wants them any more ---------------------------------------------------------
+
+    def drop(self, consumer: ConsumerRecord) -> None:
+        """Forget the messages of a consumer: the broker has taken them back, or nobody can have them."""
+        share = self._shares.get(consumer)
+        if share is not None and not share.dropped:
+            self._drop(share)
+            share.unlink()
+            self._settle_down()
+
+    def withdraw(self, consumer: ConsumerRecord) -> None:
+        """Give the messages of a consumer back to their queue, those of one without acks excepted: they are dropped."""
+        share = self._shares.get(consumer)
+        if share is not None and not share.dropped:
+            self._drop(share)
+            if self._give_back(share):
+                self._connection.green.spawn(self._give_back_rest, share)
+            self._settle_down()
+
+    def forget_channel(self, channel: Any, all_of_callbacks: bool = True) -> None:
+        """The broker takes back what is not acked. What iterators and handlers got without acks is still theirs.
+
+        all_of_callbacks: what callbacks have here goes in any case, since the channel ends.
+        """
+        channel._unacked.drop_spooled()
+        for of_callbacks, no_ack in ((True, False), (False, False), (True, True)):
+            if no_ack and not all_of_callbacks:
+                break
+            group = self._groups.pop((channel, of_callbacks, no_ack), None)
+            if group is not None:
+                group.dropped = True  # which is what tells, whatever still lies about
+                self.messages -= group.messages
+                if of_callbacks:
+                    self._of_callbacks -= len(group.shares)
+                in_turns(self._connection.green, self._remove(group))
+        self._settle_down()
+
+    def _remove(self, group: _ChannelGroup) -> Iterator[None]:
+        while group.shares:
+            share, _ = group.shares.popitem()
+            if self._shares.get(share.consumer) is share:  # it may have new ones by now
+                del self._shares[share.consumer]
+            yield
+
+    def _drop(self, share: _ConsumerShare) -> None:
+        self.messages -= share.count
+        self._of_callbacks -= share.group.of_callbacks
+        del self._shares[share.consumer]
+        share.drop()
+
+    def _settle_down(self) -> None:
+        """Perhaps nothing is left that anybody wants; then the files need not be read."""
+        if self._connection.overflow is self and not self.messages:
+            self.close()
+            self._connection.freed()
+
+    def _give_back(self, share: _ConsumerShare) -> bool:
+        """Give back some. Returns whether more are left."""
+        channel, of_stream = share.channel, share.consumer.of_stream
+        for tags, numbered in ((share.tags, False), (share.numbered, True)):
+            if numbered and not of_stream and not self._connection.queue_types.takes_nack_of_any:
+                break  # not to be given back, see Channel.give_back; they stay unsettled
+            for _ in range(AT_ONCE):
+                if not tags:
+                    break  # at once when a send fails: the end of the link settles all
+                channel.give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
+            if tags:
+                return True
+        if not share.numbered or share.consumer.numbered:
+            share.unlink()
+        return False
+
+    def _give_back_rest(self, share: _ConsumerShare) -> None:
+        """Body of a greenlet: no more than the socket takes."""
+        link = self._connection.link
+        while link.reason is None:
+            self._connection.green.sleep(0)
+            if link.writer.wait_for_room(None) and not self._give_back(share):
+                return
+
+    # -- the end --------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close the files; whoever waits for messages from here learns that there are none."""
+        connection = self._connection
+        if connection.overflow is not self:
+            return
+        connection.overflow = None
+        self.messages = 0
+        shares, self._shares = self._shares, {}
+        self._groups.clear()
+        self._of_callbacks = 0
+        self._owners.clear()
+        self._taken.clear()
+        self._spool.close()
+        in_turns(connection.green, self._tell(shares))
+        connection.wake_quiet()
+
+    def _tell(self, shares: dict[ConsumerRecord, _ConsumerShare]) -> Iterator[None]:
+        while shares:
+            consumer, _ = shares.popitem()
+            if consumer.inbox is not None:
+                consumer.inbox.spool_lost()
+            yield
+
+
+def _keeps(consumer: ConsumerRecord) -> bool:
+    """Whether its messages wait for the program, and not the program for them."""
+    return consumer.callback is not None if consumer.inbox is None else bool(consumer.inbox.keeps)

@@ -1,0 +1,156 @@
+"""Waiting: one result for one greenlet (Slot), and a limit of time for several waits (Deadline).
+
+Built once on three verbs of a backend (switch_out, run_soon, call_later), so
+that gevent and eventlet wait in the same way. Only ``wait`` and ``acquire``
+switch greenlets; setting a result never does, so the reader can do it in the
+middle of a batch. A greenlet that is killed or timed out while it waits leaves
+nothing behind: a wake-up that is already under way finds nobody and does nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+import greenlet
+
+from ..state.argument_checks import LONGEST, given_timeout
+
+__all__ = ('Deadline', 'Slot', 'wakes', 'waking_nobody')
+
+_waking = True
+
+
+@contextlib.contextmanager
+def waking_nobody() -> Iterator[None]:
+    """For a forked child: settle slots, and leave those asleep who wait there, greenlets of threads that it has not.
+
+    Nothing in the block may switch greenlets, and no other thread may run yet.
+    """
+    global _waking
+    _waking = False
+    try:
+        yield
+    finally:
+        _waking = True
+
+
+def wakes() -> bool:
+    """Whether settling a slot wakes who waits there, see ``waking_nobody``."""
+    return _waking
+
+
+class Deadline:
+    """A total limit for several waits: made once, asked for what is left.
+
+    seconds: None for no limit. ``left()`` gives seconds, 0.0 when it has passed.
+    Raises TypeError and ValueError, in which the argument is called *timeout*, for
+    what is no number of seconds from 0 on.
+    """
+
+    __slots__ = ('at', 'seconds')
+
+    def __init__(self, seconds: float | None) -> None:
+        self.seconds = seconds
+        if seconds is None:
+            self.at: float | None = None
+            return
+        if not (seconds.__class__ is float and 0.0 <= seconds <= LONGEST):  # which spares most a call
+            given_timeout('timeout', seconds)
+        self.at = time.monotonic() + seconds
+
+    def left(self) -> float | None:
+        if self.at is None:
+            return None
+        return max(0.0, self.at - time.monotonic())
+
+    @property
+    def passed(self) -> bool:
+        return self.at is not None and time.monotonic() >= self.at
+
+
+class Slot:
+    """The place where one greenlet waits for one result.
+
+    ``succeed(value)`` or ``fail(make_error)`` settles it, once; later calls are
+    ignored. ``make_error()`` must build a new exception each time it is called,
+    so that no traceback is shared between those who raise it.
+    """
+
+    __slots__ = ('_expired', '_green', '_make_error', '_value', '_waiter', 'done')
+
+    def __init__(self, green: ModuleType) -> None:
+        self._green = green
+        self._waiter: Any = None
+        self._value: Any = None
+        self._make_error: Any = None
+        self._expired = False
+        self.done = False
+
+    def succeed(self, value: Any = None) -> None:
+        if not self.done:
+            self.done = True
+            self._value = value
+            if self._waiter is not None and _waking:
+                self._green.run_soon(self._wake)
+
+    def fail(self, make_error: Any) -> None:
+        if not self.done:
+            self.done = True
+            self._make_error = make_error
+            if self._waiter is not None and _waking:
+                self._green.run_soon(self._wake)
+
+    def fire(self, value: Any = None) -> None:
+        """``succeed`` for a callback of the hub: switches to the waiter at once instead of at the next pass."""
+        if not self.done:
+            self.done = True
+            self._value = value
+            self._wake()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a greenlet is waiting here right now."""
+        return self._waiter is not None
+
+    def result(self) -> Any:
+        """The settled value; raises the settled error."""
+        if self._make_error is not None:
+            raise self._make_error()
+        return self._value
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until settled, at most *timeout* seconds (None: for ever). Returns whether it is.
+
+        Switches greenlets. Raises nothing of its own; whatever is thrown into
+        this greenlet meanwhile (GreenletExit, gevent.Timeout) passes through.
+        """
+        if self.done or (timeout is not None and timeout <= 0):
+            return self.done
+        if self._waiter is not None:
+            raise RuntimeError('two greenlets wait on one slot')
+        self._expired = False
+        self._waiter = greenlet.getcurrent()
+        timer = None
+        try:
+            if timeout is not None:
+                timer = self._green.call_later(timeout, self._expire)
+            # A loop, because foreign code may switch to this greenlet for its own reasons.
+            while not self.done and not self._expired:
+                self._green.switch_out()
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+        return self.done
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            self._waiter.switch()
+
+    def _expire(self) -> None:
+        self._expired = True
+        self._wake()

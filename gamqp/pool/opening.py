@@ -1,0 +1,268 @@
+"""How the connections and channels of a pool are opened: by whom, how often, and what comes of a failure.
+
+Layer 5, a base class of ``connections.PoolConnections``. One greenlet connects, each channel is
+opened in one of its own, and a timer looks after what nobody else would notice.
+What must not enter: leases.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+
+from .. import exceptions
+from ..state.backoff import Backoff
+from ..state.lifecycle import Reason
+from .ended_leases import EndedLeases
+from .leases import AT_ONCE, Leases, PoolConnection
+
+__all__ = ('LOOK', 'PoolOpening')
+
+logger = logging.getLogger('gamqp.pool')
+
+# Seconds that a connection is left alone after another channel of it could not be opened.
+REST = 1.0
+
+# Seconds between two looks, while somebody waits, for connections whose loss nobody has noticed.
+LOOK = 1.0
+
+# Seconds between two warnings that nothing can be opened.
+COMPLAIN_EVERY = 60.0
+
+
+class PoolOpening:
+    """make: returns a Connection, open or not. connections, channels, confirm: as for Supply."""
+
+    inherited = False  # the parent's, in a forked child
+
+    def __init__(self, make: Callable[[], Any], connections: int, channels: int, confirm: bool) -> None:
+        self.leases = Leases(connections, channels)
+        self._make = make
+        self._confirm = confirm
+        self._settlements = EndedLeases(self.put_back)
+        self._green: Any = None
+        # greenlet -> what to do if it is killed before it begins
+        self._tasks: dict[Any, Callable[[], None] | None] = {}
+        self._connector: Any = None  # the greenlet that opens connections, one after the other
+        self._backoff = Backoff()
+        self._look: Any = None  # a timer
+        self._look_at = 0.0
+        self._trouble: Reason | None = None  # why the latest attempt to open something failed, if it did
+        self._may_complain_at = 0.0
+
+    def put_back(self, member: PoolConnection, channel: Any) -> None:
+        raise NotImplementedError
+
+    def _is_fit(self, member: PoolConnection, channel: Any) -> bool:
+        raise NotImplementedError
+
+    def _offer(self, member: PoolConnection, channel: Any) -> None:
+        raise NotImplementedError
+
+    def _give_up(self, member: PoolConnection, channel: Any) -> None:
+        raise NotImplementedError
+
+    def _open_more(self) -> None:
+        """Have a channel on its way for each waiter, as far as the limits go. Does not switch."""
+        leases = self.leases
+        if self.inherited or leases.closed:
+            return
+        now = time.monotonic()
+        planned = leases.plan(now, self._backoff.until)
+        for member in planned:
+            if member.connection is not None:
+                self._spawn_opening(member)
+        if self._connector is None and leases.next_to_connect() is not None:
+            self._connector = self._spawn(self._connect_in_turn, self._not_connected)
+        if len(planned) == AT_ONCE:
+            self._green.run_soon(self._open_more)
+        elif leases.waiting:
+            chances = (now + LOOK, self._backoff.until, leases.next_chance(now) or 0)
+            self._look_again(now, min(one for one in chances if one > now))
+
+    def _look_again(self, now: float, at: float) -> None:
+        if self._look is None or at < self._look_at:
+            if self._look is not None:
+                self._look.cancel()
+            self._look_at = at
+            self._look = self._green.call_later(at - now, self._look_now)
+
+    def _look_now(self) -> None:
+        self._look = None
+        if self.inherited:
+            return  # a copy of the parent's timer
+        for task, make_up in list(self._tasks.items()):
+            if task.dead and make_up is not None:
+                del self._tasks[task]
+                make_up()
+        now = time.monotonic()
+        for late in self._settlements.give_up_late(now):
+            self._give_up(*late)
+        if len(self._settlements):
+            self._look_again(now, now + LOOK)
+        if self.leases.waiting:
+            self._retire_lost()
+            self._open_more()
+
+    def _connect_in_turn(self) -> None:
+        """Body of the one greenlet that connects."""
+        try:
+            while not self.inherited and not self.leases.closed and self._backoff.until <= time.monotonic():
+                member = self.leases.next_to_connect()
+                if member is None or not self._connect(member):
+                    break
+        finally:
+            self._not_connected()
+
+    def _not_connected(self) -> None:
+        """The greenlet that connects has ended."""
+        self._connector = None
+        self.leases.give_up_connecting()
+        self._open_more()
+
+    def _connect(self, member: PoolConnection) -> bool:
+        leases = self.leases
+        try:
+            connection = self._make()
+            if not connection.connected:
+                connection.connect()
+        except BaseException as exc:
+            passing = isinstance(exc, (OSError, exceptions.RecoverableConnectionError))
+            firm = isinstance(exc, Exception) and not passing
+            self._backoff.failed(time.monotonic(), random.random(), firm)
+            leases.give_up_connecting()
+            self._tell_failure(exc, firm)
+            if not isinstance(exc, Exception):
+                raise
+            return False
+        if self.inherited or leases.closed:
+            connection.collect()
+            return False
+        self._trouble = None
+        capacity = connection.channel_max or member.capacity
+        for _ in range(leases.connected(member, connection, time.monotonic(), capacity)):
+            self._spawn_opening(member)
+        return True
+
+    def _spawn_opening(self, member: PoolConnection) -> None:
+        self._spawn(lambda: self._open_channel(member), lambda: self._not_opened(member))
+
+    def _not_opened(self, member: PoolConnection) -> None:
+        self.leases.failed(member)
+        self._open_more()
+
+    def _open_channel(self, member: PoolConnection) -> None:
+        leases = self.leases
+        try:
+            channel = member.connection.channel()
+            if self._confirm:
+                channel.confirm_select_unawaited()
+        except BaseException as exc:
+            leases.failed(member)
+            self._on_no_channel(member, exc)
+            if not isinstance(exc, Exception):
+                raise
+            return
+        leases.opened(member)
+        if leases.closed or member not in leases.members or not self._is_fit(member, channel):
+            self._give_up(member, channel)
+        else:
+            self._offer(member, channel)
+
+    def _on_no_channel(self, member: PoolConnection, exc: BaseException) -> None:
+        """A channel could not be opened; perhaps the connection was lost by that."""
+        leases = self.leases
+        if self.inherited or leases.closed:
+            return
+        now = time.monotonic()
+        if member.connection.is_alive():
+            member.resting = now + REST
+            self._tell_failure(exc, isinstance(exc, Exception))
+        elif _is_limit(exc):
+            news = leases.learn_limit(member)
+            if member in leases.members:
+                self._retire(member)
+                self._backoff.failed(now, random.random(), True)
+            if news:
+                # The broker does not say what of it others have: this is what there is.
+                self._trouble = _reason(exc)
+                logger.warning(
+                    'pool %s: the user has no more than %s channels here: %s', str(self), leases.most, str(exc)
+                )
+            else:
+                self._tell_failure(exc, not leases.most)
+        else:
+            self._retire(member)
+            self._tell_failure(exc, False)
+        self._open_more()
+
+    def _tell_failure(self, exc: BaseException, firm: bool) -> None:
+        """Something could not be opened. firm: those who have nothing else to hope for are told."""
+        leases = self.leases
+        if self.inherited or leases.closed:
+            return
+        self._trouble = _reason(exc)
+        if firm and not leases.hopeful:
+            self._dismiss(self._trouble, leases.ticket)
+            return
+        now = time.monotonic()
+        if leases.waiting and now >= self._may_complain_at:
+            self._may_complain_at = now + COMPLAIN_EVERY
+            logger.warning('pool %s; could not open a channel: %s', str(self), str(self._trouble))
+
+    def _spawn(self, fn: Callable[[], None], make_up: Callable[[], None] | None) -> Any:
+        task = self._green.spawn(self._run, fn)
+        self._tasks[task] = make_up
+        return task
+
+    def _run(self, fn: Callable[[], None]) -> None:
+        me = greenlet.getcurrent()
+        self._tasks[me] = None
+        try:
+            fn()
+        finally:
+            del self._tasks[me]
+
+    def _retire(self, member: PoolConnection) -> None:
+        """Its connection is of no more use; those who have channels of it will be told by the connection."""
+        if self.leases.retire(member):
+            now = time.monotonic()
+            self._backoff.lost(now, now - member.since, random.random())
+            if not member.leased:
+                member.connection.collect()
+
+    def _retire_lost(self) -> None:
+        """Nobody may come back to tell that a connection was lost."""
+        for member in list(self.leases.members):
+            if member.connection is not None and not member.connection.is_alive():
+                self._retire(member)
+
+    def _dismiss(self, reason: Reason, ticket: int) -> None:
+        """Tell everybody who waits and has a ticket up to this one; many of them by and by."""
+        gone = self.leases.dismiss(ticket, time.monotonic())
+        for waiter in gone:
+            waiter.succeed(reason)
+        if len(gone) == AT_ONCE:
+            self._green.run_soon(self._dismiss, reason, ticket)
+
+
+def _is_limit(exc: BaseException) -> bool:
+    """Whether the broker ended a connection because the user, or the node, has all the channels it may have."""
+    return (
+        isinstance(exc, exceptions.NotAllowed) and exc.method_sig == (0, 0) and 'channels opened' in str(exc.reply_text)
+    )
+
+
+def _reason(exc: BaseException) -> Reason:
+    """Why something could not be opened, as each of several waiters can be told."""
+    if isinstance(exc, Exception):
+        try:
+            return Reason(Reason(exc).make_error())  # without the traceback, and what that refers to
+        except Exception:
+            pass  # one of the program's that cannot be copied
+    return Reason(exceptions.RecoverableConnectionError(f'could not open a channel: {str(exc) or type(exc).__name__}'))

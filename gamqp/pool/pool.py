@@ -1,0 +1,212 @@
+"""Pool: a few connections whose channels greenlets lease one at a time.
+
+Layer 5. The public face: arguments, leases, what is told of it, and its renewal
+in a forked child. The connections are in ``connections``, which is one process's. What
+must not enter: sockets, waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from .. import green
+from ..connection.connection import Connection
+from ..state.argument_checks import flag, given_timeout, optional_timeout, whole
+from ..state.names import name
+from ..state.negotiation import CHANNEL_LIMIT
+from ..state.secret_hiding import discreet
+from ..state.settings import from_uri
+from ..state.uncopyable import Uncopyable
+from .connections import PoolConnections
+from .leases import PoolConnection
+
+__all__ = ('Lease', 'Pool')
+
+# Seconds that a lease may have to be waited for, and that close() waits for the last one to end.
+TIMEOUT = 10.0
+
+# A broker needs some 40 kB for each.
+CHANNELS = 100
+
+# Arguments beside those of a connection.
+OWN = ('connections', 'channels_per_connection', 'timeout', 'confirm')
+
+_pools: weakref.WeakSet[Pool] = weakref.WeakSet()
+
+
+class Pool(Uncopyable):
+    """Connections and channels for programs of many short tasks, e.g. a web application.
+
+    url: an AMQP URI; or a callable that returns a Connection, open or not yet,
+    a new one each time. connections, channels_per_connection: how many at most.
+    They are opened when they are needed, and stay. timeout: seconds that
+    ``channel()`` waits unless told otherwise. confirm: publish in confirm mode on all
+    channels; False where their users need transactions (tx_select), which exclude it.
+    arguments: of ``gamqp.connect``, where url is a URI.
+
+    Making a pool opens nothing and does not switch greenlets. A pool may be made
+    before a fork: parent and children get connections of their own. It belongs
+    to the thread that first leases from it. Raises ValueError for a URI that
+    cannot be understood and for limits below 1.
+    """
+
+    @discreet
+    def __init__(
+        self,
+        url: str | Callable[[], Any],
+        connections: int = 1,
+        channels_per_connection: int = CHANNELS,
+        *,
+        timeout: float = TIMEOUT,
+        confirm: bool = True,
+        **arguments: Any,
+    ) -> None:
+        connections = whole(1)('connections', connections)
+        channels_per_connection = whole(1, CHANNEL_LIMIT)('channels_per_connection', channels_per_connection)
+        timeout = given_timeout('timeout', timeout)
+        confirm = flag('confirm', confirm)
+        if callable(url):
+            if arguments:
+                raise TypeError(f'a Pool whose connections a callable makes takes no {", ".join(sorted(arguments))}')
+            self._make: Callable[[], Any] = url
+            self._where = getattr(url, '__qualname__', type(url).__name__)
+        else:
+            target = from_uri(url, arguments, 'Pool', OWN)
+            self._make = lambda: Connection(**target.arguments())
+            self._make()  # and refuse now what cannot be meant
+            self._where = f'{target.host} vhost {target.virtual_host!r}'
+        self.connections = connections
+        self.channels_per_connection = channels_per_connection
+        self.timeout = timeout
+        self.confirm = confirm
+        self._supply = self._new_supply()
+        _pools.add(self)
+
+    def _new_supply(self) -> PoolConnections:
+        return PoolConnections(self._make, self._where, self.connections, self.channels_per_connection, self.confirm)
+
+    def __repr__(self) -> str:
+        return f'<{type(self).__name__} {self._supply}>'
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def channel(self, timeout: float | None = None) -> Lease:
+        """A channel for a ``with`` block, that nobody else has meanwhile.
+
+        ``with pool.channel() as channel:`` takes one that is free, at once and
+        without a word to the broker; else it waits, first come first served, at
+        most *timeout* seconds (None: the pool's), opening included.
+
+        The channel is as new, except that it is in confirm mode (unless the pool was made
+        with confirm=False). After the block it is closed and another opened in its place
+        if the broker closed it, if a consumer, an unsettled delivery, basic_qos, tx_select,
+        an event handler or a returned message is left of its use, or an answer is still
+        due. What was sent and not waited for, e.g. an unconfirmed publish, is no matter of
+        the channel's next user: nobody gets the channel before the broker has answered, and
+        after confirm_timeout without an answer it is closed.
+
+        The block's beginning switches greenlets if it has to wait. While the broker is
+        away the pool tries again and again, with pauses of up to 3 s. It raises
+        TimeoutError; where there is no connection then, what the latest attempt to open
+        one raised; that at once, where waiting does not help (a wrong password);
+        RecoverableConnectionError when the pool is closed, and WrongThread in another
+        thread. Its end does not switch. Any greenlet may end a block that another began.
+        """
+        return Lease(self, self.timeout if timeout is None else given_timeout('timeout', timeout))
+
+    def publish(
+        self,
+        message: Any,
+        exchange: str = '',
+        routing_key: str = '',
+        mandatory: bool = False,
+        timeout: float | None = None,
+        **properties: Any,
+    ) -> None:
+        """Publish on a channel of the pool and wait for the broker's confirm. Switches greenlets.
+
+        Arguments as ``Channel.publish``; timeout: total seconds, for a channel, for
+        the broker to take messages and for the confirm, None for the pool's.
+        Raises what ``channel``, ``Channel.publish`` and ``Receipt.wait`` raise.
+        """
+        exchange, routing_key = name('exchange', exchange), name('routing_key', routing_key)
+        deadline = green.Deadline(self.timeout if timeout is None else timeout)
+        with self.channel(deadline.left()) as channel:
+            receipt = channel.publish(message, exchange, routing_key, mandatory, deadline.left(), **properties)
+            receipt.wait(deadline.left())
+
+    def stats(self) -> dict[str, Any]:
+        """Counts of this process. Does not switch; any thread may ask.
+
+        Now: connections, channels (open), leased (those included whose block has ended
+        before the broker had answered), idle, waiting (greenlets), opening (channels).
+        Since the beginning: leases; waits (leases that had to), with wait_seconds and
+        max_wait_seconds; timeouts; replaced (channels); lost_connections.
+        """
+        return self._supply.leases.stats()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Lease no more, wait for those who have a channel, and close everything. Switches greenlets.
+
+        timeout: total seconds for them and for the goodbyes to the brokers, which get 0.5 at
+        least; None for the pool's, and as long for the goodbyes as ``Connection.close``
+        takes by default. What they do later fails as on any closed connection. Who waits for a channel gets
+        RecoverableConnectionError. Whatever happens, all connections are closed
+        afterwards. Called again, it waits so long for the first call to end.
+        Raises nothing of its own, but WrongThread in another thread.
+        """
+        timeout = optional_timeout('timeout', timeout)
+        self._supply.close(self.timeout if timeout is None else timeout, total=timeout is not None)
+
+    def _renew(self) -> None:
+        """In a forked child: begin with nothing. Called by itself."""
+        inherited, self._supply = self._supply, self._new_supply()
+        self._supply.leases.closed = inherited.leases.closed
+        inherited.disown()
+
+
+class Lease(Uncopyable):
+    """What ``Pool.channel`` returns: a context manager that gives a channel and takes it back."""
+
+    __slots__ = ('_held', '_pool', '_timeout')
+
+    def __init__(self, pool: Pool, timeout: float) -> None:
+        self._pool = pool
+        self._timeout = timeout
+        self._held: tuple[PoolConnections, PoolConnection, Any] | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(
+            f'a lease has no {name!r}; pool.channel() is for a with block, which gives the channel: '
+            f'with pool.channel() as channel: channel.{name} …'
+        )
+
+    def __enter__(self) -> Any:
+        if self._held is not None:
+            raise RuntimeError('this lease has begun already: call pool.channel() for another')
+        supply = self._pool._supply
+        self._held = (supply, *supply.take(self._timeout))
+        return self._held[2]
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._held is not None:
+            supply, member, channel = self._held
+            supply.check_thread()
+            self._held = None
+            supply.put_back(member, channel)
+
+
+def _renew_all_after_fork() -> None:
+    for pool in list(_pools):
+        pool._renew()
+
+
+# After the hooks that let go of the connections, since theirs were registered before.
+os.register_at_fork(after_in_child=_renew_all_after_fork)

@@ -1,0 +1,203 @@
+"""RPCServer: a handler whose result is sent to who asked.
+
+Layer 5. A subscription like any other; what is added is the reply. What must
+not enter: worker greenlets and settling, which ``gamqp.consuming`` does.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import greenlet
+
+from .. import exceptions
+from ..channel.basic_publish import taken_apart
+from ..channel.subscribe import check_concurrency
+from ..connection.connection import Connection
+from ..consuming.subscription import REJECT, REQUEUE
+from ..state.argument_checks import timeout as checked_timeout
+from ..state.names import name
+from ..state.uncopyable import Uncopyable
+from .client import ERROR, ERROR_TYPE
+
+__all__ = ('RPCServer',)
+
+logger = logging.getLogger('gamqp.rpc')
+
+# Characters of an error's text that travel: headers must fit into one frame, which has 4096 bytes at least.
+LONGEST_TEXT = 500
+
+# An error reply when errors are hidden.
+HIDDEN = 'the handler failed'
+
+
+class RPCServer(Uncopyable):
+    """Answers the requests in a queue, in worker greenlets. Making one starts it, and switches greenlets.
+
+    channel: a Channel, or a Connection to have a channel of its own. queue: must
+    exist. handler: takes the request, a Message; what it returns is the reply: a
+    body, a Message, or None for an empty body. concurrency: requests handled at a
+    time. prefetch: None for the same number, so that no request waits here while
+    another server is idle, or outlives its caller. hide_errors: whether a caller learns
+    only that the handler failed, not the class and text of its error. exclusive,
+    arguments, consumer_tag: as ``Channel.consume``.
+
+    The reply is sent first and the request acked after it, so a request is never
+    lost: when the server or its connection dies between the two, the request is
+    handled again, by another server perhaps, and its caller drops the second reply.
+    (With a request that was delivered before, both go at once, the ack first.)
+    When the handler raises, the error is logged, the reply tells it (``RPCError`` over
+    there), and the request is acked. Without reply_to the handler just runs; a
+    request of that kind that fails is rejected (dropped, or dead-lettered). A reply
+    that nobody waits for any more is dropped by the broker, without a word.
+
+    It ends when its channel does, as a Consumer. consumer: that Consumer, with its
+    counters. replied: replies sent; failed: calls of the handler that raised.
+    """
+
+    def __init__(
+        self,
+        channel: Any,
+        queue: str,
+        handler: Callable[[Any], Any],
+        concurrency: int = 1,
+        prefetch: int | None = None,
+        *,
+        hide_errors: bool = False,
+        exclusive: bool = False,
+        arguments: dict[str, Any] | None = None,
+        consumer_tag: str = '',
+    ) -> None:
+        if not callable(handler):
+            raise TypeError(f'RPCServer: the handler {handler!r} cannot be called')
+        check_concurrency(concurrency, prefetch)
+        queue, consumer_tag = name('queue', queue), name('consumer_tag', consumer_tag)
+        self._owns = isinstance(channel, Connection)
+        self.channel = channel.channel() if self._owns else channel
+        self.queue = queue
+        self.handler = handler
+        self.hide_errors = hide_errors
+        self.replied = self.failed = 0
+        self.consumer: Any = None
+        try:
+            self.consumer = self.channel.subscribe(
+                queue,
+                self._serve,
+                concurrency,
+                concurrency if prefetch is None else prefetch,
+                self._settle_failed,
+                exclusive=exclusive,
+                arguments=arguments,
+                consumer_tag=consumer_tag,
+            )
+        except BaseException:
+            if self._owns and self.channel.was_opened:
+                self.channel._begin_close(0, '', (0, 0), wait=False)
+            raise
+
+    def __repr__(self) -> str:
+        counts = f'{self.replied} replied, {self.failed} failed'
+        return f'<{type(self).__name__} on {self.queue!r}, {counts}: {self.consumer!r}>'
+
+    def __enter__(self) -> RPCServer:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def cancel(self, wait: bool = True, timeout: float | None = None) -> None:
+        """Take no more requests; see ``Consumer.cancel``. Handlers that run still reply."""
+        self.consumer.cancel(wait, timeout)
+
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until it has ended; see ``Consumer.join``."""
+        self.consumer.join(timeout)
+
+    def close(self, timeout: float | None = None) -> None:
+        """``cancel``, wait for the running handlers, and close the channel if it is the server's own.
+
+        timeout: seconds for the handlers, None for as long as they take; TimeoutError
+        then, and what they work on is handled again elsewhere if the channel is
+        closed. Twice does no harm. Switches greenlets.
+        """
+        checked_timeout('timeout', timeout)  # before anything is closed
+        try:
+            self.cancel(timeout=timeout)
+        finally:
+            if self._owns:
+                self.channel.close()
+
+    # -- in a worker greenlet ----------------------------------------------------------
+
+    def _serve(self, request: Any) -> None:
+        try:
+            result = self.handler(request)
+        except (greenlet.GreenletExit, KeyboardInterrupt, SystemExit):
+            raise  # it is this process that ends: somebody else shall answer
+        except BaseException as exc:
+            self.failed += 1
+            if not request.properties.get('reply_to'):
+                raise _Unanswerable from exc
+            logger.exception('rpc server on %s: the handler failed on %r', self.queue, request)
+            self._reply(request, b'', self._told(exc))
+            return
+        if request.properties.get('reply_to'):
+            self._reply_with(request, result)
+
+    def _reply_with(self, request: Any, result: Any) -> None:
+        try:
+            body, properties = taken_apart(b'' if result is None else result, {})
+            self._reply(request, body, properties)
+        except exceptions.EncodeError as exc:
+            self.failed += 1
+            logger.exception('rpc server on %s: what the handler returned for %r cannot be sent', self.queue, request)
+            self._reply(request, b'', self._told(exc))
+
+    def _reply(self, request: Any, body: Any, properties: dict[str, Any]) -> None:
+        asked = request.properties
+        reply_to = name('reply_to', asked['reply_to'])
+        if 'correlation_id' in asked:
+            properties = {**properties, 'correlation_id': asked['correlation_id']}
+        # One that was delivered before may be what ended a connection: RabbitMQ 3 does so over a
+        # direct reply_to of another cluster. Acked in front of the reply it does not come a third time.
+        first = functools.partial(self._ack, request) if request.redelivered else None
+        # Never mandatory: RabbitMQ 3 returns each direct reply then, as if it were unroutable.
+        self.channel._hand_over(body, properties, '', reply_to, False, False, None, first=first)
+        self.replied += 1
+
+    def _ack(self, request: Any) -> None:
+        if self.channel.awaits_settlement(request):
+            request.ack()
+
+    def _told(self, error: BaseException) -> dict[str, Any]:
+        """Properties of the reply that tells of an error."""
+        if self.hide_errors:
+            return {'application_headers': {ERROR: HIDDEN}}
+        name, text = type(error).__name__, _text(error)
+        return {'application_headers': {ERROR: text, ERROR_TYPE: name}}
+
+    def _settle_failed(self, request: Any, error: BaseException) -> str:
+        """What becomes of a request whose caller did not learn of the failure."""
+        if isinstance(error, _Unanswerable):
+            logger.error('rpc server on %s: the handler failed on %r', self.queue, request, exc_info=error.__cause__)
+            return REJECT
+        # What cannot be read or written will not be the next time either.
+        unfit = isinstance(error, (exceptions.FrameSyntaxError, exceptions.EncodeError))
+        policy = REJECT if unfit else REQUEUE
+        logger.error('rpc server on %s: cannot reply to %r (%s)', self.queue, request, policy, exc_info=error)
+        return policy
+
+
+class _Unanswerable(Exception):
+    """The handler failed on a request without reply_to."""
+
+
+def _text(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except Exception:
+        text = 'an error that cannot be printed'
+    return text.encode(errors='replace').decode()[:LONGEST_TEXT]

@@ -1,0 +1,108 @@
+"""Delivery tags in the order they came, kept as ranges.
+
+State, no I/O. Those of one consumer mostly follow one another, so a range of any
+length takes 16 bytes here; where consumers of one channel take turns, each turn does.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from collections.abc import Iterator
+
+__all__ = ('TagRanges',)
+
+# Numbers, two for a range, in one array: its memory goes when all of them are used up.
+_CHUNK = 8192
+
+
+class TagRanges:
+    """Ascending tags: added at the end, taken from the front."""
+
+    __slots__ = ('_count', '_ends', '_head', '_more')
+
+    def __init__(self) -> None:
+        self._ends = array('Q')  # first, last, first, last …
+        self._head = 0  # where the first range is
+        self._more: deque[array[int]] | None = None  # what does not fit there: most never need it
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[int]:
+        head = self._head
+        for ends in (self._ends, *(self._more or ())):
+            for at in range(head, len(ends), 2):
+                yield from range(ends[at], ends[at + 1] + 1)
+            head = 0
+
+    @property
+    def latest(self) -> int:
+        """The highest, 0 if there is none."""
+        ends = self._more[-1] if self._more else self._ends
+        return ends[-1] if self._count else 0
+
+    def add(self, tag: int) -> None:
+        """Take in a tag, higher than all before."""
+        ends = self._more[-1] if self._more else self._ends
+        if self._count and ends[-1] == tag - 1:
+            ends[-1] = tag
+        else:
+            if len(ends) >= _CHUNK:
+                ends = self._add_chunk()
+            ends.append(tag)
+            ends.append(tag)
+        self._count += 1
+
+    def pop(self) -> int:
+        """Take out the lowest; there must be one."""
+        ends, head = self._ends, self._head
+        tag = ends[head]
+        self._count -= 1
+        if tag < ends[head + 1]:
+            ends[head] = tag + 1
+        else:
+            self._skip()
+        return tag
+
+    def take(self, tag: int) -> bool:
+        """Take out *tag* if it is the lowest. Returns whether it was."""
+        if not self._count or self._ends[self._head] != tag:
+            return False
+        self.pop()
+        return True
+
+    def settle(self, tag: int) -> int:
+        """Take out all up to and with *tag*. Returns how many there were."""
+        before = self._count
+        while self._count and self._ends[self._head] <= tag:
+            ends, head = self._ends, self._head
+            first, last = ends[head], ends[head + 1]
+            if tag < last:
+                ends[head] = tag + 1
+                self._count -= tag + 1 - first
+                break
+            self._count -= last + 1 - first
+            self._skip()
+        return before - self._count
+
+    def clear(self) -> None:
+        self._ends = array('Q')
+        self._more = None
+        self._head = self._count = 0
+
+    def _add_chunk(self) -> array[int]:
+        if self._more is None:
+            self._more = deque()
+        self._more.append(array('Q'))
+        return self._more[-1]
+
+    def _skip(self) -> None:
+        """The first range is used up."""
+        self._head += 2
+        if not self._count:
+            self.clear()
+        elif self._head >= len(self._ends):
+            assert self._more  # the count says that there are more
+            self._ends, self._head = self._more.popleft(), 0

@@ -1,0 +1,236 @@
+"""What a connection can tell of itself: one dict, made when it is asked for.
+
+Layer 3. The counters are added to where things happen, a few nanoseconds each;
+everything else is looked up here, so a connection that nobody asks pays nothing.
+``Pump`` hands the dict to the program's ``metrics`` hook from time to time.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ..green import os_threads
+from ..green.os_threads import get_ident
+from ..io import process_end
+from ..state import counters as state
+from ..state.counters import Counters
+
+__all__ = ('Pump', 'collect', 'name_of', 'observers', 'tell_observers', 'totals')
+
+logger = logging.getLogger('gamqp.stats')
+
+# How often another thread looks again when the hub has changed something under its eyes.
+TRIES = 100
+
+# Names of connections whose counts are kept when the connections have ended; beyond that those told longest ago go.
+MOST_NAMES = 1000
+
+#: name -> what all connections of that name that have a metrics hook have counted, as far as it was told.
+_names: dict[str, dict[str, float]] = {}
+_names_lock = os_threads.Lock()
+
+#: Called with each connection that has been opened: weak references to callables.
+observers: list[weakref.WeakMethod[Callable[[Any], Any]]] = []
+
+
+def tell_observers(connection: Any) -> None:
+    for ref in list(observers):
+        observer = ref()
+        if observer is not None:
+            observer(connection)
+
+
+def name_of(connection: Any) -> str:
+    """The name that a connection goes by, here and in the broker's management; '' if it has none."""
+    return str(connection.name or connection.client_properties.get('connection_name') or '')
+
+
+def collect(connection: Any) -> dict[str, Any]:
+    """The numbers of a connection. From any thread: it takes no part in what the hub does.
+
+    Counters, over all its sockets since it was made: opened; published; confirmed,
+    nacked and returned publishes (the broker confirms also what it returns), and
+    lost ones, of which nobody knows because their channel ended before the confirm;
+    delivered, those that came by get included, and of these redelivered; acked and
+    rejected deliveries, and given_back ones: their consumer was cancelled before the
+    program saw them, or read a stream and has ended before anybody acked them;
+    stale_settlements (acks that came too late to be sent); unnoticed (publishes
+    that were nacked or returned, and nobody has looked at their Receipt);
+    bytes_in, bytes_out, without TLS's own; blocked_seconds (the broker took no
+    messages), write_wait_seconds (greenlets waited to publish, added when they have).
+
+    Gauges: channels, consumers; unconfirmed publishes; undelivered_messages and
+    undelivered_bytes (arrived, in memory, and not handed out); spooled_messages and
+    spooled_bytes (the same in temporary files); unsettled deliveries, and
+    oldest_unsettled_seconds, the age of the oldest; send_queue_bytes;
+    hub_lag_seconds, the latest or, while the hub is late, the present one, and
+    worst_hub_lag_seconds, by which the hub was late.
+
+    So with publisher confirms on all channels
+    published = confirmed + nacked + lost + unconfirmed, and without no_ack, while
+    no channel is closed, delivered = acked + rejected + given_back + unsettled.
+    """
+    for _ in range(TRIES):
+        try:
+            return {**totals(connection.counts), **_gauges(connection)}
+        except RuntimeError:
+            # A dict changed its size while it was looked through: this is another thread than the hub's.
+            pass
+    raise RuntimeError('stats: the connection did not stand still for a moment')
+
+
+def totals(counts: Counters) -> dict[str, Any]:
+    """The counters alone. What is going on, e.g. that the broker takes no messages, is not in them."""
+    return {
+        'opened': counts.opened,
+        'published': counts.published,
+        'confirmed': counts.confirmed,
+        'nacked': counts.nacked,
+        'returned': counts.returned,
+        'lost': counts.lost,
+        'delivered': counts.delivered - counts.returned,
+        'redelivered': counts.redelivered,
+        'acked': counts.acked,
+        'rejected': counts.rejected,
+        'given_back': counts.given_back,
+        'stale_settlements': counts.stale_settlements,
+        'unnoticed': counts.unnoticed,
+        'bytes_in': counts.bytes_in,
+        'bytes_out': counts.bytes_out,
+        'blocked_seconds': counts.blocked_seconds,
+        'write_wait_seconds': counts.write_wait_seconds,
+    }
+
+
+def _gauges(connection: Any) -> dict[str, Any]:
+    """And blocked_seconds once more, with the seconds until now."""
+    channels = list(connection.channels.values())
+    link, overflow = connection.link, connection.overflow
+    watch = None if link is None else link.watch
+    now = time.monotonic()
+    # In one step, since the numbers belong together, and so in one loop: there may be thousands of channels.
+    consumers = unconfirmed = unsettled = 0
+    oldest = now
+    for channel in channels:
+        consumers += channel.consumer_count
+        unconfirmed += channel.unconfirmed
+        count = channel.unsettled
+        if count:
+            unsettled += count
+            entry = channel.oldest_unsettled()
+            if entry is not None:
+                oldest = min(oldest, entry[2])
+    return {
+        'blocked_seconds': connection.counts.blocked_seconds + max(0.0, connection.blocked_for(now)),
+        'channels': len(channels),
+        'consumers': consumers,
+        'unconfirmed': unconfirmed,
+        'undelivered_messages': connection.budget.messages,
+        'undelivered_bytes': connection.budget.bytes,
+        'spooled_messages': 0 if overflow is None else overflow.messages,
+        'spooled_bytes': 0 if overflow is None else overflow.bytes,
+        'unsettled': unsettled,
+        'oldest_unsettled_seconds': now - oldest,
+        'send_queue_bytes': 0 if link is None else link.writer.queued,
+        'hub_lag_seconds': 0.0 if watch is None else watch.lag_at(now),
+        'worst_hub_lag_seconds': 0.0 if watch is None else max(watch.worst_lag, watch.lag_at(now)),
+    }
+
+
+def told_of_name(connection: Any) -> dict[str, Any]:
+    """What the hook is told: ``collect``, with the connection's name and the counters of all that had that name."""
+    numbers, name = collect(connection), name_of(connection)
+    if name:
+        told = connection.counts.told
+        with _names_lock:
+            sums = _names.pop(name, {})
+            for counter in totals(connection.counts):
+                sums[counter] = sums.get(counter, 0) + numbers[counter] - told.get(counter, 0)
+                told[counter] = numbers[counter]
+            _names[name] = sums
+            if len(_names) > MOST_NAMES:
+                del _names[next(iter(_names))]
+            numbers.update(sums)
+    return {'name': name, **numbers}
+
+
+def _reset_after_fork() -> None:
+    """In a forked child, after it has let go of its parent's connections."""
+    global _names_lock
+    _names_lock = os_threads.Lock()
+    _names.clear()
+    for counts in list(state.every):
+        counts.reset()
+
+
+# After the hooks of goodbye, which ends the connections: what is lost by that is no loss of the child's.
+assert process_end.alive is not None
+os.register_at_fork(after_in_child=_reset_after_fork)
+
+
+class Pump:
+    """Calls the program's hook with the numbers every so often, in a greenlet of its own, and once at the end.
+
+    Counters of connections with the same name, one after the other or at the same
+    time, are told in one sum, so that they never go back when a program connects again.
+
+    A hook that takes its time is not called again meanwhile; it gets the newest
+    numbers afterwards. What it raises is logged.
+    """
+
+    def __init__(self, connection: Any, interval: float) -> None:
+        self._connection_ref = weakref.ref(connection, self._dropped)
+        self._green = connection.green
+        self._interval = interval
+        self._thread = get_ident()
+        self._process = os.getpid()
+        self._news: dict[str, Any] | None = None  # what the hook has not been called with
+        self._caller: Any = None
+        self._timer: Any = None
+        self._arm()
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        if self._timer is not None:
+            self._cancel()
+            if os.getpid() == self._process:  # a forked child has nothing to tell of its parent's connection
+                self._tell()
+
+    def _dropped(self, ref: Any) -> None:
+        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+            self._cancel()
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self) -> None:
+        self._timer = self._green.call_later(self._interval, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        if self._tell():
+            self._arm()
+
+    def _tell(self) -> bool:
+        connection = self._connection_ref()
+        if connection is None:
+            return False
+        self._news = told_of_name(connection)
+        if self._caller is None or self._caller.dead:
+            self._caller = self._green.spawn(self._call, connection.metrics)
+        return True
+
+    def _call(self, hook: Callable[[dict[str, Any]], Any]) -> None:
+        while self._news is not None:
+            news, self._news = self._news, None
+            try:
+                hook(news)
+            except Exception:
+                logger.exception('the metrics hook %r failed', hook)

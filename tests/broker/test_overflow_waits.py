@@ -1,0 +1,176 @@
+"""Who waits for what lies in the spool, and what else happens on its channel meanwhile: gets, acks, the end."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from typing import Any
+
+import greenlets
+import pytest
+from flooding import LIMIT, begin, deliveries, drained, flood
+from script import ScriptedBroker, frames
+
+import gamqp
+from gamqp.io import writer
+
+pytestmark = pytest.mark.usefixtures('no_file_is_left')
+
+MANY = 200
+
+
+@pytest.fixture
+def client(peer: ScriptedBroker) -> gamqp.Connection:
+    return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
+
+
+# -- the end of a consumer without acks ------------------------------------------------------
+
+
+class Cancelling:
+    """A consumer, two at a time, that is cancelled by the handlers of its messages 1 and 2 together."""
+
+    def __init__(self, peer: ScriptedBroker, channel: gamqp.Channel) -> None:
+        self.handled: list[int] = []
+        self.gate = False
+        self.cancelling = 0
+        subscribe = functools.partial(channel.subscribe, 'q', self, 2, consumer_tag='tag', no_ack=True)
+        self.peer, self.consumer = peer, begin(peer, subscribe)
+
+    def __call__(self, message: Any) -> None:
+        if message.delivery_tag <= 2:
+            greenlets.wait_until(lambda: self.gate)
+            self.cancelling += 1
+            self.consumer.cancel()
+        self.handled.append(message.delivery_tag)
+
+    def cancel(self) -> None:
+        self.gate = True
+        greenlets.wait_until(lambda: self.cancelling == 2)
+        for _ in range(2):
+            self.peer.expect('basic.cancel')
+            self.peer.send('basic.cancel-ok', consumer_tag='tag')
+        greenlets.wait_until(lambda: self.consumer.over)
+
+
+def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_cannot_come_back(
+    peer: ScriptedBroker, client: Any, channel: gamqp.Channel
+) -> None:
+    """Memory is full of messages that these very handlers would have to take."""
+    handlers = Cancelling(peer, channel)
+    flood(peer, client, deliveries(range(1, MANY + 1)))
+    handlers.cancel()
+    handlers.consumer.join(30)
+    assert sorted(handlers.handled) == list(range(1, MANY + 1))
+    assert not client.retiring
+
+
+def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_only_they_can_take(
+    peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    """It does come back, from behind the messages of another."""
+    other = peer.open_channel(client, 2)
+    handlers = Cancelling(peer, channel)
+    begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append), 'two', 2)
+    flood(peer, client, deliveries([1, 2]) + deliveries(range(1, 60), 'two', 2) + deliveries(range(3, 8)))
+    assert handlers.consumer.spooled
+    handlers.cancel()
+    drained(client, got, 59)
+    handlers.consumer.join(30)
+    assert sorted(handlers.handled) == list(range(1, 8))
+
+
+def test_closing_an_iterator_ends_the_loop_that_waits_for_the_spool(
+    peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    other = peer.open_channel(client, 2)
+    begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append), 'two', 2)
+    loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag', no_ack=True))
+    flood(peer, client, deliveries(range(1, 80), 'two', 2) + deliveries(range(1, 8)))
+    cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
+    peer.expect('basic.cancel')
+    peer.send('basic.cancel-ok', consumer_tag='tag')
+    cancelling.get()
+    assert loop.inbox.spooled == 7
+    looping = greenlets.spawn(list, loop)
+    greenlets.wait_until(lambda: loop.inbox.waiting is not None)
+    loop.close()
+    assert looping.get() == []
+    drained(client, got, 79)
+    assert not client.retiring
+
+
+# -- a message that never was there --------------------------------------------------------------
+
+
+def flood_and_get(peer: ScriptedBroker, client: Any, channel: gamqp.Channel) -> Any:
+    """The reply of a basic_get, behind a flood of the same channel: its tag is the highest, and it is here first."""
+    getting = greenlets.spawn(channel.basic_get, 'other')
+    peer.expect('basic.get')
+    reply = {'delivery_tag': MANY, 'exchange': '', 'routing_key': 'other', 'redelivered': False, 'message_count': 0}
+    peer.raw(deliveries(range(1, MANY)) + frames('basic.get-ok', 1, body=b'got', **reply))
+    message = getting.get()
+    assert client.stats()['spooled_messages'] > 0
+    assert channel.unsettled == MANY
+    return message
+
+
+def test_an_ack_of_several_settles_what_has_come_back_behind_a_later_one(
+    peer: ScriptedBroker, client: Any, channel: gamqp.Channel
+) -> None:
+    loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag', prefetch=0))
+    flood_and_get(peer, client, channel)
+    for message in itertools.islice(loop, MANY - 1):
+        if message.delivery_tag == 150:
+            assert channel.oldest_unsettled()[:2] == (101, 'tag')  # type: ignore[index]
+        if message.delivery_tag % 50 == 0 or message.delivery_tag == MANY - 1:
+            message.ack(multiple=True)
+            assert not channel.awaits_settlement(message)
+    assert (client.stats()['acked'], channel.unsettled) == (MANY - 1, 1)
+    assert channel.oldest_unsettled()[:2] == (MANY, '')  # type: ignore[index]
+    loop.inbox.entry.discard = True  # the peer will not agree to a cancel
+
+
+def test_a_handler_that_acks_several_has_settled_its_own_message(
+    peer: ScriptedBroker, client: Any, channel: gamqp.Channel
+) -> None:
+    """Acked a second time, RabbitMQ would close the channel."""
+    gate = [False]
+
+    def handle(message: Any) -> None:
+        greenlets.wait_until(lambda: gate[0])
+        if message.delivery_tag == 100:
+            message.ack(multiple=True)
+
+    consumer = begin(peer, lambda: channel.subscribe('q', handle, consumer_tag='tag', prefetch=0))
+    last = flood_and_get(peer, client, channel)
+    gate[0] = True
+    greenlets.wait_until(lambda: consumer.delivered == MANY - 1 and not consumer.busy)
+    last.ack()
+    acks = [peer.expect('basic.ack') for _ in range(MANY)]
+    assert [said.delivery_tag for said in acks] == list(range(1, MANY + 1))
+    assert [said.delivery_tag for said in acks if said.multiple] == [100]
+    assert channel.unsettled == 0
+
+
+# -- the end of the connection -----------------------------------------------------------------------
+
+
+def test_a_connection_that_is_lost_while_much_is_given_back(
+    peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    """A reset has come, nobody has read it, and one of the sends of basic_cancel meets it."""
+    loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='tag'))
+    begin(peer, lambda: channel.basic_consume('q', 'two', callback=got.append), 'two')
+    flood(peer, client, deliveries(range(1, 3001), size=2000) + deliveries(range(3001, 3300), 'two', size=2000))
+    peer.raw(deliveries([3300], 'two'))
+    greenlets.wait_until(lambda: not client.link.listening)  # because of the second consumer, to the end
+    client.send_heartbeat()  # at once; what follows in this pass of the hub goes in batches
+    channel.basic_publish(gamqp.Message(bytes(writer.BATCH - 8000)), '', 'q')
+    peer.cut(reset=True)
+    channel.basic_cancel('tag', nowait=True)
+    greenlets.wait_until(lambda: not client.is_open)  # at once, unless the sending thread was quicker than the hub
+    assert loop.inbox.over
+    assert client.stats()['given_back'] > 100
+    assert client.overflow is None
+    assert client.link.reason is not None

@@ -1,0 +1,43 @@
+"""A hub that gets no turn, over TLS: the sending thread encrypts and sends in its place."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+from certificates import Certificates
+from hub_blocking import PATIENCE, Listening, burn
+from script import ScriptedBroker
+from tls_proxy import Front
+
+import gamqp
+
+
+def sees(listening: Listening, count: int, wait: Any) -> bool:
+    deadline = gamqp.green.Deadline(PATIENCE)
+    while len(listening.stream.published) < count and not deadline.passed:
+        wait(0.002)
+    return len(listening.stream.published) == count and listening.stream.whole
+
+
+@pytest.mark.parametrize('wait', [time.sleep, burn], ids=['asleep', 'computing'])
+def test_publishes_arrive_while_nothing_cooperative_runs(
+    peer: ScriptedBroker, certificates: Certificates, wait: Any
+) -> None:
+    with Front(peer.port, certificates.server) as front:
+        client = peer.open(host=front.host, ssl={'ca_certs': certificates.trust})
+        channel = peer.open_channel(client)
+        with Listening(peer) as listening:
+            count = 0
+            for burst in (1, 1, 5, 200):
+                for _ in range(burst):
+                    channel.basic_publish(gamqp.Message(bytes(1000)), '', 'q')
+                count += burst
+                assert sees(listening, count, wait)
+            client.flush(30)
+            channel.basic_publish(gamqp.Message(bytes(300_000)), '', 'q')
+            channel.basic_publish(gamqp.Message(b'x'), '', 'q')
+            assert sees(listening, count + 2, wait)
+        assert client.connected
+        client.collect()
