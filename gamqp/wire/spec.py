@@ -1,7 +1,8 @@
 """AMQP 0-9-1 with RabbitMQ's extensions, as data: one table of methods and some constants.
 
 Everything that differs from method to method is a row here; the namespaces (``Basic.Ack``) are
-made of the same rows, so they cannot disagree with the table. What must not enter: behaviour.
+made of the same rows, so they cannot disagree with the table. So are the names of methods in error
+texts, ``exceptions.METHOD_NAME_MAP``. Does not belong here: behaviour.
 The source is not compiled, nothing here runs per message.
 
 Letters of argument types: o octet, B short, l long, L longlong, s shortstr, S longstr, b bit,
@@ -12,6 +13,8 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import NamedTuple
+
+from .. import exceptions
 
 __all__ = (
     'FRAME_BODY',
@@ -267,3 +270,12 @@ Queue = _namespace('queue')
 Basic = _namespace('basic')
 Confirm = _namespace('confirm')
 Tx = _namespace('tx')
+
+
+def _name_in_errors(method: Method) -> str:
+    """py-amqp's spelling: ``Basic.get_ok`` for basic.get-ok."""
+    class_name, _, name = method.name.partition('.')
+    return f'{class_name.capitalize()}.{name.replace("-", "_")}'
+
+
+exceptions.METHOD_NAME_MAP.update({sig: _name_in_errors(method) for sig, method in METHODS.items()})

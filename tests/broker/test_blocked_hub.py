@@ -18,8 +18,9 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp.io.send_thread import send_thread
+from gamqp.wire.spec import Basic, Queue
 
-PUBLISH, ACK, NACK, CANCEL, DECLARE = (60, 40), (60, 80), (60, 120), (60, 30), (50, 10)
+PUBLISH, ACK, NACK, CANCEL, DECLARE = Basic.Publish, Basic.Ack, Basic.Nack, Basic.Cancel, Queue.Declare
 QUEUE = 'q'
 
 
