@@ -86,7 +86,7 @@ def self_test(requests, clients):
     """Start the server on a free port and have that many clients send that many requests. Returns the exit status."""
     import gevent
 
-    with socket.create_server(('127.0.0.1', 0), overflow=clients) as listener:
+    with socket.create_server(('127.0.0.1', 0), backlog=clients) as listener:
         port = listener.getsockname()[1]
         server = subprocess.Popen(command(f'fd://{listener.fileno()}'), pass_fds=[listener.fileno()])
         try:

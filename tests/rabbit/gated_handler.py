@@ -9,7 +9,7 @@ import greenlets
 import gamqp
 
 
-class Turnstile:
+class GatedHandler:
     """A handler that holds requests until it is told, and answers with their body."""
 
     def __init__(self) -> None:

@@ -1,9 +1,9 @@
 """Keeps the processes of one private broker together, and ends them with the one who asked for it.
 
 Job: run as `python process_supervisor.py SPEC` between a `Node` and its server. Standard input is a pipe whose
-other end only the owner holds: when the owner dies, however it dies, the pipe ends, and the keeper kills everything
+other end only the owner holds: when the owner dies, however it dies, the pipe ends, and the supervisor kills everything
 below it and removes the node's folder. Erlang leaves a name server (epmd) behind when a node stops; the
-keeper adopts it (it is a "subreaper", or process 1 of a process namespace) and kills that too.
+supervisor adopts it (it is a "subreaper", or process 1 of a process namespace) and kills that too.
 
 Ban: standard library only, nothing of ours, no configuration of RabbitMQ: it is told what to run.
 
@@ -146,7 +146,7 @@ def main(spec: dict[str, Any]) -> int:
             stdout=log,
             stderr=log,
             cwd='/',
-            # Without a process namespace this is what is left if the keeper itself is killed.
+            # Without a process namespace this is what is left if the supervisor itself is killed.
             preexec_fn=lambda: follow_parent(signal.SIGKILL),
         )
     status, orphaned = _wait(server.pid, wake)

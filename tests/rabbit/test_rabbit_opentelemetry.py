@@ -457,7 +457,7 @@ def test_a_handler_that_raises_or_is_killed_ends_its_span_with_the_error_and_its
     assert [type(error) for error in failed] == [ValueError, broker_tools.Interrupted]
     assert [span.status.status_code for span in spans] == [StatusCode.ERROR] * 3 + [StatusCode.UNSET]
     assert spans[0].attributes['error.type'] == 'ValueError'
-    assert spans[1].attributes['error.type'] == 'tools.Interrupted'
+    assert spans[1].attributes['error.type'] == 'broker_tools.Interrupted'
     assert spans[2].attributes['error.type'].endswith('GreenletExit')
     assert spans[3].parent == spans[2].parent  # it came again
 

@@ -13,7 +13,7 @@ from typing import Any
 import broker_tools
 import greenlets
 import pytest
-from gated_handler import Turnstile
+from gated_handler import GatedHandler
 from greenlet import GreenletExit
 from proxy import Proxy
 
@@ -129,17 +129,17 @@ def test_returns_of_calls_and_of_publishes_on_one_channel_are_told_apart(
 
 
 def test_a_late_reply_is_dropped_and_counted(connection: gamqp.Connection, requests: str, rpc: gamqp.RPCClient) -> None:
-    turnstile = Turnstile()
-    with gamqp.RPCServer(connection, requests, turnstile, concurrency=3):
+    gated = GatedHandler()
+    with gamqp.RPCServer(connection, requests, gated, concurrency=3):
         impatient = greenlets.spawn(lambda: rpc.call(b'0', requests, timeout=0.3, expiration=None))
         killed = greenlets.spawn(rpc.call, b'1', requests)
         interrupted = greenlets.spawn(_interrupted_call, rpc, requests)
-        greenlets.wait_until(lambda: len(turnstile.begun) == 3)
+        greenlets.wait_until(lambda: len(gated.begun) == 3)
         killed.kill()
         for task, kind in ((impatient, TimeoutError), (killed, GreenletExit), (interrupted, broker_tools.Interrupted)):
             assert isinstance(broker_tools.raised(task), kind)
         assert rpc.pending == 0
-        turnstile.open.set()
+        gated.open.set()
         greenlets.wait_until(lambda: rpc.late == 3)
         assert rpc.call(b'4', requests).body == b'4'
     assert (rpc.calls, rpc.replies, rpc.late, rpc.unknown, rpc.timeouts) == (4, 1, 3, 0, 1)
@@ -323,8 +323,8 @@ def test_on_a_connection_whose_publishes_wait_for_confirms(rabbit: Any, requests
 def test_drain_lets_handlers_and_callers_have_their_replies(
     rabbit: Any, connection: gamqp.Connection, requests: str
 ) -> None:
-    turnstile = Turnstile()
-    with gamqp.RPCServer(connection, requests, turnstile, concurrency=10), rabbit.connect() as draining:
+    gated = GatedHandler()
+    with gamqp.RPCServer(connection, requests, gated, concurrency=10), rabbit.connect() as draining:
         mine = draining.channel().queue_declare(exclusive=True, auto_delete=False).queue
         rpc = gamqp.RPCClient(draining)
         late = gamqp.RPCClient(draining)
@@ -336,10 +336,10 @@ def test_drain_lets_handlers_and_callers_have_their_replies(
         gamqp.RPCServer(draining, mine, handler)
         with gamqp.RPCClient(connection) as outside:
             task = greenlets.spawn(outside.call, b'', mine)
-            greenlets.wait_until(lambda: turnstile.begun)
+            greenlets.wait_until(lambda: gated.begun)
             drained = greenlets.spawn(draining.drain, 30)
             greenlets.wait_until(lambda: draining.draining)
-            turnstile.open.set()
+            gated.open.set()
             assert drained.get(30) is True
             assert task.get().body == b'firstsecond'
         assert not draining.connected

@@ -9,7 +9,7 @@ from typing import Any
 import broker_tools
 import greenlets
 import pytest
-from gated_handler import Turnstile
+from gated_handler import GatedHandler
 from greenlet import GreenletExit
 
 import gamqp
@@ -107,16 +107,16 @@ def test_without_reply_to_the_handler_just_runs(
 def test_a_reply_to_a_caller_that_has_gone_disturbs_nobody(
     rabbit: Any, connection: gamqp.Connection, requests: str, rpc: gamqp.RPCClient
 ) -> None:
-    turnstile = Turnstile()
-    with gamqp.RPCServer(connection, requests, turnstile, concurrency=10) as server:
+    gated = GatedHandler()
+    with gamqp.RPCServer(connection, requests, gated, concurrency=10) as server:
         other = rabbit.connect()
         gone = gamqp.RPCClient(other)
         tasks = [greenlets.spawn(gone.call, b'gone', requests) for _ in range(5)]
-        greenlets.wait_until(lambda: len(turnstile.begun) == 5)
+        greenlets.wait_until(lambda: len(gated.begun) == 5)
         other.close()
         for task in tasks:
             assert isinstance(broker_tools.raised(task), exceptions.RecoverableConnectionError)
-        turnstile.open.set()
+        gated.open.set()
         assert rpc.call(b'here', requests).body == b'here'
         greenlets.wait_until(lambda: server.consumer.acked == 6)
         with pytest.raises(TimeoutError):
@@ -155,18 +155,18 @@ def test_a_request_that_ends_the_servers_connection_does_so_twice_at_most(rabbit
 def test_a_server_that_is_cancelled_finishes_what_it_has_begun(
     connection: gamqp.Connection, channel: gamqp.Channel, requests: str, rpc: gamqp.RPCClient
 ) -> None:
-    turnstile = Turnstile()
-    server = gamqp.RPCServer(connection, requests, turnstile, concurrency=2)
+    gated = GatedHandler()
+    server = gamqp.RPCServer(connection, requests, gated, concurrency=2)
     tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(3)]
-    greenlets.wait_until(lambda: len(turnstile.begun) == 2)
+    greenlets.wait_until(lambda: len(gated.begun) == 2)
     with pytest.raises(TimeoutError):
         server.cancel(timeout=0.05)
     joining = greenlets.spawn(server.join)
-    turnstile.open.set()
+    gated.open.set()
     joining.get()
     with gamqp.RPCServer(channel, requests, lambda message: b'heir'):
         numbers = [b'0', b'1', b'2']
-        assert [task.get().body for task in tasks] == [one if one in turnstile.begun else b'heir' for one in numbers]
+        assert [task.get().body for task in tasks] == [one if one in gated.begun else b'heir' for one in numbers]
     server.close()
     server.close()
     assert channel.is_open

@@ -15,7 +15,7 @@ from tls_proxy import Front
 
 from gamqp.transport import SSLTransport
 from gamqp.transport import tls_context as contexts
-from gamqp.transport.tls_context import KEPT, make_context
+from gamqp.transport.tls_context import MOST_CONTEXTS, make_context
 
 MANY = 20
 
@@ -104,7 +104,7 @@ def test_a_password_is_part_of_the_options_and_not_kept(certificates: Certificat
 
 
 def test_only_the_latest_contexts_are_kept() -> None:
-    for number in range(KEPT + 5):
+    for number in range(MOST_CONTEXTS + 5):
         make_context({'context': {'cadata': None}, 'server_hostname': str(number)}, 'host')
         make_context({'ciphers': ':'.join(['HIGH'] * (number + 1))}, 'host')
-    assert len(contexts._made) <= KEPT
+    assert len(contexts._made) <= MOST_CONTEXTS
