@@ -1,19 +1,62 @@
 """Message: what is published and what is delivered.
 
-Layer 1. The bytes live in ``wire.Content``, which decodes properties and
-delivery info only when they are asked for; this class adds what needs a
-channel: settling a delivery.
+Layer 1. The bytes are in ``wire.Content``, which decodes properties and
+delivery info only when the program asks for them; this class adds what needs a
+channel: acking, nacking and rejecting a delivery. Does not belong here: how a channel does that.
 """
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from . import exceptions
 from .wire import Content
 from .wire.spec import PROPERTIES, PROPERTY_NAMES
 
-__all__ = ('Message',)
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from typing_extensions import Unpack
+
+    from .channel.channel import Channel
+
+__all__ = ('Message', 'MessageProperties', 'PublishProperties')
+
+T = TypeVar('T', covariant=True)
+
+
+class MessageProperties(TypedDict, total=False):
+    """The properties of a message, for type checkers; None means absent. A test compares them with the wire's."""
+
+    content_type: str | None
+    content_encoding: str | None
+    application_headers: Mapping[str, Any] | None
+    delivery_mode: int | None
+    priority: int | None
+    correlation_id: str | None
+    reply_to: str | None
+    expiration: str | None
+    message_id: str | None
+    timestamp: float | datetime | None
+    type: str | None
+    user_id: str | None
+    app_id: str | None
+    cluster_id: str | None
+
+
+class PublishProperties(MessageProperties, total=False):
+    """Those that ``Channel.publish`` takes: *headers* is another name of application_headers."""
+
+    headers: Mapping[str, Any] | None
+
+
+if TYPE_CHECKING:
+
+    class _Property(Generic[T]):
+        """A property as an attribute, which can be read but not set: what is set would not be published."""
+
+        def __get__(self, message: object, owner: object = None) -> T: ...
 
 
 class Message(Content):
@@ -34,7 +77,35 @@ class Message(Content):
     CLASS_ID = 60
     PROPERTIES: ClassVar[list[tuple[str, str]]] = list(PROPERTIES)
 
-    def __init__(self, body: Any = '', children: Any = None, channel: Any = None, **properties: Any) -> None:
+    if TYPE_CHECKING:
+        # None when the message was made locally. Where messages are handled, they were delivered: `| Any` has type
+        # checkers know what these are and demand no check for None.
+        channel: Channel | Any
+        delivery_tag: int | Any
+
+        # Each raises AttributeError where the message does not have that property.
+        content_type: _Property[str]
+        content_encoding: _Property[str]
+        application_headers: _Property[dict[str, Any]]
+        delivery_mode: _Property[int]
+        priority: _Property[int]
+        correlation_id: _Property[str]
+        reply_to: _Property[str]
+        expiration: _Property[str]
+        message_id: _Property[str]
+        timestamp: _Property[int]
+        type: _Property[str]
+        user_id: _Property[str]
+        app_id: _Property[str]
+        cluster_id: _Property[str]
+
+    def __init__(
+        self,
+        body: bytes | bytearray | memoryview | str = '',
+        children: object = None,
+        channel: Channel | None = None,
+        **properties: Unpack[MessageProperties],
+    ) -> None:
         try:
             Content.__init__(self, body, properties)  # not by super(): each publish makes one
         except TypeError:
@@ -43,19 +114,21 @@ class Message(Content):
             self.body = body
         self.channel = channel
 
-    def __getattr__(self, name: str) -> Any:
-        # Asked only for what is no attribute, and by copy and pickle for private names of bare objects.
-        if name in PROPERTY_NAMES:
-            properties = self.properties
-            if name in properties:
-                return properties[name]
-        raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Python calls it only for names that are no attributes; copy and pickle do, too, before there are any.
+            if name in PROPERTY_NAMES:
+                properties = self.properties
+                if name in properties:
+                    return properties[name]
+            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
 
     def __repr__(self) -> str:
         where = f' tag {self.delivery_tag}' if self.delivery_tag else ''
         return f'<{type(self).__name__}{where}, {self.size} bytes>'
 
-    # What py-amqp's messages tell of their frames. They arrive whole here.
+    # py-amqp's messages grow frame by frame, and have these attributes to tell how far they are. Ours arrive whole.
 
     @property
     def frame_method(self) -> tuple[int, int] | None:
@@ -91,26 +164,30 @@ class Message(Content):
         channel or connection it came over is gone, or it came over none.
         """
         channel = self.channel
-        # As _is_stale, without another call for each message.
+        # As _settling_channel, without another call for each message.
         if channel is not None and channel.incarnation == self.incarnation and self.delivery_tag is not None:
             channel.basic_ack(self.delivery_tag, multiple)
-        elif not self._is_stale():
-            self.channel.basic_ack(self.delivery_tag, multiple)
+        else:
+            self._settling_channel()  # raises, or counts an ack that comes too late
 
     def nack(self, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse this delivery; the broker queues it again, or drops or dead-letters it. Errors as ``ack``."""
-        if not self._is_stale():
-            self.channel.basic_nack(self.delivery_tag, multiple, requeue)
+        channel = self._settling_channel()
+        if channel is not None:
+            channel.basic_nack(self.delivery_tag, multiple, requeue)
 
     def reject(self, requeue: bool = False) -> None:
         """Refuse this one delivery with basic.reject. Errors as ``ack``."""
-        if not self._is_stale():
-            self.channel.basic_reject(self.delivery_tag, requeue)
+        channel = self._settling_channel()
+        if channel is not None:
+            channel.basic_reject(self.delivery_tag, requeue)
 
-    def _is_stale(self) -> bool:
-        if self.channel is None or self.delivery_tag is None:
+    def _settling_channel(self) -> Channel | None:
+        """The channel to settle this delivery on; None if the broker has taken the delivery back since."""
+        channel = self.channel
+        if channel is None or self.delivery_tag is None:
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
-        if self.channel.incarnation == self.incarnation:
-            return False
-        self.channel.count_stale_settlement()
-        return True
+        if channel.incarnation == self.incarnation:
+            return channel
+        channel.count_stale_settlement()
+        return None

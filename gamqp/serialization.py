@@ -52,6 +52,7 @@ class GenericContent(Content):
 
     def inbound_body(self, buf: Any) -> None:
         """Take the payload of a body frame; ``ready`` is true when it was the last."""
-        self.body = self.body + bytes(buf)
+        body: Any = self.body
+        self.body = body + bytes(buf)
         self.body_received = len(self.body)
         self.ready = self.body_received >= self.body_size

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,15 @@ LAYERS: dict[int, tuple[str, ...]] = {
 # Within a layer: each imports the ones before it only.
 ORDER = (('green', 'transport', 'io'), ('telemetry', 'consuming', 'channel'))
 NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'channel', 4: 'connection', 5: 'programs'}
+
+# What annotations of public names need from above: an import under ``if TYPE_CHECKING`` never runs, so a module
+# is as independent with it as without it. Without it a user's type checker would see Any. Every such import is listed.
+ANNOTATIONS: dict[str, tuple[str, ...]] = {
+    'basic_message': ('channel',),
+    'channel': ('connection',),
+    'exceptions': ('basic_message',),
+    'protocol': ('basic_message',),
+}
 
 # What layers 0 and 1 must not know, so that no call into them can switch greenlets.
 WORLD = {'greenlet', 'logging', 'select', 'selectors', 'signal', 'socket', 'ssl', 'subprocess', 'threading', 'time'}
@@ -56,10 +66,27 @@ def layer_of(name: str) -> int:
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
-    """(line, dotted name) of every import of a file, wherever it stands; relative ones are made absolute."""
+    """(line, dotted name) of every import of a file that can run; relative ones are made absolute."""
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    unrun = {id(node) for block in _type_checking_blocks(tree) for each in block.body for node in ast.walk(each)}
+    return _imports_of(path, (node for node in ast.walk(tree) if id(node) not in unrun))
+
+
+def imports_for_annotations(path: Path) -> list[tuple[int, str]]:
+    """The same of what only type checkers see."""
+    tree = ast.parse(path.read_text(encoding='utf-8'))
+    blocks = _type_checking_blocks(tree)
+    return _imports_of(path, (node for block in blocks for each in block.body for node in ast.walk(each)))
+
+
+def _type_checking_blocks(tree: ast.AST) -> list[ast.If]:
+    return [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == 'TYPE_CHECKING']
+
+
+def _imports_of(path: Path, nodes: Iterable[ast.AST]) -> list[tuple[int, str]]:
     package = ['gamqp', *path.relative_to(ROOT).parts[:-1]]
     found = []
-    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             found += [(node.lineno, alias.name) for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -91,6 +118,15 @@ def test_imports_its_own_layer_and_lower_ones_only(path: Path) -> None:
         if target is not None:
             theirs = layer_of(top(target))
             assert theirs <= mine, f'{path.name}:{line} is in layer {mine} and imports {dotted} of layer {theirs}'
+
+
+@every_file
+def test_imports_for_annotations_alone_are_listed(path: Path) -> None:
+    for line, dotted in imports_for_annotations(path):
+        target = own_module(dotted)
+        if target is not None and layer_of(top(target)) > layer_of(top(path)):
+            allowed = ANNOTATIONS.get(top(path), ())
+            assert top(target) in allowed, f'{path.name}:{line} imports {dotted} for annotations, which is not listed'
 
 
 @every_file
@@ -179,6 +215,10 @@ def test_the_walk_finds_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         monkeypatch.setitem(globals(), 'ROOT', tmp_path)
         with pytest.raises(AssertionError, match=r'imports gamqp\.connection'):
             test_imports_its_own_layer_and_lower_ones_only(bad)
+    bad.write_text('if TYPE_CHECKING:\n    from .. import connection\n')
+    test_imports_its_own_layer_and_lower_ones_only(bad)
+    with pytest.raises(AssertionError, match='which is not listed'):
+        test_imports_for_annotations_alone_are_listed(bad)
     bad.write_text('import time\n')
     with pytest.raises(AssertionError, match='must not know time'):
         test_the_world_stays_out_of_the_lower_layers(bad)

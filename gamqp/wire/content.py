@@ -85,7 +85,7 @@ class Content:
         'weight',
     )
 
-    def __init__(self, body: Any = b'', properties: dict[str, Any] | None = None) -> None:
+    def __init__(self, body: Any = b'', properties: Any = None) -> None:
         self.channel: Any = None
         self.channel_id = 0
         self.method: spec.Sig | None = None
@@ -96,7 +96,7 @@ class Content:
         self.size = self.weight = len(body)
         self._args = b''
         self._header = b''
-        self._body = body
+        self._body: Any = body
         self._properties: dict[str, Any] | None = {} if properties is None else properties
         self._delivery_info: dict[str, Any] | None = None
 
@@ -142,7 +142,7 @@ class Content:
         return other
 
     @property
-    def body(self) -> Any:
+    def body(self) -> bytes | str:
         """What was sent, as bytes.
 
         With ``auto_decode`` and a content_encoding property that names one of TEXT_ENCODINGS,
@@ -150,7 +150,7 @@ class Content:
         """
         if self.auto_decode and self._is_encoded():
             self._decode_body()
-        return self._body
+        return self._body  # type: ignore[no-any-return]
 
     @body.setter
     def body(self, value: Any) -> None:
