@@ -2,9 +2,12 @@
 
 ``GAMQP_CYTHON`` at build time: ``auto`` (default) compiles when Cython and a C compiler are there
 and installs the pure build otherwise, ``1`` makes any failure fatal (wheels, CI), ``0`` never compiles.
+An editable install (``pip install -e .``) is the pure build, unless ``1`` asks for the other: an extension
+beside its source goes on running when the source is edited, and says nothing.
 """
 
 import os
+import sys
 
 from setuptools import Extension, setup
 
@@ -49,4 +52,9 @@ def extensions(choice: str) -> list[Extension]:
     return modules
 
 
-setup(ext_modules=extensions(os.environ.get('GAMQP_CYTHON', 'auto')))
+def chosen_build(commands: list[str]) -> str:
+    """The value of GAMQP_CYTHON, or what it is for these commands where it is not set."""
+    return os.environ.get('GAMQP_CYTHON') or ('0' if 'editable_wheel' in commands else 'auto')
+
+
+setup(ext_modules=extensions(chosen_build(sys.argv)))

@@ -9,10 +9,12 @@ import os
 import platform
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import greenlets
 import pytest
+import same_tree
 
 import gamqp
 from gamqp import wire
@@ -21,6 +23,8 @@ from gamqp.green import backend
 # Seconds after which a test is stuck, and its process is ended with all stacks. Only a test that fails ever takes so
 # long: it is far above what the slowest takes on a machine that does much else.
 LIMIT = 600
+
+ROOT = Path(__file__).parents[1]
 
 
 def pytest_report_header() -> list[str]:
@@ -33,10 +37,23 @@ def pytest_report_header() -> list[str]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, 'workerinput'):  # not again in each worker: what is edited during a run is for the next
+        _check_tree()
     config.addinivalue_line('markers', 'limit(seconds): a longer hard time limit than 600 seconds')
     config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
     config.addinivalue_line('markers', 'real_seconds: needs the clock to go at its pace; runs last, one at a time')
     config.addinivalue_line('markers', 'slow: takes long; not in the default run of ./tests/run, see --all there')
+
+
+def _check_tree() -> None:
+    """End the run if another gamqp is imported than that of this tree: its results would be somebody else's."""
+    imported, sources = Path(gamqp.__file__).parent.resolve(), ROOT / 'gamqp'
+    found = same_tree.difference(imported, sources)
+    if found is not None:
+        raise pytest.UsageError(
+            f'these tests are of {sources}, and Python imports {imported}, where {found}: '
+            'use ./tests/run, or install this tree again (CONTRIBUTING.rst)'
+        )
 
 
 @pytest.hookimpl(trylast=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import runpy
 import subprocess
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -89,6 +90,17 @@ def test_a_wrong_choice_is_an_error() -> None:
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=os.path.dirname(SETUP))
     assert done.returncode != 0
     assert "must be auto, 1 or 0, not 'perhaps'" in done.stderr
+
+
+def test_an_editable_install_is_the_pure_build(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An extension beside its source would go on running when the source is edited."""
+    setuptools = pytest.importorskip('setuptools')
+    given: dict[str, Any] = {}
+    monkeypatch.setattr(setuptools, 'setup', lambda **arguments: given.update(arguments))
+    monkeypatch.setattr(sys, 'argv', ['setup.py', 'editable_wheel'])
+    monkeypatch.delenv('GAMQP_CYTHON', raising=False)
+    runpy.run_path(SETUP)
+    assert given == {'ext_modules': []}
 
 
 def test_names_that_are_exported_exist(wire: Any) -> None:
