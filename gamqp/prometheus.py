@@ -22,6 +22,7 @@ from typing import Any
 import greenlet
 
 from .green import os_threads
+from .green.forking import at_fork
 from .io import process_end
 from .state.counters import Counters
 from .telemetry import stats
@@ -116,7 +117,7 @@ def _reset_after_fork() -> None:
         collector._forget()
 
 
-os.register_at_fork(after_in_child=_reset_after_fork)
+at_fork('prometheus', in_child=_reset_after_fork)
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> Collector:

@@ -22,6 +22,7 @@ import eventlet.patcher
 import eventlet.tpool
 from eventlet.hubs import get_hub as hub
 
+from .forking import at_fork
 from .os_threads import get_ident
 from .waiting import Slot
 
@@ -260,4 +261,4 @@ def _renew_all_after_fork() -> None:
         bell._renew()
 
 
-os.register_at_fork(after_in_child=_renew_all_after_fork)
+at_fork('wakeups', in_child=_renew_all_after_fork)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import functools
-import os
 import sys
 import time
 import weakref
@@ -17,6 +16,7 @@ from typing import Any
 
 from .. import exceptions
 from ..green import os_threads
+from ..green.forking import at_fork
 from ..state.lifecycle import Reason
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
@@ -220,4 +220,4 @@ def _send_before_fork() -> None:
     send_thread.stop()
 
 
-os.register_at_fork(before=_send_before_fork, after_in_parent=send_thread.resume, after_in_child=_disown_all_after_fork)
+at_fork('links', before=_send_before_fork, in_parent=send_thread.resume, in_child=_disown_all_after_fork)

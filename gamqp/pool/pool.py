@@ -7,13 +7,13 @@ must not enter: sockets, waiting.
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
 from typing import Any
 
 from .. import green
 from ..connection.connection import Connection
+from ..green.forking import at_fork
 from ..state.argument_checks import flag, given_timeout, optional_timeout, whole
 from ..state.names import name
 from ..state.negotiation import CHANNEL_LIMIT
@@ -208,5 +208,4 @@ def _renew_all_after_fork() -> None:
         pool._renew()
 
 
-# After the hooks that let go of the connections, since theirs were registered before.
-os.register_at_fork(after_in_child=_renew_all_after_fork)
+at_fork('pools', in_child=_renew_all_after_fork)

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ..green import os_threads
+from ..green.forking import at_fork
 from ..green.os_threads import get_ident
-from ..io import process_end
 from ..state import counters as state
 from ..state.counters import Counters
 
@@ -168,9 +168,7 @@ def _reset_after_fork() -> None:
         counts.reset()
 
 
-# After the hooks of goodbye, which ends the connections: what is lost by that is no loss of the child's.
-assert process_end.alive is not None
-os.register_at_fork(after_in_child=_reset_after_fork)
+at_fork('counters', in_child=_reset_after_fork)
 
 
 class Pump:

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import green
+from ..green.forking import at_fork
 from ..green.os_threads import RLock
 from ..state.durations import in_seconds
 from ..state.host_and_port import AMQP_PORT, AMQPS_PORT, to_host_port
@@ -308,8 +309,7 @@ def _disown_all_after_fork() -> None:
         transport.disown()
 
 
-# A child that kept the descriptors would keep the connection open when its parent has gone.
-os.register_at_fork(after_in_child=_disown_all_after_fork)
+at_fork('transports', in_child=_disown_all_after_fork)
 
 
 def _share(deadline: green.Deadline, count: int) -> green.Deadline:
