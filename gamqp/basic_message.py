@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 
     from .channel.channel import Channel
 
-__all__ = ('Message', 'MessageProperties', 'PublishProperties')
+__all__ = ('Body', 'Message', 'MessageProperties', 'PublishProperties')
+
+#: What can be sent as the body of a message; a str by its content_encoding, UTF-8 where there is none.
+Body = bytes | bytearray | memoryview | str
 
 T = TypeVar('T', covariant=True)
 
@@ -101,7 +104,7 @@ class Message(Content):
 
     def __init__(
         self,
-        body: bytes | bytearray | memoryview | str = '',
+        body: Body = '',
         children: object = None,
         channel: Channel | None = None,
         **properties: Unpack[MessageProperties],

@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import exceptions, green
+from ..basic_message import Message
 from ..green.os_threads import get_ident
 from ..state.argument_checks import whole
 from ..state.consumers import ConsumerRecord, ConsumerTable
@@ -22,6 +23,9 @@ from ..state.unacked import Unacked, WideUnacked
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
 from .stream import StreamMethods
+
+if TYPE_CHECKING:
+    from ..connection.connection import Connection
 
 __all__ = ('ConsumeMethods',)
 
@@ -40,7 +44,7 @@ _NO_CALLBACK = (
 class ConsumeMethods(StreamMethods):
     """Mixin of Channel."""
 
-    connection: Any  # None when the channel is closed
+    connection: Connection | None  # None when the channel is closed
     incarnation: int
     _altered: bool
     _arriving: int
@@ -102,7 +106,7 @@ class ConsumeMethods(StreamMethods):
         """(delivery tag, consumer tag, time.monotonic() of its arrival) of the delivery that waits longest."""
         return self._unacked.oldest()
 
-    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool, argsig: Any = None) -> None:
+    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool, argsig: object = None) -> None:
         """Limit the unacked deliveries of each consumer to come, or with *a_global* of the whole channel.
 
         prefetch_count: messages, 0 for no limit. prefetch_size: must be 0; RabbitMQ
@@ -147,10 +151,10 @@ class ConsumeMethods(StreamMethods):
         no_ack: bool = False,
         exclusive: bool = False,
         nowait: bool = False,
-        callback: Callable[[Any], Any] | None = None,
+        callback: Callable[[Message], object] | None = None,
         arguments: Arguments = None,
-        on_cancel: Callable[[str], Any] | None = None,
-        argsig: Any = None,
+        on_cancel: Callable[[str], object] | None = None,
+        argsig: object = None,
     ) -> str:
         """Start a consumer; its messages go to *callback*, called inside Connection.drain_events.
 
@@ -250,7 +254,7 @@ class ConsumeMethods(StreamMethods):
         """Whether a cancel waits for consume-ok."""
         return self._starting is not None and bool(self._starting.get(tag))
 
-    def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: Any = None) -> None:
+    def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: object = None) -> None:
         """Stop a consumer, and have its callback called with what has arrived for it; no callback runs after this.
 
         The callbacks run in this greenlet, in the order of arrival and so with those of
@@ -358,7 +362,7 @@ class ConsumeMethods(StreamMethods):
             else:
                 self.close_books(consumer)
 
-    def basic_get(self, queue: str = '', no_ack: bool = False, argsig: Any = None) -> Any:
+    def basic_get(self, queue: str = '', no_ack: bool = False, argsig: object = None) -> Message | None:
         """Fetch one message. Returns a Message, or None when the queue is empty.
 
         A caller that is killed while it waits gives the message back to the queue.
@@ -381,7 +385,7 @@ class ConsumeMethods(StreamMethods):
         if not isinstance(reply, tuple):
             self.give_back(reply)
 
-    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: Any = None) -> None:
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: object = None) -> None:
         """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all).
 
         Those of them that still wait here are settled too, and are not handed out any more.
@@ -430,7 +434,7 @@ class ConsumeMethods(StreamMethods):
         self._unacked = old.successor()
         self._unacked.forget_settled(old)
 
-    def basic_reject(self, delivery_tag: int, requeue: bool, argsig: Any = None) -> None:
+    def basic_reject(self, delivery_tag: int, requeue: bool, argsig: object = None) -> None:
         """Refuse one delivery; as basic_nack, with the method of the AMQP standard. Errors as there."""
         if not self._usable or get_ident() != self._thread:
             self._check(Basic.Reject)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from time import monotonic
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from .. import exceptions, green
+from ..basic_message import Body, Message, PublishProperties
 from ..green.os_threads import get_ident
 from ..io.writer import HIGH_WATER
 from ..state.argument_checks import given_timeout
@@ -28,6 +29,9 @@ from ..wire import Content, encode_publish
 from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic, Confirm
 from .flow import FlowMethods
 from .receipt import Receipt, returned_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ('PublishMethods', 'taken_apart')
 
@@ -54,12 +58,12 @@ class PublishMethods(FlowMethods):
 
     def publish(
         self,
-        message: Any,
+        message: Message | Body,
         exchange: str = '',
         routing_key: str = '',
         mandatory: bool = False,
         timeout: float | None = None,
-        **properties: Any,
+        **properties: Unpack[PublishProperties],
     ) -> Receipt:
         """Publish, and return at once a Receipt that tells what the broker makes of it.
 
@@ -81,11 +85,11 @@ class PublishMethods(FlowMethods):
             exchange = name('exchange', exchange)
         if type(routing_key) is not str:
             routing_key = name('routing_key', routing_key)
-        body, properties = taken_apart(message, properties)
+        body, given = taken_apart(message, properties)
         receipt = Receipt(self._connection, exchange, routing_key)
         deadline = None if timeout is None else green.Deadline(timeout)
         receipt.delivery_tag = self._hand_over(
-            body, properties, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
+            body, given, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
         )
         return receipt
 
@@ -121,14 +125,14 @@ class PublishMethods(FlowMethods):
 
     def basic_publish(
         self,
-        msg: Any,
+        msg: Message,
         exchange: str = '',
         routing_key: str = '',
         mandatory: bool = False,
         immediate: bool = False,
         timeout: float | None = None,
         confirm_timeout: float | None = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Publish a Message; on a connection with confirm_publish=True also wait for its confirm.
 
@@ -168,14 +172,14 @@ class PublishMethods(FlowMethods):
 
     def basic_publish_confirm(
         self,
-        msg: Any,
+        msg: Message,
         exchange: str = '',
         routing_key: str = '',
         mandatory: bool = False,
         immediate: bool = False,
         timeout: float | None = None,
         confirm_timeout: float | None = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Publish and wait for this message's own confirm, turning confirm mode on if it is off.
 
@@ -379,7 +383,7 @@ class PublishMethods(FlowMethods):
             self._confirms.selected = True
 
 
-def taken_apart(message: Any, properties: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def taken_apart(message: Any, properties: Any) -> tuple[Any, dict[str, Any]]:
     """(body, properties) of a Message or body; *properties* go before the Message's.
 
     Raises EncodeError, also for a name in *properties* that is none: a slip of the pen. In a Message it is ignored.

@@ -12,7 +12,7 @@ import functools
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import exceptions
 from ..consuming.inbox import complete_ends
@@ -39,6 +39,9 @@ from .reuse import Reusable
 from .subscribe import SubscribeMethods
 from .tx import TxMethods
 
+if TYPE_CHECKING:
+    from ..connection.connection import Connection
+
 __all__ = ('Channel', 'VDeprecationWarning')
 
 
@@ -63,17 +66,17 @@ class Channel(
 
     def __init__(
         self,
-        connection: Any,
+        connection: Connection,
         channel_id: int | None = None,
         auto_decode: bool = True,
-        on_open: Callable[[Any], Any] | None = None,
+        on_open: Callable[[Channel], object] | None = None,
     ) -> None:
         connection.check_open()
         if channel_id:
             connection.channel_ids.claim(channel_id)
         else:
             channel_id = connection.channel_ids.take()
-        self.connection = connection
+        self.connection: Connection | None = connection
         self.channel_id = channel_id
         self.number = channel_id  # the same, and still there when the channel has ended
         self.auto_decode = auto_decode
@@ -81,7 +84,7 @@ class Channel(
         self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.outstanding_limit = connection.outstanding_limit
-        self.events: defaultdict[str, Any] = defaultdict(EventHandlers)
+        self.events: defaultdict[str, EventHandlers] = defaultdict(EventHandlers)
         self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
         self._writer = connection.link.writer
         self._heartbeat_clock = connection.link.heartbeat_clock

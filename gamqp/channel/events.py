@@ -8,7 +8,7 @@ its confirm, it runs itself. What must not enter: deliveries.
 from __future__ import annotations
 
 import functools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -32,7 +32,7 @@ from .receipt import Receipt, returned_error
 __all__ = ('ChannelEvents', 'EventHandlers')
 
 
-class EventHandlers(set[Any]):
+class EventHandlers(set[Callable[..., object]]):
     """The handlers of one event. A set, as in py-amqp, that older code may also ``append`` to."""
 
     append = set.add
@@ -43,7 +43,7 @@ class ChannelEvents:
 
     auto_decode: bool
     channel_id: Any
-    events: dict[str, Any]
+    events: defaultdict[str, EventHandlers]
     awaits_cancels: bool
     return_taker: Any
     _confirm_room: Gate | None

@@ -32,7 +32,7 @@ class ExchangeMethods(Requester):
         auto_delete: bool = True,
         nowait: bool = False,
         arguments: Arguments = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Create an exchange unless it exists; with *passive* only check that it does.
 
@@ -47,7 +47,9 @@ class ExchangeMethods(Requester):
         args = (0, exchange, type, passive, durable, auto_delete, False, nowait, arguments)
         self._request(Exchange.Declare, args, nowait)
 
-    def exchange_delete(self, exchange: str, if_unused: bool = False, nowait: bool = False, argsig: Any = None) -> None:
+    def exchange_delete(
+        self, exchange: str, if_unused: bool = False, nowait: bool = False, argsig: object = None
+    ) -> None:
         """Delete an exchange and its bindings; with *if_unused* only when nothing is bound to it."""
         self._request(Exchange.Delete, (0, name('exchange', exchange), if_unused, nowait), nowait)
 
@@ -58,7 +60,7 @@ class ExchangeMethods(Requester):
         routing_key: str = '',
         nowait: bool = False,
         arguments: Arguments = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Route what exchange *source* takes on to exchange *destination* too (a RabbitMQ extension)."""
         names = name('destination', destination), name('source', source), name('routing_key', routing_key)
@@ -71,7 +73,7 @@ class ExchangeMethods(Requester):
         routing_key: str = '',
         nowait: bool = False,
         arguments: Arguments = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Undo exchange_bind; the arguments must be the same."""
         names = name('destination', destination), name('source', source), name('routing_key', routing_key)

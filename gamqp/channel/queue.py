@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, Literal, overload
 
 from ..exceptions import AMQPDeprecationWarning
 from ..protocol import queue_declare_ok_t
@@ -42,6 +42,46 @@ class QueueMethods(Requester):
 
     _declared = ''  # the queue that was declared last on this channel, which '' stands for
 
+    @overload
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        nowait: Literal[False] = False,
+        arguments: Arguments = None,
+        argsig: object = None,
+    ) -> queue_declare_ok_t: ...
+
+    @overload
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        *,
+        nowait: Literal[True],
+        arguments: Arguments = None,
+        argsig: object = None,
+    ) -> None: ...
+
+    @overload
+    def queue_declare(
+        self,
+        queue: str = '',
+        passive: bool = False,
+        durable: bool = False,
+        exclusive: bool = False,
+        auto_delete: bool = True,
+        nowait: bool = False,
+        arguments: Arguments = None,
+        argsig: object = None,
+    ) -> queue_declare_ok_t | None: ...
+
     def queue_declare(
         self,
         queue: str = '',
@@ -51,7 +91,7 @@ class QueueMethods(Requester):
         auto_delete: bool = _UNSAID,
         nowait: bool = False,
         arguments: Arguments = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> queue_declare_ok_t | None:
         """Create a queue unless it exists; with *passive* only check that it does.
 
@@ -85,7 +125,7 @@ class QueueMethods(Requester):
         routing_key: str = '',
         nowait: bool = False,
         arguments: Arguments = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Route messages from an exchange to a queue ('': the one declared last on this channel)."""
         names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
@@ -98,13 +138,22 @@ class QueueMethods(Requester):
         routing_key: str = '',
         nowait: bool = False,
         arguments: Arguments = None,
-        argsig: Any = None,
+        argsig: object = None,
     ) -> None:
         """Undo queue_bind; the arguments must be the same. *nowait* has no meaning on the wire here."""
         names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
         self._call(Queue.Unbind, (0, *names, arguments))
 
-    def queue_purge(self, queue: str = '', nowait: bool = False, argsig: Any = None) -> int | None:
+    @overload
+    def queue_purge(self, queue: str = '', nowait: Literal[False] = False, argsig: object = None) -> int: ...
+
+    @overload
+    def queue_purge(self, queue: str = '', *, nowait: Literal[True], argsig: object = None) -> None: ...
+
+    @overload
+    def queue_purge(self, queue: str = '', nowait: bool = False, argsig: object = None) -> int | None: ...
+
+    def queue_purge(self, queue: str = '', nowait: bool = False, argsig: object = None) -> int | None:
         """Drop all ready messages of a queue. Returns how many, or None with *nowait*.
 
         A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
@@ -114,13 +163,44 @@ class QueueMethods(Requester):
         reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
         return None if nowait else reply[0]
 
+    @overload
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        nowait: Literal[False] = False,
+        argsig: object = None,
+    ) -> int: ...
+
+    @overload
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        *,
+        nowait: Literal[True],
+        argsig: object = None,
+    ) -> None: ...
+
+    @overload
     def queue_delete(
         self,
         queue: str = '',
         if_unused: bool = False,
         if_empty: bool = False,
         nowait: bool = False,
-        argsig: Any = None,
+        argsig: object = None,
+    ) -> int | None: ...
+
+    def queue_delete(
+        self,
+        queue: str = '',
+        if_unused: bool = False,
+        if_empty: bool = False,
+        nowait: bool = False,
+        argsig: object = None,
     ) -> int | None:
         """Delete a queue. Returns how many messages went with it, or None with *nowait*.
 

@@ -5,6 +5,7 @@ Layer 3, a base class of Channel. What must not enter: what is done with one tha
 
 from __future__ import annotations
 
+from collections import defaultdict
 from typing import Any
 
 from ..state.confirms import Confirms
@@ -15,6 +16,7 @@ from ..state.replies import Expected, Replies
 from ..state.unacked import Unacked, WideUnacked
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
+from .events import EventHandlers
 
 __all__ = ('Reusable',)
 
@@ -25,7 +27,7 @@ class Reusable:
     auto_decode: bool
     outstanding_limit: int
     incarnation: int
-    events: dict[str, Any]
+    events: defaultdict[str, EventHandlers]
     return_taker: Any
     _confirms: Confirms | None
     _connection: Any

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
+from ..basic_message import Message
 from ..consuming.inbox import Inbox, Term
 from ..consuming.iterator import Deliveries
 from ..consuming.subscription import POLICIES, Consumer, OnError
@@ -70,7 +70,7 @@ class SubscribeMethods(ConsumeMethods):
     def subscribe(
         self,
         queue: str,
-        handler: Callable[[Any], Any],
+        handler: Callable[[Message], object],
         concurrency: int = 1,
         prefetch: int | None = None,
         on_error: OnError = 'requeue',
@@ -109,12 +109,12 @@ class SubscribeMethods(ConsumeMethods):
         return consumer
 
     @property
-    def callbacks(self) -> Mapping[str, Any]:
+    def callbacks(self) -> Mapping[str, Callable[[Message], object] | None]:
         """Consumer tag -> callback, of the consumers that this channel has at any time. Read-only."""
         return Callbacks(self._consumers)
 
     @property
-    def cancel_callbacks(self) -> Mapping[str, Any]:
+    def cancel_callbacks(self) -> Mapping[str, Callable[[str], object]]:
         """Consumer tag -> on_cancel, of those consumers that have one. Read-only."""
         return CancelCallbacks(self._consumers)
 

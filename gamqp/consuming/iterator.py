@@ -13,6 +13,7 @@ from typing import Any
 from greenlet import getcurrent
 
 from .. import green
+from ..basic_message import Message
 from ..green.os_threads import get_ident
 from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
@@ -135,7 +136,7 @@ class Deliveries(Uncopyable):
     def __iter__(self) -> Deliveries:
         return self
 
-    def __next__(self) -> Any:
+    def __next__(self) -> Message:
         inlet = self._inlet
         connection = inlet.connection
         if get_ident() != connection.thread:
@@ -147,7 +148,7 @@ class Deliveries(Uncopyable):
             connection.until_look -= 1
         elif connection.turn_overdue():
             connection.let_others_run()
-        message = None
+        message: Message | None = None
         while message is None:
             while not inlet.messages:
                 if inlet.over and not inlet.spooled:

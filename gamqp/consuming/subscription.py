@@ -11,22 +11,28 @@ import itertools
 import logging
 from collections.abc import Callable, Container, Iterator
 from time import monotonic
-from typing import Any
+from typing import Any, Literal
 
 import greenlet
 
 from .. import green
+from ..basic_message import Message
 from ..state.durations import in_seconds
 from ..state.handler_failures import HandlerFailures, delay
 from .blocking_handlers import watch_of
 from .delayed_requeue import MOST_DELAYED, DelayedRequeue
 from .inbox import Inbox
 
-__all__ = ('POLICIES', 'Consumer')
+__all__ = ('POLICIES', 'Consumer', 'OnError', 'Policy')
 
 logger = logging.getLogger('gamqp.consumer')
 
-REQUEUE, REJECT, STOP = POLICIES = ('requeue', 'reject', 'stop')
+Policy = Literal['requeue', 'reject', 'stop']
+
+REQUEUE: Policy = 'requeue'
+REJECT: Policy = 'reject'
+STOP: Policy = 'stop'
+POLICIES = (REQUEUE, REJECT, STOP)
 
 # What a worker does.
 YOUNG = 'young'  # it has not begun
@@ -42,7 +48,7 @@ LONGEST_SLEEP = 1.0
 # Characters of an error's text in a log line.
 LONGEST_TEXT = 200
 
-OnError = str | Callable[[Any, BaseException], str | None]
+OnError = Policy | Callable[[Message, BaseException], Policy | None]
 
 
 class Consumer(Inbox):
@@ -76,7 +82,7 @@ class Consumer(Inbox):
         connection: Any,
         tag: str,
         no_ack: bool,
-        handler: Callable[[Any], Any],
+        handler: Callable[[Message], object],
         concurrency: int,
         on_error: OnError,
     ) -> None:
