@@ -1,5 +1,10 @@
 """Sphinx: the documentation of gamqp. Build it with ``sphinx-build -W docs build/docs``."""
 
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(__file__))  # for imports.py
+
 import gamqp
 
 project = 'gamqp'
@@ -7,7 +12,7 @@ author = 'the gamqp authors'
 copyright = '2026, the gamqp authors'
 release = version = gamqp.__version__
 
-extensions = ['sphinx.ext.autodoc']
+extensions = ['sphinx.ext.autodoc', 'imports']
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
 exclude_patterns = ['build']
