@@ -51,7 +51,8 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
     """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
 
     The arguments of py-amqp may be given by position, in its order; *name* and those
-    that py-amqp does not have by keyword only. In brackets the default.
+    that py-amqp does not have by keyword only. In brackets the default; docs/api.rst has
+    all of them in tables, with units.
 
     Where:
 
