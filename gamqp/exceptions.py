@@ -21,7 +21,10 @@ What must not enter: I/O, state, or any decision when to raise. ::
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .basic_message import Message
 
 __all__ = (
     'AMQPDeprecationWarning',
@@ -78,7 +81,7 @@ class RPCError(Exception):
     not tell. reply: the Message that told it.
     """
 
-    def __init__(self, text: str, error_type: str = '', reply: Any = None) -> None:
+    def __init__(self, text: str, error_type: str = '', reply: Message | None = None) -> None:
         super().__init__(text, error_type, reply)
         self.text = text
         self.error_type = error_type
@@ -134,7 +137,7 @@ class AMQPError(Exception):
         return (self.reply_text or f'<{type(self).__name__}: unknown error>') + hint
 
     @property
-    def method(self) -> Any:
+    def method(self) -> str | tuple[int, int] | None:
         """Name of the method that failed, its number where the name is unknown, or None."""
         return self.method_name or self.method_sig
 
@@ -154,7 +157,7 @@ class Returned(ChannelError):
     """
 
     code = 312
-    returned: Any = None
+    returned: Message | None = None
 
 
 class RecoverableChannelError(ChannelError):

@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
-from typing import Any
 
+from .basic_message import Message
 from .connection.connection import Connection
 from .telemetry.tracing import install
 
@@ -40,7 +40,7 @@ def is_work(operation: str, exchange: str, routing_key: str, queue: str) -> bool
 
 
 def instrument(
-    connection: Any = None, tracer_provider: trace.TracerProvider | None = None, wanted: Wanted = is_work
+    connection: Connection | None = None, tracer_provider: trace.TracerProvider | None = None, wanted: Wanted = is_work
 ) -> None:
     """Trace what this connection, or without one every Connection, publishes and handles from now on.
 
@@ -55,7 +55,7 @@ def instrument(
     install(Connection if connection is None else connection, Spans(tracer_provider, wanted))
 
 
-def uninstrument(connection: Any = None) -> None:
+def uninstrument(connection: Connection | None = None) -> None:
     """End what ``instrument`` has begun: for this connection, or for all that have none of their own."""
     install(Connection if connection is None else connection, None)
 
@@ -68,18 +68,18 @@ class Instrumentor:
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
-    def instrument(self, tracer_provider: trace.TracerProvider | None = None, **others: Any) -> None:
+    def instrument(self, tracer_provider: trace.TracerProvider | None = None, **others: object) -> None:
         """others: of other instrumentations, ignored."""
         instrument(tracer_provider=tracer_provider)
         type(self).is_instrumented_by_opentelemetry = True
 
-    def uninstrument(self, **others: Any) -> None:
+    def uninstrument(self, **others: object) -> None:
         uninstrument()
         type(self).is_instrumented_by_opentelemetry = False
 
 
 @contextlib.contextmanager
-def process(message: Any, queue: str = '') -> Iterator[trace.Span]:
+def process(message: Message, queue: str = '') -> Iterator[trace.Span]:
     """A span around the work on a delivered message, whose context is active inside: ``with process(message):``.
 
     For loops over ``Channel.consume`` and for basic_get; callbacks and handlers of an

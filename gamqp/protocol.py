@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from .basic_message import Message
 
 __all__ = ('basic_return_t', 'queue_declare_ok_t')
 
@@ -22,4 +25,4 @@ class basic_return_t(NamedTuple):
     reply_text: str
     exchange: str
     routing_key: str
-    message: Any
+    message: Message

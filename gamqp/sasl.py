@@ -13,11 +13,14 @@ from __future__ import annotations
 import importlib
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import exceptions
 from .state.secret_hiding import discreet
 from .wire import dumps
+
+if TYPE_CHECKING:
+    from .connection.connection import Connection
 
 __all__ = ('AMQPLAIN', 'EXTERNAL', 'GSSAPI', 'PLAIN', 'RAW', 'SASL', 'callable_passwords', 'choose')
 
@@ -29,7 +32,7 @@ class SASL:
 
     mechanism: bytes | None = None
 
-    def start(self, connection: Any) -> Any:
+    def start(self, connection: Connection) -> bytes | Any:
         """The first response, as bytes; NotImplemented if this mechanism cannot be used here.
 
         Called in the greenlet that connects, when the broker has said what it offers; may switch.
@@ -54,7 +57,7 @@ class _UserPassword(SASL):
     def __init__(self, username: str | None, password: Password) -> None:
         self.username, self.password = username, password
 
-    def start(self, connection: Any) -> Any:
+    def start(self, connection: Connection) -> bytes | Any:
         if self.username is None or self.password is None:
             return NotImplemented
         if not callable(self.password):
@@ -101,7 +104,7 @@ class EXTERNAL(SASL):
 
     mechanism = b'EXTERNAL'
 
-    def start(self, connection: Any) -> Any:
+    def start(self, connection: Connection) -> bytes | Any:
         return b''
 
 
@@ -116,7 +119,7 @@ class RAW(SASL):
             raise TypeError('RAW: mechanism and response must be bytes')
         self.mechanism, self.response = mechanism, response
 
-    def start(self, connection: Any) -> Any:
+    def start(self, connection: Connection) -> bytes | Any:
         return self.response
 
 
@@ -157,14 +160,15 @@ class GSSAPI(SASL):
                 raise NotImplementedError('SASL GSSAPI needs the package gssapi: pip install gssapi')
             self.mechanism = None
 
-    def get_hostname(self, connection: Any) -> bytes:
+    def get_hostname(self, connection: Connection) -> bytes:
         """The broker's host name, as its service principal has it. Switches greenlets if rdns is set."""
-        name = connection.transport.host
+        transport: Any = connection.transport  # it is there: mechanisms are asked in the handshake
+        name = transport.host
         if self.rdns:
-            name = connection.green.gethostbyaddr(connection.transport.sock.getpeername()[0])[0]
+            name = connection.green.gethostbyaddr(transport.sock.getpeername()[0])[0]
         return _as_name(str(name))
 
-    def start(self, connection: Any) -> Any:
+    def start(self, connection: Connection) -> bytes | Any:
         gssapi = _gssapi()
         if gssapi is None:
             return NotImplemented
@@ -182,7 +186,7 @@ class GSSAPI(SASL):
         self._contexts[connection] = context
         return token or b''
 
-    def challenge(self, connection: Any, question: Any) -> bytes:
+    def challenge(self, connection: Connection, question: str | bytes) -> bytes:
         """Step by step until the context stands; then the broker offers security layers, and we choose none."""
         context = self._contexts.get(connection)
         if context is None:

@@ -37,6 +37,7 @@ ANNOTATIONS: dict[str, tuple[str, ...]] = {
     'channel': ('connection',),
     'exceptions': ('basic_message',),
     'protocol': ('basic_message',),
+    'sasl': ('connection',),
 }
 
 # What layers 0 and 1 must not know, so that no call into them can switch greenlets.

@@ -8,7 +8,7 @@ channel or connection. What must not enter: how they know.
 from __future__ import annotations
 
 import functools
-from typing import Any
+from typing import Any, Literal
 
 from .. import exceptions, green
 from ..state.argument_checks import given_timeout
@@ -16,7 +16,10 @@ from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
 from ..wire.spec import Basic
 
-__all__ = ('Receipt', 'returned_error')
+__all__ = ('Receipt', 'ReceiptState', 'returned_error')
+
+
+ReceiptState = Literal['pending', 'acked', 'nacked', 'returned', 'lost']
 
 
 class Receipt(Uncopyable):
@@ -44,13 +47,15 @@ class Receipt(Uncopyable):
         return f'<Receipt {self.delivery_tag} to {self.exchange!r}, {self.routing_key!r}: {self.state}>'
 
     @property
-    def state(self) -> str:
+    def state(self) -> ReceiptState:
         """pending, acked, nacked, returned (no queue took it), or lost (nobody knows)."""
         if not self.done:
             return 'pending'
         if self._make_error is not None:
             return 'lost'
-        return {True: 'acked', False: 'nacked'}[self._verdict] if isinstance(self._verdict, bool) else 'returned'
+        if not isinstance(self._verdict, bool):
+            return 'returned'
+        return 'acked' if self._verdict else 'nacked'
 
     @property
     def done(self) -> bool:
@@ -139,7 +144,7 @@ class _UncheckedReceipt(Receipt):
     __slots__ = ()
 
     @property
-    def state(self) -> str:
+    def state(self) -> ReceiptState:
         return _noticed(self).state
 
     @property

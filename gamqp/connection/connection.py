@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
 
 from .. import exceptions, green, sasl
 from ..about import __version__
 from ..basic_message import Message
-from ..channel.channel import Channel
+from ..channel.channel import Channel as ChannelType
 from ..green.os_threads import get_ident
 from ..io import process_end
 from ..io.link import Link
@@ -29,7 +29,7 @@ from ..state.negotiation import CHANNEL_LIMIT
 from ..state.receive_budget import ReceiveBudget
 from ..state.secret_hiding import discreet
 from ..telemetry import stats
-from ..transport import SSLError, Transport, check_ssl_options
+from ..transport import SSLError, TCPTransport, TLSOptions, Transport, check_ssl_options
 from ..wire import Decoder, encode_method
 from ..wire.spec import Connection as Spec
 from . import handshake, shutdown
@@ -45,6 +45,8 @@ __all__ = ('Connection', 'SSLError', 'connect')
 CLOSE_TIMEOUT = 10.0
 
 CHANNEL_ID = whole(0, CHANNEL_LIMIT, none=None)
+
+T = TypeVar('T')
 
 
 class Connection(SettingAttributes, Liveness, SecretUpdates):
@@ -148,7 +150,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
     WrongThread before anything has changed, except ``run_in_hub``.
     """
 
-    Channel: type[Channel] = Channel
+    Channel: type[ChannelType] = ChannelType
 
     #: Whether heartbeat=None is off in a process that is not patched; set by install_as_amqp.
     heartbeat_needs_patching = False
@@ -180,31 +182,31 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         password: sasl.Password = 'guest',
         login_method: str | tuple[str, ...] | None = None,
         login_response: bytes | None = None,
-        authentication: Any = (),
+        authentication: sasl.SASL | Iterable[sasl.SASL] = (),
         virtual_host: str = '/',
         locale: str = 'en_US',
         client_properties: Mapping[str, Any] | None = None,
-        ssl: Any = False,
+        ssl: TLSOptions = False,
         connect_timeout: float | None = None,
         channel_max: int | None = None,
         frame_max: int | None = None,
         heartbeat: float | None = None,
-        on_open: Callable[[Any], Any] | None = None,
-        on_blocked: Callable[[str], Any] | None = None,
-        on_unblocked: Callable[[], Any] | None = None,
+        on_open: Callable[[Connection], object] | None = None,
+        on_blocked: Callable[[str], object] | None = None,
+        on_unblocked: Callable[[], object] | None = None,
         confirm_publish: bool = False,
-        on_tune_ok: Callable[[], Any] | None = None,
+        on_tune_ok: Callable[[], object] | None = None,
         read_timeout: float | None = None,
         write_timeout: float | None = None,
         socket_settings: Mapping[int, int | None] | None = None,
-        frame_handler: Any = None,
-        frame_writer: Any = None,
+        frame_handler: object = None,
+        frame_writer: object = None,
         *,
         name: str | None = None,
         rpc_timeout: float = settings.RPC_TIMEOUT,
         confirm_timeout: float = settings.CONFIRM_TIMEOUT,
         refresh_secret: bool | float = False,
-        blocked_policy: str = 'wait',
+        blocked_policy: settings.BlockedPolicy = 'wait',
         blocked_timeout: float | None = None,
         max_inbound_body: int = settings.MAX_INBOUND_BODY,
         max_undelivered_bytes: int = settings.MAX_UNDELIVERED_BYTES,
@@ -212,11 +214,11 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         spool: bool = True,
         unsettled_warning: float | None = settings.UNSETTLED_WARNING,
         outstanding_limit: int = settings.OUTSTANDING_LIMIT,
-        metrics: Callable[[dict[str, Any]], Any] | None = None,
+        metrics: Callable[[dict[str, Any]], object] | None = None,
         metrics_interval: float = settings.METRICS_INTERVAL,
         heartbeat_thread: bool = False,
-        on_lost: Callable[[BaseException], Any] | None = None,
-        **others: Any,
+        on_lost: Callable[[BaseException], object] | None = None,
+        **others: object,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in settings.names()}
         settings.check_names(type(self).__name__, others, lenient=True)
@@ -262,14 +264,12 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
 
     # -- opening and closing --------------------------------------------------------
 
-    def connect(self, callback: Callable[[], Any] | None = None) -> Any:
+    def connect(self, callback: Callable[[], T] | None = None) -> T | None:
         """Connect and log in; does nothing when connected. Switches greenlets.
 
-        A callable password is asked first; then all addresses of the host are tried
-        within connect_timeout. callback: called
-        when done, its result is returned. Raises OSError (no such host, refused,
-        TimeoutError), AccessRefused (credentials), NotAllowed (virtual host) and
-        other ConnectionErrors. After an error nothing is left open.
+        A callable password is asked first; then all addresses of the host are tried within connect_timeout. callback:
+        called when done, its result is returned. Raises OSError (no such host, refused, TimeoutError), AccessRefused
+        (credentials), NotAllowed (virtual host) and other ConnectionErrors. After an error nothing is left open.
         """
         if self._life.state not in (lifecycle.NEW, lifecycle.CLOSED):
             self.check_thread()
@@ -335,18 +335,17 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         reply_code: int = 0,
         reply_text: str = '',
         method_sig: tuple[int, int] = (0, 0),
-        argsig: Any = None,
+        argsig: object = None,
         *,
         timeout: float | None = None,
     ) -> None:
         """Say goodbye to the broker and close the socket. Closing twice does nothing.
 
-        Everything handed over before is sent first. timeout: seconds to wait for the
-        broker's consent, None for 10, or rpc_timeout if that is less, and for 3 while the
-        broker takes no messages: then it answers nothing. Whatever happens, the socket
-        and the greenlets are gone afterwards, and every greenlet that waited for
-        something gets RecoverableConnectionError. Raises TypeError or ValueError for a
-        bad argument, and has closed nothing then. Switches greenlets.
+        Everything handed over before is sent first. timeout: seconds to wait for the broker's consent, None for 10,
+        or rpc_timeout if that is less, and for 3 while the broker takes no messages: then it answers nothing. Whatever
+        happens, the socket and the greenlets are gone afterwards, and every greenlet that waited for something gets
+        RecoverableConnectionError. Raises TypeError or ValueError for a bad argument, and has closed nothing then.
+        Switches greenlets.
         """
         args = (reply_code, reply_text, *method_sig)
         encode_method(0, Spec.Close, args)  # refuse bad arguments before anything changes
@@ -404,7 +403,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         self._close((0, '', 0, 0), most=left if left is None else max(left, LAST_CLOSE_TIMEOUT))
         return finished
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, float]:
         """Counters and gauges as a new dict, see ``gamqp.telemetry.stats``. In any thread; does not switch."""
         return stats.collect(self)
 
@@ -420,7 +419,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         return self._life.state == lifecycle.CLOSING
 
     @property
-    def transport(self) -> Any:
+    def transport(self) -> TCPTransport | None:
         return None if self.link is None else self.link.transport
 
     @property
@@ -430,19 +429,20 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
 
     # -- use ------------------------------------------------------------------------
 
-    def channel(self, channel_id: int | None = None, callback: Callable[[Any], Any] | None = None) -> Any:
+    def channel(
+        self, channel_id: int | None = None, callback: Callable[[ChannelType], object] | None = None
+    ) -> ChannelType:
         """Open a channel, or return the one with this number if it is open. Switches greenlets.
 
-        channel_id: 1 to the connection's channel_max, None or 0 for a free one. callback:
-        called with the channel when it is open. Raises ResourceError when
-        all channel_max numbers are in use, TimeoutError, or why the connection ended.
+        channel_id: 1 to the connection's channel_max, None or 0 for a free one. callback: called with the channel when
+        it is open. Raises ResourceError when all numbers are in use, TimeoutError, or why the connection ended.
         """
         channel_id = CHANNEL_ID('channel_id', channel_id)
         self.check_open()
-        known = self.channels.get(channel_id or 0)
+        known: ChannelType | None = self.channels.get(channel_id or 0)
         if known is not None and known.was_opened:
             return known
-        channel = self.Channel(self, channel_id, on_open=callback)
+        channel: ChannelType = self.Channel(self, channel_id, on_open=callback)
         channel.open()
         return channel
 

@@ -15,6 +15,7 @@ from typing import Any
 from ..state import lifecycle
 from ..state.lifecycle import Lifecycle, Reason
 from ..transport import PollDescriptor
+from ..transport.socket_guard import SocketGuard
 
 __all__ = ('ExternalEventLoop',)
 
@@ -55,7 +56,7 @@ class ExternalEventLoop:
         return self.is_open or self.loss_unraised
 
     @property
-    def sock(self) -> Any:
+    def sock(self) -> SocketGuard | None:
         """A SocketGuard: what a program may have of the socket, see there. None while there is no socket.
 
         ``sock.fileno()`` is for event loops: readable whenever ``drain_events(timeout=0)``

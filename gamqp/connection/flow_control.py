@@ -16,6 +16,7 @@ from greenlet import getcurrent
 from .. import exceptions, green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
+from ..state.settings import BlockedPolicy
 
 __all__ = ('FlowControl',)
 
@@ -37,7 +38,7 @@ class FlowControl:
     link: Any
     counts: Counters
     rpc_timeout: float
-    blocked_policy: str
+    blocked_policy: BlockedPolicy
     blocked_timeout: float | None
     on_blocked: Callable[[str], Any] | None
     on_unblocked: Callable[[], Any] | None

@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import exceptions, green
 from ..green import os_threads
@@ -23,6 +23,9 @@ __all__ = ('ThreadAffinity',)
 
 # Seconds between two looks of a waiting thread at whether the hub is still there to answer.
 HUB_CHECK_INTERVAL = 0.5
+
+
+T = TypeVar('T')
 
 
 class ThreadAffinity:
@@ -48,7 +51,7 @@ class ThreadAffinity:
                 f'{name_of_thread(os_threads.get_ident())}; Connection.run_in_hub calls a function over there'
             )
 
-    def run_in_hub(self, fn: Callable[..., Any], *args: Any, timeout: float | None = None) -> Any:
+    def run_in_hub(self, fn: Callable[..., T], *args: object, timeout: float | None = None) -> T:
         """Call ``fn(*args)`` in a new greenlet of this connection's hub, from any thread. Returns what it returns.
 
         The calling thread really waits, at most *timeout* seconds (None: as long
@@ -66,9 +69,10 @@ class ThreadAffinity:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
         if os_threads.get_ident() == self.thread:
             return fn(*args)
-        return self._hub_calls.pass_in(_HubCall(self._hub_calls.green, fn, args), timeout)
+        result: T = self._hub_calls.pass_in(_HubCall(self._hub_calls.green, fn, args), timeout)
+        return result
 
-    def call_in_hub_later(self, fn: Callable[[], Any]) -> None:
+    def call_in_hub_later(self, fn: Callable[[], object]) -> None:
         """Have the hub call *fn*, which must neither switch nor raise, in its next pass. From any thread, at once."""
         if self._hub_calls is not None:
             self._hub_calls.take(_OneWayCall(fn))

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import exceptions, green
+from ..channel.channel import Channel
 from ..connection.liveness import LAST_CLOSE_TIMEOUT
 from ..green import os_threads
 from ..state.durations import in_seconds
@@ -54,7 +55,7 @@ class PoolConnections(PoolOpening):
 
     # -- leasing -----------------------------------------------------------------
 
-    def take(self, timeout: float) -> tuple[PoolConnection, Any]:
+    def take(self, timeout: float) -> tuple[PoolConnection, Channel]:
         """Lease a channel; see ``Pool.channel``. Switches if it has to wait."""
         self.check_thread()
         leases = self.leases

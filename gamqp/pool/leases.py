@@ -110,7 +110,7 @@ class Leases:
         """How many are open."""
         return sum(one.connection is not None for one in self.members)
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, float]:
         idle = sum(len(one.idle) for one in self.members)
         return {
             'connections': self.connections,

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import green
+from ..basic_message import Body, Message, PublishProperties
+from ..channel.channel import Channel
+from ..connection.arguments import ConnectionArguments
 from ..connection.connection import Connection
 from ..green.forking import at_fork
 from ..state.argument_checks import flag, given_timeout, optional_timeout, whole
@@ -22,6 +25,9 @@ from ..state.settings import from_uri
 from ..state.uncopyable import Uncopyable
 from .connections import PoolConnections
 from .leases import PoolConnection
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ('Lease', 'Pool')
 
@@ -56,13 +62,13 @@ class Pool(Uncopyable):
     @discreet
     def __init__(
         self,
-        url: str | Callable[[], Any],
+        url: str | Callable[[], Connection],
         connections: int = 1,
         channels_per_connection: int = CHANNELS,
         *,
         timeout: float = TIMEOUT,
         confirm: bool = True,
-        **arguments: Any,
+        **arguments: Unpack[ConnectionArguments],
     ) -> None:
         connections = whole(1)('connections', connections)
         channels_per_connection = whole(1, CHANNEL_LIMIT)('channels_per_connection', channels_per_connection)
@@ -71,7 +77,7 @@ class Pool(Uncopyable):
         if callable(url):
             if arguments:
                 raise TypeError(f'a Pool whose connections a callable makes takes no {", ".join(sorted(arguments))}')
-            self._make: Callable[[], Any] = url
+            self._make: Callable[[], Connection] = url
             self._where = getattr(url, '__qualname__', type(url).__name__)
         else:
             target = from_uri(url, arguments, 'Pool', OWN)
@@ -123,12 +129,12 @@ class Pool(Uncopyable):
 
     def publish(
         self,
-        message: Any,
+        message: Message | Body,
         exchange: str = '',
         routing_key: str = '',
         mandatory: bool = False,
         timeout: float | None = None,
-        **properties: Any,
+        **properties: Unpack[PublishProperties],
     ) -> None:
         """Publish on a channel of the pool and wait for the broker's confirm. Switches greenlets.
 
@@ -142,7 +148,7 @@ class Pool(Uncopyable):
             receipt = channel.publish(message, exchange, routing_key, mandatory, deadline.left(), **properties)
             receipt.wait(deadline.left())
 
-    def stats(self) -> dict[str, Any]:
+    def stats(self) -> dict[str, float]:
         """Counts of this process. Does not switch; any thread may ask.
 
         Now: connections, channels (open), leased (those included whose block has ended
@@ -180,7 +186,7 @@ class Lease(Uncopyable):
     def __init__(self, pool: Pool, timeout: float) -> None:
         self._pool = pool
         self._timeout = timeout
-        self._held: tuple[PoolConnections, PoolConnection, Any] | None = None
+        self._held: tuple[PoolConnections, PoolConnection, Channel] | None = None
 
     def __getattr__(self, name: str) -> Any:
         raise AttributeError(
@@ -188,12 +194,12 @@ class Lease(Uncopyable):
             f'with pool.channel() as channel: channel.{name} …'
         )
 
-    def __enter__(self) -> Any:
+    def __enter__(self) -> Channel:
         if self._held is not None:
             raise RuntimeError('this lease has begun already: call pool.channel() for another')
         supply = self._pool._supply
-        self._held = (supply, *supply.take(self._timeout))
-        return self._held[2]
+        held = self._held = (supply, *supply.take(self._timeout))
+        return held[2]
 
     def __exit__(self, *exc_info: object) -> None:
         if self._held is not None:

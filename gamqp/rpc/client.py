@@ -13,10 +13,12 @@ import contextlib
 import functools
 import secrets
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import exceptions, green
+from ..basic_message import Body, Message, PublishProperties
 from ..channel.basic_publish import taken_apart
+from ..channel.channel import Channel
 from ..connection.connection import Connection
 from ..consuming.inbox import Inbox
 from ..green.yielding import in_turns
@@ -25,6 +27,9 @@ from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.names import name
 from ..state.uncopyable import Uncopyable
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ('ERROR', 'ERROR_TYPE', 'RPCClient')
 
@@ -51,10 +56,10 @@ class RPCClient(Uncopyable):
     channel the pending calls raise why, and the next call begins anew.
     """
 
-    def __init__(self, channel: Any, timeout: float | None = None) -> None:
+    def __init__(self, channel: Channel | Connection, timeout: float | None = None) -> None:
         self.timeout = checked_timeout('timeout', timeout)
         self._owns = isinstance(channel, Connection)
-        self.channel = channel.channel() if self._owns else channel
+        self.channel = channel.channel() if isinstance(channel, Connection) else channel
         self.calls = self.replies = self.late = self.unknown = self.returned = self.timeouts = 0
         self._made = 0
         # Random, because returned requests have to be told from whatever others publish on the channel.
@@ -79,8 +84,13 @@ class RPCClient(Uncopyable):
         return 0 if inbox is None else len(inbox.pending)
 
     def call(
-        self, message: Any, routing_key: str, exchange: str = '', timeout: float | None = None, **properties: Any
-    ) -> Any:
+        self,
+        message: Message | Body,
+        routing_key: str,
+        exchange: str = '',
+        timeout: float | None = None,
+        **properties: Unpack[PublishProperties],
+    ) -> Message:
         """Send a request and wait for its reply, a Message. Switches greenlets.
 
         message, properties: as ``Channel.publish``; reply_to and correlation_id are
@@ -95,19 +105,19 @@ class RPCClient(Uncopyable):
         the connection is read on even if its limits of undelivered messages are reached.
         """
         routing_key, exchange = name('routing_key', routing_key), name('exchange', exchange)
-        body, properties = taken_apart(message, properties)
+        body, given = taken_apart(message, properties)
         connection = self.channel._connection
         connection.check_thread()
         deadline = green.Deadline(_first(timeout, self.timeout, connection.rpc_timeout))
         self._made += 1
         number = f'{self._prefix}{self._made}'
-        properties = {'expiration': _expiration(deadline), **properties}
-        properties['reply_to'], properties['correlation_id'] = REPLY_TO, number
+        given = {'expiration': _expiration(deadline), **given}
+        given['reply_to'], given['correlation_id'] = REPLY_TO, number
         slot = green.Slot(connection.green)
         try:
             if not deadline.passed:
                 first = functools.partial(self._enter, number, slot)
-                self.channel._hand_over(body, properties, exchange, routing_key, True, False, deadline, first=first)
+                self.channel._hand_over(body, given, exchange, routing_key, True, False, deadline, first=first)
                 connection.wait_for(slot, deadline.left())
             if not slot.done:
                 raise TimeoutError(
@@ -267,7 +277,7 @@ def _expiration(deadline: green.Deadline) -> str | None:
     return None if left is None else str(max(1, int(min(left * 1000, LONGEST_EXPIRATION))))
 
 
-def _checked(reply: Any) -> Any:
+def _checked(reply: Message) -> Message:
     """The reply; raises the error that it tells of."""
     headers = reply.headers
     if ERROR in headers:

@@ -14,10 +14,12 @@ from typing import Any
 import greenlet
 
 from .. import exceptions
+from ..basic_message import Body, Message
 from ..channel.basic_publish import taken_apart
+from ..channel.channel import Channel
 from ..channel.subscribe import check_concurrency
 from ..connection.connection import Connection
-from ..consuming.subscription import REJECT, REQUEUE
+from ..consuming.subscription import REJECT, REQUEUE, Consumer, Policy
 from ..state.argument_checks import timeout as checked_timeout
 from ..state.names import name
 from ..state.uncopyable import Uncopyable
@@ -60,9 +62,9 @@ class RPCServer(Uncopyable):
 
     def __init__(
         self,
-        channel: Any,
+        channel: Channel | Connection,
         queue: str,
-        handler: Callable[[Any], Any],
+        handler: Callable[[Message], Message | Body | None],
         concurrency: int = 1,
         prefetch: int | None = None,
         *,
@@ -76,12 +78,12 @@ class RPCServer(Uncopyable):
         check_concurrency(concurrency, prefetch)
         queue, consumer_tag = name('queue', queue), name('consumer_tag', consumer_tag)
         self._owns = isinstance(channel, Connection)
-        self.channel = channel.channel() if self._owns else channel
+        self.channel = channel.channel() if isinstance(channel, Connection) else channel
         self.queue = queue
         self.handler = handler
         self.hide_errors = hide_errors
         self.replied = self.failed = 0
-        self.consumer: Any = None
+        self.consumer: Consumer = None  # type: ignore[assignment]  # nobody has this object before it has started
         try:
             self.consumer = self.channel.subscribe(
                 queue,
@@ -179,7 +181,7 @@ class RPCServer(Uncopyable):
         name, text = type(error).__name__, _text(error)
         return {'application_headers': {ERROR: text, ERROR_TYPE: name}}
 
-    def _settle_failed(self, request: Any, error: BaseException) -> str:
+    def _settle_failed(self, request: Message, error: BaseException) -> Policy:
         """What becomes of a request whose caller did not learn of the failure."""
         if isinstance(error, _Unanswerable):
             logger.error('rpc server on %s: the handler failed on %r', self.queue, request, exc_info=error.__cause__)

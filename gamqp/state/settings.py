@@ -16,7 +16,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import field
-from typing import Any
+from typing import Any, Literal
 
 from .. import sasl
 from . import uri
@@ -25,7 +25,7 @@ from .host_and_port import to_host_port
 from .negotiation import CHANNEL_LIMIT, FRAME_MIN
 from .secret_hiding import discreet
 
-__all__ = ('Settings', 'check_names', 'from_uri')
+__all__ = ('BlockedPolicy', 'Settings', 'check_names', 'from_uri')
 
 # Seconds. The broker itself gives up on a handshake after 10.
 CONNECT_TIMEOUT = 10.0
@@ -48,7 +48,8 @@ MAX_UNDELIVERED_MESSAGES = 20_000
 OUTSTANDING_LIMIT = 1000
 
 # What a publish does while the broker takes no messages.
-BLOCKED_POLICIES = ('wait', 'raise', 'pass')
+BlockedPolicy = Literal['wait', 'raise', 'pass']
+BLOCKED_POLICIES: tuple[BlockedPolicy, ...] = ('wait', 'raise', 'pass')
 
 HEARTBEAT_LIMIT = 65535  # seconds: 16 bits on the wire
 SHORT_TEXT = 255  # bytes of a short string on the wire
@@ -190,7 +191,7 @@ class Settings:
     # Publishing
     confirm_publish: bool = field(default=False, metadata=_by(flag))
     outstanding_limit: int = field(default=OUTSTANDING_LIMIT, metadata=_by(whole(0)))
-    blocked_policy: str = field(default='wait', metadata=_by(one_of(*BLOCKED_POLICIES)))
+    blocked_policy: BlockedPolicy = field(default='wait', metadata=_by(one_of(*BLOCKED_POLICIES)))
     blocked_timeout: float | None = field(default=None, metadata=_by(seconds(zero=True, none=None)))
 
     # Receiving

@@ -50,7 +50,7 @@ def name_of(connection: Any) -> str:
     return str(connection.name or connection.client_properties.get('connection_name') or '')
 
 
-def collect(connection: Any) -> dict[str, Any]:
+def collect(connection: Any) -> dict[str, float]:
     """The numbers of a connection. From any thread: it takes no part in what the hub does.
 
     Counters, over all its sockets since it was made: opened; published; confirmed,
@@ -84,7 +84,7 @@ def collect(connection: Any) -> dict[str, Any]:
     raise RuntimeError('stats: the connection did not stand still for a moment')
 
 
-def totals(counts: Counters) -> dict[str, Any]:
+def totals(counts: Counters) -> dict[str, float]:
     """The counters alone. What is going on, e.g. that the broker takes no messages, is not in them."""
     return {
         'opened': counts.opened,
@@ -107,7 +107,7 @@ def totals(counts: Counters) -> dict[str, Any]:
     }
 
 
-def _gauges(connection: Any) -> dict[str, Any]:
+def _gauges(connection: Any) -> dict[str, float]:
     """And blocked_seconds once more, with the seconds until now."""
     channels = list(connection.channels.values())
     link, overflow = connection.link, connection.overflow

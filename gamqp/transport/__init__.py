@@ -13,7 +13,7 @@ from typing import Any
 from .poll_descriptor import PollDescriptor
 from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLError, SSLTransport
-from .tls_context import check_ssl_options
+from .tls_context import TLSOptions, check_ssl_options
 
 __all__ = (
     'AMQPS_PORT',
@@ -22,6 +22,7 @@ __all__ = (
     'SSLError',
     'SSLTransport',
     'TCPTransport',
+    'TLSOptions',
     'Transport',
     'check_ssl_options',
     'to_host_port',

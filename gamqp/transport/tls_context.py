@@ -55,6 +55,10 @@ ENVIRONMENT = ('SSL_CERT_FILE', 'SSL_CERT_DIR', 'SSLKEYLOGFILE')
 _ANY_CONTEXT = ssl.SSLContext.__mro__[-2]
 
 
+#: What the *ssl* argument of a Connection may be, see ``make_context``.
+TLSOptions = bool | ssl.SSLContext | Mapping[str, Any] | None
+
+
 def check_ssl_options(options: Any) -> None:
     """Raise TypeError or ValueError for what ``make_context`` would not understand."""
     if options is True or isinstance(options, _ANY_CONTEXT):
