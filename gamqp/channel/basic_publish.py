@@ -166,7 +166,7 @@ class PublishMethods(FlowMethods):
         deadline = None if timeout is None else green.Deadline(timeout)
         self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
         if deadline is not None:
-            self._connection.wait_until_sent(deadline)
+            self._connection.flow_control.wait_until_sent(deadline)
 
     _basic_publish = basic_publish
 
@@ -204,7 +204,7 @@ class PublishMethods(FlowMethods):
             deadline = None if timeout is None else green.Deadline(timeout)
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
             if deadline is not None:
-                connection.wait_until_sent(deadline)
+                connection.flow_control.wait_until_sent(deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout
             if not connection.wait_for(slot, wait):
                 raise TimeoutError(
@@ -259,7 +259,8 @@ class PublishMethods(FlowMethods):
         first: called right before it goes, after all waiting; must not switch.
         traced: it is the tracer that calls.
         """
-        connection, writer = self._connection, self._writer  # not by _root(): each call counts here
+        connection, writer = self._connection, self._writer
+        flow = connection.flow_control
         if tracing.installed and connection.tracing is not None and not traced:
             rest = (mandatory, immediate, deadline, waiter, limit, first, True)
             return self._hand_over_traced(connection.tracing, body, properties, exchange, routing_key, *rest)
@@ -272,13 +273,13 @@ class PublishMethods(FlowMethods):
             if (
                 # As must_wait_to_publish, without another call.
                 writer.load >= HIGH_WATER
-                or (connection.blocked_reason is not None and connection.blocked_policy != 'pass')
+                or (flow.blocked_reason is not None and connection.blocked_policy != 'pass')
                 or not self.active
                 or (limit and self._is_crowded(limit))
             ):
                 self._wait_for_turn(deadline, limit)
-            elif monotonic() >= connection.look_at and connection.turn_due():
-                connection.let_others_run_to_publish()
+            elif monotonic() >= flow.look_at and flow.turn_due():
+                flow.let_others_run_to_publish()
                 self._check(Basic.Publish)
                 self._wait_for_turn(deadline, limit)
             if isinstance(body, str):
@@ -311,7 +312,7 @@ class PublishMethods(FlowMethods):
         if writer.closed:
             self._raise_loss(connection.link)
         self._counts.published += 1
-        connection.unlooked += len(frames)
+        flow.unlooked += len(frames)
         return tag
 
     def _raise_loss(self, link: Any) -> NoReturn:
@@ -341,11 +342,11 @@ class PublishMethods(FlowMethods):
 
     def _wait_for_turn(self, deadline: green.Deadline | None, limit: int) -> None:
         """Wait until nothing holds a publish back; then there is no switch before it is handed over."""
-        connection = self._connection
+        connection, flow = self._connection, self._connection.flow_control
         crowding = deadline or green.Deadline(connection.confirm_timeout)
         while True:
-            if connection.must_wait_to_publish:
-                connection.wait_to_publish(deadline)
+            if flow.must_wait_to_publish:
+                flow.wait_to_publish(deadline)
             elif not self.active:
                 self._wait_until_active(deadline)
             elif limit and self._is_crowded(limit):

@@ -299,7 +299,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
             self.check_opening(attempt)
             limits = settings.FRAME_MAX, self.max_inbound_body
             decoder = Decoder(Message, *limits, OpenChannels(self), self.peer_memory)
-            self.link = Link(
+            self.link = self.flow_control.link = Link(
                 self.green, transport, decoder, self, self.counts, self.write_timeout, self.heartbeat_thread
             )
             self.link.start_reading()
@@ -458,9 +458,10 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         """
         if get_ident() != self.thread:
             self.check_thread()
-        if self.until_look > 1:
-            self.until_look -= 1
-        elif self.turn_overdue():
+        flow = self.flow_control
+        if flow.until_look > 1:
+            flow.until_look -= 1
+        elif flow.turn_overdue():
             self.let_others_run_as_drainer()
         if self.run_event():
             return

@@ -14,7 +14,7 @@ import weakref
 from types import ModuleType
 from typing import Any
 
-from .. import exceptions, green
+from .. import exceptions
 from ..channel.request import Requester
 from ..consuming.overflow import Overflow
 from ..green.yielding import in_turns
@@ -58,7 +58,7 @@ class OpenChannels:
         return connection is not None and number in connection.channels
 
 
-class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
+class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
     """The receiving half of a connection, and channel 0."""
 
     #: A Tracing, or None; set by ``telemetry.tracing.install``.
@@ -84,6 +84,7 @@ class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Reque
         self.overflow: Overflow | None = None  # what is there
         self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
         self.counts = Counters()
+        self.flow_control = FlowControl(self, self.counts)
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._may_complain_at = 0.0
@@ -109,7 +110,7 @@ class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Reque
         self._begin_events(backend)
         self.peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self.peer_memory)
-        self._unblocked = green.Gate(backend)
+        self.flow_control.begin(backend)
         self._attempt = object()
         return self._attempt
 
@@ -151,6 +152,11 @@ class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Reque
                     'the connection is not open: call its connect() first, or make it by gamqp.connect(url)'
                 )
             raise self._life.error_maker(f'the connection is {self._life.state}')()
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker takes no messages at present (a resource alarm)."""
+        return self.flow_control.blocked_reason is not None
 
     def expect(self, expected: Expected) -> None:
         """For the handshake: the next method on channel 0. Raises why the link ended, if it has."""
@@ -249,9 +255,9 @@ class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Reque
         if sig == Spec.Close:
             self._on_close(*args)
         elif sig == Spec.Blocked:
-            self._on_blocked(exceptions.as_text(args[0]))
+            self.flow_control.on_blocked(exceptions.as_text(args[0]))
         elif sig == Spec.Unblocked:
-            self._on_unblocked()
+            self.flow_control.on_unblocked()
         else:
             self.on_reply(sig, args)
 
@@ -290,7 +296,6 @@ class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Reque
             self._pump = None
         # A new one: what was received with no_ack may still be handed out, and goes by the old one.
         self.budget = ReceiveBudget(self.budget.max_messages, self.budget.max_bytes)
-        self._end_blockage()
         self.show_end(lost, reason)
 
     def _end_waits(self, reason: Reason) -> None:
@@ -301,7 +306,8 @@ class Dispatch(FlowControl, ThreadAffinity, ExternalEventLoop, EventQueue, Reque
                 channel.on_connection_end(reason)
         finally:
             self._walks = None
-            walks += [gate.wake_each() for gate in (self._unblocked, self._drainers, self._quiet) if gate is not None]
+            walks += [gate.wake_each() for gate in (self._drainers, self._quiet) if gate is not None]
+            walks.append(self.flow_control.end())
             in_turns(self.green, itertools.chain.from_iterable(walks))
         self.channels.clear()
 

@@ -22,6 +22,7 @@ from ..state.confirms import Ending
 from ..state.consumers import ConsumerRecord
 from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
+from .flow_control import FlowControl
 
 __all__ = ('EventQueue',)
 
@@ -50,6 +51,7 @@ class EventQueue:
     budget: ReceiveBudget
     crowded: bool
     descriptor: Any
+    flow_control: FlowControl
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,12 +98,6 @@ class EventQueue:
         raise NotImplementedError
 
     def freed(self) -> None:
-        raise NotImplementedError
-
-    def let_others_run(self) -> None:
-        raise NotImplementedError
-
-    def turn_overdue(self) -> bool:
         raise NotImplementedError
 
     # -- from the reader --------------------------------------------------------------
@@ -161,7 +157,7 @@ class EventQueue:
         """``let_others_run`` in drain_events. Switches."""
         self._drainers_idle += 1
         try:
-            self.let_others_run()
+            self.flow_control.let_others_run()
         finally:
             self._drainers_idle -= 1
 
@@ -285,8 +281,8 @@ class EventQueue:
             while self._has_some_of(consumer):
                 self.check_open()
                 if not self._others_drain and (self.run_event(notices=False) or not self._has_some_of(consumer)):
-                    if self.turn_overdue():
-                        self.let_others_run()
+                    if self.flow_control.turn_overdue():
+                        self.flow_control.let_others_run()
                 elif deadline.passed:
                     return
                 else:
@@ -315,8 +311,8 @@ class EventQueue:
         did = False
         while not deadline.passed and not self._others_drain and self.run_event(notices=False):
             did = True
-            if self.turn_overdue():
-                self.let_others_run()
+            if self.flow_control.turn_overdue():
+                self.flow_control.let_others_run()
         return did
 
     @property

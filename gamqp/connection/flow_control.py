@@ -1,14 +1,16 @@
 """When a publish may go out, and when a busy program has to let others run.
 
-Layer 4, a base class of Connection. A broker that refuses messages for a while
-(connection.blocked) and a send queue that is full make publishers wait; a program
-that never waits is made to breathe. What must not enter: messages.
+Layer 4. A broker that refuses messages for a while (connection.blocked) and a send queue
+that is full make publishers wait. A program that publishes or drains without ever having to
+wait gives the hub a turn every now and then. Does not belong here: messages.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
+from types import ModuleType
 from typing import Any
 
 from greenlet import getcurrent
@@ -16,7 +18,6 @@ from greenlet import getcurrent
 from .. import exceptions, green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
-from ..state.settings import BlockedPolicy
 
 __all__ = ('FlowControl',)
 
@@ -32,68 +33,84 @@ CALLS_AT_ONCE = 16
 
 
 class FlowControl:
-    """What a connection knows of its pace."""
+    """Of one connection.
 
-    green: Any
-    link: Any
-    counts: Counters
-    rpc_timeout: float
-    blocked_policy: BlockedPolicy
-    blocked_timeout: float | None
-    on_blocked: Callable[[str], Any] | None
-    on_unblocked: Callable[[], Any] | None
+    owner: has ``rpc_timeout``, ``blocked_policy``, ``blocked_timeout``, ``on_blocked``, ``on_unblocked``,
+    ``check_open()``, ``report(text, *args)``, ``wait_begins()`` and ``wait_ends()``. Held weakly.
+    counts: the owner's; the time that is spent blocked and waiting is added to it.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
+    __slots__ = (
+        '_blocked_at',
+        '_call_missed',
+        '_callers',
+        '_counts',
+        '_green',
+        '_looked_at',
+        '_owner',
+        '_unblocked',
+        'blocked_reason',
+        'link',
+        'look_at',
+        'unlooked',
+        'until_look',
+    )
+
+    def __init__(self, owner: Any, counts: Counters) -> None:
+        self._owner = weakref.ref(owner)
+        self._counts = counts
+        self.link: Any = None
         self.blocked_reason: str | None = None
         self.unlooked = 0  # bytes published since a publish let others run, or could have
         self.look_at = 0.0  # from when on, in seconds of time.monotonic(), a publish asks ``turn_due``
-        self._unblocked: Any = None
+        self.until_look = EVENTS_PER_LOOK
+        self._green: Any = None
+        self._unblocked: Any = None  # where publishers wait for connection.unblocked
         self._blocked_at = 0.0
         self._looked_at = 0.0
-        self.until_look = EVENTS_PER_LOOK
         self._callers: list[Any] = []  # greenlets in on_blocked or on_unblocked
         self._call_missed = False  # there was one too many
 
-    def report(self, text: str, *args: Any) -> None:
-        raise NotImplementedError
-
-    def check_open(self) -> None:
-        raise NotImplementedError
-
-    def wait_begins(self) -> None:
-        raise NotImplementedError
-
-    def wait_ends(self) -> None:
-        raise NotImplementedError
+    def begin(self, backend: ModuleType) -> None:
+        """For a new socket, whose ``link`` is set as soon as there is one."""
+        self.link = None
+        self._green = backend
+        self._unblocked = green.Gate(backend)
 
     # -- from the reader --------------------------------------------------------------
 
-    def _on_blocked(self, reason: str) -> None:
+    def on_blocked(self, reason: str) -> None:
+        """The broker takes no messages from now on."""
         if self.blocked_reason is None:
             self._blocked_at = time.monotonic()
         self.blocked_reason = reason
-        self.report('%s: the broker takes no messages: %s', repr(self), reason)
+        owner = self._owner()
+        if owner is not None:
+            owner.report('%s: the broker takes no messages: %s', repr(owner), reason)
         self._call_about_blocking()
 
-    def _on_unblocked(self) -> None:
+    def on_unblocked(self) -> None:
+        """The broker takes messages again."""
         self._end_blockage()
         self._unblocked.wake_all()
         self._call_about_blocking()
 
     def _call_about_blocking(self) -> None:
         """Call on_blocked or on_unblocked, whichever is true now; later, where too many such calls run."""
+        owner = self._owner()
         self._callers = [caller for caller in self._callers if not caller.dead]
         if len(self._callers) >= CALLS_AT_ONCE:
             self._call_missed = True
+        elif owner is None:
+            pass  # the program has dropped the connection
         elif self.blocked_reason is None:
-            self._spawn_call(self.on_unblocked)
+            self._spawn_call(owner.on_unblocked)
         else:
-            self._spawn_call(self.on_blocked, self.blocked_reason)
+            self._spawn_call(owner.on_blocked, self.blocked_reason)
 
     def _spawn_call(self, callback: Callable[..., Any] | None, *args: str) -> None:
         if callback is not None:
-            self._callers.append(self.green.spawn(self._run_call, callback, args))
+            self._callers.append(self._green.spawn(self._run_call, callback, args))
 
     def _run_call(self, callback: Callable[..., Any], args: tuple[str, ...]) -> None:
         try:
@@ -107,27 +124,27 @@ class FlowControl:
     def _end_blockage(self) -> None:
         seconds = self.blocked_for(time.monotonic())
         self.blocked_reason = None  # first: a thread that looks in between must not see the time twice
-        self.counts.blocked_seconds += seconds
+        self._counts.blocked_seconds += seconds
+
+    def end(self) -> Iterator[None]:
+        """The connection has ended. Returns what wakes the publishers that wait, a step for each."""
+        self._end_blockage()
+        waiting = self._unblocked
+        return iter(()) if waiting is None else waiting.wake_each()
 
     def blocked_for(self, now: float) -> float:
         """Seconds since the broker stopped taking messages, 0.0 if it takes them."""
         return 0.0 if self.blocked_reason is None else now - self._blocked_at
 
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the broker takes no messages at present (a resource alarm)."""
-        return self.blocked_reason is not None
-
     # -- publishing ----------------------------------------------------------------------
 
     @property
     def must_wait_to_publish(self) -> bool:
-        # As _holds_publishes, without another call: each publish asks.
-        return (self.blocked_reason is not None and self.blocked_policy != 'pass') or self.link.writer.full
+        """Whether the broker refuses messages, or the send queue is full."""
+        return self._is_refused(self._owner()) or bool(self.link.writer.full)
 
-    @property
-    def _holds_publishes(self) -> bool:
-        return self.blocked_reason is not None and self.blocked_policy != 'pass'
+    def _is_refused(self, owner: Any) -> bool:
+        return self.blocked_reason is not None and owner.blocked_policy != 'pass'
 
     def wait_to_publish(self, deadline: green.Deadline | None) -> None:
         """Wait until the broker takes messages and the send queue has room. Switches.
@@ -136,25 +153,27 @@ class FlowControl:
         rpc_timeout. Raises Blocked when it still refuses them, TimeoutError when it
         is only slow; nothing was sent.
         """
+        owner = self._owner()
+        assert owner is not None  # it is in use
         unblocking = deadline or green.Deadline(
-            self.rpc_timeout if self.blocked_timeout is None else self.blocked_timeout
+            owner.rpc_timeout if owner.blocked_timeout is None else owner.blocked_timeout
         )
-        deadline = deadline or green.Deadline(self.rpc_timeout)
+        deadline = deadline or green.Deadline(owner.rpc_timeout)
         begun = time.monotonic()
-        self.wait_begins()  # connection.blocked and unblocked may stand behind more deliveries than there is room for
+        owner.wait_begins()  # connection.blocked and unblocked may stand behind more deliveries than there is room for
         try:
-            self._wait_for_peer(deadline, unblocking)
+            self._wait_for_peer(owner, deadline, unblocking)
         finally:
-            self.wait_ends()
-            self.counts.write_wait_seconds += time.monotonic() - begun
+            owner.wait_ends()
+            self._counts.write_wait_seconds += time.monotonic() - begun
 
-    def _wait_for_peer(self, deadline: green.Deadline, unblocking: green.Deadline) -> None:
+    def _wait_for_peer(self, owner: Any, deadline: green.Deadline, unblocking: green.Deadline) -> None:
         while self.must_wait_to_publish and self.link.reason is None:
-            if self._holds_publishes:
-                refused = self.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
-                if refused and self._holds_publishes:
+            if self._is_refused(owner):
+                refused = owner.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
+                if refused and self._is_refused(owner):
                     raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
-            elif not self.link.writer.wait_for_room(deadline.left()) and not self._holds_publishes:
+            elif not self.link.writer.wait_for_room(deadline.left()) and not self._is_refused(owner):
                 raise TimeoutError(f'basic.publish: the send queue was full for {in_seconds(deadline.seconds)}')
 
     def wait_until_sent(self, deadline: green.Deadline) -> None:
@@ -164,7 +183,9 @@ class FlowControl:
             self.link.lose(
                 exceptions.RecoverableConnectionError(f'basic.publish: not sent within {in_seconds(deadline.seconds)}')
             )
-        self.check_open()
+        owner = self._owner()
+        assert owner is not None  # it is in use
+        owner.check_open()
 
     def turn_due(self) -> bool:
         """Whether the hub has to have a turn before a publish. Asked every BREATH at most, for it costs a system call.
@@ -194,7 +215,7 @@ class FlowControl:
 
     def let_others_run(self) -> None:
         """Let everybody else run once. Switches."""
-        self.green.sleep(0)
+        self._green.sleep(0)
         self._looked_at = time.monotonic()
 
     def let_others_run_to_publish(self) -> None:

@@ -144,10 +144,11 @@ class Deliveries(Uncopyable):
         if inlet.in_hand:
             inlet.in_hand = False
             inlet.settled_idle()
-        if connection.until_look > 1:
-            connection.until_look -= 1
-        elif connection.turn_overdue():
-            connection.let_others_run()
+        flow = connection.flow_control
+        if flow.until_look > 1:
+            flow.until_look -= 1
+        elif flow.turn_overdue():
+            flow.let_others_run()
         message: Message | None = None
         while message is None:
             while not inlet.messages:
@@ -158,7 +159,7 @@ class Deliveries(Uncopyable):
                 self._wait()
             message = inlet.take()
             if message is None:
-                connection.let_others_run()
+                flow.let_others_run()
         inlet.in_hand = True
         owner, me = inlet.owner, getcurrent()
         if owner is None or owner() is not me:

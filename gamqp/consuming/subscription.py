@@ -221,14 +221,14 @@ class Consumer(Inbox):
         begun = self._look_for_blocking(None)
         try:
             while self.messages:
-                if self.connection.turn_overdue():
+                if self.connection.flow_control.turn_overdue():
                     self._look_for_blocking(begun)
-                    self.connection.let_others_run()
+                    self.connection.flow_control.let_others_run()
                     begun = self._look_for_blocking(None)
                 if self.messages:
                     message = self.take()
                     if message is None:
-                        self.connection.let_others_run()
+                        self.connection.flow_control.let_others_run()
                     else:
                         self._handle(message)
         finally:

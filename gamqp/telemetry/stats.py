@@ -126,7 +126,7 @@ def _gauges(connection: Any) -> dict[str, float]:
             if entry is not None:
                 oldest = min(oldest, entry[2])
     return {
-        'blocked_seconds': connection.counts.blocked_seconds + max(0.0, connection.blocked_for(now)),
+        'blocked_seconds': connection.counts.blocked_seconds + max(0.0, connection.flow_control.blocked_for(now)),
         'channels': len(channels),
         'consumers': consumers,
         'unconfirmed': unconfirmed,

@@ -204,7 +204,7 @@ def test_calls_of_on_blocked_are_few_and_the_last_is_true(peer: ScriptedBroker) 
     client = peer.open(on_blocked=on_blocked, on_unblocked=lambda: calls.append(None))
     for number in range(40):
         peer.send('connection.blocked', reason=str(number))
-    greenlets.wait_until(lambda: client.blocked_reason == '39' and len(calls) == 16)
+    greenlets.wait_until(lambda: client.flow_control.blocked_reason == '39' and len(calls) == 16)
     assert calls == [str(number) for number in range(16)]
     gate.wake_all()
     greenlets.wait_until(lambda: len(calls) > 16)

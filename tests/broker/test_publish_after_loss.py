@@ -79,7 +79,7 @@ def test_a_publish_that_the_system_refuses_raises(
     peer.expect('confirm.select')
     greenlets.sleep(0.01)
     before = client.stats()
-    client.look_at = float('inf')  # no look before: it is the send that fails
+    client.flow_control.look_at = float('inf')  # no look before: it is the send that fails
     client.link.transport.socket.shutdown(socket.SHUT_WR)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     arguments: dict[str, Any] = {'routing_key': 'q'}
@@ -94,7 +94,7 @@ def test_a_publish_after_a_refused_write_raises_without_last_words(
 ) -> None:
     """Input that goes on hides the end from the reader; the write has failed all the same."""
     greenlets.sleep(0.01)
-    client.look_at = float('inf')
+    client.flow_control.look_at = float('inf')
     peer.send('connection.blocked', reason='')
     client.link.transport.socket.shutdown(socket.SHUT_WR)
     compute()
