@@ -23,7 +23,7 @@ from .channel.channel import Channel
 from .channel.receipt import Receipt
 from .compat.drop_in import install_as_amqp
 from .compat.promises import promise
-from .connection.connection import Connection, connect
+from .connection import Connection, connect
 from .consuming.iterator import Deliveries
 from .consuming.subscription import Consumer
 from .exceptions import (

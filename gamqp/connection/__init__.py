@@ -8,6 +8,9 @@ Public: Connection, connect, SSLError.
 
 from __future__ import annotations
 
-from .connection import Connection, SSLError, connect
+from ..transport import SSLError
+from .by_uri import connect
+from .connection import Connection
 
+# SSLError: a name that programs take from here, as from py-amqp.
 __all__ = ('Connection', 'SSLError', 'connect')

@@ -29,7 +29,7 @@ from ..state.negotiation import CHANNEL_LIMIT
 from ..state.receive_budget import ReceiveBudget
 from ..state.secret_hiding import discreet
 from ..telemetry import stats
-from ..transport import SSLError, TCPTransport, TLSOptions, Transport, check_ssl_options
+from ..transport import TCPTransport, TLSOptions, Transport, check_ssl_options
 from ..wire import Decoder, encode_method
 from ..wire.spec import Connection as Spec
 from . import handshake, shutdown
@@ -38,8 +38,7 @@ from .liveness import LAST_CLOSE_TIMEOUT, Liveness
 from .secret import SecretUpdates
 from .setting_attributes import SettingAttributes
 
-# SSLError: a name that programs take from here, as from py-amqp.
-__all__ = ('Connection', 'SSLError', 'connect')
+__all__ = ('Connection',)
 
 # A peer that does not answer a close is not worth waiting for longer.
 CLOSE_TIMEOUT = 10.0
@@ -484,19 +483,3 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         if not self.link.writer.wait_until_empty(timeout):
             raise TimeoutError(f'flush: {self.link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
         self.check_open()
-
-
-def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) -> Connection:
-    """An open Connection to an AMQP URI. Switches greenlets.
-
-    arguments: those of Connection; they go before the URI's. Raises ValueError
-    for a URI that cannot be understood and for a value that cannot be meant,
-    TypeError for an argument that Connection does not have, and what
-    ``Connection.connect`` raises.
-    """
-    try:
-        connection = Connection(**settings.from_uri(url, arguments).arguments())
-    finally:
-        del url, arguments  # which hold the password; errors are often stored with all that is in their frames
-    connection.connect()
-    return connection

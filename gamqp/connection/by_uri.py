@@ -1,0 +1,29 @@
+"""A connection by the URI of a broker: ``gamqp.connect``.
+
+Layer 4. Does not belong here: what a URI means (``state.uri``, ``state.settings``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..state import settings
+from .connection import Connection
+
+__all__ = ('connect',)
+
+
+def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) -> Connection:
+    """An open Connection to an AMQP URI. Switches greenlets.
+
+    arguments: those of Connection; they go before the URI's. Raises ValueError
+    for a URI that cannot be understood and for a value that cannot be meant,
+    TypeError for an argument that Connection does not have, and what
+    ``Connection.connect`` raises.
+    """
+    try:
+        connection = Connection(**settings.from_uri(url, arguments).arguments())
+    finally:
+        del url, arguments  # which hold the password; errors are often stored with all that is in their frames
+    connection.connect()
+    return connection

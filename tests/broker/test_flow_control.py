@@ -1,0 +1,131 @@
+"""FlowControl by itself: when a publish has to wait, and how fast on_blocked may be called."""
+
+from __future__ import annotations
+
+import time
+from types import SimpleNamespace
+from typing import Any
+
+import greenlets
+import pytest
+
+from gamqp import exceptions, green
+from gamqp.connection.flow_control import BYTES_PER_LOOK, CALLS_AT_ONCE, FlowControl
+from gamqp.state.counters import Counters
+
+
+class Owner:
+    """What FlowControl asks of a connection."""
+
+    def __init__(self) -> None:
+        self.rpc_timeout = 10.0
+        self.blocked_policy = 'wait'
+        self.blocked_timeout: float | None = None
+        self.on_blocked: Any = None
+        self.on_unblocked: Any = None
+        self.reports: list[str] = []
+        self.waits = 0
+
+    def check_open(self) -> None:
+        pass
+
+    def report(self, text: str, *args: Any) -> None:
+        self.reports.append(text % args)
+
+    def wait_begins(self) -> None:
+        self.waits += 1
+
+    def wait_ends(self) -> None:
+        self.waits -= 1
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return Owner()
+
+
+@pytest.fixture
+def flow(owner: Owner) -> FlowControl:
+    flow = FlowControl(owner, Counters())
+    flow.begin(green.backend())
+    flow.link = SimpleNamespace(reason=None, has_unheard=False, writer=SimpleNamespace(full=False))
+    return flow
+
+
+def test_a_publish_waits_while_the_broker_is_blocked(owner: Owner, flow: FlowControl) -> None:
+    assert not flow.must_wait_to_publish
+    flow.on_blocked('low on disk')
+    assert flow.must_wait_to_publish and len(owner.reports) == 1
+    waiting = greenlets.spawn(flow.wait_to_publish, None)
+    greenlets.wait_until(lambda: owner.waits == 1)
+    flow.on_unblocked()
+    waiting.get()
+    assert owner.waits == 0 and not flow.must_wait_to_publish
+
+
+def test_the_policies(owner: Owner, flow: FlowControl) -> None:
+    flow.on_blocked('low on disk')
+    owner.blocked_timeout = 0
+    with pytest.raises(exceptions.Blocked, match='low on disk'):
+        flow.wait_to_publish(None)
+    owner.blocked_policy = 'raise'
+    with pytest.raises(exceptions.Blocked):
+        flow.wait_to_publish(green.Deadline(None))
+    owner.blocked_policy = 'pass'
+    assert not flow.must_wait_to_publish
+    flow.wait_to_publish(None)
+    assert owner.waits == 0
+
+
+def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
+    flow.on_blocked('low on disk')
+    flow.on_blocked('low on memory')  # the same blockage
+    now = time.monotonic() + 5
+    assert 5 <= flow.blocked_for(now) < 15
+    flow.end()
+    assert flow.blocked_for(now) == 0 and flow.blocked_reason is None
+
+
+def test_the_end_wakes_whoever_waits(owner: Owner, flow: FlowControl) -> None:
+    flow.on_blocked('low on disk')
+    waiting = greenlets.spawn(flow.wait_to_publish, None)
+    greenlets.wait_until(lambda: owner.waits == 1)
+    flow.link.reason = 'lost'
+    for _ in flow.end():
+        pass
+    waiting.get()
+
+
+def test_only_so_many_calls_of_on_blocked_run_and_the_latest_state_is_told(owner: Owner, flow: FlowControl) -> None:
+    told: list[str] = []
+    gate = green.Gate(green.backend())
+
+    def on_blocked(reason: str) -> None:
+        told.append(reason)
+        gate.wait(None)
+
+    owner.on_blocked = on_blocked
+    for number in range(CALLS_AT_ONCE + 5):
+        flow.on_blocked(str(number))
+    greenlets.wait_until(lambda: len(told) == CALLS_AT_ONCE)
+    for _ in gate.wake_each():
+        pass
+    greenlets.wait_until(lambda: told[CALLS_AT_ONCE:] == [str(CALLS_AT_ONCE + 4)])
+    gate.wake_all()
+
+
+def test_a_connection_that_is_gone_is_told_nothing(flow: FlowControl) -> None:
+    nobody = FlowControl(Owner(), Counters())  # held weakly: it is gone at once
+    nobody.begin(green.backend())
+    nobody.on_blocked('low on disk')
+    nobody.on_unblocked()
+    assert nobody.blocked_reason is None
+
+
+def test_a_turn_of_the_hub_is_due_after_so_many_bytes_or_when_something_has_arrived(flow: FlowControl) -> None:
+    assert not flow.turn_due()
+    flow.unlooked = BYTES_PER_LOOK
+    assert flow.turn_due()  # nobody has let others run yet
+    assert not flow.turn_due()
+    flow.link.has_unheard = True
+    assert flow.turn_due()
