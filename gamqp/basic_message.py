@@ -192,5 +192,5 @@ class Message(Content):
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
         if channel.incarnation == self.incarnation:
             return channel
-        channel.count_stale_settlement()
+        channel._count_stale_settlement()
         return None

@@ -1,37 +1,29 @@
-"""Class basic, the receiving side: qos, consume, cancel, get, ack, nack, reject, recover.
+"""Class basic, consume and cancel: consumers, and what the channel knows of them.
 
-Errors and switching: see ``gamqp.channel``. The settling calls (ack, nack,
-reject) only hand a frame to the writer and never switch greenlets.
+Errors and switching: see ``gamqp.channel``. Does not belong here: what becomes of their messages.
 """
 
 from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from .. import exceptions, green
 from ..basic_message import Message
-from ..green.os_threads import get_ident
-from ..state.argument_checks import whole
-from ..state.consumers import ConsumerRecord, ConsumerTable
-from ..state.counters import Counters
+from ..consuming.inbox import Term
+from ..green.yielding import in_turns
+from ..state.consumers import ConsumerRecord
 from ..state.names import name
+from ..state.queue_types import OFFSET, STREAM, has_stream_offset
 from ..state.replies import Expected
-from ..state.unacked import Unacked, WideUnacked
-from ..wire import encode_ack, encode_nack, encode_reject
+from ..state.stream_consumers import StreamConsumers
 from ..wire.spec import Basic
-from .stream import StreamMethods
-
-if TYPE_CHECKING:
-    from ..connection.connection import Connection
+from .basic_get import GetMethods
+from .basic_qos import QosMethods
 
 __all__ = ('ConsumeMethods',)
-
-PREFETCH_LIMIT = 65535  # 16 bits on the wire
-PREFETCH_COUNT = whole(0, PREFETCH_LIMIT)
-WHOLE = whole(0)
 
 Arguments = dict[str, Any] | None
 
@@ -41,53 +33,16 @@ _NO_CALLBACK = (
 )
 
 
-class ConsumeMethods(StreamMethods):
+class ConsumeMethods(QosMethods, GetMethods):
     """Mixin of Channel."""
 
-    connection: Connection | None  # None when the channel is closed
-    incarnation: int
-    _altered: bool
-    _arriving: int
-    doubtful: bool
-    _consumers: ConsumerTable
-    _counts: Counters
-    _unacked: Unacked | WideUnacked
-    _thread: int | None
-    _usable: bool
-    _writer: Any
-
-    # The prefetch of consumers to come: what the program asked for, and what the broker was told last.
-    _prefetch_wanted = 0
-    _prefetch_sent: int | None = None
-
-    # For UnsettledWatch: whether there was a consumer to look at, and the channel's limit until that was said.
-    has_watched = False
-    limit_watched = 0
+    # Whether there was a consumer for the warning about unacked deliveries to look at.
+    _has_watched = False
 
     # Tags whose consume-ok has not come -> what the cancels expect that wait for it. None for none.
     _starting: dict[str, list[Expected]] | None = None
 
-    _era = 0  # how often all consumers have ended with the channel
-    _settled_to = 0  # the highest tag of a settlement with *multiple*
-
-    @property
-    def is_open(self) -> bool:
-        raise NotImplementedError
-
-    @property
-    def term(self) -> Any:
-        raise NotImplementedError
-
-    def give_back(self, message: Any, of_stream: bool = False) -> None:
-        raise NotImplementedError
-
-    def give_back_known(self, message: Any, of_stream: bool) -> None:
-        raise NotImplementedError
-
-    @property
-    def unsettled(self) -> int:
-        """Deliveries that were not acked, nacked or rejected yet."""
-        return self._unacked.total
+    _term: Term | None = None  # made for the first consumer of our own kind
 
     @property
     def consumer_count(self) -> int:
@@ -98,50 +53,9 @@ class ConsumeMethods(StreamMethods):
         return self._consumers.queue_of(name('consumer_tag', consumer_tag))
 
     @property
-    def has_callbacks(self) -> bool:
+    def _has_callbacks(self) -> bool:
         """Whether a consumer of this channel hands its messages to a callback in drain_events."""
         return self._consumers.with_callback > 0
-
-    def oldest_unsettled(self) -> tuple[int, str, float] | None:
-        """(delivery tag, consumer tag, time.monotonic() of its arrival) of the delivery that waits longest."""
-        return self._unacked.oldest()
-
-    def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool, argsig: object = None) -> None:
-        """Limit the unacked deliveries of each consumer to come, or with *a_global* of the whole channel.
-
-        prefetch_count: messages, 0 for no limit. prefetch_size: must be 0; RabbitMQ
-        has no limit in bytes, so AMQPNotImplementedError is raised for another.
-        A consumer keeps the limit that held when it began: to give it another, call
-        this, start a second consumer on the queue and cancel the first. Say False
-        for *a_global*: quorum queues and streams have no limit for a channel. RabbitMQ
-        before 4.3 ends the connection when one is then consumed from; where it is
-        known to be one, AMQPNotImplementedError is raised before anything is sent.
-        RabbitMQ 4.3 quietly takes it for a limit per consumer.
-        https://www.rabbitmq.com/docs/consumer-prefetch
-        """
-        prefetch_count = PREFETCH_COUNT('prefetch_count', prefetch_count)
-        if WHOLE('prefetch_size', prefetch_size):
-            raise exceptions.AMQPNotImplementedError(
-                f'prefetch_size must be 0, not {prefetch_size}: RabbitMQ limits messages, not bytes', Basic.Qos
-            )
-        self._check(Basic.Qos)
-        before = self._prefetch_wanted, self._prefetch_sent
-        if a_global:
-            self._altered = True
-            self._limits_channel = self.limit_watched = prefetch_count
-        else:
-            self._prefetch_wanted = self._prefetch_sent = prefetch_count
-        try:
-            self._call(Basic.Qos, (prefetch_size, prefetch_count, a_global))
-        except exceptions.EncodeError:
-            self._prefetch_wanted, self._prefetch_sent = before
-            raise
-
-    def _use_prefetch(self, count: int) -> None:
-        """Have the consumer that is started next get this prefetch. Does not switch."""
-        if count != (self._prefetch_sent or 0):
-            self._call(Basic.Qos, (0, count, False), wait=False)
-            self._prefetch_sent = count
 
     def basic_consume(
         self,
@@ -172,12 +86,13 @@ class ConsumeMethods(StreamMethods):
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         consumer = ConsumerRecord(tag, callback, on_cancel, no_ack)
         self._check(Basic.Consume)
-        self._check_queue(consumer, queue, self._prefetch_wanted, arguments)
+        wanted = self._prefetch.wanted
+        self._check_queue(consumer, queue, wanted, arguments)
         if callback is None:
             warnings.warn(_NO_CALLBACK.format('lost' if no_ack else 'unsettled'), UserWarning, stacklevel=2)
-        self._watch(consumer, self._prefetch_wanted)
-        if self._prefetch_sent is not None:
-            self._use_prefetch(self._prefetch_wanted)
+        self._watch(consumer, wanted)
+        if self._prefetch.sent is not None:
+            self._use_prefetch(wanted)
         self._begin_consumer(consumer, queue, no_local, exclusive, nowait, arguments)
         return tag
 
@@ -185,7 +100,7 @@ class ConsumeMethods(StreamMethods):
         """Say in the log when messages that nobody settles use up the prefetch. Does not switch."""
         if not consumer.no_ack:
             consumer.watched = prefetch
-            self.has_watched = True
+            self._has_watched = True
             self._connection.watch_unsettled()
 
     def _begin_consumer(
@@ -200,7 +115,7 @@ class ConsumeMethods(StreamMethods):
         # Entered first: a delivery may come in the same packet as consume-ok.
         consumer.era = self._era
         if consumer.inbox is not None:
-            consumer.inbox.term = self.term
+            consumer.inbox.term = self._current_term
         self._consumers.enter(consumer)
         if consumer.of_stream:
             self._reads_stream(consumer)
@@ -299,19 +214,19 @@ class ConsumeMethods(StreamMethods):
         if wait:
             self.await_reply(expected, Basic.Cancel, timeout, goodbye=timeout is None)
 
-    def end_consumer(self, consumer: ConsumerRecord, wait: bool, timeout: float | None = None) -> None:
+    def _end_consumer(self, consumer: ConsumerRecord, wait: bool, timeout: float | None = None) -> None:
         """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""
         if wait:
             self._cancel(consumer.tag, True, timeout)
-        elif self._consumers.get(consumer.tag) is consumer and self._usable:
+        elif self._consumers.get(consumer.tag) is consumer and self._usable_in is not None:
             self._ask_to_cancel(consumer.tag)
             self._stop_taking(consumer)
 
-    def inboxes(self) -> list[Any]:
+    def _inboxes(self) -> list[Any]:
         """Those of the consumers of our own kind."""
         return list(self._consumers.inboxes.values())
 
-    def ask_to_cancel_all(self) -> Iterator[Expected | None]:
+    def _ask_to_cancel_all(self) -> Iterator[Expected | None]:
         """Begin to cancel every consumer that brings work. Gives what the broker will answer.
 
         A step does not switch; between two of them the program may run. None for a consumer that is
@@ -360,134 +275,62 @@ class ConsumeMethods(StreamMethods):
             if consumer.inbox is not None:
                 consumer.inbox.finish(None)
             else:
-                self.close_books(consumer)
+                self._close_books(consumer)
 
-    def basic_get(self, queue: str = '', no_ack: bool = False, argsig: object = None) -> Message | None:
-        """Fetch one message. Returns a Message, or None when the queue is empty.
+    @property
+    def _current_term(self) -> Term:
+        """In which the consumers that it has now live."""
+        if self._term is None:
+            self._term = Term()
+        return self._term
 
-        A caller that is killed while it waits gives the message back to the queue.
-        Streams have consumers only: AMQPNotImplementedError, before anything is sent
-        where the queue is known to be one.
+    # -- streams ---------------------------------------------------------------------
+
+    def _check_queue(
+        self, consumer: ConsumerRecord, queue: str, prefetch: int, arguments: Mapping[str, Any] | None
+    ) -> None:
+        """Raise if the queue cannot be consumed from in that way; else note what is known of it."""
+        consumer.queue = queue or self._declared
+        types = self._connection.queue_types
+        types.check_consume(consumer.queue, consumer.no_ack, prefetch, self._prefetch.of_channel > 0, arguments)
+        if (arguments and OFFSET in arguments) or types.type_of(consumer.queue) == STREAM:
+            consumer.of_stream = True
+
+    def _look_at_first(self, consumer: ConsumerRecord, message: Any) -> None:
+        """The first delivery of a consumer that acks: does it come from a stream? Does not switch."""
+        consumer.books = True
+        types = self._connection.queue_types
+        # What was delivered before is no stream's, but a copy of a message that was.
+        if has_stream_offset(message) and not message.redelivered and not types.type_of(consumer.queue):
+            consumer.numbered = True
+            types.is_stream(consumer.queue)
+            self._reads_stream(consumer)
+
+    def _reads_stream(self, consumer: ConsumerRecord) -> None:
+        if self._streams is None:
+            self._streams = StreamConsumers(self._connection.queue_types)
+        self._streams.enter(consumer.tag)
+
+    def _close_books(self, consumer: ConsumerRecord) -> None:
+        """A consumer has ended: what a stream gave it and nobody acked awaits nothing any more. Does not switch.
+
+        The program may ack it all the same; the broker knows it until the channel is closed.
         """
-        queue = name('queue', queue)
-        self._connection.queue_types.check_get(queue or self._declared)
-        if no_ack:
-            reply = self._call(Basic.Get, (0, queue, no_ack))
-        else:
-            reply = self._call(Basic.Get, (0, queue, no_ack), self._note_got, self._give_back_got)
-        return None if isinstance(reply, tuple) else reply  # a tuple is get-empty
-
-    def _note_got(self, reply: Any) -> None:
-        if not isinstance(reply, tuple):
-            self._unacked[reply.delivery_tag] = ('', self._connection.link.heartbeat_clock.heard_at)
-
-    def _give_back_got(self, reply: Any) -> None:
-        if not isinstance(reply, tuple):
-            self.give_back(reply)
-
-    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: object = None) -> None:
-        """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all).
-
-        Those of them that still wait here are settled too, and are not handed out any more.
-        """
-        if not self._usable or get_ident() != self._thread:
-            self._check(Basic.Ack)
-        self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
-        if multiple:
-            self._cover(delivery_tag)
-        unsettled = self._unacked
-        if multiple or unsettled.late is not None:
-            self._counts.acked += unsettled.settle(delivery_tag, multiple)
+        if self._streams is None or not (consumer.of_stream or consumer.numbered):
             return
-        try:
-            del unsettled[delivery_tag]  # as ``settle``, without another call for each message
-        except KeyError:
-            unsettled.strays = True
-        else:
-            self._counts.acked += 1
+        self._streams.leave(consumer.tag)
+        in_turns(self._connection.green, self._take_out_of_books(self._streams, consumer.tag))
 
-    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension).
-
-        multiple: as basic_ack. A stream takes nothing back, and RabbitMQ before 3.13 ends the connection
-        over it: AMQPNotImplementedError then, and nothing was sent. Ack what was read.
-        """
-        if not self._usable or get_ident() != self._thread:
-            self._check(Basic.Nack)
-        if self._streams is not None:
-            self._check_refusing(delivery_tag, multiple, Basic.Nack)
-        self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
-        if multiple:
-            self._cover(delivery_tag)
-        self._counts.rejected += self._unacked.settle(delivery_tag, multiple)
-
-    def _cover(self, tag: int) -> None:
-        """A settlement with *multiple*: those of its deliveries that still wait here are not handed out any more."""
-        if self._unacked.is_outgrown:
-            self._replace_unsettled()
-        self._settled_to = max(self._settled_to, tag or self._unacked.latest())
-        if self._connection.budget.messages:
-            self._doubt()
-
-    def _replace_unsettled(self) -> None:
-        old = self._unacked
-        self._unacked = old.successor()
-        self._unacked.forget_settled(old)
-
-    def basic_reject(self, delivery_tag: int, requeue: bool, argsig: object = None) -> None:
-        """Refuse one delivery; as basic_nack, with the method of the AMQP standard. Errors as there."""
-        if not self._usable or get_ident() != self._thread:
-            self._check(Basic.Reject)
-        if self._streams is not None:
-            self._check_refusing(delivery_tag, False, Basic.Reject)
-        self._writer.send(encode_reject(self.channel_id, delivery_tag, requeue))
-        self._counts.rejected += self._unacked.settle(delivery_tag, False)
-
-    def basic_recover(self, requeue: bool = False) -> None:
-        """Have all unacked deliveries of this channel delivered again.
-
-        Those that wait here are dropped, and acks and the like of messages that were
-        handed out before do nothing: the broker has taken them back.
-        requeue: must be True with RabbitMQ, which does not know the other way:
-        AMQPNotImplementedError is raised instead of letting it close the connection,
-        also by RabbitMQ before 3.13 on a channel that reads a stream.
-        """
-        self._check_recover(requeue, Basic.Recover)
-        self._check(Basic.Recover)
-        expected = Expected((Basic.RecoverOk,), green.Slot(self._connection.green), self._on_recover_ok)
-        self._ask(Basic.Recover, (requeue,), expected)
-        self.incarnation += 1  # what was delivered up to now; what comes before recover-ok belongs to that
-        self._forget_unsettled()
-        self.await_reply(expected, Basic.Recover, None)
-
-    def _on_recover_ok(self, reply: Any) -> None:
-        self._arriving += 1
-        self._forget_unsettled()
-
-    def _doubt(self) -> None:
-        """From now on each message that waits here is asked about, see ``is_void``."""
-        self.doubtful = self._connection.doubtful = True
-
-    def _forget_unsettled(self) -> None:
-        """The broker has them; they come again under new tags. Does not switch."""
-        self._doubt()
-        self._connection.forget_unsettled(self, list(self._consumers.values()))
-        self._unacked.clear()
-
-    def basic_recover_async(self, requeue: bool = False) -> None:
-        """basic_recover without waiting for the reply; there is none. Does not switch."""
-        self._check_recover(requeue, Basic.RecoverAsync)
-        self._send(Basic.RecoverAsync, (requeue,))
-        self.incarnation += 1
-        self._arriving += 1  # at once, since nothing tells where the old deliveries end
-        self._forget_unsettled()
-
-    def _check_recover(self, requeue: bool, sig: tuple[int, int]) -> None:
-        product = self._connection.server_properties.get('product')
-        if not requeue and product == 'RabbitMQ':
-            raise exceptions.AMQPNotImplementedError('RabbitMQ recovers with requeue=True only', sig)
-        if self._streams is not None:
-            self._check_recovering(sig)
+    def _take_out_of_books(self, streams: StreamConsumers, tag: str) -> Iterator[None]:
+        """A step for each delivery of the channel."""
+        incarnation = self.incarnation
+        for known, entry in list(self._unacked.items()):
+            yield
+            if self.incarnation != incarnation:
+                return  # and the numbers are those of other deliveries
+            if entry[0] == tag and self._unacked.settle(known, False):
+                streams.note_left_unacked()
+                self._counts.given_back += 1
 
 
 def _brings_work(consumer: ConsumerRecord) -> bool:

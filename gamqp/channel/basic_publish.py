@@ -8,7 +8,7 @@ agree with the order on the wire. It never reads. Errors: see ``gamqp.channel``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,7 +18,6 @@ from ..green.os_threads import get_ident
 from ..io.writer import HIGH_WATER
 from ..state.argument_checks import given_timeout
 from ..state.confirms import Confirms
-from ..state.counters import Counters
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.names import name
@@ -27,6 +26,7 @@ from ..telemetry import tracing
 from ..telemetry.tracing import Tracing
 from ..wire import Content, encode_publish
 from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic, Confirm
+from .events import ChannelEvents
 from .flow import FlowMethods
 from .receipt import Receipt, returned_error
 
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ('PublishMethods', 'taken_apart')
 
 
-class PublishMethods(FlowMethods):
+class PublishMethods(ChannelEvents, FlowMethods):
     """Mixin of Channel."""
 
     #: Publishes that may be without their confirm before ``publish`` waits; 0 for no limit.
@@ -44,17 +44,12 @@ class PublishMethods(FlowMethods):
     events: Any
 
     # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
-    return_taker: Any = None
+    _return_taker: Any = None
 
-    _connection: Any
     _confirm_room: green.Gate | None
     _confirms: Confirms | None
     _unconfirmed: Reason | None = None  # why publishes have got no confirm, until wait_for_confirms has told
-    _counts: Counters
     _notices: PendingEvents
-    _thread: int | None
-    _usable: bool
-    _writer: Any
 
     def publish(
         self,
@@ -264,7 +259,7 @@ class PublishMethods(FlowMethods):
         if tracing.installed and connection.tracing is not None and not traced:
             rest = (mandatory, immediate, deadline, waiter, limit, first, True)
             return self._hand_over_traced(connection.tracing, body, properties, exchange, routing_key, *rest)
-        if not self._usable or get_ident() != self._thread:
+        if get_ident() != self._usable_in:
             self._check(Basic.Publish)
         if immediate:
             raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
@@ -365,15 +360,6 @@ class PublishMethods(FlowMethods):
                 f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '
                 f'and no room came within {in_seconds(deadline.seconds)}'
             )
-
-    def run_own_handlers(self, publisher: green.Slot) -> None:
-        raise NotImplementedError
-
-    def leave_own_handlers(self, publisher: green.Slot) -> None:
-        raise NotImplementedError
-
-    def walk_confirms(self, steps: Iterator[bool | None]) -> None:
-        raise NotImplementedError
 
     def confirm_select_unawaited(self) -> None:
         self._confirms = Confirms(self.walk_confirms)

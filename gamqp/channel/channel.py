@@ -19,15 +19,14 @@ from ..consuming.inbox import complete_ends
 from ..green import Gate
 from ..state import lifecycle
 from ..state.argument_checks import optional_timeout
-from ..state.consumers import ConsumerRecord, ConsumerTable, NoAckTags
+from ..state.consumers import ConsumerTable, NoAckTags
 from ..state.error_hints import add_hint, cancelled, name_consumer
 from ..state.lifecycle import Lifecycle, Reason
 from ..state.negotiation import rabbitmq_version
 from ..state.pending_events import PendingEvents, PendingReturns
-from ..state.queue_types import has_stream_offset
 from ..state.replies import Replies
 from ..state.unacked import Unacked, WideUnacked
-from ..wire import encode_ack, encode_method, encode_nack, encode_reject
+from ..wire import encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 from .basic_publish import PublishMethods
@@ -45,9 +44,7 @@ if TYPE_CHECKING:
 __all__ = ('Channel', 'VDeprecationWarning')
 
 
-class Channel(
-    Reopening, ChannelEvents, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable
-):
+class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable):
     """Made by ``Connection.channel()``. Any number of greenlets may use it at the same time.
 
     connection: the Connection. channel_id: its number, None takes a free one. Both
@@ -57,8 +54,6 @@ class Channel(
 
     # What most channels never change. Here and not in __init__, because an object with more than 30
     # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
-    doubtful = False  # whether messages that wait here may be void: ``is_void`` tells
-    stale_settlements = 0  # acks and the like that came too late for their incarnation
     _confirm_room: Gate | None = None
     _consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
     _owes_close_ok = False  # the broker closed while we did
@@ -95,7 +90,7 @@ class Channel(
         self._confirms = None
         self._counts = connection.counts
         self._thread = connection.thread
-        self._usable = False  # open, and no error waits to be raised
+        self._usable_in: int | None = None
         self._unraised: Reason | None = None
         self._notices = PendingEvents()
         self._noticing = False
@@ -115,19 +110,6 @@ class Channel(
     # -- life --------------------------------------------------------------------
 
     @property
-    def is_open(self) -> bool:
-        return self._life.state == lifecycle.OPEN
-
-    @property
-    def is_closing(self) -> bool:
-        return self._life.state == lifecycle.CLOSING
-
-    @property
-    def was_opened(self) -> bool:
-        """Open, or being reopened after an error; not while a first open is under way or an end."""
-        return self.is_open or (self._life.state == lifecycle.OPENING and self.incarnation > 0)
-
-    @property
     def no_ack_consumers(self) -> NoAckTags:
         """Tags of the consumers whose messages need no ack, as a read-only set.
 
@@ -135,11 +117,6 @@ class Channel(
         messages of theirs may still be handed out.
         """
         return NoAckTags(self._consumers)
-
-    def count_stale_settlement(self) -> None:
-        """A delivery was to be settled that this channel knows no more."""
-        self.stale_settlements += 1
-        self._counts.stale_settlements += 1
 
     @property
     def unconfirmed(self) -> int:
@@ -163,7 +140,7 @@ class Channel(
             try:
                 self.on_open(self)
             except BaseException:
-                if self.was_opened:  # nobody gets it
+                if self._was_opened:  # nobody gets it
                     self._begin_close(0, '', (0, 0), wait=False)
                 raise
 
@@ -172,7 +149,7 @@ class Channel(
         self._connection.closes_due.discard(self.channel_id)
         if self._life.state == lifecycle.OPENING:
             self._life.move('opened')
-            self._usable = self._unraised is None
+            self._usable_in = self._thread if self._unraised is None else None
 
     def _give_up(self, reply: Any) -> None:
         """open-ok has come for a caller that is gone."""
@@ -196,7 +173,7 @@ class Channel(
         """
         timeout = optional_timeout('timeout', timeout)
         self._connection.check_thread()
-        if self.was_opened:  # one that is being reopened too: its close goes out behind the open
+        if self._was_opened:  # one that is being reopened too: its close goes out behind the open
             self._begin_close(reply_code, reply_text, method_sig, wait=True, timeout=timeout)
 
     def _begin_close(
@@ -205,7 +182,7 @@ class Channel(
         args = (code, text, *method_sig)
         encode_method(self.channel_id, ChannelSpec.Close, args)  # refuse bad arguments before anything changes
         self._life.move('close')
-        self._usable = False
+        self._usable_in = None
         self._unraised = None
         self._forget_deliveries()
         goodbye = timeout is None
@@ -239,7 +216,7 @@ class Channel(
     def _end(self, reason: Reason) -> None:
         if not self._life.end(reason):
             return
-        self._usable = False
+        self._usable_in = None
         self._drop(reason)
         self._unraised = self._consumers_lost = None
         self._notices.clear()
@@ -254,21 +231,20 @@ class Channel(
         """
         if self._term is not None:
             self._term.reason, self._term = reason, None
-            self.return_taker = None
-            self._connection.walk(complete_ends(self, self.inboxes(), self.incarnation))
+            self._return_taker = None
+            self._connection.walk(complete_ends(self, self._inboxes(), self.incarnation))
         self._forget_deliveries()
         self._consumers.clear()
         self._unacked.drop_spooled()
         self._unacked.clear()
         self._prefetch_sent = None
         self._prefetch_wanted = 0
-        self._limits_channel = self.limit_watched = 0
-        self.has_watched = False
+        self._has_watched = False
         self._streams = None
         self._left_of_streams = False
         self._declared = ''
         self._connection.walk(self._replies.fail_all(reason.make_error))
-        self._connection.walk(self.fail_cancels(reason.make_error))
+        self._connection.walk(self._fail_cancels(reason.make_error))
         if self._confirms is not None:
             if self._confirms or self._confirms.refused:
                 self._unconfirmed = reason
@@ -280,39 +256,10 @@ class Channel(
             self._connection.walk(self._confirm_room.wake_each())
         self._set_active(True)
 
-    def _forget_deliveries(self) -> None:
-        """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
-        self._era += 1
-        self._settled_to = 0
-        self._doubt()
-        self._connection.forget_deliveries(self, list(self._consumers.values()))
-
-    def is_void(self, consumer: ConsumerRecord, message: Any) -> bool:
-        """Whether a message that was delivered to *consumer* and waits here must not be handed out any more."""
-        if consumer.era != self._era and not (consumer.no_ack and consumer.inbox is not None):
-            return True  # the channel was closed since
-        return not consumer.no_ack and (
-            message.incarnation != self.incarnation or message.delivery_tag <= self._settled_to
-        )
-
     def on_connection_end(self, reason: Reason) -> None:
         self._end(reason)
 
     # -- what Caller asks -----------------------------------------------------------
-
-    def _check(self, sig: tuple[int, int]) -> None:
-        self._connection.check_thread()
-        if self._usable:
-            return
-        unraised, self._unraised = self._unraised, None
-        if unraised is not None:
-            self._usable = self._life.state == lifecycle.OPEN
-            raise unraised.make_error()
-        if self._life.state == lifecycle.OPENING:
-            return  # reopening after an error: what is sent now stands behind channel.open
-        if self._life.state == lifecycle.CLOSING and sig == ChannelSpec.Close:
-            return
-        raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()
 
     # -- from the reader ---------------------------------------------------------------
 
@@ -327,10 +274,10 @@ class Channel(
         """A complete deliver, return or get-ok."""
         message.channel = self
         if self._arriving:
-            if self.is_of_before(message):
+            if self._is_of_before(message):
                 return
             message.incarnation = self._arriving
-            self.note_arrival(message)
+            self._note_arrival(message)
         message.auto_decode = self.auto_decode
         if message.redelivered:
             self._counts.redelivered += 1
@@ -339,12 +286,12 @@ class Channel(
             if not consumer.no_ack:
                 self._unacked[message.delivery_tag] = (consumer.tag, self._heartbeat_clock.heard_at)
                 if not consumer.books:
-                    self.look_at_first(consumer, message)
+                    self._look_at_first(consumer, message)
             if consumer.inbox is not None:
                 consumer.inbox.put(message)
             elif consumer.callback is not None:
                 self._connection.on_delivery(consumer, message)
-        elif self.is_reopening:
+        elif self._is_reopening:
             pass  # for the channel that had the number before
         elif message.method == Basic.Deliver:
             if consumer is None:
@@ -352,7 +299,7 @@ class Channel(
                 self._on_stray(message)
             elif not consumer.no_ack:
                 self._connection.count_answer()
-                self.give_back(message, consumer.of_stream)
+                self._give_back(message, consumer.of_stream)
         elif message.method == Basic.Return:
             self._on_return(message)
         else:
@@ -366,43 +313,7 @@ class Channel(
                 repr(self),
                 message.consumer_tag,
             )
-        self.give_back(message)
-
-    def give_back(self, message: Any, of_stream: bool = False) -> None:
-        """Have the broker queue a message again that the program has not seen. Does not switch, raises nothing.
-
-        By nack where there is one: quorum queues count each reject against the message.
-        of_stream: the queue is known to be a stream. Streams keep what they have, and
-        RabbitMQ before 3.13 ends the connection over a nack: there it is an ack, which
-        asks for more and no more than that.
-        """
-        self.give_back_tag(message.delivery_tag, message.incarnation, has_stream_offset(message), of_stream)
-
-    def give_back_tag(self, tag: int, incarnation: int, numbered: bool, of_stream: bool) -> None:
-        """``give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""
-        if self._life.state != lifecycle.OPEN or incarnation != self.incarnation:
-            return
-        number = self.channel_id
-        if numbered and of_stream:
-            encoded = encode_ack(number, tag, False)
-        elif numbered and not self._connection.queue_types.takes_nack_of_any:
-            return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
-        elif self._connection.server_capabilities.get('basic.nack'):
-            encoded = encode_nack(number, tag, False, True)
-        else:
-            encoded = encode_reject(number, tag, True)
-        self._unacked.settle(tag, False)
-        self._counts.given_back += 1
-        self._writer.send(encoded)
-
-    def give_back_known(self, message: Any, of_stream: bool) -> None:
-        """``give_back`` for a message that may have been settled since, by an ack or nack with *multiple*."""
-        if message.delivery_tag in self._unacked:
-            self.give_back(message, of_stream)
-
-    def awaits_settlement(self, message: Any) -> bool:
-        """Whether this delivery can still be acked, nacked or rejected."""
-        return self._usable and message.incarnation == self.incarnation and message.delivery_tag in self._unacked
+        self._give_back(message)
 
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         """The broker closed the channel: say so to whom it concerns, and open it again."""
@@ -415,15 +326,15 @@ class Channel(
             self._hear_all()
             self._connection.walk(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
             return
-        if not self.was_opened:
+        if not self._was_opened:
             # In answer to the first channel.open: nobody has this channel, so it need not be opened again.
             self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
             self._end(reason)
             return
-        self._usable = False  # from here on nothing must be sent before channel.open
+        self._usable_in = None  # from here on nothing must be sent before channel.open
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-        if self.has_callbacks and (self._connection.drains or self._connection.handlers_running):
+        if self._has_callbacks and (self._connection.drains or self._connection.handlers_running):
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
             self._flag()
@@ -433,7 +344,7 @@ class Channel(
         report = functools.partial(self._connection.report, text, number, str(reason))
         heard = self._is_heard
         told = heard or (self._confirms is not None and self._confirms.has_waiters)
-        unheard = any(inbox.is_unheard for inbox in self.inboxes())
+        unheard = any(inbox.is_unheard for inbox in self._inboxes())
         self._drop(reason, None if heard or unheard else report)
         if unheard:
             report()
@@ -443,6 +354,16 @@ class Channel(
         if self._life.state == lifecycle.OPEN:
             self._life.move('reopen')
         self._reopen()
+
+    @property
+    def _is_heard(self) -> bool:
+        """Whether an error would be raised to somebody: in a call, or where messages are waited for."""
+        return (
+            self._replies.awaited
+            or self._awaits_cancels
+            or (self._confirms is not None and self._confirms.has_barriers)
+            or any(inbox.has_hearer for inbox in self._consumers.inboxes.values())
+        )
 
     def _on_closed(self) -> None:
         """close-ok, the last word on this channel: what is expected in front of it will not come."""
@@ -479,7 +400,7 @@ class Channel(
             self._notices.add_error(functools.partial(consumer.on_cancel, consumer_tag))
         else:
             self._notices.add_error(reason.throw)
-        self.close_books(consumer)
+        self._close_books(consumer)
         self._flag()
 
     def flow(self, active: bool) -> None:

@@ -20,13 +20,12 @@ from ..green.yielding import TICK, in_turns
 from ..protocol import basic_return_t
 from ..state.confirms import Confirms, Ending
 from ..state.consumers import ConsumerTable
-from ..state.counters import Counters
 from ..state.lifecycle import Reason
 from ..state.pending_events import MOST_RETURNS, HandlerCall, PendingEvents, PendingReturns
-from ..state.replies import Replies
 from ..telemetry import tracing
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
+from .open_state import OpenState
 from .receipt import Receipt, returned_error
 
 __all__ = ('ChannelEvents', 'EventHandlers')
@@ -38,29 +37,20 @@ class EventHandlers(set[Callable[..., object]]):
     append = set.add
 
 
-class ChannelEvents:
+class ChannelEvents(OpenState):
     """A channel's notices and its confirms."""
 
     auto_decode: bool
-    channel_id: Any
     events: defaultdict[str, EventHandlers]
-    awaits_cancels: bool
-    return_taker: Any
+    _return_taker: Any
     _confirm_room: Gate | None
     _confirms: Confirms | None
-    _connection: Any
     _consumers: ConsumerTable
     _consumers_lost: Reason | None
-    _counts: Counters
     _notices: PendingEvents
     _noticing: bool
     _arriving: int
-    _replies: Replies
     _returned: PendingReturns | None
-    _unraised: Reason | None
-
-    def _check(self, sig: tuple[int, int]) -> None:
-        raise NotImplementedError
 
     @property
     def returned_messages(self) -> PendingReturns:
@@ -85,7 +75,7 @@ class ChannelEvents:
     def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
         confirms = self._confirms
         if self._arriving and (confirms is None or not confirms.selected):
-            return 0  # of the channel as it was before the broker closed it, see Channel.is_of_before
+            return 0  # of the channel as it was before the broker closed it, see Channel._is_of_before
         if confirms is None or delivery_tag > confirms.published:
             if self._arriving:
                 return 0
@@ -126,16 +116,6 @@ class ChannelEvents:
         while confirms.covers(tag):
             self._connection.green.sleep(TICK)
 
-    @property
-    def _is_heard(self) -> bool:
-        """Whether an error would be raised to somebody: in a call, or where messages are waited for."""
-        return (
-            self._replies.awaited
-            or self.awaits_cancels
-            or (self._confirms is not None and self._confirms.has_barriers)
-            or any(inbox.has_hearer for inbox in self._consumers.inboxes.values())
-        )
-
     def _end_confirms(self, confirms: Confirms, reason: Reason, unheard: Callable[[], Any] | None) -> None:
         """The channel has ended: tell all whose publishes are without a confirm. Does not switch.
 
@@ -165,7 +145,7 @@ class ChannelEvents:
         info = message.delivery_info
         error = Reason(returned_error(message))
         publisher = self._publisher_of(info, message)
-        if self.return_taker is not None and self.return_taker.take_return(message, error):
+        if self._return_taker is not None and self._return_taker.take_return(message, error):
             return
         args = (error.make_error(), info['exchange'], info['routing_key'], message)
         told = self._notify('basic_return', _in_its_call(publisher), *args)

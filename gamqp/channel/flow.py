@@ -9,12 +9,12 @@ from __future__ import annotations
 import time
 
 from .. import exceptions, green
-from .request import Requester
+from .open_state import OpenState
 
 __all__ = ('FlowMethods',)
 
 
-class FlowMethods(Requester):
+class FlowMethods(OpenState):
     """Mixin of Channel."""
 
     active = True  #: False while the broker asks by channel.flow not to publish on this channel

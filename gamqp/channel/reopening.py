@@ -16,7 +16,7 @@ from typing import Any
 from ..state.replies import Expected
 from ..wire import METHODS, encode_method
 from ..wire.spec import Channel as ChannelSpec
-from .request import Requester
+from .open_state import OpenState
 
 __all__ = ('Reopening',)
 
@@ -27,31 +27,30 @@ DIRECT_REPLIES = 'amq.rabbitmq.reply-to'
 Methods = Mapping[tuple[int, int], Callable[..., None]]
 
 
-class Reopening(Requester):
+class Reopening(OpenState):
     """Which incarnation of the channel something is for."""
 
-    incarnation: int
     # Whether open-ok is awaited and what comes before it is not for us: the broker has closed the channel,
     # or it has not answered the close of another channel with this number.
-    is_reopening = False
+    _is_reopening = False
 
     _HANDLERS: Methods
+    _on_open_ok: Callable[[Any], None]
     _arriving: int
-    _connection: Any
     _consumers: Any
     _next = 0  # the delivery tag that comes next, where it was reopened; 0 if that is not known
     _starting: dict[str, list[Expected]] | None
 
-    def is_of_before(self, message: Any) -> bool:
+    def _is_of_before(self, message: Any) -> bool:
         """Whether this was for the channel as it was before the broker closed it.
 
         Not the next number is no new delivery, nor is one to a consumer before its consume-ok.
         """
-        if self.is_reopening or (self._starting is not None and message.consumer_tag in self._starting):
+        if self._is_reopening or (self._starting is not None and message.consumer_tag in self._starting):
             return self.incarnation > 0
         return bool(self._next and message.delivery_tag and message.delivery_tag != self._next)
 
-    def note_arrival(self, message: Any) -> None:
+    def _note_arrival(self, message: Any) -> None:
         """A delivery was taken: the next one has the next number."""
         if self._next and message.delivery_tag:
             consumer = self._consumers.get(message.consumer_tag)
@@ -62,7 +61,7 @@ class Reopening(Requester):
         """Ask for the new channel. What is sent from now on stands behind that."""
         self.incarnation += 1
         self._arriving = self.incarnation
-        self.is_reopening = True
+        self._is_reopening = True
         # RabbitMQ numbers the deliveries of a channel without a gap.
         self._next = 1 if self._connection.server_properties.get('product') == 'RabbitMQ' else 0
         self._HANDLERS = _WHILE_REOPENING  # a table instead of a question for each method that arrives
@@ -70,16 +69,13 @@ class Reopening(Requester):
 
     def _wait_for_close_ok(self) -> None:
         """Another channel has had this number, and its close is not answered."""
-        self.is_reopening = True
+        self._is_reopening = True
         self._HANDLERS = _BEFORE_CLOSE_OK
-
-    def _on_open_ok(self, reply: Any) -> None:
-        raise NotImplementedError
 
     def _hear_all(self) -> None:
         """open-ok has come, or will not."""
-        if self.is_reopening:
-            self.is_reopening = False
+        if self._is_reopening:
+            self._is_reopening = False
             del self._HANDLERS
 
 

@@ -34,10 +34,7 @@ class Requester(Uncopyable):
 
     _connection: Any
     _replies: Replies
-
-    def _check(self, sig: Sig) -> None:
-        """Raise the reason why nothing can be sent now, if there is one."""
-        raise NotImplementedError
+    _check: Callable[[Sig], None]  # raises the reason why nothing can be sent now, if there is one
 
     def _send(self, sig: Sig, args: tuple[Any, ...] = ()) -> None:
         """Send a method that has no reply, or whose reply was waived. Does not switch."""

@@ -10,46 +10,36 @@ from typing import Any
 
 from ..state.confirms import Confirms
 from ..state.consumers import ConsumerTable
-from ..state.counters import Counters
 from ..state.pending_events import PendingEvents
-from ..state.replies import Expected, Replies
+from ..state.prefetch import Prefetch
+from ..state.replies import Expected
+from ..state.stream_consumers import StreamConsumers
 from ..state.unacked import Unacked, WideUnacked
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
 from .events import EventHandlers
+from .open_state import OpenState
 
 __all__ = ('Reusable',)
 
 
-class Reusable:
+class Reusable(OpenState):
     """Looks at everything that a use may leave behind."""
 
     auto_decode: bool
     outstanding_limit: int
-    incarnation: int
     events: defaultdict[str, EventHandlers]
-    return_taker: Any
+    _return_taker: Any
     _confirms: Confirms | None
-    _connection: Any
-    _counts: Counters
     _consumers: ConsumerTable
     _notices: PendingEvents
-    _prefetch_sent: int | None
-    _replies: Replies
+    _prefetch: Prefetch
     _returned: Any
-    _streams: set[str] | None
+    _streams: StreamConsumers | None
     _unacked: Unacked | WideUnacked
 
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back
-    _sent_unanswered = False  # a method whose reply was waived
     _published_before = 0  # on all channels of the connection, when the present use began
-
-    def _ask(self, sig: tuple[int, int], args: tuple[Any, ...], expected: Expected) -> None:
-        raise NotImplementedError
-
-    @property
-    def is_open(self) -> bool:
-        raise NotImplementedError
 
     @property
     def is_as_new(self) -> bool:
@@ -58,12 +48,12 @@ class Reusable:
             self.is_open
             and not self.incarnation
             and not (self._altered or self._consumers or self._unacked or self._notices or self._returned)
-            and self._prefetch_sent is None
+            and self._prefetch.sent is None
             and self._streams is None
             and not any(self.events.values())
             and self.auto_decode
             and self.outstanding_limit == self._connection.outstanding_limit
-            and self.return_taker is None
+            and self._return_taker is None
             and self._replies.awaits_only(Confirm.SelectOk)
         )
 

@@ -10,7 +10,7 @@ import itertools
 from collections.abc import Callable, Iterator, Mapping
 
 from ..basic_message import Message
-from ..consuming.inbox import Inbox, Term
+from ..consuming.inbox import Inbox
 from ..consuming.iterator import Deliveries
 from ..consuming.subscription import POLICIES, Consumer, OnError
 from ..state.argument_checks import timeout as checked_timeout
@@ -20,7 +20,8 @@ from ..state.names import name
 from ..state.queue_types import OFFSET, check_offset
 from ..state.replies import fail_each
 from ..wire.spec import Basic
-from .basic_consume import PREFETCH_COUNT, PREFETCH_LIMIT, Arguments, ConsumeMethods
+from .basic_consume import Arguments, ConsumeMethods
+from .basic_qos import PREFETCH_COUNT, PREFETCH_LIMIT
 
 __all__ = ('SubscribeMethods', 'check_concurrency')
 
@@ -33,8 +34,6 @@ CONCURRENCY = whole(1)
 
 class SubscribeMethods(ConsumeMethods):
     """Mixin of Channel."""
-
-    _term: Term | None = None  # made for the first consumer of our own kind
 
     def consume(
         self,
@@ -119,24 +118,17 @@ class SubscribeMethods(ConsumeMethods):
         return CancelCallbacks(self._consumers)
 
     @property
-    def awaits_cancels(self) -> bool:
+    def _awaits_cancels(self) -> bool:
         """Whether a caller waits for a cancel that is sent after consume-ok."""
         waiting = itertools.chain.from_iterable((self._starting or {}).values())
         return any(one.slot is not None and not one.abandoned for one in waiting)
 
-    def fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
+    def _fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
         """The channel is gone: no cancel that waits for consume-ok will be sent. Returns the steps that tell it."""
         starting, self._starting = self._starting, None
         return fail_each(itertools.chain.from_iterable((starting or {}).values()), make_error)
 
-    @property
-    def term(self) -> Term:
-        """In which the consumers that it has now live."""
-        if self._term is None:
-            self._term = Term()
-        return self._term
-
-    def begin_unawaited(self, inbox: Inbox, queue: str) -> None:
+    def _begin_unawaited(self, inbox: Inbox, queue: str) -> None:
         """Start a consumer ahead of what is sent next, without waiting for the broker's consent. Does not switch.
 
         A refusal closes the channel, and the intake is told why.
@@ -145,7 +137,7 @@ class SubscribeMethods(ConsumeMethods):
         if inbox.brings_work:
             self._connection.check_taking()
         entry = inbox.entry
-        entry.queue, entry.era, inbox.term = queue, self._era, self.term
+        entry.queue, entry.era, inbox.term = queue, self._era, self._current_term
         self._consumers.enter(entry)
         self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
 

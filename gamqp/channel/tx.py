@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..wire.spec import Tx
-from .request import Requester
+from .open_state import OpenState
 
 __all__ = ('TxMethods',)
 
 
-class TxMethods(Requester):
+class TxMethods(OpenState):
     """Mixin of Channel. A channel is transactional or in confirm mode, never both.
 
     The one exception to sharing: RabbitMQ ends the connection (504) when anything
@@ -17,13 +19,7 @@ class TxMethods(Requester):
     """
 
     _altered: bool
-
-    @property
-    def is_open(self) -> bool:
-        raise NotImplementedError
-
-    def _begin_close(self, code: int, text: str, method_sig: tuple[int, int], wait: bool) -> None:
-        raise NotImplementedError
+    _begin_close: Callable[..., None]
 
     def tx_select(self) -> None:
         """Make the channel transactional: publishes and acks count from tx_commit on."""

@@ -439,7 +439,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         channel_id = CHANNEL_ID('channel_id', channel_id)
         self.check_open()
         known: ChannelType | None = self.channels.get(channel_id or 0)
-        if known is not None and known.was_opened:
+        if known is not None and known._was_opened:
             return known
         channel: ChannelType = self.Channel(self, channel_id, on_open=callback)
         channel.open()

@@ -58,7 +58,7 @@ class EventQueue:
         self.draining = False
         self.in_drain: dict[Any, int] = {}  # greenlets in ``drain``, and how many callbacks of drain_events each is in
         self.handlers_running = 0  # callbacks inside drain_events
-        self.doubtful = False  # whether a channel is, see Channel.is_void
+        self.doubtful = False  # whether a channel is, see Channel._is_void
         self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
         self._drainers: Any = None
         self._drainers_idle = 0  # greenlets in drain_events that run no callback: they wait, or let others run
@@ -196,7 +196,7 @@ class EventQueue:
                 budget.bytes -= message.weight
                 if self.crowded:
                     self.freed()
-                if self.doubtful and message.channel.doubtful and message.channel.is_void(consumer, message):
+                if self.doubtful and message.channel._doubtful and message.channel._is_void(consumer, message):
                     passed_over += 1
                     if not passed_over % AT_ONCE:
                         self._turn_as_drainer()
@@ -343,7 +343,7 @@ class EventQueue:
     def forget_deliveries(self, channel: Any, consumers: list[ConsumerRecord]) -> None:
         """The broker takes them back, and these consumers have ended: drop what they have here. Does not switch.
 
-        From now on they are void by themselves (``Channel.is_void``); the room is freed little by little.
+        From now on they are void by themselves (``Channel._is_void``); the room is freed little by little.
         """
         if self.overflow is not None:
             self.overflow.forget_channel(channel)
@@ -379,7 +379,7 @@ class EventQueue:
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
-                if budget is not self.budget or not channel.is_void(consumer, waiting[0]):
+                if budget is not self.budget or not channel._is_void(consumer, waiting[0]):
                     break
                 message = waiting.popleft()
                 self._void += 1
@@ -419,7 +419,7 @@ class EventQueue:
         budget = self.budget
         while messages and budget is self.budget:
             message = messages.popleft()
-            message.channel.give_back_known(message, of_stream)
+            message.channel._give_back_known(message, of_stream)
             self._free(budget, message)
             yield
 

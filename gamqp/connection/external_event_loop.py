@@ -92,7 +92,7 @@ class ExternalEventLoop:
 
     def note_end(self, lost: bool) -> None:
         """The connection ends. lost: it was open, and the program has not asked for it."""
-        self.loss_unraised = lost and any(channel.has_callbacks for channel in self.channels.values())
+        self.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
 
     def show_end(self, lost: bool, reason: Reason) -> None:
         """Everything of it has ended: close the descriptor, unless drain_events has to tell why; call ``on_lost``."""

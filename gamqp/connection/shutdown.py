@@ -28,8 +28,8 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
     inboxes = list(connection.retiring)
     asked: list[tuple[Any, Any]] = []
     for channel in list(connection.channels.values()):
-        inboxes += channel.inboxes()
-        for expected in with_turns(connection.green, channel.ask_to_cancel_all()):
+        inboxes += channel._inboxes()
+        for expected in with_turns(connection.green, channel._ask_to_cancel_all()):
             if expected is not None:
                 asked.append((channel, expected))
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
@@ -90,7 +90,7 @@ def _await_confirms(connection: Dispatch, deadline: green.Deadline) -> bool:
     for channel in list(connection.channels.values()):
         incarnation = channel.incarnation
         # Again after an error, if that told of publishes that were lost before: each such error is raised once.
-        while channel.was_opened and channel.incarnation == incarnation:
+        while channel._was_opened and channel.incarnation == incarnation:
             try:
                 left = deadline.left()
                 channel.wait_for_confirms(BLOCKED_TIMEOUT if left is None and connection.is_blocked else left)

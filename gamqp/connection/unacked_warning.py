@@ -42,7 +42,7 @@ class UnackedWarning(ConnectionTimer):
         """A step for each channel, and for each delivery and consumer of those where something has waited long."""
         for channel in list(connection.channels.values()):
             yield
-            oldest = channel.oldest_unsettled() if channel.has_watched else None
+            oldest = channel._oldest_unsettled() if channel._has_watched else None
             if oldest is not None and now - oldest[2] >= self._limit:
                 yield from self._walk_channel(connection, channel, oldest, now)
 
@@ -52,9 +52,9 @@ class UnackedWarning(ConnectionTimer):
             yield
             count, latest = held.get(tag, (0, 0.0))
             held[tag] = count + 1, max(latest, came_at)
-        total, limit = sum(count for count, _ in held.values()), channel.limit_watched
+        total, limit = sum(count for count, _ in held.values()), channel._prefetch.unreported
         if limit and total >= limit and now - max(latest for _, latest in held.values()) >= self._limit:
-            channel.limit_watched = 0
+            channel._prefetch = channel._prefetch.report()
             self._report(connection, channel, oldest[1], f'the prefetch of its channel, {limit}, is used up by {total}')
         for tag, (count, latest) in held.items():
             yield

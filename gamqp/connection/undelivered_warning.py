@@ -50,7 +50,7 @@ def warn(connection: Any) -> None:
 def _held(connection: Any) -> Iterator[Held]:
     yield from connection.waiting_deliveries()
     for number, channel in list(connection.channels.items()):
-        for inbox in channel.inboxes():
+        for inbox in channel._inboxes():
             yield number, inbox.tag, len(inbox.messages or ())
         yield number, '', 0  # a channel without any counts as a step, too
     if connection.overflow is not None:

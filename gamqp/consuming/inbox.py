@@ -138,7 +138,7 @@ class Inbox(Uncopyable):
     def close_books(self) -> None:
         """The consumer has ended, and the program works on none of its messages."""
         if self.entry.of_stream or self.entry.numbered:
-            self.channel.close_books(self.entry)
+            self.channel._close_books(self.entry)
 
     def ended(self) -> None:
         """There will be no more."""
@@ -156,7 +156,7 @@ class Inbox(Uncopyable):
         assert messages
         message = messages.popleft()
         self._return_budget(message.weight)
-        if self.channel.doubtful and self.channel.is_void(self.entry, message):
+        if self.channel._doubtful and self.channel._is_void(self.entry, message):
             return self._take_valid(messages)
         return message
 
@@ -166,7 +166,7 @@ class Inbox(Uncopyable):
                 break
             message = messages.popleft()
             self._return_budget(message.weight)
-            if not self.channel.is_void(self.entry, message):
+            if not self.channel._is_void(self.entry, message):
                 return message
         return None
 
@@ -185,13 +185,13 @@ class Inbox(Uncopyable):
         while messages:
             message = messages.popleft()
             if give_back:
-                self.channel.give_back_known(message, self.entry.of_stream)
+                self.channel._give_back_known(message, self.entry.of_stream)
             self._return_budget(message.weight)
             yield
 
     def drop_void(self) -> Iterator[None]:
         """Take out what must not be handed out any more, message by message."""
-        while self.messages and self.channel.is_void(self.entry, self.messages[0]):
+        while self.messages and self.channel._is_void(self.entry, self.messages[0]):
             self._return_budget(self.messages.popleft().weight)
             yield
 

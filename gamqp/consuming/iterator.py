@@ -77,7 +77,7 @@ class IteratorInbox(Inbox):
     def leave(self) -> None:
         """Nobody takes out any more. Does not switch and raises nothing."""
         if not self.over and not self.entry.discard:
-            self.channel.end_consumer(self.entry, wait=False)
+            self.channel._end_consumer(self.entry, wait=False)
         self.forget()
 
     def forget(self) -> None:
@@ -196,7 +196,7 @@ class Deliveries(Uncopyable):
         inlet.connection.check_thread()
         try:
             if not inlet.over and not inlet.entry.discard:
-                inlet.channel.end_consumer(inlet.entry, wait=True)
+                inlet.channel._end_consumer(inlet.entry, wait=True)
         finally:
             inlet.forget()
 

@@ -121,7 +121,7 @@ class Overflow:
         if self._connection.overflow is not self:
             return False  # it has ended amid a batch: nobody wanted what it had
         consumer = channel._consumers.get(message.consumer_tag)
-        if consumer is None or consumer.discard or not _keeps(consumer) or channel.is_of_before(message):
+        if consumer is None or consumer.discard or not _keeps(consumer) or channel._is_of_before(message):
             return False
         share = self._shares.get(consumer)
         if share is None or share.dropped:
@@ -130,7 +130,7 @@ class Overflow:
         tags = None
         if not consumer.no_ack:
             if not consumer.books:
-                channel.look_at_first(consumer, message)
+                channel._look_at_first(consumer, message)
             tags = share.numbered if has_stream_offset(message) else share.tags
         if share.dropped or self._connection.overflow is not self:
             return False  # an iterator was collected since we looked; until it is noted, nothing makes objects
@@ -140,7 +140,7 @@ class Overflow:
             if not tags:
                 channel._unacked.add_spooled(tags)
             tags.add(message.delivery_tag)
-        channel.note_arrival(message)
+        channel._note_arrival(message)
         share.count += 1
         share.group.messages += 1
         self.messages += 1
@@ -303,11 +303,11 @@ class Overflow:
         channel, of_stream = share.channel, share.consumer.of_stream
         for tags, numbered in ((share.tags, False), (share.numbered, True)):
             if numbered and not of_stream and not self._connection.queue_types.takes_nack_of_any:
-                break  # not to be given back, see Channel.give_back; they stay unsettled
+                break  # not to be given back, see Channel._give_back; they stay unsettled
             for _ in range(AT_ONCE):
                 if not tags:
                     break  # at once when a send fails: the end of the link settles all
-                channel.give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
+                channel._give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
             if tags:
                 return True
         if not share.numbered or share.consumer.numbered:

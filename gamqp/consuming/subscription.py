@@ -134,7 +134,7 @@ class Consumer(Inbox):
         deadline = green.Deadline(timeout)
         if not self.over and not self.entry.discard:
             patience = self.connection.rpc_timeout if timeout is None else min(timeout, self.connection.rpc_timeout)
-            self.channel.end_consumer(self.entry, wait, patience)
+            self.channel._end_consumer(self.entry, wait, patience)
         if wait:
             self._wait_until(self._others_idle, deadline)
 
@@ -306,7 +306,7 @@ class Consumer(Inbox):
             self._stopped_by = error
             if not self.over and not self.entry.discard:
                 # Before the message goes back, or the broker would send it here again.
-                self.channel.end_consumer(self.entry, wait=False)
+                self.channel._end_consumer(self.entry, wait=False)
         if policy == REQUEUE and not (self.over or self.entry.discard or self.entry.of_stream or self.entry.no_ack):
             self._requeue_later(message, delay(count))
         elif policy is not None:
@@ -334,7 +334,7 @@ class Consumer(Inbox):
 
     def _give_back(self, messages: list[Any]) -> Iterator[None]:
         for message in messages:
-            self.channel.give_back_known(message, self.entry.of_stream)
+            self.channel._give_back_known(message, self.entry.of_stream)
             yield
 
     def _refuse(self, message: Any, policy: str) -> None:
@@ -362,7 +362,7 @@ class Consumer(Inbox):
             )
 
     def _is_open_question(self, message: Any) -> bool:
-        return not self.entry.no_ack and self.channel.awaits_settlement(message)
+        return not self.entry.no_ack and self.channel._awaits_settlement(message)
 
 
 def _look_of(message: Any) -> Any:

@@ -157,13 +157,13 @@ class RPCClient(Uncopyable):
             raise _closed().make_error()
         if self._living() is None:
             channel = self.channel
-            if channel.return_taker is not None:
+            if channel._return_taker is not None:
                 raise RuntimeError(f'{channel!r} has another RPCClient: a channel has one consumer of replies')
             inbox = _ReplyRouter(self, channel, channel._connection, channel._consumers.fresh_tag(channel.channel_id))
             # Not waited for: the broker handles it before the request behind it, and
             # who would be interrupted in the wait could not tell whether there is one.
-            channel.begin_unawaited(inbox, REPLY_TO)
-            channel.return_taker = self._inbox = inbox
+            channel._begin_unawaited(inbox, REPLY_TO)
+            channel._return_taker = self._inbox = inbox
         assert self._inbox is not None
         self._inbox.pending[number] = slot
         self.calls += 1
@@ -227,8 +227,8 @@ class _ReplyRouter(Inbox):
         left = self.fail_pending((self.reason or _closed()).make_error)
         super().complete_end(same_tags)
         # The next call needs another one.
-        if self.channel.return_taker is self:
-            self.channel.return_taker = None
+        if self.channel._return_taker is self:
+            self.channel._return_taker = None
         if self.client._inbox is self:
             self.client._inbox = None
         return left

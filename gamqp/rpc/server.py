@@ -96,7 +96,7 @@ class RPCServer(Uncopyable):
                 consumer_tag=consumer_tag,
             )
         except BaseException:
-            if self._owns and self.channel.was_opened:
+            if self._owns and self.channel._was_opened:
                 self.channel._begin_close(0, '', (0, 0), wait=False)
             raise
 
@@ -171,7 +171,7 @@ class RPCServer(Uncopyable):
         self.replied += 1
 
     def _ack(self, request: Any) -> None:
-        if self.channel.awaits_settlement(request):
+        if self.channel._awaits_settlement(request):
             request.ack()
 
     def _told(self, error: BaseException) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def _gauges(connection: Any) -> dict[str, float]:
         count = channel.unsettled
         if count:
             unsettled += count
-            entry = channel.oldest_unsettled()
+            entry = channel._oldest_unsettled()
             if entry is not None:
                 oldest = min(oldest, entry[2])
     return {

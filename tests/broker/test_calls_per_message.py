@@ -73,7 +73,7 @@ def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.C
     while len(got) < MESSAGES:
         client.drain_events()
     assert channel.unsettled == MESSAGES
-    assert calls_each(channel.basic_ack) == ['basic_consume.py:basic_ack', 'writer.py:send']
+    assert calls_each(channel.basic_ack) == ['basic_ack.py:basic_ack', 'writer.py:send']
     assert channel.unsettled == 0
     assert [peer.expect('basic.ack').delivery_tag for _ in range(MESSAGES)] == list(range(1, MESSAGES + 1))
 
@@ -85,7 +85,7 @@ def test_a_message_that_acks_itself(
     while len(got) < MESSAGES:
         client.drain_events()
     calls = calls_each(lambda number: got[number - 1].ack())
-    assert calls == ['basic_consume.py:basic_ack', 'basic_message.py:ack', 'writer.py:send']
+    assert calls == ['basic_ack.py:basic_ack', 'basic_message.py:ack', 'writer.py:send']
     assert channel.unsettled == 0
 
 

@@ -494,7 +494,7 @@ def test_an_error_that_its_caller_gets_is_no_warning(
         peer.send('basic.qos-ok', 1)
         consume = peer.expect('basic.consume', 1)
         peer.send('basic.consume-ok', 1, consumer_tag=consume.consumer_tag)
-        greenlets.wait_until(lambda: any(getattr(one, '_idle', True) for one in channel.inboxes()), what='it waits')
+        greenlets.wait_until(lambda: any(getattr(one, '_idle', True) for one in channel._inboxes()), what='it waits')
     else:
         peer.expect('queue.declare', 1)
     refuse(peer)

@@ -215,7 +215,7 @@ def test_a_reopened_channel_gets_nothing_of_what_came_before(
     flood(peer, client, deliveries(range(1, MANY + 1)))
     assert drained(client, got, MANY) == list(range(1, MANY + 1))
     assert {message.incarnation for message in got} == {1}
-    assert channel.awaits_settlement(got[-1])
+    assert channel._awaits_settlement(got[-1])
 
 
 def test_what_comes_in_one_packet_with_the_end_of_the_last_that_had_any_is_not_lost(

@@ -122,12 +122,12 @@ def test_an_ack_of_several_settles_what_has_come_back_behind_a_later_one(
     flood_and_get(peer, client, channel)
     for message in itertools.islice(loop, MANY - 1):
         if message.delivery_tag == 150:
-            assert channel.oldest_unsettled()[:2] == (101, 'tag')  # type: ignore[index]
+            assert channel._oldest_unsettled()[:2] == (101, 'tag')  # type: ignore[index]
         if message.delivery_tag % 50 == 0 or message.delivery_tag == MANY - 1:
             message.ack(multiple=True)
-            assert not channel.awaits_settlement(message)
+            assert not channel._awaits_settlement(message)
     assert (client.stats()['acked'], channel.unsettled) == (MANY - 1, 1)
-    assert channel.oldest_unsettled()[:2] == (MANY, '')  # type: ignore[index]
+    assert channel._oldest_unsettled()[:2] == (MANY, '')  # type: ignore[index]
     loop.inbox.entry.discard = True  # the peer will not agree to a cancel
 
 

@@ -36,7 +36,7 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     got[0].ack()
     got[0].nack()
     got[0].reject()
-    assert channel.stale_settlements == 3
+    assert channel._stale_settlements == 3
     peer.raw(messages('tag', [7]))
     client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == [1, 7]

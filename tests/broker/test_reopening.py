@@ -149,7 +149,7 @@ def test_calls_get_their_own_replies(
     assert message.body == b'new'
     recovering.get()
     message.ack()  # of before recover: not sent
-    assert channel.stale_settlements == 1
+    assert channel._stale_settlements == 1
     assert channel.active
 
 

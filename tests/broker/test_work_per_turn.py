@@ -167,9 +167,9 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
     got: list[Any],
 ) -> None:
     looked: list[int] = []
-    look: Callable[..., bool] = channel.is_void
+    look: Callable[..., bool] = channel._is_void
     channel._doubt()
-    channel.is_void = lambda *args: looked.append(1) or look(*args)
+    channel._is_void = lambda *args: looked.append(1) or look(*args)
     for tag in crowd:
         channel.basic_cancel(tag, nowait=True)
     assert [message.delivery_tag for message in got] == list(range(1, CONSUMERS * EACH + 1))

@@ -1,0 +1,93 @@
+"""Class basic, recover; and which of the deliveries that wait here are void.
+
+Layer 3. A delivery is void when the broker has taken it back, or when the program has settled it by a
+*multiple* before it was handed out. Errors and switching: see ``gamqp.channel``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import exceptions, green
+from ..state.consumers import ConsumerRecord, ConsumerTable
+from ..state.replies import Expected
+from ..state.stream_consumers import StreamConsumers
+from ..state.unacked import Unacked, WideUnacked
+from ..wire.spec import Basic
+from .open_state import OpenState
+
+__all__ = ('RecoverMethods',)
+
+
+class RecoverMethods(OpenState):
+    """Mixin of Channel."""
+
+    _arriving: int  # the incarnation of what arrives, which is behind until recover-ok
+    _consumers: ConsumerTable
+    _unacked: Unacked | WideUnacked
+    _streams: StreamConsumers | None = None  # made with the first consumer that reads one
+
+    _doubtful = False  # whether messages that wait here may be void: ``_is_void`` tells
+    _era = 0  # how often all consumers have ended with the channel
+    _settled_to = 0  # the highest tag of a settlement with *multiple*
+
+    def basic_recover(self, requeue: bool = False) -> None:
+        """Have all unacked deliveries of this channel delivered again.
+
+        Those that wait here are dropped, and acks and the like of messages that were
+        handed out before do nothing: the broker has taken them back.
+        requeue: must be True with RabbitMQ, which does not know the other way:
+        AMQPNotImplementedError is raised instead of letting it close the connection,
+        also by RabbitMQ before 3.13 on a channel that reads a stream.
+        """
+        self._check_recover(requeue, Basic.Recover)
+        self._check(Basic.Recover)
+        expected = Expected((Basic.RecoverOk,), green.Slot(self._connection.green), self._on_recover_ok)
+        self._ask(Basic.Recover, (requeue,), expected)
+        self.incarnation += 1  # what was delivered up to now; what comes before recover-ok belongs to that
+        self._forget_unsettled()
+        self.await_reply(expected, Basic.Recover, None)
+
+    def _on_recover_ok(self, reply: Any) -> None:
+        self._arriving += 1
+        self._forget_unsettled()
+
+    def basic_recover_async(self, requeue: bool = False) -> None:
+        """basic_recover without waiting for the reply; there is none. Does not switch."""
+        self._check_recover(requeue, Basic.RecoverAsync)
+        self._send(Basic.RecoverAsync, (requeue,))
+        self.incarnation += 1
+        self._arriving += 1  # at once, since nothing tells where the old deliveries end
+        self._forget_unsettled()
+
+    def _check_recover(self, requeue: bool, sig: tuple[int, int]) -> None:
+        product = self._connection.server_properties.get('product')
+        if not requeue and product == 'RabbitMQ':
+            raise exceptions.AMQPNotImplementedError('RabbitMQ recovers with requeue=True only', sig)
+        if self._streams is not None:
+            self._streams.check_recovering(self.channel_id, sig)
+
+    def _forget_unsettled(self) -> None:
+        """The broker has them; they come again under new tags. Does not switch."""
+        self._doubt()
+        self._connection.forget_unsettled(self, list(self._consumers.values()))
+        self._unacked.clear()
+
+    def _doubt(self) -> None:
+        """From now on each message that waits here is asked about, see ``_is_void``."""
+        self._doubtful = self._connection.doubtful = True
+
+    def _is_void(self, consumer: ConsumerRecord, message: Any) -> bool:
+        """Whether a message that was delivered to *consumer* and waits here must not be handed out any more."""
+        if consumer.era != self._era and not (consumer.no_ack and consumer.inbox is not None):
+            return True  # the channel was closed since
+        return not consumer.no_ack and (
+            message.incarnation != self.incarnation or message.delivery_tag <= self._settled_to
+        )
+
+    def _forget_deliveries(self) -> None:
+        """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
+        self._era += 1
+        self._settled_to = 0
+        self._doubt()
+        self._connection.forget_deliveries(self, list(self._consumers.values()))
