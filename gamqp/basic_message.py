@@ -17,7 +17,7 @@ from .wire.spec import PROPERTIES, PROPERTY_NAMES
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from typing_extensions import Unpack
+    from typing_extensions import Never, Unpack
 
     from .channel.channel import Channel
 
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         """A property as an attribute, which can be read but not set: what is set would not be published."""
 
         def __get__(self, message: object, owner: object = None) -> T: ...
+        def __set__(self, message: object, value: Never) -> None: ...
 
 
 class Message(Content):

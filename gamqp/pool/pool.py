@@ -188,11 +188,13 @@ class Lease(Uncopyable):
         self._timeout = timeout
         self._held: tuple[PoolConnections, PoolConnection, Channel] | None = None
 
-    def __getattr__(self, name: str) -> Any:
-        raise AttributeError(
-            f'a lease has no {name!r}; pool.channel() is for a with block, which gives the channel: '
-            f'with pool.channel() as channel: channel.{name} …'
-        )
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            raise AttributeError(
+                f'a lease has no {name!r}; pool.channel() is for a with block, which gives the channel: '
+                f'with pool.channel() as channel: channel.{name} …'
+            )
 
     def __enter__(self) -> Channel:
         if self._held is not None:
