@@ -120,7 +120,7 @@ class Receipt(Uncopyable):
 
     def succeed(self, verdict: Any) -> None:
         if verdict is not True and self._verdict is None:
-            self.__class__ = _UncheckedReceipt
+            self.__class__ = _UncheckedReceipt  # pyright: ignore[reportAttributeAccessIssue]
         self._verdict = verdict
         if self._done is not None:
             self._done.set()

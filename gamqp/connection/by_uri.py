@@ -5,15 +5,19 @@ Layer 4. Does not belong here: what a URI means (``state.uri``, ``state.settings
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..state import settings
+from .arguments import ConnectionArguments
 from .connection import Connection
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ('connect',)
 
 
-def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Any) -> Connection:
+def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Unpack[ConnectionArguments]) -> Connection:
     """An open Connection to an AMQP URI. Switches greenlets.
 
     arguments: those of Connection; they go before the URI's. Raises ValueError

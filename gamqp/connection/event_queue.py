@@ -212,7 +212,7 @@ class EventQueue:
             self.handlers_running += 1
             try:
                 if consumer is None:
-                    if not event():
+                    if not event():  # pyright: ignore[reportCallIssue]  # without a consumer it is a notice
                         continue  # another call came first
                 else:
                     assert consumer.callback is not None  # one without is not queued

@@ -26,6 +26,9 @@ from .forking import at_fork
 from .os_threads import get_ident
 from .waiting import Slot
 
+# Its names come from the standard library's socket at run time, which type checkers do not see.
+_socket: Any = eventlet.green.socket
+
 __all__ = (
     'NAME',
     'PATCH',
@@ -82,12 +85,12 @@ def unpatched() -> list[str]:
 
 
 def getaddrinfo(host: str, port: int) -> list[Any]:
-    addresses: list[Any] = eventlet.green.socket.getaddrinfo(host, port, 0, eventlet.green.socket.SOCK_STREAM)
+    addresses: list[Any] = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
     return addresses
 
 
 def gethostbyaddr(address: str) -> Any:
-    return eventlet.green.socket.gethostbyaddr(address)
+    return _socket.gethostbyaddr(address)
 
 
 def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
@@ -96,7 +99,8 @@ def in_thread(fn: Callable[..., Any], *args: Any) -> Any:
 
 
 def socket_class() -> Any:
-    return eventlet.patcher.original('socket').socket
+    original: Any = eventlet.patcher.original('socket')
+    return original.socket
 
 
 class Readiness:

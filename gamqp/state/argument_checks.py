@@ -75,7 +75,8 @@ def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST) -
     kind = value.__class__
     if kind is not float and kind is not int and (kind is bool or not isinstance(value, numbers.Real)):
         raise TypeError(f'{name}: a number of seconds is wanted, not {shown(value)}')
-    if not (0 <= value <= most if zero else 0 < value <= most):
+    amount: Any = value  # type checkers know of no order among numbers.Real
+    if not (0 <= amount <= most if zero else 0 < amount <= most):
         least = 'seconds from 0' if zero else 'more than 0 seconds,'
         raise ValueError(f'{name}: {least} up to {most:g} are wanted, not {shown(value)}')
     return value

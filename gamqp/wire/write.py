@@ -28,6 +28,7 @@ from . import spec
 from .read import MAX_DEPTH
 from .timestamp import Timestamp
 
+# pyright: reportMissingImports=false
 if TYPE_CHECKING:
     import cython
     from cython.cimports.cpython.bytearray import PyByteArray_FromStringAndSize, PyByteArray_Resize
@@ -159,7 +160,7 @@ class Encoder:
         if cython.compiled:
             source: Any = value  # compiled: a pointer to the bytes
             start = self._claim(n)
-            memcpy(self._p + start, source + at, n)
+            memcpy(self._p + start, source + at, n)  # pyright: ignore[reportOperatorIssue]
         elif n == len(value):
             self._buf += value
         else:
