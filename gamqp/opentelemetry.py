@@ -19,11 +19,11 @@ from .connection.connection import Connection
 from .telemetry.tracing import install
 
 try:
-    from opentelemetry import context, trace
+    from opentelemetry import trace
 except ImportError as exc:
     raise ImportError("gamqp.opentelemetry needs opentelemetry-api: pip install 'gamqp[opentelemetry]'") from exc
 
-from .telemetry.opentelemetry_spans import Spans, Wanted, fail
+from .telemetry.opentelemetry_spans import Spans, Wanted, ending
 
 __all__ = ('Instrumentor', 'instrument', 'is_work', 'process', 'uninstrument')
 
@@ -95,12 +95,5 @@ def process(message: Message, queue: str = '') -> Iterator[trace.Span]:
     if begun is None:
         yield trace.INVALID_SPAN
         return
-    span, token = begun
-    try:
+    with ending(begun) as span:
         yield span
-    except BaseException as exc:
-        fail(span, exc)
-        raise
-    finally:
-        context.detach(token)
-        span.end()

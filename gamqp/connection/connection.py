@@ -308,9 +308,9 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
             self.counts.opened += 1
             self._start_renewal()
             self.watch_reading(self.read_timeout)
-            stats.tell_observers(self)
+            stats.notify_observers(self)
             if self.metrics is not None:
-                self._pump = stats.Pump(self, self.metrics_interval)
+                self._pump = stats.MetricsReporter(self, self.metrics_interval)
         except BaseException as exc:
             transport.close()
             self.give_up(attempt, exc)

@@ -200,7 +200,7 @@ class FlowControl:
             self.unlooked = 0
             if now - self._looked_at > BREATH:
                 return True
-        return bool(self.link.has_unheard)
+        return bool(self.link.has_unread_input)
 
     def turn_overdue(self) -> bool:
         """The same for a program that drains without ever having to wait.
@@ -222,5 +222,5 @@ class FlowControl:
         """The same, and the reader reads what has arrived. Switches."""
         link = self.link
         self.let_others_run()
-        if link.has_unheard:
-            link.hear()
+        if link.has_unread_input:
+            link.let_reader_run()

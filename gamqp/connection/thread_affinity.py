@@ -147,14 +147,14 @@ class _HubCalls:
         self.green = backend
         self.hub = backend.hub()
         self._calls: deque[_HubCall | _OneWayCall] = deque()
-        self._bell = backend.Doorbell(self._answer)
+        self._wakeup = backend.HubWakeup(self._answer)
         self._alive = os_threads.life_of_this_thread()
         self.is_shut = False  # the hub will not run again
         self._in_main_thread = os_threads.get_ident() == threading.main_thread().ident
 
     def take(self, call: _HubCall | _OneWayCall) -> None:
         self._calls.append(call)
-        self._bell.ring()
+        self._wakeup.send()
 
     def pass_in(self, call: _HubCall, timeout: float | None) -> Any:
         deadline = green.Deadline(timeout)
@@ -180,7 +180,7 @@ class _HubCalls:
         # The main thread outlives its hub: it waits for the other threads, and perhaps for this one.
         # (Where threads are patched its ident is another, and then it waits in its hub.)
         over = self._in_main_thread and not threading.main_thread().is_alive()
-        return over or self.is_shut or self._alive() is None or bool(self._bell.is_cut)
+        return over or self.is_shut or self._alive() is None or bool(self._wakeup.is_gone)
 
 
 _here = os_threads.local()

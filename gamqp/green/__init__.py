@@ -1,27 +1,29 @@
-"""The few things gamqp needs of a greenlet library, the same for gevent and eventlet.
+"""What gamqp needs of a greenlet library, in the same form for gevent and eventlet; waiting; threads; forks.
 
-Layer 2. Everything above says ``green.backend()`` once per connection and works
-with what it gets; only the modules of this package know the names gevent and
-eventlet. Which one is decided at first use, not at import, because a program
-may patch itself after importing us. What must not enter: AMQP.
+Layer 2, below everything but ``gamqp.state`` and ``gamqp.wire``. Only this package imports gevent and eventlet.
+A connection calls ``backend()`` once and uses the module that it returns. The library is chosen at first use, not
+at import, because a program may patch itself after it has imported gamqp. Does not belong here: AMQP.
+Public: ``use``.
 
 A backend (``_gevent``, ``_eventlet``) has
 
     NAME                        'gevent' or 'eventlet'
-    PATCH                       how to patch the process
-    unpatched()                 what blocks the whole thread, for it is not patched: of 'time.sleep', 'socket'
-    spawn(fn, *args)            a new greenlet; returns it, does not switch
-    kill(greenlet)              GreenletExit is thrown into it at the next pass of the hub
-    run_soon(fn, *args)         fn runs in the hub's next pass; it must not block
-    call_later(seconds, fn)     the same after a while; returns something with ``cancel()``
-    switch_out()                gives control to the hub until somebody switches back
-    sleep(seconds)              cooperative; 0 lets everybody else run once
-    hub()                       the hub of this thread: two equal hubs, one thread
-    Readiness(fd)               waits and watches for one socket
-    Doorbell(fn)                ``ring()``, from any thread, has the hub of this thread call fn, a method held weakly
-    FailureLink(greenlet, fn)   has fn, a method held weakly, called when the greenlet was killed or raised
-    getaddrinfo(host, port)     cooperative name resolution
-    socket_class()              the operating system's own socket, whatever was patched
+    PATCH                       the call that patches the process, as text
+    unpatched()                 which of 'time.sleep' and 'socket' are not patched, and so block the whole thread
+    spawn(fn, *args)            starts a new greenlet and returns it; does not switch
+    kill(greenlet)              throws GreenletExit into it at the next pass of the hub; does not switch
+    run_soon(fn, *args)         calls fn in the hub's next pass; fn must not switch
+    call_later(seconds, fn)     the same after so many seconds; returns an object with ``cancel()``
+    switch_out()                switches to the hub, until something switches back to this greenlet
+    sleep(seconds)              lets other greenlets run for so long; 0: each that is ready runs once
+    hub()                       the hub of this thread; one hub per thread
+    Readiness(fd)               waits until one socket can be read or written
+    HubWakeup(fn)               ``send()``, in any thread, has the hub of this thread call fn, a method held weakly
+    FailureLink(greenlet, fn)   calls fn, a method held weakly, when the greenlet was killed or raised
+    getaddrinfo(host, port)     resolves a name; only the calling greenlet waits
+    gethostbyaddr(address)      the same for the name of an address
+    in_thread(fn, *args)        calls fn in a thread of the operating system; only the calling greenlet waits
+    socket_class()              the operating system's own socket class, whatever was patched
 """
 
 from __future__ import annotations
@@ -52,7 +54,7 @@ def use(name: str) -> None:
 
 
 def backend() -> ModuleType:
-    """The backend in force, chosen now if nobody has chosen before."""
+    """The backend module, chosen now if it has not been chosen yet. Raises ImportError as ``use`` does."""
     if _chosen is None:
         use('eventlet' if _eventlet_has_patched() else 'gevent')
     assert _chosen is not None
@@ -60,12 +62,12 @@ def backend() -> ModuleType:
 
 
 def is_patched() -> bool:
-    """Whether gevent or eventlet has patched this process, so that what waits for a socket lets the hub run."""
+    """Whether the sockets of this process are patched, so that code that waits for one lets the hub run."""
     monkey = sys.modules.get('gevent.monkey')
     return _eventlet_has_patched() or (monkey is not None and bool(monkey.is_module_patched('socket')))
 
 
 def _eventlet_has_patched() -> bool:
-    # Asked of eventlet only when it is loaded already: importing it has effects.
+    # Not imported for this question: importing eventlet has side effects, and without it nothing is patched.
     patcher = sys.modules.get('eventlet.patcher')
     return patcher is not None and any(patcher.is_monkey_patched(name) for name in ('socket', 'thread', 'select'))

@@ -1,14 +1,14 @@
-"""eventlet behind the verbs of ``gamqp.green``: the same behaviour as ``_gevent``.
+"""The backend for eventlet, see ``gamqp.green``; it behaves as ``_gevent`` does.
 
-Sockets are the operating system's own, non-blocking, and every wait is a
-listener of the hub, so it makes no difference what eventlet has patched.
+Layer 2. Sockets are the operating system's own and do not block, and every wait uses a listener of the hub, so it
+makes no difference what eventlet has patched. Does not belong here: what is waited for.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import posix  # what os.read and os.write are before eventlet patches them
+import posix  # has read and write as they are in os before eventlet patches them
 import sys
 import weakref
 from collections.abc import Callable
@@ -32,8 +32,8 @@ _socket: Any = eventlet.green.socket
 __all__ = (
     'NAME',
     'PATCH',
-    'Doorbell',
     'FailureLink',
+    'HubWakeup',
     'Readiness',
     'call_later',
     'getaddrinfo',
@@ -51,7 +51,7 @@ __all__ = (
 
 NAME = 'eventlet'
 PATCH = 'eventlet.monkey_patch()'
-_SELF = sys.modules[__name__]  # what a Slot takes for its backend
+_SELF = sys.modules[__name__]  # the backend argument of a Slot
 
 spawn = eventlet.spawn
 sleep = eventlet.sleep
@@ -62,7 +62,7 @@ def kill(greenlet: Any) -> None:
 
 
 def _throw(greenlet: Any) -> None:
-    if not greenlet.dead:  # thrown into a dead one, GreenletExit would come out in the hub
+    if not greenlet.dead:  # a dead one would raise GreenletExit here, in the hub
         greenlet.throw()
 
 
@@ -79,7 +79,7 @@ def switch_out() -> None:
 
 
 def unpatched() -> list[str]:
-    """What still blocks the whole thread in this process, of what handlers use."""
+    """Which of these are not patched in this process, and block the whole thread."""
     names = {'time.sleep': 'time', 'socket': 'socket'}
     return [name for name, module in names.items() if not eventlet.patcher.is_monkey_patched(module)]
 
@@ -104,7 +104,7 @@ def socket_class() -> Any:
 
 
 class Readiness:
-    """Waits for one file descriptor: its reader in a greenlet, its writer by a callback.
+    """Waits for one file descriptor: to read in a greenlet, to write by a callback.
 
     After ``close`` a waiting reader wakes with False and the callback is never called.
     """
@@ -120,11 +120,11 @@ class Readiness:
         self._closed = False
 
     def wait_readable(self, timeout: float | None = None) -> bool:
-        """Whether there is something to read; False after *timeout* seconds or ``close``. Switches."""
+        """Wait until there is something to read. False after *timeout* seconds or ``close``. Switches."""
         return self._wait(hub().READ, timeout)
 
     def wait_writable(self, timeout: float | None = None) -> bool:
-        """The same for room to write; only used while nothing is watched, i.e. to connect."""
+        """The same for room to write; not while ``watch_writable`` is in effect. Used to connect."""
         return self._wait(hub().WRITE, timeout)
 
     def _wait(self, kind: str, timeout: float | None) -> bool:
@@ -147,7 +147,7 @@ class Readiness:
         return hub().add(kind, self._fd, fn, _ignore, _ignore)
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
-        """Call fn in the hub whenever there is room to write, until ``unwatch_writable``."""
+        """Call *fn* in the hub whenever there is room to write, until ``unwatch_writable``. Does not switch."""
         if not self._closed and self._writer is None:
             self._writer = self._listen(hub().WRITE, lambda fd: fn())
 
@@ -157,16 +157,16 @@ class Readiness:
             self._writer = None
 
     def close(self) -> None:
-        """Stop everything; must come before the descriptor itself is closed. Does not switch.
+        """Stop all waiting; to be called before the descriptor is closed. Does not switch.
 
-        From another thread, the hub's being gone (or in the process that forked this one), it touches nothing.
+        In another thread than the hub's the hub is left alone: that thread has ended, or is not in this process.
         """
         if self._closed:
             return
         self._closed = True
         if get_ident() != self._thread:
             return
-        # Now, not when the waiter wakes: by then the descriptor may be somebody else's.
+        # Now, not when the waiting greenlet wakes: by then another socket may have the same descriptor.
         self._forget_waiting()
         self.unwatch_writable()
         if self._slot is not None:
@@ -174,14 +174,14 @@ class Readiness:
 
 
 def _ignore(*exc_info: object) -> None:
-    """eventlet calls it when it finds the descriptor closed; we close it only after the listeners are gone."""
+    """For eventlet to call when a descriptor was closed. gamqp removes the listeners before it closes one."""
 
 
 class FailureLink:
     """Calls *fn* when *greenlet* has been killed or has ended by an error; not when it returned.
 
-    fn: a method, whose object is not kept; it must neither switch nor raise. A greenlet
-    that is no GreenThread tells nobody of its end: then nothing is called.
+    fn: a method, held weakly; it must neither switch nor raise. The end of a greenlet that is no
+    GreenThread cannot be noticed: then nothing is called.
     """
 
     __slots__ = ('_fn', '_greenlet')
@@ -193,10 +193,10 @@ class FailureLink:
             greenlet.link(self)
 
     def __call__(self, greenlet: Any) -> None:
-        """In that greenlet, as the last thing it does."""
+        """Called in that greenlet when it ends."""
         fn = self._fn()
         try:
-            greenlet.wait()  # its result is there already
+            greenlet.wait()  # does not wait: the result is there already
         except BaseException:
             if fn is not None:
                 fn()
@@ -208,40 +208,43 @@ class FailureLink:
             greenlet.unlink(self)
 
 
-class Doorbell:
-    """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is.
+class HubWakeup:
+    """Lets other threads have the hub of this thread call *fn*, by ``send``. Several sends may cause one call.
 
-    fn: a method, whose object is to keep the bell, and is not kept by it. A pipe:
-    eventlet has nothing else that wakes a hub from another thread.
+    fn: a method, held weakly. Its object must hold this one, whose end stops the calls.
+    It is a pipe: eventlet has no other way to wake a hub from another thread.
     """
 
-    is_cut = False  # eventlet destroys no hubs
+    is_gone = False  # eventlet destroys no hubs
 
     def __init__(self, fn: Callable[[], Any]) -> None:
         self._ends = os.pipe()
         for end in self._ends:
             os.set_blocking(end, False)
-        hub().add(hub().READ, self._ends[0], functools.partial(_heard, weakref.WeakMethod(fn)), _ignore, _ignore)
-        weakref.finalize(self, _close_all, self._ends).atexit = False
-        _bells.add(self)
+        hub().add(hub().READ, self._ends[0], functools.partial(_call, weakref.WeakMethod(fn)), _ignore, _ignore)
+        weakref.finalize(self, _close_pipe, self._ends).atexit = False
+        _wakeups.add(self)
 
-    def ring(self) -> None:
-        """From any thread; does not switch."""
+    def send(self) -> None:
+        """Have the hub call fn. In any thread; does not switch."""
         try:
             posix.write(self._ends[1], b'.')
         except BlockingIOError:
-            pass  # the hub has not heard the last thousands
+            pass  # the pipe is full of bytes that the hub has still to read, and then it calls fn
 
     def _renew(self) -> None:
-        """In a forked child: under the same numbers a pipe of its own, to take nothing from its parent."""
+        """In a forked child: put a new pipe under the same descriptors.
+
+        The child would read bytes meant for the parent.
+        """
         ends = os.pipe()
-        for mine, theirs in zip(ends, self._ends, strict=True):
-            os.set_blocking(mine, False)
-            os.dup2(mine, theirs, inheritable=False)
-            os.close(mine)
+        for new, inherited in zip(ends, self._ends, strict=True):
+            os.set_blocking(new, False)
+            os.dup2(new, inherited, inheritable=False)
+            os.close(new)
 
 
-def _heard(ref: weakref.WeakMethod[Callable[[], Any]], fd: int) -> None:
+def _call(ref: weakref.WeakMethod[Callable[[], Any]], fd: int) -> None:
     try:
         posix.read(fd, 4096)
     except BlockingIOError:
@@ -251,18 +254,18 @@ def _heard(ref: weakref.WeakMethod[Callable[[], Any]], fd: int) -> None:
         fn()
 
 
-def _close_all(ends: tuple[int, int]) -> None:
-    """A bell is gone, and with it whoever could ring; who could hear it has ended, or has another hub by now."""
+def _close_pipe(ends: tuple[int, int]) -> None:
+    """The HubWakeup was garbage-collected, so nothing can call ``send`` any more."""
     for end in ends:
         os.close(end)
 
 
-_bells: weakref.WeakSet[Doorbell] = weakref.WeakSet()
+_wakeups: weakref.WeakSet[HubWakeup] = weakref.WeakSet()
 
 
 def _renew_all_after_fork() -> None:
-    for bell in list(_bells):
-        bell._renew()
+    for wakeup in list(_wakeups):
+        wakeup._renew()
 
 
 at_fork('wakeups', in_child=_renew_all_after_fork)

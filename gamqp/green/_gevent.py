@@ -1,7 +1,7 @@
-"""gevent behind the verbs of ``gamqp.green``. Works patched early, late or not at all.
+"""The backend for gevent, see ``gamqp.green``. Works whether the process is patched early, late or not at all.
 
-Nothing here depends on monkey-patching: sockets are the operating system's own,
-non-blocking, and every wait is a watcher of the hub's loop.
+Layer 2. Nothing here depends on monkey-patching: sockets are the operating system's own and do not block,
+and every wait uses a watcher of the hub's loop. Does not belong here: what is waited for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from .waiting import Slot
 __all__ = (
     'NAME',
     'PATCH',
-    'Doorbell',
     'FailureLink',
+    'HubWakeup',
     'Readiness',
     'call_later',
     'getaddrinfo',
@@ -41,7 +41,7 @@ __all__ = (
 
 NAME = 'gevent'
 PATCH = 'gevent.monkey.patch_all()'
-_SELF = sys.modules[__name__]  # what a Slot takes for its backend
+_SELF = sys.modules[__name__]  # the backend argument of a Slot
 
 spawn = gevent.spawn
 sleep = gevent.sleep
@@ -64,8 +64,8 @@ class _Timer:
 
     def __init__(self, seconds: float, fn: Callable[[], Any]) -> None:
         self._timer = hub().loop.timer(seconds)
-        # update: the loop's own idea of "now" may be old after a long callback,
-        # and the timer would fire early by that much.
+        # update: after a long callback the loop's stored time is old, and without this the timer would
+        # fire early by that difference.
         self._timer.start(fn, update=True)
 
     def cancel(self) -> None:
@@ -76,7 +76,7 @@ call_later = _Timer
 
 
 def unpatched() -> list[str]:
-    """What still blocks the whole thread in this process, of what handlers use."""
+    """Which of these are not patched in this process, and block the whole thread."""
     names = {'time.sleep': ('time', 'sleep'), 'socket': ('socket', 'socket')}
     return [name for name, place in names.items() if not gevent.monkey.is_object_patched(*place)]
 
@@ -100,7 +100,7 @@ def socket_class() -> Any:
 
 
 class Readiness:
-    """Waits for one file descriptor: its reader in a greenlet, its writer by a callback.
+    """Waits for one file descriptor: to read in a greenlet, to write by a callback.
 
     After ``close`` a waiting reader wakes with False and the callback is never called.
     """
@@ -116,11 +116,11 @@ class Readiness:
         self._closed = False
 
     def wait_readable(self, timeout: float | None = None) -> bool:
-        """Whether there is something to read; False after *timeout* seconds or ``close``. Switches."""
+        """Wait until there is something to read. False after *timeout* seconds or ``close``. Switches."""
         return self._wait(self._read, timeout)
 
     def wait_writable(self, timeout: float | None = None) -> bool:
-        """The same for room to write; only used while nothing is watched, i.e. to connect."""
+        """The same for room to write; not while ``watch_writable`` is in effect. Used to connect."""
         return self._wait(self._write, timeout)
 
     def _wait(self, watcher: Any, timeout: float | None) -> bool:
@@ -136,7 +136,7 @@ class Readiness:
                 watcher.stop()
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
-        """Call fn in the hub whenever there is room to write, until ``unwatch_writable``."""
+        """Call *fn* in the hub whenever there is room to write, until ``unwatch_writable``. Does not switch."""
         if not self._closed:
             self._write.start(fn)
 
@@ -145,9 +145,9 @@ class Readiness:
             self._write.stop()
 
     def close(self) -> None:
-        """Stop everything; must come before the descriptor itself is closed. Does not switch.
+        """Stop all waiting; to be called before the descriptor is closed. Does not switch.
 
-        From another thread, the hub's being gone (or in the process that forked this one), it touches nothing.
+        In another thread than the hub's the watchers are left alone: that thread has ended, or is not in this process.
         """
         if self._closed:
             return
@@ -163,8 +163,8 @@ class Readiness:
 class FailureLink:
     """Calls *fn* in the hub when *greenlet* has been killed or has ended by an error; not when it returned.
 
-    fn: a method, whose object is not kept; it must neither switch nor raise. A greenlet
-    that is no gevent.Greenlet tells nobody of its end: then nothing is called.
+    fn: a method, held weakly; it must neither switch nor raise. The end of a greenlet that is no
+    gevent.Greenlet cannot be noticed: then nothing is called.
     """
 
     __slots__ = ('_fn', '_greenlet')
@@ -187,28 +187,28 @@ class FailureLink:
             greenlet.unlink(self)
 
 
-class Doorbell:
-    """Has the hub of this thread call *fn* after ``ring``. Several rings may be one call. For as long as the hub is.
+class HubWakeup:
+    """Lets other threads have the hub of this thread call *fn*, by ``send``. Several sends may cause one call.
 
-    fn: a method, whose object is to keep the bell, and is not kept by it.
+    fn: a method, held weakly. Its object must hold this one, whose end stops the calls.
     """
 
     def __init__(self, fn: Callable[[], Any]) -> None:
         self._hub = hub()
-        # Not the loop's run_callback_threadsafe: that counts on the interpreter lock in places where libev has none.
+        # Not the loop's run_callback_threadsafe: it needs the interpreter lock at places where libev does not hold it.
         self._watcher = self._hub.loop.async_(ref=False)
-        # What is active keeps itself, its callback and the loop with its descriptors, until it is closed.
+        # A started watcher keeps itself, its callback and the loop with its descriptors alive until it is closed.
         self._watcher.start(_call, weakref.WeakMethod(fn))
-        weakref.finalize(self, _silence, self._hub, self._watcher).atexit = False
+        weakref.finalize(self, _close_watcher, self._hub, self._watcher).atexit = False
 
     @property
-    def is_cut(self) -> bool:
+    def is_gone(self) -> bool:
         """Whether the hub has been destroyed."""
         return self._hub.dead or self._hub.loop is None
 
-    def ring(self) -> None:
-        """From any thread; does not switch, and does nothing when the hub is gone."""
-        if not self.is_cut:
+    def send(self) -> None:
+        """Have the hub call fn. In any thread; does not switch, does nothing when the hub is gone."""
+        if not self.is_gone:
             self._watcher.send()
 
 
@@ -218,7 +218,7 @@ def _call(ref: weakref.WeakMethod[Callable[[], Any]]) -> None:
         fn()
 
 
-def _silence(hub: Any, watcher: Any) -> None:
-    """A bell is gone, and with it whoever could ring; who could hear it has ended, or has another hub by now."""
+def _close_watcher(hub: Any, watcher: Any) -> None:
+    """The HubWakeup was garbage-collected, so nothing can call ``send`` any more."""
     if hub.loop is not None:
         watcher.close()

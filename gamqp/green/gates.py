@@ -1,7 +1,7 @@
-"""Waiting: many greenlets for one condition (Gate) or event (Event).
+"""Waiting of many greenlets: for a condition (Gate), or for something that happens once (Event).
 
-Only ``wait`` switches greenlets; waking never does. A greenlet that is killed or timed out while
-it waits leaves nothing behind, as with a Slot. What must not enter: what they wait for.
+Layer 2. Only ``wait`` and ``wait_by`` switch greenlets; waking does not. A greenlet that is killed or times out
+while it waits leaves nothing behind, as with a Slot. Does not belong here: what they wait for.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ('Event', 'Gate')
 
 
 class Gate:
-    """Many greenlets wait, in order, for something that others announce.
+    """Greenlets wait here, in order, until another one wakes them.
 
-    Says nothing about what the condition is: whoever wakes up looks again.
-    woken: greenlets that have been woken and have not run yet.
+    The gate does not know the condition: a greenlet that wakes up must check it again.
+    woken: how many greenlets have been woken and have not run yet.
     """
 
     __slots__ = ('_green', '_waiters', 'woken')
@@ -36,15 +36,15 @@ class Gate:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for ``wake`` or ``wake_all``, at most *timeout* seconds. Returns whether woken.
 
-        A greenlet that was chosen by ``wake`` and interrupted before it ran
-        passes the wake-up on to the next one. Switches greenlets.
+        If a greenlet is killed, or gets another exception, after ``wake`` has chosen it and before it
+        runs, the next one is woken instead. Switches greenlets.
         """
         return self.wait_by(Slot.wait, timeout)
 
     def wait_by(self, way: Callable[[Slot, float | None], bool], timeout: float | None) -> bool:
-        """``wait``, where *way* waits: called with a slot and the timeout, it returns whether the slot is settled."""
+        """``wait`` by another method: ``way(slot, timeout)`` must wait, and return whether the slot is settled."""
         slot = Slot(self._green)
-        waiters = self._waiters  # which wake_each may replace meanwhile
+        waiters = self._waiters  # a local name, since wake_each may replace the attribute while this greenlet waits
         waiters.append(slot)
         try:
             return way(slot, timeout)
@@ -66,14 +66,14 @@ class Gate:
             count -= 1
 
     def wake_all(self) -> None:
-        """Wake all that wait now, where they are thousands in turns of the hub. Does not switch."""
+        """Wake all that wait now; if there are thousands, in several passes of the hub. Does not switch."""
         if len(self._waiters) <= AT_ONCE:
             self.wake(len(self._waiters))
         else:
             in_turns(self._green, self.wake_each())
 
     def wake_each(self) -> Iterator[None]:
-        """``wake_all`` in steps: who begins to wait before the last of them waits for another wake-up."""
+        """``wake_all`` in steps. A greenlet that begins to wait before the last step is not woken by it."""
         waiters, self._waiters = self._waiters, deque()
         return self._wake_each(waiters)
 
@@ -94,6 +94,7 @@ class Event(Gate):
         self.done = False
 
     def set(self) -> None:
+        """It has happened: wake all that wait. Does not switch."""
         self.done = True
         self.wake_all()
 

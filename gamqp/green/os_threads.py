@@ -1,8 +1,8 @@
-"""Threads of the operating system, whatever has been patched: for what must go on, or be told apart, without a hub.
+"""Threads and locks of the operating system, whatever gevent or eventlet has patched.
 
-Layer 2. gevent and eventlet replace these names by greenlet versions of the same
-names; here are the originals, found at import: what is patched later does not
-matter any more. What must not enter: hubs and greenlets.
+Layer 2. gevent and eventlet replace the names of ``threading`` and ``_thread`` by versions for greenlets. Here are
+the originals, looked up when this module is imported; patching later changes nothing here. They are for
+code that runs in other threads, and for telling threads apart. Does not belong here: hubs and greenlets.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _NAMES = ('RLock', '_local', 'allocate_lock', 'get_ident', 'get_native_id', 'sta
 
 
 def _originals() -> Any:
-    # Asked of modules that are loaded already: where neither is, nothing can have been patched.
+    # Neither library is imported for this: if none is loaded, nothing is patched.
     patcher, monkey = sys.modules.get('eventlet.patcher'), sys.modules.get('gevent.monkey')
     if patcher is not None and patcher.is_monkey_patched('thread'):
         return patcher.original('_thread')
@@ -41,7 +41,7 @@ _thread = _originals()
 
 
 def original(module: str, name: str) -> Any:
-    """What a module had by this name before gevent or eventlet patched or removed it; None if it had none."""
+    """The attribute *name* of a module from before gevent or eventlet patched or removed it; None if it had none."""
     patcher, monkey = sys.modules.get('eventlet.patcher'), sys.modules.get('gevent.monkey')
     if patcher is not None and patcher.is_monkey_patched(module):
         return getattr(patcher.original(module), name, None)
@@ -53,7 +53,7 @@ def original(module: str, name: str) -> Any:
     return getattr(importlib.import_module(module), name, None)
 
 
-#: These are ``threading``'s. Each blocks its thread, and with it the hub.
+#: The originals of ``threading``. Waiting for one blocks the whole thread, and so its hub.
 Lock = _thread.allocate_lock
 RLock = _thread.RLock
 local = _thread._local
@@ -61,7 +61,7 @@ local = _thread._local
 get_ident = _thread.get_ident
 #: The system's number of the running thread.
 get_native_id = _thread.get_native_id
-#: A thread that neither keeps the process alive nor is waited for: start_new_thread(fn, args).
+#: start_new_thread(fn, args) starts a thread that does not keep the process alive.
 start_new_thread = _thread.start_new_thread
 
 
@@ -73,7 +73,7 @@ _here = local()
 
 
 def life_of_this_thread() -> weakref.ref[Any]:
-    """A reference that is dead (gives None) once the running thread has ended; PyPy takes its time."""
+    """A weak reference that returns None once the running thread has ended; on PyPy some time later."""
     life = getattr(_here, 'life', None)
     if life is None:
         life = _here.life = _Life()

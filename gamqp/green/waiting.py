@@ -1,10 +1,10 @@
-"""Waiting: one result for one greenlet (Slot), and a limit of time for several waits (Deadline).
+"""Waiting of one greenlet for one result (Slot), and a total time limit for several waits (Deadline).
 
-Built once on three verbs of a backend (switch_out, run_soon, call_later), so
-that gevent and eventlet wait in the same way. Only ``wait`` and ``acquire``
-switch greenlets; setting a result never does, so the reader can do it in the
-middle of a batch. A greenlet that is killed or timed out while it waits leaves
-nothing behind: a wake-up that is already under way finds nobody and does nothing.
+Layer 2. Uses three functions of a backend (switch_out, run_soon, call_later), so that waiting is the same with gevent
+and eventlet. Only ``Slot.wait`` and ``Slot.fire`` switch greenlets. Setting a result with ``succeed`` or ``fail``
+does not, so the reader can do it in the middle of a batch. A greenlet that is killed or times out while it
+waits leaves nothing behind: a wake-up that is already queued finds no waiting greenlet and does nothing.
+Does not belong here: many greenlets that wait for the same thing, see ``gates``.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ _waking = True
 
 @contextlib.contextmanager
 def waking_nobody() -> Iterator[None]:
-    """For a forked child: settle slots, and leave those asleep who wait there, greenlets of threads that it has not.
+    """Inside the block, settling a slot wakes no greenlet.
 
-    Nothing in the block may switch greenlets, and no other thread may run yet.
+    For a forked child: the waiting greenlets belong to threads that the child does not have. Nothing in the
+    block may switch greenlets, and no other thread may run yet.
     """
     global _waking
     _waking = False
@@ -39,16 +40,15 @@ def waking_nobody() -> Iterator[None]:
 
 
 def wakes() -> bool:
-    """Whether settling a slot wakes who waits there, see ``waking_nobody``."""
+    """Whether settling a slot wakes the greenlet that waits there, see ``waking_nobody``."""
     return _waking
 
 
 class Deadline:
-    """A total limit for several waits: made once, asked for what is left.
+    """A total time limit for several waits.
 
-    seconds: None for no limit. ``left()`` gives seconds, 0.0 when it has passed.
-    Raises TypeError and ValueError, in which the argument is called *timeout*, for
-    what is no number of seconds from 0 on.
+    seconds: from now; None for no limit. ``left()`` returns the seconds that are left, 0.0 when it has passed.
+    Raises TypeError or ValueError for what is no number of seconds from 0 on; the errors call it *timeout*.
     """
 
     __slots__ = ('at', 'seconds')
@@ -58,7 +58,8 @@ class Deadline:
         if seconds is None:
             self.at: float | None = None
             return
-        if not (seconds.__class__ is float and 0.0 <= seconds <= LONGEST):  # which spares most a call
+        # Checked here, since most are floats and need no call.
+        if not (seconds.__class__ is float and 0.0 <= seconds <= LONGEST):
             given_timeout('timeout', seconds)
         self.at = time.monotonic() + seconds
 
@@ -76,8 +77,8 @@ class Slot:
     """The place where one greenlet waits for one result.
 
     ``succeed(value)`` or ``fail(make_error)`` settles it, once; later calls are
-    ignored. ``make_error()`` must build a new exception each time it is called,
-    so that no traceback is shared between those who raise it.
+    ignored. ``make_error()`` must make a new exception each time it is called,
+    so that no two greenlets raise the same object and share its traceback.
     """
 
     __slots__ = ('_expired', '_green', '_make_error', '_value', '_waiter', 'done')
@@ -105,7 +106,7 @@ class Slot:
                 self._green.run_soon(self._wake)
 
     def fire(self, value: Any = None) -> None:
-        """``succeed`` for a callback of the hub: switches to the waiter at once instead of at the next pass."""
+        """``succeed`` for a callback of the hub: switches to the waiting greenlet at once, not in the next pass."""
         if not self.done:
             self.done = True
             self._value = value
@@ -117,7 +118,7 @@ class Slot:
         return self._waiter is not None
 
     def result(self) -> Any:
-        """The settled value; raises the settled error."""
+        """The value, or raise the error, with which the slot was settled."""
         if self._make_error is not None:
             raise self._make_error()
         return self._value
@@ -125,8 +126,8 @@ class Slot:
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until settled, at most *timeout* seconds (None: for ever). Returns whether it is.
 
-        Switches greenlets. Raises nothing of its own; whatever is thrown into
-        this greenlet meanwhile (GreenletExit, gevent.Timeout) passes through.
+        Switches greenlets. Raises RuntimeError when another greenlet waits here already, and whatever is
+        thrown into this greenlet meanwhile (GreenletExit, gevent.Timeout).
         """
         if self.done or (timeout is not None and timeout <= 0):
             return self.done
@@ -138,7 +139,7 @@ class Slot:
         try:
             if timeout is not None:
                 timer = self._green.call_later(timeout, self._expire)
-            # A loop, because foreign code may switch to this greenlet for its own reasons.
+            # A loop, because code outside gamqp may switch to this greenlet at any time.
             while not self.done and not self._expired:
                 self._green.switch_out()
         finally:

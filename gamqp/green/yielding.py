@@ -1,8 +1,8 @@
-"""Long walks in short steps: no walk over many items keeps the hub from everybody else.
+"""Long loops in parts, so that a loop over many items does not block the hub.
 
-Layer 2. What cannot switch greenlets (the reader, the end of a connection) does a part of a long walk at once and
-the rest in later passes of the hub. A greenlet of the program lets the hub run between the parts instead. Does not
-belong here: what is done with the items.
+Layer 2. Code that cannot switch greenlets (the reader, the end of a connection) does the first part of a long loop at
+once and the rest in later passes of the hub, with ``in_turns``. A greenlet of the program lets the hub run between
+the parts, with ``with_turns``. Does not belong here: what is done with the items.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ from . import waiting
 
 __all__ = ('AT_ONCE', 'TICK', 'in_turns', 'with_turns')
 
-# Items that are looked at before the hub has its turn.
+# So many items are handled before the hub runs.
 AT_ONCE = 1000
 
-# Seconds for the hub. With 0 it may do all that is due in one pass, and ask for no socket between.
+# Seconds of the pause in which the hub runs. With 0 the hub may do all parts in one pass, without looking at sockets.
 TICK = 0.000001
 
 
 def in_turns(backend: ModuleType, work: Iterator[Any]) -> None:
     """Do the first 1000 steps of *work* now, and the others in later passes of the hub. Does not switch.
 
-    work: each of its steps is for one item, and neither switches greenlets nor raises.
-    A forked child does all of it at once, and wakes nobody: who waits there are its parent's greenlets.
+    work: each of its steps handles one item; it must neither switch greenlets nor raise.
+    While a fork wakes no greenlets (``waiting.waking_nobody``) all steps are done now.
     """
     if not waiting.wakes():
         for _ in work:
@@ -38,7 +38,7 @@ def in_turns(backend: ModuleType, work: Iterator[Any]) -> None:
 
 
 def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:
-    """The same items, for a loop in a greenlet of the program. Switches greenlets after each 1000."""
+    """The same items, for a loop in a greenlet of the program. Switches greenlets after every 1000 items."""
     for number, item in enumerate(items, 1):
         yield item
         if not number % AT_ONCE:
@@ -46,7 +46,7 @@ def with_turns(backend: ModuleType, items: Iterable[Any]) -> Iterator[Any]:
 
 
 class _Turn:
-    """The next steps of a long walk, to be done when the hub has had its turn."""
+    """The remaining steps of a long loop, to be done in later passes of the hub."""
 
     __slots__ = ('_backend', '_process', '_timer', '_work')
 

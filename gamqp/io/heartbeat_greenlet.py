@@ -1,30 +1,35 @@
-"""The heartbeat greenlet: sleeps, looks at the pulse, obeys.
+"""The heartbeat greenlet of a connection: sends heartbeats in time, and ends the link when the peer is silent.
 
-It needs no loop of the user's and does not touch the write path: a heartbeat is
-queued like any other frame set, and never behind data that is stuck, since the
-peer would not see it anyway. What must not enter: the rules; they are in
-``state.heartbeat``.
+Layer 2. It runs by itself, so a program need not call anything for heartbeats. A heartbeat goes
+through the writer like any other frame. While the kernel takes no bytes none is queued: it would
+stand behind the waiting data. Does not belong here: when a heartbeat is due and when the peer
+counts as dead; both are computed in ``state.heartbeat``.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import exceptions
 from ..wire import HEARTBEAT
 from . import process_end
 
+if TYPE_CHECKING:
+    from .link import Link
+
 __all__ = ('beat', 'check', 'is_dead', 'run')
 
 
-def run(link: Any) -> None:
-    """Body of the greenlet; ends when the link does, and ends the link when it is killed."""
+def run(link: Link) -> None:
+    """Body of the greenlet. It ends when the link has ended, and ends the link when somebody kills it. Switches."""
     heartbeat_clock = link.heartbeat_clock
     try:
         while link.reason is None:
             if link.owner() is None:
-                process_end.abandon(link)  # where its end went unnoticed, in another thread
+                process_end.abandon(
+                    link
+                )  # the connection was collected in another thread, which must not touch the link
             check(link)
             now = time.monotonic()
             if link.reason is None and heartbeat_clock.must_send(now):
@@ -32,18 +37,19 @@ def run(link: Any) -> None:
             link.writer.catch_up()
             link.heartbeat_wait(heartbeat_clock.next_look(now, link.listening))
     except BaseException as exc:
-        # Without it the broker would give us up, and we might never notice that it is gone.
+        # Without this greenlet the broker would get no heartbeats and close the connection, and a broker
+        # that is gone might never be noticed. So the link ends with the greenlet.
         link.lose(exc)
         raise
 
 
-def is_dead(link: Any) -> bool:
-    """Whether the peer has been silent for too long, though we read and there is nothing left to read."""
+def is_dead(link: Link) -> bool:
+    """Whether the peer was silent for two intervals while the reader was reading and nothing is left to read."""
     return link.listening and link.heartbeat_clock.peer_is_dead(time.monotonic()) and not link.transport.has_input
 
 
-def check(link: Any) -> None:
-    """End the link if the peer is dead."""
+def check(link: Link) -> None:
+    """End the link if the peer is dead. Does not switch."""
     if is_dead(link):
         silence = link.heartbeat_clock.silence(time.monotonic())
         link.lose(
@@ -54,11 +60,12 @@ def check(link: Any) -> None:
         )
 
 
-def beat(link: Any) -> None:
-    """Send a heartbeat frame, unless other bytes are waiting to go: any traffic counts."""
+def beat(link: Link) -> None:
+    """Send a heartbeat frame, unless other bytes wait to be sent: any bytes count as a heartbeat. Does not switch."""
     if not link.writer.queued:
         link.writer.send(HEARTBEAT)
         link.writer.flush()
     else:
-        # Pretend it was sent, or the greenlet would look again at once and for ever.
+        # Count it as sent, although the waiting bytes are not. Otherwise a heartbeat would stay due, and
+        # the greenlet would ask again in a tight loop.
         link.heartbeat_clock.sent_at = time.monotonic()

@@ -1,11 +1,11 @@
-"""The hub watch: how long a hub was kept from its work, and by whom.
+"""Measures for how long a hub was blocked, that is, for how long one greenlet did not let the others run.
 
-Layer 2. A timer of the hub that looks at the clock: what it is late by is the time
-for which some greenlet has not let go. One per hub, however many connections it
-has, and only while it has any. Heartbeats that were missed for that reason are no
-fault of the network, so it says so. Who it was, only another thread can see, and
-only while it lasts: the heartbeat thread looks when it has to beat for a hub.
-What must not enter: sockets.
+Layer 2. A timer of the hub compares the clock with the time at which it was due: the difference is the
+time for which the hub was blocked. There is one monitor per hub, while the hub has connections.
+When heartbeats were missed because the hub was blocked, the log and the error say so, since the network is
+not the cause then. Which code blocked the hub can be seen only from another thread and only while it
+lasts: the sending thread looks when it sends a heartbeat in the place of a blocked hub
+(``Connection(heartbeat_thread=True)``). Does not belong here: sockets.
 """
 
 from __future__ import annotations
@@ -15,40 +15,45 @@ import sys
 import time
 import weakref
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-__all__ = ('HubMonitor', 'watch_of')
+if TYPE_CHECKING:
+    from .link import Link
+
+__all__ = ('HubMonitor', 'monitor_of')
 
 logger = logging.getLogger('gamqp.hub')
 
-# Seconds between two looks at the clock. An idle process wakes that often, for some microseconds.
+# Seconds between two looks at the clock, at most. An idle process wakes up that often, for some microseconds.
 LOOK = 1.0
 
-# Looks that fit into what is reported: a time is measured with the error of one look.
+# Looks at the clock per heartbeat interval, at least. A block is measured with an error of one pause between
+# two looks, so one that is as long as an interval is measured to a quarter.
 LOOKS = 4
 
 # Seconds that count as the heartbeat interval of a connection without heartbeats.
 WITHOUT_HEARTBEATS = 60.0
 
-# Frames of a stack that are told, from the innermost on.
+# Frames of the blocking stack that are written to the log, from the innermost on.
 DEPTH = 4
 
-# id of a hub -> its watch. Those who are watched for hold it, and it holds the hub.
-_watches: weakref.WeakValueDictionary[int, HubMonitor] = weakref.WeakValueDictionary()
+# id of a hub -> its monitor. The links hold the monitor, and the monitor holds the hub.
+_monitors: weakref.WeakValueDictionary[int, HubMonitor] = weakref.WeakValueDictionary()
 
 
-def watch_of(hub: Any, backend: ModuleType, thread: int) -> HubMonitor:
-    """The watch of the running thread's hub, which is *hub*."""
-    watch = _watches.get(id(hub))
-    if watch is None:
-        watch = _watches[id(hub)] = HubMonitor(hub, backend, thread)
-    return watch
+def monitor_of(hub: Any, backend: ModuleType, thread: int) -> HubMonitor:
+    """The monitor of *hub*, which must be the running thread's hub. thread: ident of that thread."""
+    monitor = _monitors.get(id(hub))
+    if monitor is None:
+        monitor = _monitors[id(hub)] = HubMonitor(hub, backend, thread)
+    return monitor
 
 
 class HubMonitor:
-    """lag: seconds by which the hub was late at the latest look. worst_lag: the most since it is watched.
+    """Watches one hub. lag: seconds by which the hub was late at the latest look. worst_lag: the most so far.
 
-    thread: native ident of the hub's thread.
+    thread: ident of the hub's thread. polled: set to True when an event loop of the program polls the
+    connection. has_thread: set to True when the sending thread looks at a late hub.
     """
 
     def __init__(self, hub: Any, backend: ModuleType, thread: int) -> None:
@@ -57,26 +62,27 @@ class HubMonitor:
         self.worst_lag = 0.0
         self._green = backend
         self._thread = thread
-        self._intervals: dict[int, float] = {}  # of the links, by their ids
+        self._intervals: dict[int, float] = {}  # id of a link -> its heartbeat interval
         self._timer: Any = None
         self._pause = 0.0
         self._due = 0.0
-        self.polled = False  # by a foreign event loop, which lets the hub run now and then: a late hub is no news
-        self.has_thread = False  # somebody looks while the hub is late
-        self._seen: str | None = None  # who held the hub when the heartbeat thread looked
-        self._block = (0.0, 0.0, '')  # the latest time for which it was held: seconds, until when, by whom
+        # An event loop of the program lets this hub run only now and then, so a late hub is not reported.
+        self.polled = False
+        self.has_thread = False
+        self._seen: str | None = None  # the stack that the sending thread saw while the hub was blocked
+        self._block = (0.0, 0.0, '')  # the latest block: for how many seconds, until when, by what
 
     def __repr__(self) -> str:
-        return f'<HubWatch of {len(self._intervals)} links, lag {self.lag:.3f} s, worst {self.worst_lag:.3f} s>'
+        return f'<HubMonitor of {len(self._intervals)} links, lag {self.lag:.3f} s, worst {self.worst_lag:.3f} s>'
 
-    def join(self, link: Any, interval: float) -> None:
-        """Watch for this link, too. interval: of its heartbeats, in seconds, 0 for none. Does not switch."""
+    def join(self, link: Link, interval: float) -> None:
+        """Watch the hub for this link, too. interval: of its heartbeats, in seconds, 0 for none. Does not switch."""
         self._intervals[id(link)] = interval or WITHOUT_HEARTBEATS
         if self._timer is None or self._next_pause() < self._pause:
             self._arm()
 
-    def leave(self, link: Any) -> None:
-        """Does nothing for one that never joined. Does not switch."""
+    def leave(self, link: Link) -> None:
+        """The link has ended. Does nothing for a link that has not joined. Does not switch."""
         self._intervals.pop(id(link), None)
         if not self._intervals and self._timer is not None:
             self._timer.cancel()
@@ -84,7 +90,7 @@ class HubMonitor:
             self.polled = False
 
     def forget(self) -> None:
-        """In a forked child: the links are its parent's. The timer, in a hub that is shared, finds nobody and ends."""
+        """In a forked child: forget the links, which are the parent's. The timer ends itself when it finds no link."""
         self._intervals.clear()
 
     @property
@@ -93,17 +99,18 @@ class HubMonitor:
         return min(self._intervals.values(), default=WITHOUT_HEARTBEATS)
 
     def lag_at(self, now: float) -> float:
-        """The lag of the latest look, or that of the one which is overdue now. From any thread."""
+        """Seconds by which the hub was late at the latest look, or is late now if that is more. From any thread."""
         return max(self.lag, now - self._due) if self._timer is not None else self.lag
 
     def is_overdue(self, now: float) -> bool:
-        """Whether the hub has missed its look, and the time of another one: nobody lets it run at present."""
+        """Whether the timer is late by more than a whole pause between looks: the hub is blocked at present."""
         return self._timer is not None and now - self._due > self._pause
 
     def block_before(self, now: float, interval: float) -> str | None:
-        """What to say of a link that is lost now, if the hub was held for longer than its heartbeat interval before.
+        """A sentence for the error of a link that is lost now, if the hub was blocked shortly before; else None.
 
-        interval: in seconds, 0 for none. A peer that got no heartbeat hangs up after two intervals.
+        interval: of the link's heartbeats, in seconds, 0 for none. Blocks that lasted an interval or less are not
+        reported, nor those that ended more than two intervals ago: by then the peer would have hung up.
         """
         if self.polled:
             return None
@@ -139,7 +146,7 @@ class HubMonitor:
             self._block = (self.lag, time.monotonic(), self._describe(seen))
         self._arm()
         if self.lag > limit and not self.polled and logger.isEnabledFor(logging.WARNING):
-            # In a greenlet of its own, since a log handler is user code and may wait.
+            # In a greenlet of its own, since a log handler is user code, and may switch greenlets.
             self._green.spawn(_report, self.lag, limit, self._describe(seen))
 
     def _describe(self, seen: str | None) -> str:
@@ -149,10 +156,10 @@ class HubMonitor:
             return 'The heartbeat thread did not get to see what it was'
         return 'Connection(heartbeat_thread=True) tells by whom, and keeps heartbeats flowing'
 
-    # -- in the heartbeat thread ---------------------------------------------------------
+    # -- in the sending thread -----------------------------------------------------------
 
     def look_who(self) -> None:
-        """The hub is late: note what its thread is doing."""
+        """The hub is late: note the stack of the hub's thread."""
         self._seen = stack_of(self._thread)
 
 
@@ -167,7 +174,7 @@ def _report(lag: float, limit: float, who: str) -> None:
 
 
 def stack_of(thread: int) -> str | None:
-    """'inner (file:line), called by outer (file:line), …' of what a thread is doing, if it still lives."""
+    """'inner (file:line), called by outer (file:line), …' of the thread with this ident; None if it has ended."""
     frame = sys._current_frames().get(thread)
     places: list[str] = []
     while frame is not None and len(places) < DEPTH:

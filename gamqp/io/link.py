@@ -1,11 +1,11 @@
-"""One socket's life: transport, decoder, writer, reader and heartbeat, bound together.
+"""One connected socket with its transport, decoder, writer, reader greenlet and heartbeat greenlet.
 
-A connection has one link at a time; everything that dies with the socket is in
-it. ``reason`` is None while it lives and the first cause of its end afterwards.
-What must not enter: channels and methods; the owner gets decoded events.
+Layer 2. A connection has one link at a time; everything that ends with the socket is in it. ``reason``
+is None while the link is open and the first cause of its end afterwards. Does not belong here: channels
+and methods; the owner gets decoded events.
 
-Order of teardown, written here and nowhere else: note the reason, close the
-writer, close the socket, wake reader and heartbeat, tell the owner.
+The order of an end, which is written in ``Link.end`` only: store the reason, close the writer, close the
+socket, wake the reader and the heartbeat greenlet, call the owner's ``on_link_end``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 import weakref
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import greenlet
 
@@ -30,39 +30,62 @@ from ..transport import TCPTransport
 from . import heartbeat_greenlet, hub_monitor, process_end, reader
 from .writer import Writer
 
+if TYPE_CHECKING:
+    from ..transport import PollDescriptor
+    from ..wire import Decoder
+
+    class LinkOwner(Protocol):
+        """What a link needs of its connection. None of these may switch greenlets."""
+
+        def on_events(self, events: list[Any]) -> None: ...
+
+        def on_protocol_error(self, error: exceptions.AMQPError) -> None: ...
+
+        def on_link_end(self, link: Link, reason: Reason) -> None: ...
+
+        def must_pause(self) -> bool: ...
+
+        def on_descriptor(self, descriptor: PollDescriptor) -> None: ...
+
+        def show_events(self) -> None: ...
+
+        def check_thread(self) -> None: ...
+
+        def call_in_hub_later(self, fn: Callable[[], Any]) -> None: ...
+
+        def stop_hub(self) -> None: ...
+
+
 __all__ = ('Link',)
 
-# Seconds the reader gets for what the peer sent before it stopped taking.
-LAST_WORDS = 1.0
+# Seconds that the reader gets, after a send has failed, to read what the peer sent before it hung up.
+READ_AFTER_FAILED_SEND = 1.0
 
-# Turns of the hub that the reader gets for what has arrived. One may not be enough: a hub can
-# run its callbacks, and so wake the one who let it run, before it asks for sockets.
+# Passes of the hub that the reader gets to read what has arrived. One pass may not be enough: a hub can run its
+# callbacks, and so wake the greenlet that let it run, before it asks the system for ready sockets.
 TURNS = 4
 
-# Seconds to let the hub run for, where a sleep of 0 may not make it ask for sockets.
+# Seconds of a sleep that lets the hub run. A sleep of 0 may not make the hub ask for ready sockets.
 TICK = 0.000001
 
-# Seconds between two looks whether a link whose writer has failed has ended.
+# Seconds between two checks whether a link whose writer has failed has ended.
 END_LOOK = 0.002
 
 
 class Link:
-    """Owner of one connected transport. Made, and used, in the thread of its hub.
+    """Owner of one connected transport. Made and used in the thread of its hub.
 
-    owner: has ``on_events(list)``, ``on_protocol_error(error)``, ``on_link_end(reason)``,
-    ``must_pause()``, ``on_descriptor(descriptor)``, ``show_events()``, ``check_thread()``,
-    ``leave_word(fn)`` and ``stop_hub()``; none may switch greenlets. Held weakly.
-    life: of its thread, gives None when that has ended.
-    counts: the owner's; bytes are added to it. thread_beats: the sending thread sends
-    heartbeats while the hub is held up.
+    owner: the connection, see ``LinkOwner``; held weakly. counts: the owner's counters, to which the bytes
+    are added. stall: as for ``Writer``. thread_beats: the sending thread sends heartbeats while the hub is blocked.
+    life: returns None when the thread of the hub has ended.
     """
 
     def __init__(
         self,
         backend: ModuleType,
         transport: TCPTransport,
-        decoder: Any,
-        owner: Any,
+        decoder: Decoder,
+        owner: LinkOwner,
         counts: Counters,
         stall: float | None = None,
         thread_beats: bool = False,
@@ -71,21 +94,21 @@ class Link:
         self.thread = os_threads.get_ident()
         self.life = os_threads.life_of_this_thread()
         self.hub = backend.hub()
-        self.watch = hub_monitor.watch_of(self.hub, backend, self.thread)
+        self.hub_monitor = hub_monitor.monitor_of(self.hub, backend, self.thread)
         self.transport = transport
         self.decoder = decoder
-        self.owner = weakref.ref(owner)
+        self.owner: Callable[[], LinkOwner | None] = weakref.ref(owner)
         self.heartbeat_clock = HeartbeatClock(0, time.monotonic())
         self.counts = counts
         self.writer = Writer(backend, transport, self.heartbeat_clock, self.lose_writing, stall, counts, self.life)
         self._thread_beats = thread_beats
         self.reason: Reason | None = None
-        self.heard = False  # whether the peer has ever said anything
-        self.abandoned = False  # the owner was collected, and close is said in the background
-        self.listening = True  # False while the reader does not read on purpose
-        self._resume: Any = None
-        self._beat: Any = None
-        self._last_words: Any = None
+        self.heard = False  # whether any byte of the peer has arrived
+        self.abandoned = False  # the owner was garbage-collected, and connection.close was sent for it
+        self.listening = True  # False while the reader pauses because too much is undelivered
+        self._resume_slot: green.Slot | None = None  # the paused reader waits here
+        self._heartbeat_slot: green.Slot | None = None  # the heartbeat greenlet waits here
+        self._end_timer: Any = None  # of ``end_after``
         self._reader: Any = None
         self._heartbeat: Any = None
         transport.serve(self)
@@ -93,28 +116,33 @@ class Link:
     # -- starting --------------------------------------------------------------
 
     def start_reading(self) -> None:
+        """Start the reader greenlet. Does not switch."""
         self._reader = self.green.spawn(reader.run, self)
         process_end.expect_end(self)
 
     def start_heartbeat(self, interval: float) -> None:
-        """interval: seconds, 0 for none. May be called once, after tune."""
+        """Start heartbeats, as tune has settled them. interval: seconds, 0 for none. To be called once.
+
+        Does not switch.
+        """
         now = time.monotonic()
         self.heartbeat_clock.interval = interval
         self.heartbeat_clock.heard_at = self.heartbeat_clock.sent_at = now
         if self.reason is not None:
             return
-        self.watch.join(self, interval)
+        self.hub_monitor.join(self, interval)
         if self._thread_beats:
-            self.writer.start_beating(self.watch)
+            self.writer.start_beating(self.hub_monitor)
         if interval:
             self._heartbeat = self.green.spawn(heartbeat_greenlet.run, self)
 
     # -- ending ----------------------------------------------------------------
 
     def lose(self, error: BaseException, hung_up: bool = False) -> None:
-        """End because something failed. An error of the system becomes a recoverable connection error.
+        """End because something failed. Does not switch, never raises.
 
-        hung_up: the peer closed its end, and said nothing.
+        An error that is no AMQPError becomes the cause of a RecoverableConnectionError. hung_up: the peer closed
+        the socket without connection.close.
         """
         if self.reason is not None:
             return
@@ -124,9 +152,9 @@ class Link:
             lost.__cause__ = error
             error = lost
         if error.method_sig is None and isinstance(error, exceptions.RecoverableConnectionError):
-            # Nothing that the peer has said: perhaps it heard nothing of us for too long.
+            # The peer gave no reason. Perhaps it closed the socket because it got no heartbeats.
             now = time.monotonic()
-            error.hint = error.hint or self.watch.block_before(now, self.heartbeat_clock.interval)
+            error.hint = error.hint or self.hub_monitor.block_before(now, self.heartbeat_clock.interval)
             if hung_up and self.heard:
                 heartbeat_clock = self.heartbeat_clock
                 error.hint = error.hint or idle(
@@ -135,25 +163,31 @@ class Link:
         self.end(Reason(error))
 
     def lose_writing(self, error: BaseException) -> None:
-        """A send failed. What the peer said before it hung up tells more than our error, so read that first."""
+        """A send failed. Let the reader read what the peer sent before: a connection.close tells more than the error.
+
+        Does not switch.
+        """
         if self.listening and self.transport.has_input and not isinstance(error, TimeoutError):
-            self.end_after(LAST_WORDS, functools.partial(self.lose, error))
+            self.end_after(READ_AFTER_FAILED_SEND, functools.partial(self.lose, error))
         else:
             self.lose(error)
 
     def end(self, reason: Reason) -> None:
-        """End. The first reason wins, later calls do nothing. Never raises, does not switch."""
+        """End the link for this reason. Later calls do nothing: the first reason counts.
+
+        Never raises, does not switch.
+        """
         if self.reason is not None:
             return
         self.reason = reason
         if not self.writer.closed:
-            self.writer.flush()  # a last close or close-ok, if the kernel takes it
+            self.writer.flush()  # perhaps a close or close-ok is queued, and the kernel has room for it
         self.writer.close()
         self.transport.close()
-        self.watch.leave(self)
+        self.hub_monitor.leave(self)
         self._wake_own()
-        if self._last_words is not None:
-            self._last_words.cancel()
+        if self._end_timer is not None:
+            self._end_timer.cancel()
         process_end.alive.discard(self)
         owner = self.owner()
         if owner is not None:
@@ -162,49 +196,59 @@ class Link:
             self.transport.retire()
 
     def end_by_program(self) -> None:
-        """The program has closed the socket. Raises WrongThread; does not switch."""
+        """The program called ``close`` of the socket it sees. Raises WrongThread; does not switch."""
         owner = self.owner()
         if owner is not None:
             owner.check_thread()
         self.lose(exceptions.RecoverableConnectionError('the program closed the socket of this connection'))
 
     def end_after(self, seconds: float, call: Callable[[], None]) -> None:
-        """Call *call*, which ends the link, unless it has ended by then."""
-        if self._last_words is None:
-            self._last_words = self.green.call_later(seconds, call)
+        """In *seconds*, call *call*, which must end the link; not if it has ended by then.
+
+        Only the first call counts.
+        """
+        if self._end_timer is None:
+            self._end_timer = self.green.call_later(seconds, call)
 
     @property
-    def has_unheard(self) -> bool:
-        """Whether something has arrived, perhaps the end, that ``hear`` would bring to the reader."""
+    def has_unread_input(self) -> bool:
+        """Whether bytes, or the end of the stream, have arrived that ``let_reader_run`` would let the reader read."""
         return self.reason is None and self.listening and self.transport.has_input and not self._in_hub
 
-    def hear(self) -> None:
-        """Let the reader take what has arrived; it may go on arriving, so not for long. Switches."""
+    def let_reader_run(self) -> None:
+        """Let the reader read what has arrived, for a few passes of the hub at most, since more may go on arriving.
+
+        Switches.
+        """
         for _ in range(TURNS):
             self.green.sleep(TICK)
-            if not self.has_unheard:
+            if not self.has_unread_input:
                 break
 
     def run_overdue_hub(self) -> None:
-        """Let the hub run for a moment if nobody else does. Switches only then."""
-        if self.watch.is_overdue(time.monotonic()) and not self._in_hub:
-            self.hear()
+        """Let the hub run for a moment if it has been blocked for longer than its monitor's pause.
+
+        Switches only then.
+        """
+        if self.hub_monitor.is_overdue(time.monotonic()) and not self._in_hub:
+            self.let_reader_run()
 
     def wait_for_end(self) -> None:
-        """The writer has failed: wait until the reader, or LAST_WORDS, has ended the link. Switches."""
+        """A send has failed: wait until the reader or the timer of ``lose_writing`` has ended the link. Switches."""
         while self.reason is None and not self._in_hub:
             self.green.sleep(END_LOOK)
 
     @property
     def _in_hub(self) -> bool:
-        """Whether it is a callback of the hub that runs, which cannot switch."""
+        """Whether a callback of the hub is running, which cannot switch greenlets."""
         return greenlet.getcurrent() is getattr(self.hub, 'greenlet', self.hub)
 
     def disown(self, reason: Reason) -> None:
-        """In a forked child: socket and hub are its parent's, so touch neither."""
+        """In a forked child: end without touching socket and hub, which are the parent's. Does not switch."""
         self.reason = reason
-        self.watch.forget()
-        # A child has copies of the greenlets of one thread, the one that forked.
+        self.hub_monitor.forget()
+        # The child has copies of the greenlets of the thread that forked. Greenlets of other threads do not exist in
+        # it.
         with contextlib.nullcontext() if os_threads.get_ident() == self.thread else green.waking_nobody():
             self.writer.disown()
             self._wake_own()
@@ -213,8 +257,8 @@ class Link:
                 owner.on_link_end(self, reason)
 
     def _wake_own(self) -> None:
-        """Reader and heartbeat see that it has ended, and end."""
-        for slot in (self._resume, self._beat):
+        """Wake the reader and the heartbeat greenlet, which then find the reason and end."""
+        for slot in (self._resume_slot, self._heartbeat_slot):
             if slot is not None:
                 slot.succeed()
 
@@ -225,35 +269,39 @@ class Link:
         return owner is not None and owner.must_pause()
 
     def pause(self) -> None:
-        """Stop reading until ``resume``; the peer's silence proves nothing meanwhile. Switches."""
-        # The kernel's receive buffer is left alone: below what it holds, it drops what is
-        # under way, and a reply then comes 200 ms later, when the broker has sent all that again.
+        """Make the reader wait until ``resume``. Meanwhile nothing is read, so silence of the peer means nothing.
+
+        Switches.
+        """
+        # The kernel's receive buffer is not made smaller: if it were smaller than what it holds, the kernel would drop
+        # packets that are on their way. The broker sends those again 200 ms later, and a reply would come that late.
         self.listening = False
         self.transport.watch_input(False)
-        self._resume = green.Slot(self.green)
+        slot = self._resume_slot = green.Slot(self.green)
         try:
-            self._resume.wait()
+            slot.wait()
         finally:
-            self._resume = None
+            self._resume_slot = None
             self.listening = True
             self.transport.watch_input(True)
             owner = self.owner()
             if owner is not None:
-                owner.show_events()  # there is one reason less for the hub to run
+                owner.show_events()  # a poll descriptor was readable because the reader had to resume
             self.heartbeat_clock.heard_at = time.monotonic()
 
     def resume(self) -> None:
-        if self._resume is not None:
-            self._resume.succeed()
+        """Have a paused reader go on. Does not switch."""
+        if self._resume_slot is not None:
+            self._resume_slot.succeed()
 
     @property
     def resuming(self) -> bool:
-        """Whether the reader is to read on and has not had its turn of the hub yet."""
-        return self._resume is not None and self._resume.done
+        """Whether a paused reader was resumed and has not run yet."""
+        return self._resume_slot is not None and self._resume_slot.done
 
-    def on_descriptor(self, descriptor: Any) -> None:
-        """A foreign event loop polls this PollDescriptor from now on."""
-        self.watch.polled = True
+    def on_descriptor(self, descriptor: PollDescriptor) -> None:
+        """An event loop of the program polls this descriptor from now on. Does not switch."""
+        self.hub_monitor.polled = True
         self.transport.watch_input(self.listening)
         owner = self.owner()
         if owner is not None:
@@ -262,13 +310,14 @@ class Link:
     # -- for the heartbeat ---------------------------------------------------------
 
     def beat(self) -> None:
+        """Send a heartbeat now, see ``heartbeat_greenlet.beat``. Does not switch."""
         heartbeat_greenlet.beat(self)
 
     def heartbeat_wait(self, seconds: float) -> None:
-        """Sleep, less when the link ends. Switches."""
-        self._beat = green.Slot(self.green)
+        """Sleep for so many seconds, or until the link ends. Switches."""
+        slot = self._heartbeat_slot = green.Slot(self.green)
         try:
             if self.reason is None:
-                self._beat.wait(seconds)
+                slot.wait(seconds)
         finally:
-            self._beat = None
+            self._heartbeat_slot = None

@@ -1,8 +1,8 @@
-"""The end of links that nobody closed: their connection was dropped, or the program ends.
+"""Closes links that the program did not close: their connection was garbage-collected, or the process ends.
 
-Layer 2. What was handed over still goes out, and the broker is told: RabbitMQ
-drops what it has not handled when its client hangs up before close-ok. A forked
-child, on the other hand, must not say a word on its parent's socket.
+Layer 2. What is queued is still sent, followed by connection.close, and the answer is waited for: RabbitMQ
+drops messages that it has not handled yet when a client hangs up before close-ok. A forked child, on the other
+hand, sends nothing on its parent's sockets. Does not belong here: ``Connection.close``.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import functools
 import sys
 import time
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import exceptions
 from ..green import os_threads
@@ -23,114 +23,122 @@ from ..wire.spec import Connection as Spec
 from .hub_writers import forget_all
 from .send_thread import send_thread
 
+if TYPE_CHECKING:
+    from .link import Link, LinkOwner
+
 __all__ = ('EXIT_SILENCE', 'abandon', 'alive', 'expect_end', 'is_agreed', 'open_links')
 
-# The end of the interpreter waits until every broker has answered, or for so many seconds in
-# which none of them takes or says anything, and so many in all.
+# The end of the interpreter waits until every broker has answered. It gives up after EXIT_SILENCE seconds in
+# which no broker took or sent a byte, and after EXIT_TOTAL seconds in any case.
 EXIT_SILENCE = 3.0
 EXIT_TOTAL = 20.0
 
-# Seconds that the hubs of other threads, all together, get to begin with it. One that waits for
-# something needs a millisecond, one that is held up may need for ever.
+# Seconds that the hubs of other threads, all together, get to begin to close their links. A hub that waits needs
+# a millisecond, one that is blocked may never begin.
 OTHERS_PATIENCE = 1.0
 
-# Seconds between two looks at brokers that have not answered yet.
+# Seconds between two attempts to send or receive while the brokers have not answered.
 EXIT_LOOK = 0.002
 
-# Seconds that an abandoned link has to send what is left and to hear close-ok.
+# Seconds that the link of a collected connection gets to send what is queued and to receive close-ok.
 ABANDON_PATIENCE = 10.0
 
-# When the goodbye is said in a child of multiprocessing: after its queues (-5) and whatever a program may add.
+# The priority with which links are closed at the end of a child of multiprocessing. Finalizers with a higher one
+# run before: those of its queues (-5), and those that a program may add.
 CHILD_PRIORITY = -100
 
 #: The links that are open.
-alive: weakref.WeakSet[Any] = weakref.WeakSet()
+alive: weakref.WeakSet[Link] = weakref.WeakSet()
 
-# Packages that have been asked, in this process, to have the goodbye said at its end.
-_asked: set[str] = set()
+# The packages whose finalizers close the links of this process, as far as they need to.
+_prepared: set[str] = set()
 
 
-def open_links() -> list[Any]:
-    """Those that are open now. From any thread, while others open and lose connections."""
-    # A WeakSet that another thread changes cannot be walked over; the set inside it is copied in one step.
+def open_links() -> list[Link]:
+    """The links that are open now. May be called in any thread, while other threads open and lose connections."""
+    # Iterating over a WeakSet fails when another thread changes it. Copying the set inside it is one atomic step.
     refs: set[Any] = alive.data.copy()  # type: ignore[attr-defined]
     return [link for ref in refs if (link := ref()) is not None]
 
 
-def expect_end(link: Any) -> None:
-    """It is open: say goodbye for it when the process ends."""
+def expect_end(link: Link) -> None:
+    """Close this link, which has just been opened, when the process ends. Does not switch."""
     alive.add(link)
     for package in ('multiprocessing', 'billiard'):
         process, util = sys.modules.get(f'{package}.process'), sys.modules.get(f'{package}.util')
-        if process is None or util is None or package in _asked:
+        if process is None or util is None or package in _prepared:
             continue
-        # Its children end by os._exit, without what atexit knows. Its parents do not, and there we come later.
+        # Child processes of this package end by os._exit, which calls no atexit functions but these finalizers.
+        # In the main process atexit is enough, and comes after the finalizers.
         if getattr(process.current_process(), '_parent_pid', None) is not None:
-            util.Finalize(None, _say_goodbye, exitpriority=CHILD_PRIORITY)
-        _asked.add(package)
+            util.Finalize(None, _close_open_links, exitpriority=CHILD_PRIORITY)
+        _prepared.add(package)
 
 
-def abandon(link: Any) -> None:
-    """Close a link whose connection was garbage-collected, in the background. Does not switch.
+def abandon(link: Link) -> None:
+    """Send close for a link whose connection was garbage-collected; the link ends later. Does not switch.
 
-    To be called in the hub's thread; from another one it does nothing.
+    Does nothing in another thread than that of the link's hub.
     """
     if link.reason is not None or link.abandoned or os_threads.get_ident() != link.thread:
         return
     link.abandoned = True
-    link.resume()  # nobody is there to catch up
+    link.resume()  # the reader paused for the program to take messages, which it will not do any more
     link.writer.send(encode_method(0, Spec.Close, (200, 'abandoned', 0, 0)))
     error = exceptions.RecoverableConnectionError('the connection was abandoned')
     link.end_after(ABANDON_PATIENCE, functools.partial(link.lose, error))
 
 
 def is_agreed(events: list[Any]) -> bool:
-    """Whether the peer has answered our close, or closes itself."""
+    """Whether these events hold close-ok, or the peer's own close."""
     return any(type(event) is tuple and event[1] in (Spec.Close, Spec.CloseOk) for event in events)
 
 
 class _LinkClose:
-    """What is queued on a link, a close, and the wait for the answer."""
+    """Sends what is queued on a link and connection.close, and waits for the answer, without a hub."""
 
-    def __init__(self, link: Any) -> None:
+    def __init__(self, link: Link) -> None:
         self._transport, self._decoder = link.transport, link.decoder
-        link.writer.retire()  # its hub stands still, and the sending thread stays away
+        link.writer.retire()  # the hub does not run any more, and from here on the sending thread sends nothing either
         close = encode_method(0, Spec.Close, (200, 'the program has ended', 0, 0))
         self._rest = memoryview(link.writer.leftover() + close)
         self.over = False
 
     def go_on(self) -> bool:
-        """Do what is possible now, without waiting. Returns whether anything went or came."""
+        """Send and receive what is possible without waiting. Returns whether any byte was sent or received."""
         try:
-            return self._send() or self._hear()
+            return self._send() or self._receive()
         except BlockingIOError:
             return False
         except OSError:
-            self.over = True  # the peer is gone; there is nobody left to tell
+            self.over = True  # the socket is broken, so no answer will come
             return True
 
     def _send(self) -> bool:
         if not (len(self._rest) or self._transport.unsent):
             return False
-        self._rest = self._rest[self._transport.send_aside(self._rest) :]
+        self._rest = self._rest[self._transport.send_without_hub(self._rest) :]
         return True
 
-    def _hear(self) -> bool:
+    def _receive(self) -> bool:
         count = self._transport.recv_into(self._decoder.room())
         self.over = not count or is_agreed(self._decoder.commit(count)) or self._decoder.error is not None
         return True
 
 
-def _leave(links: list[Any]) -> None:
-    """Say goodbye for all these at the same time, blocking the process: in the hub's thread, or after its end."""
+def _close_all(links: list[Link]) -> None:
+    """Close all these links at the same time, and block this thread until their brokers have answered.
+
+    To be called in the thread of their hub, or when that thread has ended.
+    """
     links = [link for link in links if link.reason is None]
     waiting = [_LinkClose(link) for link in links]
     nap = os_threads.Lock()
     nap.acquire()
     begun = silent_since = now = time.monotonic()
     while waiting and now - silent_since < EXIT_SILENCE and now - begun < EXIT_TOTAL:
-        moved = [farewell for farewell in waiting if farewell.go_on()]
-        waiting = [farewell for farewell in waiting if not farewell.over]
+        moved = [closing for closing in waiting if closing.go_on()]
+        waiting = [closing for closing in waiting if not closing.over]
         now = time.monotonic()
         if moved:
             silent_since = now
@@ -139,34 +147,34 @@ def _leave(links: list[Any]) -> None:
     reason = Reason(exceptions.RecoverableConnectionError('the program has ended'), clean=True)
     for link in links:
         if link.thread == os_threads.get_ident():
-            link.writer.disown()  # it is sent
+            link.writer.disown()  # what it had queued has been sent by _LinkClose
             link.end(reason)
         else:
-            link.reason = reason  # nobody is left who could be told
+            link.reason = reason  # the greenlets that waited for this link ended with their thread
             link.transport.disown()
 
 
 class _CloseInOtherHub:
-    """That the hub of another thread, which lives, say goodbye: from here nothing of its may be touched.
+    """Has the running hub of another thread close its links: no other thread may touch what belongs to that hub.
 
-    That hub does not run again afterwards. Python ends a daemon thread that asks for the interpreter lock
-    while the interpreter is being taken down, by unwinding its stack; that of a hub is pieced
-    together by greenlets, and some versions crash over it. So the thread stays where it is.
+    The hub does not run again afterwards. A daemon thread that asks for the interpreter lock while the interpreter
+    is being taken down is ended by Python, which unwinds its stack. The stack of a hub's thread consists of parts
+    of several greenlets, and some versions of Python crash when they unwind it. So that thread waits for ever.
     """
 
-    def __init__(self, links: list[Any], owner: Any) -> None:
+    def __init__(self, links: list[Link], owner: LinkOwner) -> None:
         self._links = links
         self._owner = owner
         self._begun = False
         self._over = os_threads.Lock()
         self._over.acquire()
-        owner.call_in_hub_later(self._grant)
+        owner.call_in_hub_later(self._close)
 
-    def _grant(self) -> None:
-        """In that hub."""
+    def _close(self) -> None:
+        """Runs in that hub, and does not return."""
         self._begun = True
         try:
-            _leave(self._links)
+            _close_all(self._links)
         finally:
             self._owner.stop_hub()
             for_ever = os_threads.Lock()
@@ -175,37 +183,41 @@ class _CloseInOtherHub:
             for_ever.acquire()
 
     def wait(self, seconds: float) -> None:
+        """Wait until the links are closed: at most so many seconds if that has not begun by then, else EXIT_TOTAL."""
         if not self._over.acquire(True, seconds) and self._begun:
             self._over.acquire(True, EXIT_TOTAL)
 
 
 @atexit.register
-def _say_goodbye() -> None:
-    """For programs that end without closing. Whoever does not get to say it in time is left as it is."""
-    ours: list[Any] = []
-    others: dict[int, list[Any]] = {}
+def _close_open_links() -> None:
+    """Close what the program has left open. Links of a hub that does not answer in time are left as they are."""
+    ours: list[Link] = []
+    others: dict[int, tuple[list[Link], LinkOwner]] = {}
     for link in open_links():
         if link.thread == os_threads.get_ident() or link.life() is None:
             ours.append(link)
-        elif link.owner() is not None:  # else its hub has said it already
-            others.setdefault(link.thread, []).append(link)
-    requests = [_CloseInOtherHub(links, links[0].owner()) for links in others.values()]
-    _leave(ours)
+        elif (owner := link.owner()) is not None:  # without one, the hub has sent close already, see abandon
+            others.setdefault(link.thread, ([], owner))[0].append(link)
+    requests = [_CloseInOtherHub(links, owner) for links, owner in others.values()]
+    _close_all(ours)
     until = time.monotonic() + OTHERS_PATIENCE
     for request in requests:
         request.wait(max(0.0, until - time.monotonic()))
     if requests:
         nap = os_threads.Lock()
         nap.acquire()
-        nap.acquire(timeout=EXIT_LOOK)  # without the interpreter lock, so that those threads come to their stop
+        nap.acquire(timeout=EXIT_LOOK)  # releases the interpreter lock, so that those threads reach their final wait
     send_thread.stop()
 
 
 def _disown_all_after_fork() -> None:
-    """A child sends nothing of its parent's, nor stops the watchers they share; who uses the connection is told."""
+    """In a forked child: end every link without touching socket and hub.
+
+    Later use of the connection raises this error.
+    """
     send_thread.reset()
     forget_all()
-    _asked.clear()
+    _prepared.clear()
     text = 'the connection belongs to the process that forked this one'
     for link in open_links():
         link.disown(Reason(exceptions.RecoverableConnectionError(text), clean=True))
@@ -213,10 +225,10 @@ def _disown_all_after_fork() -> None:
 
 
 def _send_before_fork() -> None:
-    """What was handed over goes out now: the parent may wait for its child. And a fork is safe with one thread only."""
+    """Before a fork: send what is queued, since the parent may block until its child ends. End the sending thread."""
     for link in open_links():
         if link.reason is None:
-            link.writer.send_aside()
+            link.writer.send_without_hub()
     send_thread.stop()
 
 

@@ -1,44 +1,48 @@
-"""The only receive of a connection: the body of the reader greenlet.
+"""The body of the reader greenlet, the only code that receives on a connection's socket.
 
-Reads what has arrived, lets the decoder cut it, hands the batch to the
-connection, and goes back to the hub before it reads again, so that a flood on
-one connection starves nobody. It runs no user code and waits for nobody but the
-socket and, when too much is undelivered, for the program to catch up. It knows
-the connection only by a weak reference: an abandoned connection can be
-collected although its reader still waits.
+Layer 2. The reader receives what has arrived, has the decoder cut it into events, and hands them to the
+connection. Then it lets the hub run before it reads again, so that one busy connection does not keep the
+others from running. It runs no user code. It waits for the socket and, when too many messages are
+undelivered, for the program to take some. It has only a weak reference to the connection, so that one
+without other references can be collected although its reader waits. Does not belong here: what events mean.
 """
 
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import exceptions
 from . import process_end
 
+if TYPE_CHECKING:
+    from .link import Link
+
 __all__ = ('run',)
 
 
-def run(link: Any) -> None:
-    """Body of the greenlet; ends when the link does, and ends the link when it is killed."""
+def run(link: Link) -> None:
+    """Body of the greenlet. It ends when the link has ended, and ends the link when somebody kills it. Switches."""
     try:
         while link.reason is None:
             if link.must_pause():
                 link.pause()
             elif link.transport.wait_readable() and link.reason is None and not link.must_pause():
-                # Asked again: the reply for whose sake it went on has come meanwhile.
+                # must_pause is asked a second time: while a call waits for its reply the reader goes on beyond the
+                # limits, and that reply may have come while this greenlet waited for the socket.
                 _read_batch(link)
     except OSError as exc:
         link.lose(exc)
     except BaseException as exc:
-        # Somebody killed the reader, or a fault of ours: without it nobody would ever be woken.
+        # Somebody killed the reader, or gamqp has a bug. Without a reader no call would ever get its reply,
+        # so the link ends, and every waiting greenlet gets the error.
         link.lose(exc)
         raise
     finally:
         link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
 
 
-def _read_batch(link: Any) -> None:
+def _read_batch(link: Link) -> None:
     decoder = link.decoder
     try:
         count = link.transport.recv_into(decoder.room())

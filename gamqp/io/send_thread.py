@@ -1,12 +1,12 @@
-"""The sending thread: one thread of the operating system that sends what hubs leave waiting, and beats for them.
+"""The sending thread: one thread of the operating system that sends for hubs that are blocked.
 
-Layer 2. One for the whole process. A hub that gets no turn (the program computes,
-blocks natively, or never lets it run) cannot send what calls have handed over; this
-thread does it within 10 ms, and sends heartbeats for connections that ask for it. It is
-started when a writer first holds something, sleeps while none does, ends after a
-while of that, and is started again when it is needed. It keeps neither the process nor a
-connection alive, and never logs: a log handler is user code, and this is no thread of the
-user's. What must not enter: what to do for a connection; that is ``HubWriters.help`` and ``WriterThreadSide.attend``.
+Layer 2. There is one for the whole process. A hub that does not run (the program computes, waits in a
+system call, or never switches greenlets) cannot send what calls have queued. This thread sends it within
+10 ms, and sends heartbeats for connections that ask for that. It is started when a writer first has bytes
+that it did not send. It sleeps while no writer has any, ends after a second of that, and is started again when
+needed. It keeps neither the process nor a connection alive. It never logs: a log handler is user code,
+and must run in a thread of the program. Does not belong here: what to send; that is decided in
+``HubWriters.help`` and ``WriterThreadSide.send_overdue_heartbeat``.
 """
 
 from __future__ import annotations
@@ -19,95 +19,113 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..green import os_threads
 
-__all__ = ('LOOK', 'SendThread', 'in_a_hurry', 'send_thread')
+if TYPE_CHECKING:
 
-# Seconds between two looks at a writer that holds something. Two of them (what was sent so short
-# a time ago is left to the hub), and the 5 ms that a thread may have to wait for the interpreter
-# lock, make less than 10.
+    class HeartbeatSender(Protocol):
+        """What the thread needs of a writer with heartbeats."""
+
+        def send_overdue_heartbeat(self, now: float) -> float: ...
+
+    class HeldWriters(Protocol):
+        """What the thread needs of the writers of a hub."""
+
+        def help(self, now: float) -> float | None: ...
+
+        def let_go(self) -> bool: ...
+
+
+__all__ = ('LOOK', 'SendThread', 'send_thread', 'with_short_switch_interval')
+
+# Seconds between two looks at a writer with unsent bytes. The first look leaves bytes to the hub when the
+# hub was sending just before. So two looks, and the 5 ms for which a thread may wait for the interpreter
+# lock, must be less than the promised 10 ms.
 LOOK = 0.002
 
-# Seconds to the next look after a fault of ours.
+# Seconds until the next look after an error in gamqp itself.
 AFTER_FAULT = 0.1
 
 # Seconds without anything to do after which the thread ends.
 LINGER = 1.0
 
-# Seconds between two looks at heartbeats at most: after a fault of ours it must not sleep for good.
+# Seconds between two looks at heartbeats, at most: after an error in gamqp itself the thread must not sleep for ever.
 LONGEST = 60.0
 
-# Seconds that the thread gets to end before a fork, and at the end of the interpreter.
+# Seconds that a fork, or the end of the interpreter, waits for the thread to end.
 STOP = 0.2
 
-# Seconds of the interpreter's switch interval while it encrypts.
-HURRY = 0.0005
+# The interpreter's switch interval, in seconds, while the thread encrypts.
+SHORT_INTERVAL = 0.0005
 
-# Python from 3.12 on warns of forks in processes that have several threads.
+# From 3.12 on Python warns when a process with several threads forks.
 _WARNS_OF_FORKS = sys.version_info >= (3, 12)
 
 
 class SendThread:
-    """Helps hubs whose writers hold something, by ``help(now)``, and writers with heartbeats, by ``attend(now)``.
+    """Calls ``help(now)`` of writers with unsent bytes, and ``send_overdue_heartbeat(now)`` of those with heartbeats.
 
-    Both return the seconds until they are to be called again; ``help`` None when there is nothing to do.
+    Both return the seconds until they are to be called again; ``help`` returns None when there is nothing to do.
     """
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew; in a forked child the thread is gone, and perhaps held the lock."""
-        # Reentrant, because an object that is collected in the middle of add may be one to discard.
+        """Forget everything. In a forked child there is no such thread, and the lock may be locked for ever."""
+        # Reentrant: the garbage collector may run inside ``add`` and call ``discard``.
         self._lock = os_threads.RLock()
         self._wake = os_threads.Lock()
         self._wake.acquire()
-        self._ended = os_threads.Lock()  # of the thread that was started last: taken until it ends
-        self._members: dict[int, weakref.ref[Any]] = {}
-        self._added = False  # members that the thread does not know yet
-        self._beats_at = 0.0  # when the next heartbeat of any member may be due; the thread's alone
-        self._new: deque[tuple[float, Any]] = deque()  # since when it holds something, and the writer
-        self._held: list[tuple[float, int, Any]] = []  # a heap: when to look next; the thread's alone
+        self._ended = os_threads.Lock()  # locked while the thread that was started last runs
+        self._members: dict[int, weakref.ref[HeartbeatSender]] = {}
+        self._added = False  # there are members that the thread has not looked at yet
+        self._beats_at = 0.0  # when the next heartbeat of any member may be due; only the thread uses it
+        self._new: deque[tuple[float, HeldWriters]] = deque()  # since when they have unsent bytes, and the writers
+        self._held: list[tuple[float, int, HeldWriters]] = []  # a heap: when to look next; only the thread uses it
         self._number = itertools.count()
-        self._sleeps = False  # for long, and has to be woken
+        self._sleeps = False  # the thread sleeps for long, and must be woken
         self._stopping = False
         self._native_id = 0
         self.running = False
 
     @property
     def beats(self) -> bool:
-        """Whether it has connections to beat for."""
+        """Whether it sends heartbeats for any connection."""
         return bool(self._members)
 
-    def add(self, member: Any) -> None:
-        """Beat for it from now on, or from ``resume`` on. Raises RuntimeError when no thread can be started.
+    def add(self, member: HeartbeatSender) -> None:
+        """Send heartbeats for it from now on, after ``stop`` from ``resume`` on. Does not switch.
 
-        Does not switch.
+        Raises RuntimeError when no thread can be started.
         """
         with self._lock:
             self._members[id(member)] = weakref.ref(member)
             self._added = True
-            if not self._stopping:  # for the fork of another thread, or at the end of the interpreter
+            if not self._stopping:  # another thread may be forking, or the interpreter may be ending
                 self._start()
 
-    def discard(self, member: Any) -> None:
-        """Does not wait for a look that is under way. Does not switch."""
+    def discard(self, member: HeartbeatSender) -> None:
+        """Send no more heartbeats for it. A look that is under way is not waited for. Does not switch."""
         with self._lock:
             if self._members.pop(id(member), None) is not None and not self._members:
                 self._nudge()
 
-    def hold(self, writers: Any) -> None:
-        """They hold something: help until they hold nothing. Raises RuntimeError as ``add`` does. Does not switch."""
+    def hold(self, writers: HeldWriters) -> None:
+        """They have unsent bytes: call their ``help`` until it returns None. Does not switch.
+
+        Raises RuntimeError as ``add`` does.
+        """
         with self._lock:
             self._start()
             self._new.append((time.monotonic(), writers))
 
     def stop(self) -> None:
-        """End the thread, and wait for that; no other one is started before ``resume``. Does not switch.
+        """End the thread and wait until it has ended; no other one is started before ``resume``. Does not switch.
 
-        Those that hold nothing any more are let go of, so that ``resume`` need not start it again for them.
+        Writers that have nothing to send any more are dropped, so that ``resume`` need not start a thread for them.
         """
         with self._lock:
             self._stopping = True
@@ -129,7 +147,7 @@ class SendThread:
                 try:
                     self._start()
                 except RuntimeError:
-                    pass  # there will be another occasion, and the hubs do without
+                    pass  # the next writer with unsent bytes tries again; until then the hubs send alone
 
     def _start(self) -> None:
         if self._stopping:
@@ -137,7 +155,7 @@ class SendThread:
         if self.running:
             self._nudge()
             return
-        self.running = True  # first: a signal handler may come here
+        self.running = True  # before the start: a signal handler may run in between and come here
         ended = os_threads.Lock()
         ended.acquire()
         try:
@@ -172,7 +190,7 @@ class SendThread:
                     self._sleeps = pause > LOOK
                 self._sleep(wake, pause)
         except BaseException:
-            self.running = False  # so that there will be another one
+            self.running = False  # so that another thread can be started
             raise
         finally:
             ended.release()
@@ -188,10 +206,12 @@ class SendThread:
             if self._sleeps:
                 self._sleeps = False
             else:
-                wake.acquire(False)  # it was short, or somebody woke us just now
+                wake.acquire(
+                    False
+                )  # another thread has released it in this moment: do not keep that for the next sleep
 
     def _help(self, now: float) -> float:
-        """Look at those that hold something, where it is time. Returns seconds until the next look."""
+        """Call ``help`` of those whose time has come. Returns seconds until the next look."""
         self._take_new()
         held = self._held
         while held and held[0][0] <= now:
@@ -199,13 +219,13 @@ class SendThread:
             try:
                 pause = writer.help(now)
             except Exception:
-                pause = AFTER_FAULT  # nothing of one connection may end the service of the others
+                pause = AFTER_FAULT  # an error at one connection must not stop the thread for the others
             if pause is not None:
                 heapq.heappush(held, (now + pause, next(self._number), writer))
         return held[0][0] - now if held else LONGEST
 
     def _take_new(self) -> None:
-        """Each is looked at once: what was to come later comes now."""
+        """Put the new ones on the heap. One that is there already is looked at as soon as a new one."""
         new = self._new
         while new:
             since, writer = new.popleft()
@@ -215,7 +235,7 @@ class SendThread:
             heapq.heappush(self._held, (since + LOOK, next(self._number), writer))
 
     def _beat(self, now: float) -> float:
-        """Look at heartbeats, where it is time. Returns seconds until the next look."""
+        """Send the heartbeats whose time has come. Returns seconds until the next look."""
         if not self._members:
             return LONGEST
         added, self._added = self._added, False
@@ -228,41 +248,42 @@ class SendThread:
         self._beats_at = now + pause
         return pause
 
-    def _take_members(self) -> list[Any]:
-        """Those that are alive."""
+    def _take_members(self) -> list[HeartbeatSender]:
+        """The members that still exist."""
         with self._lock:
             for key, ref in list(self._members.items()):
                 if ref() is None:
                     del self._members[key]
             return [member for ref in self._members.values() if (member := ref()) is not None]
 
-    def _look(self, member: Any) -> float:
+    def _look(self, member: HeartbeatSender) -> float:
         try:
-            return float(member.attend(time.monotonic()))
+            return float(member.send_overdue_heartbeat(time.monotonic()))
         except Exception:
             return LONGEST
 
 
-def in_a_hurry(fn: Callable[[], Any]) -> None:
-    """Call fn, which lets go of the interpreter lock while it encrypts, and get it back soon from a hub that computes.
+def with_short_switch_interval(fn: Callable[[], Any]) -> None:
+    """Call *fn*, which releases the interpreter lock while it encrypts, so that it gets the lock back soon.
 
-    A thread that wants the lock waits for the interpreter's switch interval, 5 ms: a second time
-    would be too late. So the interval is shorter for this moment, unless somebody else changes it.
+    A thread that wants the lock waits for up to the interpreter's switch interval, 5 ms, while another thread
+    computes. Waiting for it twice would exceed the promised 10 ms. So the interval is shortened during the call.
+    It is left alone afterwards if the program has changed it meanwhile.
     """
     usual = sys.getswitchinterval()
-    if usual <= HURRY:
+    if usual <= SHORT_INTERVAL:
         fn()
         return
-    sys.setswitchinterval(HURRY)
+    sys.setswitchinterval(SHORT_INTERVAL)
     try:
         fn()
     finally:
-        if abs(sys.getswitchinterval() - HURRY) < HURRY / 100:
+        if abs(sys.getswitchinterval() - SHORT_INTERVAL) < SHORT_INTERVAL / 100:
             sys.setswitchinterval(usual)
 
 
 def _await_exit(native_id: int) -> None:
-    """Wait a moment until the system, too, has noticed that a thread has ended. Where it does not tell, do not."""
+    """Wait, at most 20 ms, until the system has removed a thread that has ended. Without /proc, do not wait."""
     nap = os_threads.Lock()
     nap.acquire()
     for _ in range(100):

@@ -1,14 +1,12 @@
-"""The only send of a connection.
+"""The writer, the only code that sends on a connection's socket.
 
-Callers hand over complete frame sets and go on; the writer owns the bytes from
-then on, so killing or timing out a caller can never leave half a frame behind.
-The first set of a hub pass goes to the kernel at once; what follows in the same
-pass goes together, when the pass ends or when there is enough of it. What the
-kernel does not take waits here and goes out from a hub callback, because a
-callback, unlike a greenlet, cannot be killed.
+Layer 2. Callers queue complete frame sets and go on. The bytes belong to the writer from then on, so a caller that
+is killed or times out never leaves half a frame behind. The first set of a pass of the hub is sent at once. What is
+queued later in the same pass is sent together, when the pass ends or when there is enough of it. What the kernel
+does not take waits here and is sent from a hub callback, since a callback, unlike a greenlet, cannot be killed.
 
-A hub that gets no turn ends no pass. So while something waits here the sending
-thread looks here and sends it, see ``writer_thread_side``. What must not enter: frames' meaning.
+While the hub is blocked its pass does not end. So while bytes wait here the sending thread looks at
+this writer and sends them, see ``writer_thread_side``. Does not belong here: what frames mean.
 """
 
 from __future__ import annotations
@@ -29,23 +27,22 @@ from .writer_thread_side import BATCH, TURN, WriterThreadSide
 
 __all__ = ('HIGH_WATER', 'Writer')
 
-# Seconds without a send in a pass of the hub after which the next set goes to the kernel at
-# once: the hub is held up, and its end of the pass, or the thread, would only come later.
-HELD_UP = 0.005
+# When nothing was sent for so many seconds, and the pass of the hub has not ended since, the hub is blocked. The next
+# set is sent at once then: the end of the pass, and the sending thread, would come later.
+BLOCKED_AFTER = 0.005
 
-# Bytes waiting here above which publishers wait. A multiple of what a kernel
-# buffers per socket, so that the socket never runs dry while they wake up.
+# Publishers wait while so many bytes are queued here. A multiple of what a kernel buffers per
+# socket, so that there is always something to send while the publishers wake up.
 HIGH_WATER = 4 * 1024 * 1024
 
 
 class Writer(WriterThreadSide):
     """Queue of complete frame sets in front of one transport.
 
-    on_lost(error): called once when the transport fails, possibly from the hub;
-    it must not block. stall: seconds without the kernel taking a byte after
-    which the peer counts as lost; None leaves that to the heartbeat. counts: bytes are added to it.
-    hub_thread: alive (not None when called) as long as the hub's thread is. A hub
-    that is gone for good must not look alive to the broker.
+    on_lost(error): called once when the transport fails, possibly in the hub; it must not switch greenlets.
+    stall: when the kernel takes no byte for so many seconds, the peer counts as lost; None leaves that to the
+    heartbeat. counts: the counters to which sent bytes are added. hub_thread: returns None when the hub's thread
+    has ended. From then on the sending thread sends no heartbeats for it.
     """
 
     __slots__ = (
@@ -70,15 +67,15 @@ class Writer(WriterThreadSide):
         super().__init__(transport, heartbeat_clock, counts or Counters(), hub_thread, writers_of(backend.hub()))
         self._green = backend
         self._on_lost = on_lost
-        self._pass_due = False  # something was sent in this pass of the hub, its end will be told
+        self._pass_due = False  # _end_of_pass will be called at the end of this pass of the hub
         self._room = green.Gate(backend)
         self._stall = stall
         self._stall_timer: Any = None
 
     @property
     def queued(self) -> int:
-        """Bytes handed over and not yet taken by the kernel."""
-        return max(0, self.load - self._aside)
+        """How many bytes are queued that the kernel has not taken."""
+        return max(0, self.load - self._sent_by_thread)
 
     @property
     def full(self) -> bool:
@@ -86,7 +83,7 @@ class Writer(WriterThreadSide):
         return self.load >= HIGH_WATER
 
     def send(self, frames: Any) -> None:
-        """Take over a complete frame set. Never switches, never raises for the socket's sake."""
+        """Queue a complete frame set, or send it at once. Does not switch, raises no error of the socket."""
         if self.closed:
             return
         self._queue.append(frames)
@@ -105,12 +102,12 @@ class Writer(WriterThreadSide):
             self._push()
 
     def flush(self) -> None:
-        """Give the kernel whatever it takes now. Does not switch."""
+        """Send as much as the kernel takes now. Does not switch."""
         if not self._watching:
             self._push()
 
     def wait_for_room(self, timeout: float | None) -> bool:
-        """Wait until the queue is below its limit (or closed), at most *timeout* seconds. Switches."""
+        """Wait until the queue is below HIGH_WATER or the writer closed. False after *timeout* seconds. Switches."""
         deadline = green.Deadline(timeout)
         if self._touched:
             self._push()
@@ -120,7 +117,10 @@ class Writer(WriterThreadSide):
         return True
 
     def wait_until_empty(self, timeout: float | None) -> bool:
-        """Wait until the kernel has taken everything, at most *timeout* seconds. Switches."""
+        """Wait until the kernel has taken everything or the writer is closed. False after *timeout* seconds.
+
+        Switches.
+        """
         deadline = green.Deadline(timeout)
         self.flush()
         while self.pending and not self.closed:
@@ -130,11 +130,11 @@ class Writer(WriterThreadSide):
 
     @property
     def pending(self) -> bool:
-        """Whether the kernel has not got everything: some is queued here, or encrypted and not sent."""
+        """Whether bytes are queued here, or are encrypted in the transport and not sent."""
         return self.queued > 0 or self._transport.unsent
 
     def close(self) -> None:
-        """Drop what is queued and wake all who wait. Does not switch, never raises."""
+        """Drop what is queued and wake all that wait for room. Does not switch, never raises."""
         with self._transport.guard:
             self._unwatch()
             self.disown()
@@ -142,18 +142,18 @@ class Writer(WriterThreadSide):
         send_thread.discard(self)
 
     def disown(self) -> None:
-        """``close`` without touching the socket, which is another process's."""
+        """``close`` without touching the socket, which is used by another process, or no more."""
         self.closed = True
         self._queue.clear()
         self._head = None
-        self.load = self._aside = 0
+        self.load = self._sent_by_thread = 0
         self._touched = False
-        self._failure = None  # it refers to the frames it came through
-        self._on_lost = _nothing  # and no reference back to the owner
+        self._failure = None  # its traceback would keep the objects of its stack frames alive
+        self._on_lost = _nothing  # the old one refers to the link: without it there is no reference cycle
         self._room.wake_all()
 
     def leftover(self) -> bytes:
-        """What is still queued, for the end of the interpreter."""
+        """The bytes that are queued, for the end of the interpreter."""
         return b''.join(([] if self._head is None else [self._head]) + list(self._queue))
 
     # -- in the hub, or in the caller without switching ------------------------
@@ -167,7 +167,7 @@ class Writer(WriterThreadSide):
     def _push(self) -> None:
         with self._transport.guard:
             if self._pushing:
-                return  # for a signal handler, or an object that is collected: what it queued goes out with the rest
+                return  # called by a signal handler or the garbage collector inside the loop below, which sends it all
             transport, turn = self._transport, TURN
             try:
                 self._pushing = True
@@ -175,7 +175,7 @@ class Writer(WriterThreadSide):
                     self._note_help()
                 while turn > 0 and (self._queue or self._head is not None or transport.unsent):
                     head = self._head or self._gather()
-                    self._head = head or None  # nothing is no rest: a rest means that the stream is inside a frame
+                    self._head = head or None  # never empty: a _head means that the stream may stand inside a frame
                     taken = transport.send(head)
                     self.load -= taken
                     self.counts.bytes_out += taken
@@ -191,8 +191,8 @@ class Writer(WriterThreadSide):
             except OSError as exc:
                 self._lose(exc)
             except BaseException as exc:
-                # A signal handler may raise between the system call and our note of
-                # it; how much went out is unknown then, so nothing more may follow.
+                # A signal handler may raise between the system call and the lines that note how many bytes it took.
+                # That number is unknown then, so nothing more may be sent on this socket.
                 self._lose(exc)
                 raise
             finally:
@@ -239,17 +239,17 @@ class Writer(WriterThreadSide):
 
     def _stalled(self) -> None:
         timer = self._stall_timer
-        self._push()  # it may be the hub that was late, and no room that was lacking
+        self._push()  # perhaps there was room, and only the hub was late
         if self._stall_timer is not timer:
-            return  # there is another one, or none: something went
+            return  # the kernel took something: the timer was replaced, or needed no more
         self._stall_timer = None
         self._lose(TimeoutError(f'write timeout: the peer took nothing for {in_seconds(self._stall)}'))
 
     # -- the sending thread -------------------------------------------------------
 
     def _get_help(self) -> None:
-        """Something stays here: should the hub get no turn, the thread is to send it."""
-        if not self._watching and time.monotonic() - self.heartbeat_clock.sent_at > HELD_UP:
+        """Bytes stay queued. Send them now if the hub is blocked, else have the sending thread watch for that."""
+        if not self._watching and time.monotonic() - self.heartbeat_clock.sent_at > BLOCKED_AFTER:
             self._push()
             return
         if self._failure is None:
@@ -257,24 +257,24 @@ class Writer(WriterThreadSide):
                 self._hub_writers.begin_help(not self._watching)
                 return
             except RuntimeError:
-                pass  # no thread can be started: send each set by itself
+                pass  # no thread can be started: send each set at once
         self._push()
 
     def catch_up(self) -> None:
-        """After the thread was at work: note it, and send the rest of what it began."""
+        """Note what the sending thread has sent, and send the rest of what it began. Does not switch."""
         if self._touched or (not self._watching and (self._head is not None or self._transport.unsent)):
             self._push()
 
     def _note_help(self) -> None:
-        """Count what the thread has sent. Raises what it has met."""
-        self.load -= self._aside
+        """Subtract what the sending thread has sent from the load. Raises the error that the thread has got."""
+        self.load -= self._sent_by_thread
         if self._went:
             self._restart_stall_timer()
-        self._aside = 0
+        self._sent_by_thread = 0
         self._touched = self._went = False
         if self._failure is not None:
             raise self._failure
 
 
 def _nothing(error: BaseException) -> None:
-    """What a closed writer does about an error."""
+    """The on_lost of a closed writer."""

@@ -1,18 +1,18 @@
-"""What a span of OpenTelemetry is called and holds, when it begins and when it ends.
+"""The spans of OpenTelemetry: their names and attributes, when they begin and when they end.
 
-Layer 3, a part of ``gamqp.opentelemetry``, which has the public names. What must not
-enter: anything that the core would need when nobody traces.
+Layer 3. ``gamqp.opentelemetry`` has the public names. Does not belong here: anything that gamqp needs without a tracer.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import sys
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from opentelemetry import baggage, context, propagate, trace
@@ -23,36 +23,36 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from ..about import __version__
 from .tracing import Tracing
 
-__all__ = ('Spans', 'Wanted', 'fail')
+__all__ = ('Spans', 'Wanted', 'ending')
 
-# Names the broker makes up, one per queue or even per request: too many to name a span after.
-MADE_UP = ('amq.gen-', 'amq.rabbitmq.reply-to')
+# Prefixes of names that the broker generates, one per queue or per request: too many for names of spans.
+GENERATED = ('amq.gen-', 'amq.rabbitmq.reply-to')
 ANONYMOUS = '(anonymous)'
 
-# What the conventions call the exchange without a name when there is no routing key either.
+# The name that the conventions give to the default exchange when there is no routing key.
 DEFAULT_EXCHANGE = 'amq.default'
 
 # Seconds for which the span of a mandatory message stays open, because the message may come back.
 RETURN_WITHIN = 1.0
 
-# Of one connection; the oldest ends when there is another one.
+# Spans that one connection keeps open, at most. The oldest one is ended for a new one.
 MOST_OPEN = 1000
 
-# Places to send to or take from whose attributes are remembered.
+# Pairs of exchange and routing key, and queues, whose attributes are cached.
 MOST_PLACES = 1000
 
-# (operation, exchange, routing key, queue) -> whether it is to be traced
+# The type of the filter: (operation, exchange, routing key, queue) -> whether to trace it.
 Wanted = Callable[[str, str, str, str], Any]
 
 
 class Spans(Tracing):
-    """What stands in ``Connection.tracing``."""
+    """The Tracing that makes spans of OpenTelemetry."""
 
     def __init__(self, tracer_provider: trace.TracerProvider | None, wanted: Wanted) -> None:
         self._tracer = trace.get_tracer('gamqp', __version__, tracer_provider)
         self._wanted = wanted
         self._places: dict[Any, tuple[str, dict[str, Any]]] = {}
-        # Of mandatory messages: connection -> number of the span -> it, and when the message was handed over.
+        # Spans of mandatory messages: connection -> id of the span -> the span, and the time of the publish.
         self._open: weakref.WeakKeyDictionary[Any, OrderedDict[int, tuple[trace.Span, int]]]
         self._open = weakref.WeakKeyDictionary()
         _all.add(self)
@@ -68,7 +68,7 @@ class Spans(Tracing):
         properties: dict[str, Any],
         send: Callable[[dict[str, Any]], int],
     ) -> int:
-        """The span ends when the message is handed over; what the broker makes of it is the receipt's."""
+        """The span ends when the message is queued to be sent; confirms are not part of it."""
         return self._publish(connection, exchange, routing_key, body, properties, send, False)
 
     def publish_mandatory(
@@ -80,7 +80,7 @@ class Spans(Tracing):
         properties: dict[str, Any],
         send: Callable[[dict[str, Any]], int],
     ) -> int:
-        """The same, but the span is kept open for a while, to be marked if the message comes back."""
+        """The same, but the span is kept open for a while, to be marked if the broker returns the message."""
         return self._publish(connection, exchange, routing_key, body, properties, send, True)
 
     def _publish(
@@ -94,11 +94,11 @@ class Spans(Tracing):
         if recording:
             if isinstance(body, (bytes, bytearray)):
                 span.set_attribute('messaging.message.body.size', len(body))
-            _tell_ids(span, properties)
+            _set_ids(span, properties)
         try:
             tag: int = send(_with_context(properties, span))
         except BaseException as exc:
-            fail(span, exc)
+            _fail(span, exc)
             span.end()
             raise
         if recording and mandatory:
@@ -118,11 +118,11 @@ class Spans(Tracing):
             connection.green.spawn(_end_late, kept, connection.green.sleep)
 
     def returned(self, connection: Any, message: Any) -> None:
-        """Mark the span of the publish, or, where it has ended, say so in one that follows it."""
-        if not self._wanted('publish', *_told_of(message)[:2], ''):
+        """Mark the span of the publish as failed. If it has ended already, make a child span that says so."""
+        if not self._wanted('publish', *_delivery_of(message)[:2], ''):
             return
         info = message.delivery_info
-        _, _, properties = _told_of(message)
+        _, _, properties = _delivery_of(message)
         parent = propagate.extract(_headers_of(properties), context=context.Context(), getter=_GETTER)
         published = trace.get_current_span(parent).get_span_context()
         kept = self._open.get(connection)
@@ -141,6 +141,7 @@ class Spans(Tracing):
         span.end()
 
     def end_all(self) -> None:
+        """End the spans that are kept open, at the end of the program."""
         for kept in list(self._open.values()):
             _end(kept, len(kept))
 
@@ -151,21 +152,17 @@ class Spans(Tracing):
         if begun is None:
             handler(message)
             return
-        span, token = begun
-        try:
+        with ending(begun):
             handler(message)
-        except BaseException as exc:
-            fail(span, exc)
-            raise
-        finally:
-            context.detach(token)
-            span.end()
 
     def begin(self, connection: Any, message: Any, queue: str) -> tuple[trace.Span, Any] | None:
-        """Start a consumer's span and make it the active one. Returns it, and what ``detach`` takes; None for none."""
+        """Start a consumer's span and make it the active one.
+
+        Returns it and the token for ``detach``, None if not traced.
+        """
         if _is_suppressed():
             return None
-        exchange, routing_key, properties = _told_of(message)
+        exchange, routing_key, properties = _delivery_of(message)
         queue = queue or _queue_of(message)
         if not self._wanted('process', _text(exchange), _text(routing_key), queue):
             return None
@@ -173,7 +170,8 @@ class Spans(Tracing):
         if 'task' in headers and _celery_traces():
             return None
         name, attributes = self._place(connection, exchange, routing_key, queue)
-        # Out of nothing: what is active where the message happens to be handled is none of its causes.
+        # The parent is taken from an empty context, not the current one: the span that is active where the
+        # message is handled did not cause it. That span is linked instead.
         parent = propagate.extract(headers, context=context.Context(), getter=_GETTER)
         around = trace.get_current_span().get_span_context()
         links = [trace.Link(around)] if around.is_valid else None
@@ -182,13 +180,13 @@ class Spans(Tracing):
             span.set_attribute('messaging.message.body.size', message.size)
             if message.delivery_tag:
                 span.set_attribute('messaging.rabbitmq.message.delivery_tag', message.delivery_tag)
-            _tell_ids(span, properties)
+            _set_ids(span, properties)
         return span, context.attach(trace.set_span_in_context(span, parent))
 
     def _place(
         self, connection: Any, exchange: Any, routing_key: Any, queue: str | None, operation: str = ''
     ) -> tuple[str, dict[str, Any]]:
-        """The name of a span, and those of its attributes that do not go by the message. queue: None for a publish."""
+        """The name of a span, and the attributes that do not depend on the message. queue: None for a publish."""
         transport = getattr(connection, 'transport', None)
         where = (None, None) if transport is None else (transport.host, transport.port)
         key = (exchange, routing_key, queue, operation, where)
@@ -199,11 +197,11 @@ class Spans(Tracing):
                 self._places.clear()
             known = self._places[key] = _described(exchange, routing_key, queue, operation, where)
             return known
-        except TypeError:  # a name that is none; the encoder will say so
+        except TypeError:  # a name that is not hashable; the encoder will raise for it
             return _described(exchange, routing_key, queue, operation, where)
 
 
-#: To end spans that are kept open when the program ends.
+#: All instances, whose open spans are ended when the program ends.
 _all: weakref.WeakSet[Spans] = weakref.WeakSet()
 
 
@@ -214,7 +212,7 @@ def _end_all() -> None:
 
 
 def _end_late(kept: OrderedDict[int, tuple[trace.Span, int]], sleep: Callable[[float], None]) -> None:
-    """Body of a greenlet: end the spans of messages that have not come back, as of when they were handed over."""
+    """Body of a greenlet: end the spans of messages that did not come back, with the time of their publish."""
     try:
         while kept:
             sleep(RETURN_WITHIN / 4)
@@ -232,7 +230,7 @@ def _end(kept: OrderedDict[int, tuple[trace.Span, int]], count: int) -> None:
 
 
 def _is_suppressed() -> bool:
-    """Whether ``suppress_instrumentation()`` holds here."""
+    """Whether the caller is inside ``suppress_instrumentation()``."""
     current = context.get_current()
     return bool(current) and bool(current.get(_SUPPRESS) or current.get('suppress_instrumentation'))
 
@@ -248,13 +246,13 @@ def _celery_traces() -> bool:
 
 
 def _queue_of(message: Any) -> str:
-    """The queue of the consumer that got the message, '' if it is not known any more."""
+    """The queue of the consumer that got the message, '' if that is not known any more."""
     find = getattr(message.channel, 'queue_of', None)
     return '' if find is None else find(message.consumer_tag)
 
 
 class _Headers(Getter[Mapping[str, Any]]):
-    """Reads the context from what other clients, too, put into headers."""
+    """Reads the context from headers, also from those of other clients, where values may be bytes."""
 
     def get(self, carrier: Mapping[str, Any], key: str) -> list[str] | None:
         value = carrier.get(key)
@@ -274,12 +272,12 @@ def _with_context(properties: dict[str, Any], span: trace.Span) -> dict[str, Any
     properties = properties or {}
     headers = properties.get('application_headers')
     if headers is not None and not isinstance(headers, dict):
-        return properties  # the encoder will say what is wrong with it
+        return properties  # the encoder will raise for it
     headers = dict(headers) if headers else {}
     if span.is_recording() or not _propagates_plainly(propagate.get_global_textmap()) or baggage.get_all():
         propagate.inject(headers, trace.set_span_in_context(span))
         return {**properties, 'application_headers': headers} if headers else properties
-    # What the propagators would come to, at a third of the price: most programs sample few of their messages.
+    # The same headers as the propagators would write, in a third of the time: most programs sample few messages.
     known = span.get_span_context()
     if not known.is_valid:
         return properties
@@ -291,13 +289,13 @@ def _with_context(properties: dict[str, Any], span: trace.Span) -> dict[str, Any
 
 @functools.lru_cache(1)
 def _propagates_plainly(textmap: Any) -> bool:
-    """Whether the global propagators are the usual ones: the trace's context by W3C's rules, and baggage."""
+    """Whether the global propagators are the default ones: W3C trace context and W3C baggage."""
     parts = [type(one) for one in getattr(textmap, '_propagators', ())]
     return parts == [TraceContextTextMapPropagator, W3CBaggagePropagator]
 
 
-def _told_of(message: Any) -> tuple[str, str, dict[str, Any]]:
-    """Exchange, routing key, properties. What cannot be decoded is left to the handler to find out."""
+def _delivery_of(message: Any) -> tuple[str, str, dict[str, Any]]:
+    """Exchange, routing key and properties. Empty if they cannot be decoded: the handler gets that error."""
     try:
         info = message.delivery_info
         return info.get('exchange', ''), info.get('routing_key', ''), message.properties
@@ -319,7 +317,7 @@ def _described(
     else:
         operation = kind = operation or 'process'
         if len(parts) > 1 and parts[-1] == parts[-2]:
-            del parts[-1]  # the default exchange: its routing key is the queue
+            del parts[-1]  # with the default exchange the routing key is the queue's name
     attributes: dict[str, Any] = {
         'messaging.system': 'rabbitmq',
         'messaging.operation.name': operation,
@@ -330,33 +328,47 @@ def _described(
         attributes['messaging.destination.subscription.name'] = queue
     if routing_key:
         attributes['messaging.rabbitmq.destination.routing_key'] = _text(routing_key)
-    if _is_made_up(queue or routing_key):
+    if _is_generated(queue or routing_key):
         attributes['messaging.destination.anonymous'] = True
     if where[0] is not None:
         attributes['server.address'], attributes['server.port'] = where
-    # Never the routing key: there may be one for each order.
-    place = ANONYMOUS if _is_made_up(queue) else queue or _text(exchange or DEFAULT_EXCHANGE)
+    # The routing key is never a part of the name: there may be a different one for each message.
+    place = ANONYMOUS if _is_generated(queue) else queue or _text(exchange or DEFAULT_EXCHANGE)
     return f'{operation} {place}', attributes
 
 
-def _tell_ids(span: trace.Span, properties: Any) -> None:
+def _set_ids(span: trace.Span, properties: Any) -> None:
     for name, key in (('message_id', 'messaging.message.id'), ('correlation_id', 'messaging.message.conversation_id')):
         value = properties.get(name) if properties else None
         if value:
             span.set_attribute(key, _text(value))
 
 
-def _is_made_up(name: Any) -> bool:
-    return isinstance(name, str) and name.startswith(MADE_UP)
+def _is_generated(name: Any) -> bool:
+    return isinstance(name, str) and name.startswith(GENERATED)
 
 
 def _text(value: Any) -> str:
-    """Names are str, but bytes where they are no UTF-8, and whatever the program says where it is wrong."""
+    """A name as text. A received name that is no UTF-8 is bytes, and the program may pass any object."""
     return value if isinstance(value, str) else repr(value)
 
 
-def fail(span: trace.Span, exc: BaseException) -> None:
-    """Also for gevent.Timeout and GreenletExit, which are no Exceptions."""
+@contextlib.contextmanager
+def ending(begun: tuple[trace.Span, Any]) -> Iterator[trace.Span]:
+    """The block of a span that ``Spans.begin`` has started: it ends with the block, as failed if the block raises."""
+    span, token = begun
+    try:
+        yield span
+    except BaseException as exc:
+        _fail(span, exc)
+        raise
+    finally:
+        context.detach(token)
+        span.end()
+
+
+def _fail(span: trace.Span, exc: BaseException) -> None:
+    """Mark the span as failed. Takes gevent.Timeout and GreenletExit, too, which are no Exceptions."""
     kind = type(exc)
     name = kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
     span.set_attribute('error.type', name)

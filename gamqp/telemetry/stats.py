@@ -1,8 +1,8 @@
-"""What a connection can tell of itself: one dict, made when it is asked for.
+"""The numbers of a connection as one dict, and the calls of the program's ``metrics`` hook with it.
 
-Layer 3. The counters are added to where things happen, a few nanoseconds each;
-everything else is looked up here, so a connection that nobody asks pays nothing.
-``Pump`` hands the dict to the program's ``metrics`` hook from time to time.
+Layer 3. The counters are increased where things happen, which takes some nanoseconds each. Everything else is computed
+here when it is asked for, so a connection whose numbers nobody reads pays nothing for them.
+Does not belong here: formats of monitoring systems, see ``gamqp.prometheus``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,18 @@ from ..green.os_threads import get_ident
 from ..state import counters as state
 from ..state.counters import Counters
 
-__all__ = ('Pump', 'collect', 'name_of', 'observers', 'tell_observers', 'totals')
+__all__ = ('MetricsReporter', 'collect', 'name_of', 'notify_observers', 'observers', 'totals')
 
 logger = logging.getLogger('gamqp.stats')
 
-# How often another thread looks again when the hub has changed something under its eyes.
+# Attempts of another thread than the hub's to read the numbers: one fails when the hub changes a dict meanwhile.
 TRIES = 100
 
-# Names of connections whose counts are kept when the connections have ended; beyond that those told longest ago go.
+# The sums of so many names of connections are kept after the connections have ended. Then the name that was
+# reported longest ago is dropped.
 MOST_NAMES = 1000
 
-#: name -> what all connections of that name that have a metrics hook have counted, as far as it was told.
+#: name -> the sums of what all connections of that name with a metrics hook have counted and reported.
 _names: dict[str, dict[str, float]] = {}
 _names_lock = os_threads.Lock()
 
@@ -38,7 +39,8 @@ _names_lock = os_threads.Lock()
 observers: list[weakref.WeakMethod[Callable[[Any], Any]]] = []
 
 
-def tell_observers(connection: Any) -> None:
+def notify_observers(connection: Any) -> None:
+    """The connection has been opened. Does not switch."""
     for ref in list(observers):
         observer = ref()
         if observer is not None:
@@ -46,12 +48,12 @@ def tell_observers(connection: Any) -> None:
 
 
 def name_of(connection: Any) -> str:
-    """The name that a connection goes by, here and in the broker's management; '' if it has none."""
+    """The name of a connection, as the broker's management shows it; '' if it has none."""
     return str(connection.name or connection.client_properties.get('connection_name') or '')
 
 
 def collect(connection: Any) -> dict[str, float]:
-    """The numbers of a connection. From any thread: it takes no part in what the hub does.
+    """The numbers of a connection. May be called in any thread. Does not switch.
 
     Counters, over all its sockets since it was made: opened; published; confirmed,
     nacked and returned publishes (the broker confirms also what it returns), and
@@ -79,13 +81,13 @@ def collect(connection: Any) -> dict[str, float]:
         try:
             return {**totals(connection.counts), **_gauges(connection)}
         except RuntimeError:
-            # A dict changed its size while it was looked through: this is another thread than the hub's.
+            # This is another thread than the hub's, and the hub changed a dict while this thread read it.
             pass
     raise RuntimeError('stats: the connection did not stand still for a moment')
 
 
 def totals(counts: Counters) -> dict[str, float]:
-    """The counters alone. What is going on, e.g. that the broker takes no messages, is not in them."""
+    """The counters alone, without what is not complete yet, such as the time of a block that lasts."""
     return {
         'opened': counts.opened,
         'published': counts.published,
@@ -108,12 +110,12 @@ def totals(counts: Counters) -> dict[str, float]:
 
 
 def _gauges(connection: Any) -> dict[str, float]:
-    """And blocked_seconds once more, with the seconds until now."""
+    """The gauges, and blocked_seconds with the seconds of a block that lasts until now."""
     channels = list(connection.channels.values())
     link, overflow = connection.link, connection.overflow
-    watch = None if link is None else link.watch
+    watch = None if link is None else link.hub_monitor
     now = time.monotonic()
-    # In one step, since the numbers belong together, and so in one loop: there may be thousands of channels.
+    # One loop without a switch, so that the numbers are of the same moment. There may be thousands of channels.
     consumers = unconfirmed = unsettled = 0
     oldest = now
     for channel in channels:
@@ -142,8 +144,8 @@ def _gauges(connection: Any) -> dict[str, float]:
     }
 
 
-def told_of_name(connection: Any) -> dict[str, Any]:
-    """What the hook is told: ``collect``, with the connection's name and the counters of all that had that name."""
+def collect_for_hook(connection: Any) -> dict[str, Any]:
+    """The dict for the hook: ``collect``, the name, and the counters summed over all connections of that name."""
     numbers, name = collect(connection), name_of(connection)
     if name:
         told = connection.counts.told
@@ -160,7 +162,7 @@ def told_of_name(connection: Any) -> dict[str, Any]:
 
 
 def _reset_after_fork() -> None:
-    """In a forked child, after it has let go of its parent's connections."""
+    """In a forked child: all counters start at zero, and the parent may hold the lock for ever."""
     global _names_lock
     _names_lock = os_threads.Lock()
     _names.clear()
@@ -171,14 +173,14 @@ def _reset_after_fork() -> None:
 at_fork('counters', in_child=_reset_after_fork)
 
 
-class Pump:
-    """Calls the program's hook with the numbers every so often, in a greenlet of its own, and once at the end.
+class MetricsReporter:
+    """Calls the program's hook every *interval* seconds, in a greenlet of its own, and once after the connection's end.
 
-    Counters of connections with the same name, one after the other or at the same
-    time, are told in one sum, so that they never go back when a program connects again.
+    The counters of connections with the same name, one after the other or at the same
+    time, are reported as one sum, so that they never decrease when a program connects again.
 
-    A hook that takes its time is not called again meanwhile; it gets the newest
-    numbers afterwards. What it raises is logged.
+    While the hook runs it is not called again; when it returns it gets the newest
+    numbers. What it raises is logged.
     """
 
     def __init__(self, connection: Any, interval: float) -> None:
@@ -187,20 +189,20 @@ class Pump:
         self._interval = interval
         self._thread = get_ident()
         self._process = os.getpid()
-        self._news: dict[str, Any] | None = None  # what the hook has not been called with
+        self._news: dict[str, Any] | None = None  # the numbers with which the hook is to be called next
         self._caller: Any = None
         self._timer: Any = None
         self._arm()
 
     def stop(self) -> None:
-        """The connection has ended. Does not switch."""
+        """The connection has ended: report for the last time. Does not switch."""
         if self._timer is not None:
             self._cancel()
-            if os.getpid() == self._process:  # a forked child has nothing to tell of its parent's connection
-                self._tell()
+            if os.getpid() == self._process:  # a forked child does not report its parent's connection
+                self._report()
 
     def _dropped(self, ref: Any) -> None:
-        if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
+        if get_ident() == self._thread:  # in another thread the timer must not be touched; it ends itself later
             self._cancel()
 
     def _cancel(self) -> None:
@@ -213,14 +215,15 @@ class Pump:
 
     def _due(self) -> None:
         self._timer = None
-        if self._tell():
+        if self._report():
             self._arm()
 
-    def _tell(self) -> bool:
+    def _report(self) -> bool:
+        """Have the hook called. Returns False if the connection has been garbage-collected."""
         connection = self._connection_ref()
         if connection is None:
             return False
-        self._news = told_of_name(connection)
+        self._news = collect_for_hook(connection)
         if self._caller is None or self._caller.dead:
             self._caller = self._green.spawn(self._call, connection.metrics)
         return True

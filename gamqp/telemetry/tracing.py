@@ -1,7 +1,6 @@
-"""The place where a tracer looks in: ``install`` puts a Tracing there, for one connection or for all.
+"""The interface for tracers: ``install`` sets a Tracing, for one connection or for all.
 
-Layer 3. ``gamqp.opentelemetry`` is made on this; another tracer can be. What must
-not enter: any tracer, and what its spans are made of.
+Layer 3. ``gamqp.opentelemetry`` uses it, and other tracers can. Does not belong here: a tracer.
 """
 
 from __future__ import annotations
@@ -11,13 +10,13 @@ from typing import Any
 
 __all__ = ('Tracing', 'install', 'installed')
 
-#: Whether anything was ever installed: all that a publish and a delivery look at in a program without a tracer.
-#: (``Connection.tracing`` itself, found on the class, costs ten times as much.)
+#: Whether ``install`` was ever called. Without a tracer a publish and a delivery check only this name: to look up
+#: ``Connection.tracing``, an attribute of the class, takes ten times as long.
 installed = False
 
 
 def install(where: Any, tracing: Tracing | None) -> None:
-    """Set ``tracing`` of a connection or, for all that have none of their own, of a class of them; None removes it.
+    """Set ``tracing`` of a connection, or of a class for all connections that have none of their own; None removes it.
 
     Does not switch greenlets.
     """
@@ -27,10 +26,10 @@ def install(where: Any, tracing: Tracing | None) -> None:
 
 
 class Tracing:
-    """Wraps each publish and each message that is handled; to be derived from. Does nothing itself.
+    """Base class of tracers: its methods are called around each publish and each handler. Traces nothing itself.
 
-    What the methods raise comes out of the publish, or is the handler's error.
-    They run in the program's greenlets, never in the reader's.
+    What a method raises is raised by the publish, or counts as the handler's error.
+    The methods run in the program's greenlets, never in the reader's.
     """
 
     def publish(
@@ -42,11 +41,11 @@ class Tracing:
         properties: dict[str, Any],
         send: Callable[[dict[str, Any]], int],
     ) -> int:
-        """Call ``send(properties)`` once and return what it returns, after it has handed over the message.
+        """Call ``send(properties)`` once and return its result. *send* queues the message.
 
-        properties: by py-amqp's names, perhaps the program's own dict: to change
-        them, give *send* another one. body: bytes, or a str that is not encoded yet.
-        *send* waits where the publish has to, and raises why nothing was sent.
+        properties: by py-amqp's names. This may be the program's own dict: to change
+        properties, pass another dict to *send*. body: bytes, or a str that is not encoded yet.
+        *send* waits if the publish has to wait, and raises the error if nothing was sent.
         """
         return send(properties)
 
@@ -59,15 +58,15 @@ class Tracing:
         properties: dict[str, Any],
         send: Callable[[dict[str, Any]], int],
     ) -> int:
-        """``publish`` for a message that may come back; then ``returned`` is called."""
+        """``publish`` for a mandatory message. If no queue takes it, ``returned`` is called later."""
         return self.publish(connection, exchange, routing_key, body, properties, send)
 
     def returned(self, connection: Any, message: Any) -> None:
-        """A message has come back, because no queue took it. Called in a greenlet of its own."""
+        """The broker returned a message because no queue took it. Called in a greenlet of its own."""
 
     def process(self, connection: Any, message: Any, handler: Callable[[Any], Any]) -> None:
-        """Call ``handler(message)`` once: the callback inside drain_events, or the handler of ``subscribe``.
+        """Call ``handler(message)`` once, and raise what it raises.
 
-        What it raises must come out.
+        handler: the callback of a consumer, inside drain_events, or the handler of ``subscribe``.
         """
         handler(message)

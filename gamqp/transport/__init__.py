@@ -1,9 +1,9 @@
-"""Bytes to and from a broker: ``tcp`` and, on top of it, ``tls``.
+"""Sockets: ``tcp`` connects and moves bytes, ``tls`` does the same with encryption.
 
-Layer 2, and with ``gamqp.green`` the only place that knows sockets. A transport
-never waits inside ``recv_into`` and ``send``: they do what is possible now or
-raise BlockingIOError, and waiting is a separate verb. So no timeout is ever set
-on the shared socket, and deadlines belong to those who wait.
+Layer 2, above ``gamqp.green``; only these two packages know sockets. ``recv_into`` and ``send`` of a transport never
+wait: they do what is possible now or raise BlockingIOError, and other methods wait. So no timeout is ever
+set on the shared socket; each waiting call has its own deadline. Does not belong here: AMQP.
+Public: Transport, TCPTransport, SSLTransport.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = (
 
 
 def Transport(host: str, connect_timeout: float | None = None, ssl: Any = False, **arguments: Any) -> TCPTransport:
-    """A transport for *host*, not yet connected: with TLS unless *ssl* is None or False (see ``tls_context``).
+    """A transport for *host*, not yet connected: with TLS unless *ssl* is None or False, see ``tls_context``.
 
     Does not switch greenlets. Raises TypeError or ValueError for an *ssl* that cannot be understood.
     """

@@ -1,35 +1,39 @@
-"""What a program gets that asks for a connection's socket: something to poll and to look at, not to read or write.
+"""The object that a program gets when it asks for a connection's socket: it can be polled, but not read or written.
 
-Layer 2. The socket has one reader and one writer, and is never blocking; libraries that know py-amqp set
-timeouts on its socket, poll it and close it. Does not belong here: the poll descriptor, see ``poll_descriptor``.
+Layer 2. Only gamqp's reader and writer may use the socket, which never blocks. Libraries written for py-amqp
+set timeouts on the connection's socket, poll it and close it; this object allows that. Does not belong here: the
+descriptor that is polled, see ``poll_descriptor``.
 """
 
 from __future__ import annotations
 
 import errno
 import weakref
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .tcp import TCPTransport
 
 __all__ = ('SocketGuard',)
 
 
 class SocketGuard:
-    """``Connection.sock`` and ``Connection.transport.sock``, one for each connected socket. Nothing switches greenlets.
+    """What ``Connection.sock`` and ``Connection.transport.sock`` are. Nothing here switches greenlets.
 
     ``fileno()``: the descriptor for an event loop. On Linux it is readable whenever
-    ``drain_events(timeout=0)`` has something to do, which may be a message that was
-    received during another call; elsewhere it is the socket's own, and such a
+    ``drain_events(timeout=0)`` has something to do, for example for a message that
+    was received during another call. On other systems it is the socket's own; an event
     loop should call ``drain_events(timeout=0)`` until it raises TimeoutError, and
     again from time to time.
     ``family``, ``type``, ``proto``, ``getsockname``, ``getpeername``, ``getsockopt`` and ``setsockopt``
-    are the socket's.
-    ``settimeout``, ``setblocking``, ``gettimeout``, ``getblocking`` and ``timeout`` keep a number
-    of their own, None at first, that limits nothing: the deadlines of gamqp are those of its calls.
+    are those of the socket.
+    ``settimeout``, ``setblocking``, ``gettimeout``, ``getblocking`` and ``timeout`` store a number, None at
+    first, that has no effect: each call of gamqp has its own timeout.
     ``shutdown`` and ``close`` end the connection: every call that waits raises at once.
-    All that would read, write, or take the socket away raises RuntimeError.
+    Methods that read, write or detach the socket raise RuntimeError.
     """
 
-    def __init__(self, transport: Any, family: int, kind: int, protocol: int) -> None:
+    def __init__(self, transport: TCPTransport, family: int, kind: int, protocol: int) -> None:
         self._transport = weakref.ref(transport)
         self._timeout: float | None = None
         self.family = family
@@ -40,11 +44,14 @@ class SocketGuard:
         return f'<SocketGuard {self.fileno()} of {self._transport()!r}>'
 
     def fileno(self) -> int:
-        """The descriptor to poll; -1 when the connection has ended and drain_events has raised why. Raises OSError."""
+        """The descriptor to poll; -1 when the connection has ended and drain_events has raised why.
+
+        Raises OSError when the process cannot open more descriptors.
+        """
         transport = self._transport()
         return -1 if transport is None else int(transport.poll_fileno())
 
-    # -- what is the socket's ----------------------------------------------------------
+    # -- passed on to the socket -------------------------------------------------------
 
     def getsockname(self) -> Any:
         return self._socket().getsockname()
@@ -64,10 +71,10 @@ class SocketGuard:
             raise OSError(errno.EBADF, 'the socket is closed')
         return transport.socket
 
-    # -- a number of its own -------------------------------------------------------------
+    # -- a timeout without effect --------------------------------------------------------
 
     def settimeout(self, value: float | None) -> None:
-        """Keep this number, of seconds. Raises as a socket would: TypeError, ValueError for a negative one."""
+        """Store this number of seconds. Raises TypeError and ValueError as a socket would."""
         seconds = None if value is None else float(value)
         if seconds is not None and not seconds >= 0:
             raise ValueError('Timeout value out of range')
@@ -87,12 +94,12 @@ class SocketGuard:
     # -- the end -----------------------------------------------------------------------
 
     def shutdown(self, how: int) -> None:
-        """End the connection, whatever *how* is. Raises OSError when it has ended, WrongThread in another thread."""
+        """End the connection, whatever *how* is. Raises OSError if it has ended, WrongThread in another thread."""
         self._socket()
         self.close()
 
     def close(self) -> None:
-        """End the connection without a word to the broker. Raises WrongThread in another thread."""
+        """End the connection without sending connection.close. Raises WrongThread in another thread."""
         transport = self._transport()
         if transport is not None:
             transport.end_by_program()

@@ -1,7 +1,6 @@
 """A TCP connection to the first address of a host that answers.
 
-Layer 2. Its verbs are those of every transport, see ``gamqp.transport``. What
-must not enter: TLS, AMQP.
+Layer 2. The methods are those of every transport, see ``gamqp.transport``. Does not belong here: TLS, AMQP.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import socket
 import weakref
 from collections.abc import Callable, Mapping
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import green
 from ..green.forking import at_fork
@@ -22,14 +21,24 @@ from ..state.host_and_port import AMQP_PORT, AMQPS_PORT, to_host_port
 from .poll_descriptor import AVAILABLE, PollDescriptor
 from .socket_guard import SocketGuard
 
+if TYPE_CHECKING:
+
+    class TransportLink(Protocol):
+        """What a transport needs of the Link that uses it. None of these may switch greenlets."""
+
+        def on_descriptor(self, descriptor: PollDescriptor) -> None: ...
+
+        def end_by_program(self) -> None: ...
+
+
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
 
-# What we set on every socket, unless the user's socket_settings say otherwise.
-# TCP_USER_TIMEOUT stays the system's: a broker that pauses reading is not dead,
-# the heartbeat decides that.
+# TCP options of every socket, unless the user's socket_settings say otherwise.
+# TCP_USER_TIMEOUT stays as the system has it: a broker that does not read for a while is not
+# dead. The heartbeat decides when it is.
 SOCKET_SETTINGS: dict[int, int] = {socket.TCP_NODELAY: 1}
 
-# What a connect that does not block answers while it is under way.
+# What connect_ex of a non-blocking socket returns while it is connecting.
 _CONNECTING = (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EALREADY)
 
 
@@ -39,15 +48,15 @@ class TCPTransport:
     host: as ``to_host_port`` takes it. connect_timeout: total seconds for
     ``connect()``, None for no limit. socket_settings: TCP-level options by number
     (``{socket.TCP_USER_TIMEOUT: 30000}``), None to leave one alone. backend: of
-    ``gamqp.green``. The others are py-amqp's and change nothing here, because no
+    ``gamqp.green``. The others are py-amqp's and have no effect, because no
     timeout is ever set on the socket.
 
-    guard: a lock, held by whoever sends, and by the hub when it closes: the sending
-    thread calls ``send_aside`` and ``unsent`` and nothing else, with the guard in its
-    hands. A number that is closed may be somebody else's socket a moment later, so
-    nobody may be about to send then. Reentrant, because a signal handler, or an object
-    that is collected, may come here in the middle of anything. Receiving needs no
-    lock: the two ways of a socket do not touch each other.
+    guard: a lock. The hub's thread holds it while it sends or closes. The sending thread
+    holds it while it calls ``send_without_hub`` and ``unsent``; it calls nothing else. When
+    a socket is closed another thread may get its descriptor a moment later, so
+    nobody may be sending at that time. The lock is reentrant, because a signal handler or
+    the garbage collector may close a transport while this thread holds it. Receiving
+    needs no lock: the two directions of a socket are independent.
     """
 
     default_port = AMQP_PORT
@@ -70,16 +79,16 @@ class TCPTransport:
         self.write_timeout = write_timeout
         self.raise_on_initial_eintr = raise_on_initial_eintr
         self.socket: Any = None
-        self.descriptor: PollDescriptor | None = None  # made when somebody asks for ``sock.fileno()``
+        self.descriptor: PollDescriptor | None = None  # made when the program calls ``sock.fileno()``
         self._sock_guard: SocketGuard | None = None
         self._kind: tuple[int, int, int] | None = None  # family, type and protocol, once there was a socket
         self._retired = False
-        self._link: Any = None  # a weak reference to the Link
+        self._link: Callable[[], TransportLink | None] = _no_link  # a weak reference, see ``serve``
         self.guard: Any = RLock()
         self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
         self._green = backend or green.backend()
         self._ready: Any = None
-        self._getting: Any = None  # while connecting: a socket and its Readiness
+        self._connecting: Any = None  # while connecting: a socket and its Readiness
         _all.add(self)
 
     def __repr__(self) -> str:
@@ -114,7 +123,7 @@ class TCPTransport:
         self._kind = (sock.family, sock.type, sock.proto)
 
     def close(self) -> None:
-        """Close the socket; who waits for it wakes up. Never raises, does not switch."""
+        """Close the socket and wake the greenlets that wait for it. Never raises, does not switch."""
         with self.guard:
             sock, self.socket = self.socket, None
             if sock is not None:
@@ -124,15 +133,16 @@ class TCPTransport:
                 sock.close()
 
     def disown(self) -> None:
-        """In a forked child: let go of a socket that is the parent's. Nothing is said on it, TLS or not."""
-        self.guard = RLock()  # who held the other one is perhaps not here
+        """In a forked child: close its copy of the parent's socket, without sending anything. Does not switch."""
+        self.guard = RLock()  # the old one may be held by a thread that the child does not have
         if self.descriptor is not None:
-            self.descriptor.close()  # before anything is taken out of the set, which is the parent's as well
-        sockets: list[tuple[Any, Any]] = [(self.socket, self._ready), self._getting or (None, None)]
+            # Before ``unwatch`` could take the socket out of the epoll set, which is shared with the parent.
+            self.descriptor.close()
+        sockets: list[tuple[Any, Any]] = [(self.socket, self._ready), self._connecting or (None, None)]
         for sock, ready in sockets:
             if sock is not None:
-                # Closed first: an epoll set may be the parent's as well, and without the
-                # descriptor nobody can take the parent's socket out of it.
+                # The socket first: an epoll set of the hub may be shared with the parent. Once the child's
+                # descriptor is closed, ``ready.close()`` cannot take the parent's socket out of that set.
                 sock.close()
                 ready.close()
         self.socket = None
@@ -145,21 +155,21 @@ class TCPTransport:
 
     @property
     def sock(self) -> SocketGuard | None:
-        """What the program may have of the socket, always the same; None before ``connect`` and after ``retire``."""
-        if self._kind is None or self._retired or (self.socket is None and self._link is None):
+        """The object that the program may use, always the same; None before ``connect`` and after ``retire``."""
+        if self._kind is None or self._retired or (self.socket is None and self._link is _no_link):
             return None
         if self._sock_guard is None:
             self._sock_guard = SocketGuard(self, *self._kind)
         return self._sock_guard
 
-    def serve(self, link: Any) -> None:
-        """Ask this Link, held weakly, what ``sock`` has to know."""
+    def serve(self, link: TransportLink) -> None:
+        """This Link, held weakly, uses the transport, and hears of what the program does with ``sock``."""
         self._link = weakref.ref(link)
 
     def poll_fileno(self) -> int:
-        """What ``sock.fileno()`` gives. Raises OSError when no descriptor is left in the process."""
+        """What ``sock.fileno()`` returns. Raises OSError when the process cannot open more descriptors."""
         if self.descriptor is None:
-            link = None if self._link is None else self._link()
+            link = self._link()
             if not AVAILABLE or link is None or self._retired:
                 return -1 if self.socket is None else int(self.socket.fileno())
             self.descriptor = PollDescriptor()
@@ -167,7 +177,7 @@ class TCPTransport:
         return self.descriptor.fileno()
 
     def watch_input(self, on: bool) -> None:
-        """Whether input makes the descriptor readable: not while nobody reads."""
+        """Whether input makes the poll descriptor readable: not while the reader pauses."""
         if self.descriptor is not None:
             if on and self.socket is not None:
                 self.descriptor.watch(self.socket.fileno())
@@ -175,15 +185,15 @@ class TCPTransport:
                 self.descriptor.unwatch()
 
     def end_by_program(self) -> None:
-        """``sock.close()``. Raises WrongThread; does not switch."""
-        link = None if self._link is None else self._link()
+        """What ``sock.close()`` does. Raises WrongThread; does not switch."""
+        link = self._link()
         if link is None:
             self.close()
         else:
             link.end_by_program()
 
     def retire(self) -> None:
-        """The program has heard of the end: let go of what ``sock`` gave. Does not switch."""
+        """The program has got the error of the end: drop ``sock`` and its descriptor. Does not switch."""
         self._sock_guard = None
         self._retired = True
         if self.descriptor is not None:
@@ -216,7 +226,7 @@ class TCPTransport:
             code = sock.connect_ex(address)
             if code in _CONNECTING:
                 ready = self._green.Readiness(sock.fileno())
-                self._getting = sock, ready
+                self._connecting = sock, ready
                 if not ready.wait_writable(deadline.left()):
                     raise TimeoutError(errno.ETIMEDOUT, f'no connection to {address[0]} port {address[1]} in time')
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
@@ -228,7 +238,7 @@ class TCPTransport:
             sock.close()
             raise
         finally:
-            self._getting = None
+            self._connecting = None
         self.socket, self._ready = sock, ready
         self._kind = (family, kind, protocol)
 
@@ -241,7 +251,7 @@ class TCPTransport:
     # -- bytes ---------------------------------------------------------------
 
     def recv_into(self, view: memoryview) -> int:
-        """Read what is there. Returns how many bytes, 0 at the end of the stream.
+        """Receive what has arrived. Returns how many bytes, 0 at the end of the stream.
 
         Raises BlockingIOError when there is nothing now, OSError when the socket is broken or closed.
         """
@@ -251,33 +261,33 @@ class TCPTransport:
         return count
 
     def send(self, data: Any) -> int:
-        """Hand bytes to the kernel. Returns how many it took. Raises as ``recv_into`` does."""
+        """Send as much as the kernel takes. Returns how many bytes it took. Raises as ``recv_into`` does."""
         if self.socket is None:
             raise OSError(errno.EBADF, 'the socket is closed')
         count: int = self.socket.send(data)
         return count
 
-    send_aside = send  # the same without touching the hub, for another thread
+    send_without_hub = send  # for another thread; does not touch the hub
 
     @property
     def unsent(self) -> bool:
-        """Whether something that ``send`` took is still on this side of the kernel."""
+        """Whether bytes that ``send`` took have not been given to the kernel yet."""
         return False
 
     @property
     def has_input(self) -> bool:
-        """Whether bytes, or the end of the stream, wait to be read; without reading them."""
+        """Whether bytes, or the end of the stream, can be received. Receives nothing."""
         try:
             self.socket.recv(1, socket.MSG_PEEK)
         except BlockingIOError:
             return False
         except (OSError, AttributeError):
-            return True  # broken or closed: a read will tell
+            return True  # broken or closed: recv_into raises the error
         return True
 
     @property
     def is_sound(self) -> bool:
-        """Whether the socket is open at both ends, as far as this one can know without sending."""
+        """Whether the socket is open at both ends, as far as that is known here without sending."""
         try:
             return bool(self.socket.recv(1, socket.MSG_PEEK))
         except BlockingIOError:
@@ -288,15 +298,16 @@ class TCPTransport:
     # -- waiting -------------------------------------------------------------
 
     def wait_readable(self) -> bool:
-        """Wait for input; False when the transport was closed meanwhile. Switches greenlets."""
+        """Wait for input. Returns False when the transport was closed meanwhile. Switches greenlets."""
         return self.socket is not None and bool(self._ready.wait_readable())
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
-        """Call fn from the hub as long as there is room to send."""
+        """Have the hub call *fn* whenever the kernel has room, until ``unwatch_writable``. Does not switch."""
         if self.socket is not None:
             self._ready.watch_writable(fn)
 
     def unwatch_writable(self) -> None:
+        """Call nothing any more. Does not switch."""
         if self.socket is not None:
             self._ready.unwatch_writable()
 
@@ -312,8 +323,12 @@ def _disown_all_after_fork() -> None:
 at_fork('transports', in_child=_disown_all_after_fork)
 
 
+def _no_link() -> None:
+    """The reference to the link of a transport that has none."""
+
+
 def _share(deadline: green.Deadline, count: int) -> green.Deadline:
-    """What one of so many attempts that are still to come may take."""
+    """The deadline of the next one of *count* attempts: an equal share of the time that is left."""
     left = deadline.left()
     return deadline if left is None or count == 1 else green.Deadline(left / count)
 

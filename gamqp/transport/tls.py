@@ -1,10 +1,9 @@
 """TLS over a TCP transport, without ever waiting inside OpenSSL.
 
-Layer 2. The TLS engine works on two memory buffers (``ssl.MemoryBIO``) instead of
-the socket: encrypting and decrypting are pure computation that cannot switch
-greenlets, so reader and writer share one session without meeting, and neither
-gevent.ssl, eventlet.green.ssl nor the order of monkey-patching matters. What must
-not enter: AMQP.
+Layer 2. The TLS session works on two memory buffers (``ssl.MemoryBIO``) instead of the socket. So
+encrypting and decrypting are computation only, which cannot switch greenlets: reader and writer use one
+session without disturbing each other, and it does not matter whether gevent.ssl, eventlet.green.ssl or
+neither is patched in. Does not belong here: AMQP.
 """
 
 from __future__ import annotations
@@ -20,27 +19,27 @@ from ..state.durations import in_seconds
 from .tcp import AMQPS_PORT, TCPTransport
 from .tls_context import check_ssl_options, make_context, may_have_certificate
 from .tls_errors import explain, explain_loss
-from .tls_handshake_queue import turns_of_this_thread
+from .tls_handshake_queue import queue_of_this_thread
 
 __all__ = ('SSLError', 'SSLTransport')
 
-# Ciphertext is received into a buffer of this size: several TLS records a call.
+# Bytes of the buffer for received ciphertext: several TLS records per system call.
 RECEIVE = 128 * 1024
 
-# Bytes of the handshake that are kept until it is over, to tell what was wrong with it.
+# So many bytes that the server sends during the handshake are kept until its end, to explain a failure.
 FLIGHT = 32 * 1024
 
-# Plaintext encrypted at once: four full records, about what one send takes.
+# Bytes of plaintext that are encrypted at once: four full records, about as much as one system call sends.
 CHUNK = 64 * 1024
 
 
 class SSLTransport(TCPTransport):
-    """One TLS connection, with the verbs of TCPTransport.
+    """One TLS connection, with the methods of TCPTransport.
 
-    One TLS session is one object in both directions, so whatever uses it, if only to
-    ask, holds the guard: the sending thread encrypts, too.
+    One session object serves both directions, and the sending thread uses it too. So every use of it, reading its
+    state included, holds the guard.
 
-    ssl: as ``make_context`` takes it, None for True. The others are TCPTransport's.
+    ssl: as for ``make_context``; None means True. The other arguments are TCPTransport's.
     """
 
     default_port = AMQPS_PORT
@@ -51,18 +50,18 @@ class SSLTransport(TCPTransport):
         self.sslopts = True if ssl is None else ssl
         check_ssl_options(self.sslopts)
         self._context: Any = None
-        self._name: str | None = None  # that the certificate must carry
+        self._name: str | None = None  # the name that the certificate must have
         self._refusal: OSError | None = None  # the first handshake that failed
         self._tls: Any = None
         self._incoming = MemoryBIO()
         self._outgoing = MemoryBIO()
         self._ciphertext = memoryview(b'')  # encrypted, and not yet taken by the kernel
         self._received = memoryview(bytearray(RECEIVE))
-        self._flight = b''  # what the peer's stream begins with, as long as we shake hands
+        self._flight = b''  # the first bytes of the server, kept during the handshake
         self._has_certificate = True
-        self._failure: BaseException | None = None  # comes after what is still to be read
+        self._failure: BaseException | None = None  # the next read raises it
         self._watcher: Callable[[], Any] | None = None
-        self._starved = False  # the engine cannot write until it has read
+        self._must_read_first = False  # the session cannot encrypt before it has received something
 
     # -- opening and closing ---------------------------------------------------
 
@@ -84,7 +83,7 @@ class SSLTransport(TCPTransport):
                 raise self._refusal from self._refusal.__cause__
             raise
         finally:
-            self._refusal = None  # an error refers to the frames it came through
+            self._refusal = None  # its traceback would keep the objects of its stack frames alive
 
     def _connect(self, family: int, kind: int, protocol: int, address: Any, deadline: green.Deadline) -> None:
         super()._connect(family, kind, protocol, address, deadline)
@@ -111,10 +110,10 @@ class SSLTransport(TCPTransport):
             raise type(exc)(exc.errno, f'{self._where} hung up during the TLS handshake') from exc
 
     def _try_handshake(self, deadline: green.Deadline) -> bool:
-        if not turns_of_this_thread(self._green).take(deadline):
+        if not queue_of_this_thread(self._green).take(deadline):
             raise self._late(deadline)
         try:
-            self._engine().do_handshake()
+            self._session().do_handshake()
         except ssl.SSLWantReadError:
             return False
         return True
@@ -144,14 +143,14 @@ class SSLTransport(TCPTransport):
         return TimeoutError(errno.ETIMEDOUT, f'{self._where}: no TLS handshake within {in_seconds(deadline.seconds)}')
 
     def close(self) -> None:
-        """Say close_notify if the kernel takes it now, wait for no answer, and close. Never raises."""
+        """Send close_notify if the kernel takes it now, and close without waiting for an answer. Never raises."""
         with self.guard:
             tls, self._tls = self._tls, None
             if self.socket is not None and tls is not None:
                 try:
                     tls.unwrap()
                 except (OSError, ValueError):
-                    pass  # wants the peer's close_notify, or the handshake was never done
+                    pass  # the peer's close_notify has not come, or the handshake was not completed
                 try:
                     self._push()
                 except OSError:
@@ -163,7 +162,10 @@ class SSLTransport(TCPTransport):
     # -- bytes --------------------------------------------------------------------
 
     def recv_into(self, view: memoryview) -> int:
-        """Decrypt what is there, as TCPTransport.recv_into. A stream cut without close_notify ends like any other."""
+        """Receive and decrypt, as TCPTransport.recv_into.
+
+        A stream that ends without close_notify ends like any other.
+        """
         with self.guard:
             return self._decrypt_into(view)
 
@@ -175,7 +177,7 @@ class SSLTransport(TCPTransport):
         try:
             while total < len(view):
                 try:
-                    count = self._engine().read(len(view) - total, view[total:])
+                    count = self._session().read(len(view) - total, view[total:])
                 except ssl.SSLWantReadError:
                     if total:
                         break
@@ -190,28 +192,28 @@ class SSLTransport(TCPTransport):
             error = explain_loss(self._where, exc, ours=self._has_certificate)
             if not total:
                 raise error from exc
-            self._failure = error  # the peer's last words first
+            self._failure = error  # return first what was decrypted before the error
         finally:
             self._after_reading()
         return total
 
     def _after_reading(self) -> None:
-        """Reading may have made the engine say something (renegotiation), or given it what a write waits for."""
+        """Send what reading made the session produce (renegotiation), and let a write go on that waited for input."""
         if self._outgoing.pending and self.socket is not None:
             try:
                 self._push()
             except OSError:
-                pass  # it goes before whatever is sent next, and who sends that will hear of errors
-        if self._starved:
-            self._starved = False
+                pass  # it is sent before anything else at the next send, which raises the error if there is one
+        if self._must_read_first:
+            self._must_read_first = False
             if self._watcher is not None:
                 super().watch_writable(self._watcher)
 
     def send(self, data: Any) -> int:
-        """Encrypt and send a part of *data*, as TCPTransport.send; with no data, send what is still encrypted here.
+        """Encrypt and send a part of *data*, as TCPTransport.send. With empty *data* send what is encrypted already.
 
-        What is taken may still be here (``unsent``), but never more than one chunk:
-        as long as it is, nothing further is encrypted, and 0 says that it has moved.
+        Bytes that were taken may be encrypted and not sent yet (``unsent``), but never more than one chunk. Until
+        that chunk is sent nothing more is encrypted; a result of 0 means that a part of it was sent.
         """
         with self.guard:
             try:
@@ -219,11 +221,14 @@ class SSLTransport(TCPTransport):
             except ssl.SSLWantReadError:
                 # The peer renegotiates (TLS 1.2; Erlang does it after so many messages).
                 self._push()
-                self._starve()
+                self._wait_for_input_to_write()
                 raise BlockingIOError(errno.EAGAIN, 'TLS has to read before it can write') from None
 
-    def send_aside(self, data: Any) -> int:
-        """``send`` without touching the hub, for another thread. Where the engine has to read, that is the hub's."""
+    def send_without_hub(self, data: Any) -> int:
+        """``send`` for another thread; does not touch the hub.
+
+        Where TLS has to read first, BlockingIOError is raised.
+        """
         with self.guard:
             try:
                 return self._encrypt(data)
@@ -235,15 +240,15 @@ class SSLTransport(TCPTransport):
             return 0
         taken = 0
         try:
-            while taken < min(len(data), CHUNK):  # the engine takes one record at a time
-                taken += self._engine().write(data[taken:CHUNK])
+            while taken < min(len(data), CHUNK):  # the session encrypts one record at a time
+                taken += self._session().write(data[taken:CHUNK])
         except ssl.SSLWantReadError:
             if not taken:
                 raise
         try:
             self._push()
         except BlockingIOError:
-            pass  # taken over all the same: it is encrypted, and counts as unsent
+            pass  # the bytes are encrypted, so they are taken; they count as unsent
         return taken
 
     @property
@@ -257,7 +262,7 @@ class SSLTransport(TCPTransport):
 
     @property
     def _holds_input(self) -> bool:
-        """Whether there is something to read on this side of the kernel; it may be no plaintext."""
+        """Whether received bytes or an error are here, not in the kernel; they need not be a whole record."""
         with self.guard:
             if self._tls is None:
                 return False
@@ -270,32 +275,32 @@ class SSLTransport(TCPTransport):
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
         self._watcher = fn
-        if not self._starved:
+        if not self._must_read_first:
             super().watch_writable(fn)
 
     def unwatch_writable(self) -> None:
         self._watcher = None
         super().unwatch_writable()
 
-    def _starve(self) -> None:
-        """Do not watch for room, of which there is plenty, until there was input."""
+    def _wait_for_input_to_write(self) -> None:
+        """Stop watching for room in the kernel until input has come: TLS needs that input before it can write."""
         if not self.unsent:
-            self._starved = True
+            self._must_read_first = True
             super().unwatch_writable()
 
-    # -- engine and kernel -----------------------------------------------------------
+    # -- session and kernel ----------------------------------------------------------
 
     @property
     def _where(self) -> str:
         return f'[{self.host}]:{self.port}' if ':' in self.host else f'{self.host}:{self.port}'
 
-    def _engine(self) -> Any:
+    def _session(self) -> Any:
         if self._tls is None:
             raise OSError(errno.EBADF, 'the socket is closed')
         return self._tls
 
     def _receive(self) -> int:
-        """Move ciphertext from the kernel to the engine. Raises BlockingIOError when there is none."""
+        """Move ciphertext from the kernel to the session. Raises BlockingIOError when there is none."""
         count = super().recv_into(self._received)
         if count:
             self._incoming.write(self._received[:count])
@@ -304,7 +309,7 @@ class SSLTransport(TCPTransport):
         return count
 
     def _push(self) -> bool:
-        """Move ciphertext to the kernel. Returns whether all has gone; raises BlockingIOError when nothing went."""
+        """Send ciphertext. Returns whether all of it was sent; raises BlockingIOError when the kernel took nothing."""
         moved = False
         while True:
             if not self._ciphertext:

@@ -1,8 +1,8 @@
-"""What the ``ssl`` argument may be, and the SSLContext that comes of it.
+"""Checks the ``ssl`` argument and makes an SSLContext of it.
 
-Layer 2. Chain and name of the certificate are verified unless an explicit option
-says otherwise; an option that would be ignored is an error, because somebody
-believes that it protects them. What must not enter: sockets.
+Layer 2. The chain and the name of the server's certificate are verified unless an explicit option says
+otherwise. An option that would have no effect is an error, because the user believes that it protects.
+Does not belong here: sockets.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Any
 __all__ = ('check_ssl_options', 'make_context', 'may_have_certificate')
 
 # The keys of py-amqp's ``ssl`` dictionary, and ``password`` and ``check_hostname``.
-# do_handshake_on_connect and suppress_ragged_eofs say how to drive a socket that
-# is not there; they change nothing.
+# do_handshake_on_connect and suppress_ragged_eofs are options of ssl's own sockets, which are not used
+# here; they have no effect.
 OPTIONS = frozenset(
     (
         'ca_certs',
@@ -38,20 +38,20 @@ OPTIONS = frozenset(
     )
 )
 
-# Those that have an effect beside a ``tls_context``.
+# The keys that have an effect although there is a ready ``context``.
 BESIDE_CONTEXT = frozenset(
     ('context', 'do_handshake_on_connect', 'server_hostname', 'server_side', 'suppress_ragged_eofs')
 )
 
-# The keys of a ``tls_context`` that is itself a dictionary.
+# The keys of a ``context`` that is itself a dictionary.
 ARGUMENTS = frozenset(('cadata', 'cafile', 'capath', 'check_hostname', 'purpose'))
 
-# Those that name files, and what the environment says about authorities and secrets.
+# The keys that name files, and the environment variables that OpenSSL reads.
 FILES = frozenset(('ca_certs', 'cafile', 'capath', 'certfile', 'keyfile'))
 ENVIRONMENT = ('SSL_CERT_FILE', 'SSL_CERT_DIR', 'SSLKEYLOGFILE')
 
-# The class below what gevent and eventlet put in the place of ssl.SSLContext when
-# they patch: a context may be older than the patch, or younger.
+# When gevent or eventlet patch they replace ssl.SSLContext by a subclass. This is the common base class, so
+# that contexts made before and after the patch are both accepted.
 _ANY_CONTEXT = ssl.SSLContext.__mro__[-2]
 
 
@@ -60,7 +60,7 @@ TLSOptions = bool | ssl.SSLContext | Mapping[str, Any] | None
 
 
 def check_ssl_options(options: Any) -> None:
-    """Raise TypeError or ValueError for what ``make_context`` would not understand."""
+    """Raise TypeError or ValueError for options that ``make_context`` does not accept."""
     if options is True or isinstance(options, _ANY_CONTEXT):
         return
     if not isinstance(options, Mapping):
@@ -102,14 +102,14 @@ def _verifies_name(options: Mapping[str, Any]) -> bool:
 
 
 def may_have_certificate(options: Any) -> bool:
-    """Whether a client certificate may be in there; a ready SSLContext does not tell."""
+    """Whether these options may hold a client certificate. True for a ready SSLContext, which cannot be asked."""
     given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
     ready = isinstance(options, _ANY_CONTEXT) or isinstance(given.get('context'), _ANY_CONTEXT)
     return ready or given.get('certfile') is not None
 
 
 def make_context(options: Any, host: str) -> tuple[ssl.SSLContext, str | None]:
-    """The context, and the name the certificate must carry (and SNI tells the server; None for neither).
+    """The context, and the name that the certificate must have and that is sent as SNI; None for neither.
 
     options: True: the system's authorities, certificate and name verified. A ready
     ssl.SSLContext: used as it is. A dict with py-amqp's keys: keyfile, certfile
@@ -119,15 +119,15 @@ def make_context(options: Any, host: str) -> tuple[ssl.SSLContext, str | None]:
     server_hostname (instead of *host*; None is *host*, '' is no name at all),
     ssl_version, tls_minimum_version, tls_maximum_version; or context: an SSLContext,
     or a dict of arguments for ssl.create_default_context, and check_hostname.
-    The same options give the same context, as long as their files are the same: renewed
-    ones count for the next connection. Raises OSError
+    The same options give the same context until one of their files changes; then the
+    next connection gets a new one. Raises OSError
     for files that cannot be read and ssl.SSLError for what OpenSSL refuses.
     """
     given: Mapping[str, Any] = options if isinstance(options, Mapping) else {}
     context: Any = options if isinstance(options, _ANY_CONTEXT) else given.get('context')
     name = given.get('server_hostname')
     if name is None:
-        # Certificates name neither the dot that ends a full name nor the zone of a local address.
+        # Names in certificates have no dot at the end, and addresses in them have no zone (%eth0).
         name = host.partition('%')[0].rstrip('.')
     if context is None or isinstance(context, Mapping):
         context = _made_once(given, _is_written_as_address(name))
@@ -135,7 +135,7 @@ def make_context(options: Any, host: str) -> tuple[ssl.SSLContext, str | None]:
 
 
 def _is_written_as_address(name: str) -> bool:
-    """Whether the system takes this for an IP address: also '127.1', '0x7f000001' and '127.0.0.1.'."""
+    """Whether the system would read this as an IP address: also '127.1', '0x7f000001' and '127.0.0.1.'."""
     try:
         socket.inet_aton(name.rstrip('.'))
     except (OSError, UnicodeError):
@@ -143,7 +143,7 @@ def _is_written_as_address(name: str) -> bool:
     return True
 
 
-# What was made last, by options and the state of their files. Reading the authorities takes milliseconds.
+# The contexts made last, by options and the state of their files. Kept because reading the CA files takes milliseconds.
 _made: dict[Any, ssl.SSLContext] = {}
 MOST_CONTEXTS = 32
 
@@ -152,14 +152,14 @@ def _made_once(given: Mapping[str, Any], for_address: bool) -> ssl.SSLContext:
     arguments = given.get('context')
     try:
         key = (_frozen(given), _frozen(arguments or {}), for_address, tuple(map(os.environ.get, ENVIRONMENT)))
-    except TypeError:  # nothing that can be compared, so OpenSSL will not like it either
+    except TypeError:  # an option that is not hashable; OpenSSL will raise for it
         return _from_options(given, for_address)
     context = _made.pop(key, None)
     if context is None:
         context = _from_options(given, for_address)
         if len(_made) >= MOST_CONTEXTS:
             _made.pop(next(iter(_made)), None)
-    _made[key] = context  # again the youngest
+    _made[key] = context  # at the end: the first one is dropped when there are too many
     return context
 
 
@@ -167,13 +167,13 @@ def _from_options(given: Mapping[str, Any], for_address: bool) -> ssl.SSLContext
     arguments = given.get('context')
     context = _from_keys(given) if arguments is None else _from_arguments(dict(arguments))
     if for_address:
-        # OpenSSL takes some ways to write an address for the name of a host, and would look for it in the common name.
+        # OpenSSL takes some spellings of an address for a host name, and would compare it with the common name.
         context.hostname_checks_common_name = False
     return context
 
 
 def _frozen(options: Mapping[str, Any]) -> frozenset[Any]:
-    """What tells one set of options from another; of a password its hash, so that it is not kept here."""
+    """A hashable form of the options, for comparison. Of a password only the hash is kept."""
     items: set[Any] = set()
     for name, value in options.items():
         if name in FILES:
@@ -186,11 +186,11 @@ def _frozen(options: Mapping[str, Any]) -> frozenset[Any]:
 
 
 def _state(path: Any) -> Any:
-    """Changes when the file does."""
+    """A value that changes when the file changes."""
     try:
         status = os.stat(path)
     except (OSError, TypeError, ValueError):
-        return None  # whoever reads it will say what is wrong
+        return None  # loading the file will raise the error
     return status.st_ino, status.st_mtime_ns, status.st_size
 
 
@@ -206,7 +206,7 @@ def _from_arguments(arguments: dict[str, Any]) -> ssl.SSLContext:
 
 def _from_keys(given: Mapping[str, Any]) -> ssl.SSLContext:
     context = ssl.SSLContext(given.get('ssl_version') or ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # for now: the two settings must change in this order
+    context.check_hostname = False  # verify_mode cannot be set to CERT_NONE while check_hostname is True
     verify = given.get('cert_reqs')
     context.verify_mode = ssl.CERT_REQUIRED if verify is None else verify
     if context.verify_mode != ssl.CERT_NONE:
@@ -224,7 +224,7 @@ def _from_keys(given: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 def _trust(context: ssl.SSLContext, ca_certs: Any) -> None:
-    """The authorities in *ca_certs*, a file or a folder, instead of the system's; who names some trusts those."""
+    """Trust the authorities in *ca_certs*, a file or a folder, and only those; None: the system's."""
     if ca_certs is None:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
         return
@@ -250,12 +250,12 @@ def _load_certificate(context: ssl.SSLContext, certfile: Any, keyfile: Any, pass
 
 
 def _no_password() -> str:
-    # Without this OpenSSL would ask at the terminal, and the whole process would wait for a human.
+    # Without this function OpenSSL would ask for the password at the terminal, and block the process.
     raise ValueError('ssl: the key is encrypted, and no password is given')
 
 
 def _look_at(path: Any) -> None:
-    """Raise OSError for a file that cannot be read: OpenSSL's own error does not say which file it means."""
+    """Raise OSError, with the name of the file, if it cannot be read. OpenSSL's own error does not name it."""
     if path is not None and not os.path.isdir(path):
         with open(path, 'rb'):
             pass

@@ -1,7 +1,7 @@
-"""What went wrong with TLS, in words that say whose fault it is.
+"""Makes clear errors of OpenSSL's: they name host and port, say which side refused what, and give a hint.
 
-Layer 2: from OpenSSL's errors and the peer's first bytes to exceptions of the
-same classes, with host and port and a hint. What must not enter: sockets.
+Layer 2. The classes stay OpenSSL's, except for a refused client certificate. For a handshake the first bytes
+that the server sent are looked at. Does not belong here: sockets.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from .. import exceptions
 
 __all__ = ('explain', 'explain_loss', 'wants_certificate')
 
-# What OpenSSL's verdicts on a certificate mean for those who look at a log.
+# Verification error codes of OpenSSL -> what they mean.
 _HINTS = {
     18: 'no authority has signed it',
     19: 'its authority is none of those that we trust',
@@ -23,13 +23,13 @@ _HINTS = {
     "ssl={'server_hostname': …}",
 }
 
-# kombu connects to 127.0.0.1 when it is told localhost.
+# kombu connects to 127.0.0.1 when the URL says localhost.
 _LOOPBACK = ('127.0.0.1:', '[::1]:')
 _LOCALHOST = (
     "kombu makes 127.0.0.1 of localhost: for a certificate of localhost set ssl={'server_hostname': 'localhost'}"
 )
 
-# Alerts about a certificate can only be about the client's.
+# Alerts of the server about a certificate: they are about the client's, since the server sends them.
 _ABOUT_OURS = frozenset(
     (
         'bad certificate',
@@ -48,23 +48,23 @@ _ABOUT_NAME = "it was asked for {!r}, and may be known by another name: ssl={{'s
 _TLS_RECORDS = range(0x14, 0x18)
 
 
-# OpenSSL's names of alerts that do not say that they are one.
+# Alerts in whose names OpenSSL does not write ALERT.
 _OTHER_ALERTS = {'TLSV1_UNRECOGNIZED_NAME': 'unrecognized name', 'TLSV1_UNSUPPORTED_EXTENSION': 'unsupported extension'}
 
 _HANDSHAKE, _CERTIFICATE_REQUEST = 0x16, 13
 
 
 def explain(where: str, error: ssl.SSLError, flight: bytes, name: str | None = None, ours: bool = True) -> Exception:
-    """The error of a handshake.
+    """The error to raise for a failed handshake with *where* (host and port).
 
-    flight: what the peer's stream begins with. name: the server name that it was
-    told by SNI, ours: whether we have a client certificate, or may have.
+    flight: the first bytes that the server sent. name: the server name that was sent to it (SNI).
+    ours: whether there is, or may be, a client certificate.
     """
     first = flight[:8]
     if first and not (first[0] in _TLS_RECORDS and first[1:2] in (b'', b'\3')):
         known = 'plain AMQP, so this is not its port for TLS' if first.startswith(b'AMQP') else 'something else'
         return _remade(error, f'{where} does not speak TLS but {known}')
-    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # which one, depends on OpenSSL's version
+    if isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError)):  # which of them depends on OpenSSL's version
         hint = '' if first or not name else f'{_ABOUT_NAME.format(name)}, or the address is wrong'
         text = f'{where} hung up during the TLS handshake{"" if first else " without a word"}'
         return _remade(error, f'{text} ({hint})' if hint else text)
@@ -82,7 +82,7 @@ def explain(where: str, error: ssl.SSLError, flight: bytes, name: str | None = N
 def explain_loss(
     where: str, error: ssl.SSLError, what: str = 'TLS session', name: str | None = None, ours: bool = True
 ) -> Exception:
-    """An error of an established session: an alert is the peer's word, not ours. The others as for ``explain``."""
+    """The error to raise for a session that failed. An alert is what the server said. Arguments as for ``explain``."""
     said = _alert(error)
     if said is None:
         return _remade(error, f'{where}: the {what} failed: {error}')
@@ -95,14 +95,14 @@ def explain_loss(
 
 
 def _alert(error: ssl.SSLError) -> str | None:
-    """What the peer's alert says; None if it was no alert."""
+    """The text of the server's alert; None if the error is no alert."""
     reason = getattr(error, 'reason', None) or ''
     _, alert, said = reason.partition('ALERT_')
     return said.replace('_', ' ').lower() if alert else _OTHER_ALERTS.get(reason)
 
 
 def wants_certificate(flight: bytes) -> bool:
-    """Whether the server asked for a client certificate, where it says so in clear text: up to TLS 1.2."""
+    """Whether the server asked for a client certificate. Up to TLS 1.2 only: later versions encrypt that message."""
     messages = bytearray()
     while len(flight) >= 5 and flight[0] == _HANDSHAKE:
         size = int.from_bytes(flight[3:5], 'big')

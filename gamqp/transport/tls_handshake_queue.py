@@ -1,8 +1,8 @@
-"""One step of a TLS handshake at a time, and a turn of the hub between two of them.
+"""Lets the hub run between the steps of TLS handshakes.
 
-Layer 2. A step computes for about a millisecond. When many servers answer at the same
-moment, the steps would otherwise follow each other in one pass of the hub, and nobody else
-would run for as long as they take together. Does not belong here: TLS.
+Layer 2. A step computes for about a millisecond. When many connections open at the same time, their steps would
+otherwise run one after the other in one pass of the hub, and other greenlets would have to wait for all
+of them. Does not belong here: TLS.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from typing import Any
 from .. import green
 from ..green import os_threads
 
-__all__ = ('TLSHandshakeQueue', 'turns_of_this_thread')
+__all__ = ('TLSHandshakeQueue', 'queue_of_this_thread')
 
-# Seconds to let the hub run for: a sleep of 0 may not make it ask for sockets.
+# Seconds of a pause that lets the hub run. A pause of 0 may not make the hub ask the system for ready sockets.
 TICK = 0.000001
 
 
 class TLSHandshakeQueue:
-    """For the handshakes of one hub."""
+    """The handshakes of one hub wait here for their turns."""
 
     def __init__(self, backend: ModuleType) -> None:
         self.hub = backend.hub()
         self._green = backend
         self._gate = green.Gate(backend)
-        self._taken = False  # a step was made, and the hub has not had its turn yet
+        self._taken = False  # a step was made, and the hub has not run since
 
     def take(self, deadline: green.Deadline) -> bool:
-        """Wait for this hub's next turn. Returns whether it came within *deadline*. Switches where one is taken."""
+        """Wait until no other step was made in this pass of the hub. False when *deadline* has passed. May switch."""
         while self._taken:
             if not self._gate.wait(deadline.left()):
                 return False
@@ -45,7 +45,8 @@ class TLSHandshakeQueue:
 _here = os_threads.local()
 
 
-def turns_of_this_thread(backend: ModuleType) -> TLSHandshakeQueue:
+def queue_of_this_thread(backend: ModuleType) -> TLSHandshakeQueue:
+    """The queue of the running thread's hub."""
     turns: Any = getattr(_here, 'turns', None)
     if turns is None or turns.hub is not backend.hub():
         turns = _here.turns = TLSHandshakeQueue(backend)

@@ -92,7 +92,7 @@ class Eager:
     def _run(self) -> None:
         try:
             while not self._stop.wait(0.003):
-                self._writer.attend(time.monotonic() + 3600)
+                self._writer.send_overdue_heartbeat(time.monotonic() + 3600)
         except BaseException as exc:
             self._errors.append(exc)
 

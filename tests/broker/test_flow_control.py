@@ -48,7 +48,7 @@ def owner() -> Owner:
 def flow(owner: Owner) -> FlowControl:
     flow = FlowControl(owner, Counters())
     flow.begin(green.backend())
-    flow.link = SimpleNamespace(reason=None, has_unheard=False, writer=SimpleNamespace(full=False))
+    flow.link = SimpleNamespace(reason=None, has_unread_input=False, writer=SimpleNamespace(full=False))
     return flow
 
 
@@ -127,5 +127,5 @@ def test_a_turn_of_the_hub_is_due_after_so_many_bytes_or_when_something_has_arri
     flow.unlooked = BYTES_PER_LOOK
     assert flow.turn_due()  # nobody has let others run yet
     assert not flow.turn_due()
-    flow.link.has_unheard = True
+    flow.link.has_unread_input = True
     assert flow.turn_due()

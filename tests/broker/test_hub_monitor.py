@@ -77,8 +77,8 @@ def test_a_held_hub_reads_before_it_judges_and_says_how_long_it_was_held(
     assert 'heartbeat_thread=True' in message
     greenlets.sleep(0.6)
     assert client.connected
-    assert client.link.watch.worst_lag >= HELD - 0.5
-    assert client.link.watch.lag < client.link.watch.worst_lag
+    assert client.link.hub_monitor.worst_lag >= HELD - 0.5
+    assert client.link.hub_monitor.lag < client.link.hub_monitor.worst_lag
 
 
 def test_a_peer_that_said_nothing_while_the_hub_was_held_is_gone(peer: ScriptedBroker) -> None:
@@ -104,7 +104,7 @@ def test_a_connection_that_is_lost_after_its_hub_was_held_says_so(peer: Scripted
 @pytest.mark.real_seconds
 def test_only_a_long_time_that_has_just_ended_is_named_and_not_for_what_the_broker_says(peer: ScriptedBroker) -> None:
     client = peer.open(QUICK)
-    watch = client.link.watch
+    watch = client.link.hub_monitor
     watch.worst_lag = 0.0  # of tests before, whose connections are not collected yet
     time.sleep(1.6)
     greenlets.wait_until(lambda: watch.worst_lag > 1)
@@ -128,10 +128,10 @@ def test_a_connection_that_is_lost_for_another_reason_does_not_blame_the_hub(pee
 @pytest.mark.real_seconds
 def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: ScriptedBroker, log: Any) -> None:
     client = peer.open(QUICK)
-    client.link.watch.worst_lag = 0.0  # of tests before, whose connections are not collected yet
+    client.link.hub_monitor.worst_lag = 0.0  # of tests before, whose connections are not collected yet
     burn(0.7)
     greenlets.sleep(0.5)
-    worst = client.link.watch.worst_lag
+    worst = client.link.hub_monitor.worst_lag
     assert worst >= 0.3
     if worst > 1:  # a busy machine has held it for longer
         assert held_for(told(log)) > 1
@@ -142,7 +142,7 @@ def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: S
 def test_many_connections_of_one_hub_say_it_once(peer: ScriptedBroker, log: Any) -> None:
     with ScriptedBroker() as other:
         clients = [peer.open(QUICK), other.open((10, 131072, 2))]
-        assert clients[0].link.watch is clients[1].link.watch
+        assert clients[0].link.hub_monitor is clients[1].link.hub_monitor
         for each in (peer, other):
             each.raw(BEAT)
         time.sleep(1.8)
@@ -181,7 +181,7 @@ def test_a_log_handler_that_waits_holds_nobody_up(peer: ScriptedBroker) -> None:
 
 def test_the_watch_ends_with_the_last_connection(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 0), heartbeat=0)
-    watch = client.link.watch
+    watch = client.link.hub_monitor
     assert watch.limit > 10
     assert watch._timer is not None
     client.collect()
@@ -259,7 +259,7 @@ def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
             greenlets.sleep(0.1)
     assert 4 <= listening.stream.heartbeats <= 2 * (time.monotonic() - began) + 1
     # The thread looks who holds the hub where a heartbeat is late.
-    assert aside.hub_watch._seen is None or aside.hub_watch.worst_lag > 0.1
+    assert aside.hub_monitor._seen is None or aside.hub_monitor.worst_lag > 0.1
 
 
 @pytest.mark.parametrize('size', [pytest.param(100_000, marks=pytest.mark.slow), 8_000_000])

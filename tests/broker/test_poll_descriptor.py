@@ -289,6 +289,6 @@ def test_a_tick_lets_an_overdue_hub_run(peer: ScriptedBroker) -> None:
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     client.heartbeat_tick()  # nothing switches: the hub has had its turn a moment ago
     assert client.is_open
-    client.link.watch._due = time.monotonic() - 60  # as if the program had not let it run for a minute
+    client.link.hub_monitor._due = time.monotonic() - 60  # as if the program had not let it run for a minute
     with pytest.raises(gamqp.ConnectionForced, match='by operator'):
         client.heartbeat_tick()

@@ -20,7 +20,7 @@ from script import frames
 from stream_checker import Stream
 
 from gamqp.green import os_threads
-from gamqp.io.send_thread import LOOK, in_a_hurry
+from gamqp.io.send_thread import LOOK, with_short_switch_interval
 from gamqp.io.writer import Writer
 from gamqp.state.heartbeat import HeartbeatClock
 from gamqp.transport import TCPTransport
@@ -61,7 +61,7 @@ class Kernel:
             del self._inside[: self._pass(self._inside)]
         return taken
 
-    send_aside = send
+    send_without_hub = send
 
     def _pass(self, data: Any) -> int:
         count = min(len(data), self.room)
@@ -83,12 +83,12 @@ def expect_heartbeats(writer: Writer, kernel: Kernel) -> None:
     room, kernel.room = kernel.room, 1_000_000
     looks = 0
     while writer.has_unsent:
-        writer.attend(time.monotonic() + 3600)
+        writer.send_overdue_heartbeat(time.monotonic() + 3600)
         looks += 1
         assert looks < 5
     for _ in range(2):
         before, at = len(kernel.taken), writer.heartbeat_clock.sent_at
-        pause = writer.attend(time.monotonic() + 3600)
+        pause = writer.send_overdue_heartbeat(time.monotonic() + 3600)
         assert kernel.taken[before:] == HEARTBEAT
         assert writer.heartbeat_clock.sent_at > at
         assert pause > LOOK  # it sleeps until the next one is due
@@ -116,7 +116,7 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
 
     def thread_looks() -> None:
         if source.random() < 0.5:
-            assert writer.attend(time.monotonic() + 3600) > 0
+            assert writer.send_overdue_heartbeat(time.monotonic() + 3600) > 0
         else:
             pause = writer.help(time.monotonic())
             assert pause is None or pause > 0
@@ -156,13 +156,13 @@ def test_heartbeats_follow_when_all_was_encrypted_and_the_rest_has_gone_out() ->
     writer = Writer(
         greenlets.backend, kernel, HeartbeatClock(1, 0.0), print, hub_thread=os_threads.life_of_this_thread()
     )
-    writer.hub_watch = SimpleNamespace(look_who=lambda: None)
+    writer.hub_monitor = SimpleNamespace(look_who=lambda: None)
     kernel.room = 30
     writer.send(bytes(50))
     assert (writer.queued, writer.pending) == (0, True)
     kernel.room = 100
     for expected in (b'', HEARTBEAT, HEARTBEAT * 2):
-        pause = writer.attend(time.monotonic() + 3600)
+        pause = writer.send_overdue_heartbeat(time.monotonic() + 3600)
         assert bytes(kernel.taken) == bytes(50) + expected
     assert pause > LOOK
     writer.close()
@@ -173,9 +173,9 @@ def test_the_rest_of_a_heartbeat_goes_out_when_the_hub_is_back() -> None:
     writer = Writer(
         greenlets.backend, kernel, HeartbeatClock(1, 0.0), print, hub_thread=os_threads.life_of_this_thread()
     )
-    writer.hub_watch = SimpleNamespace(look_who=lambda: None)
+    writer.hub_monitor = SimpleNamespace(look_who=lambda: None)
     kernel.room = 3
-    assert writer.attend(time.monotonic()) < 0.5  # it is going to come again soon
+    assert writer.send_overdue_heartbeat(time.monotonic()) < 0.5  # it is going to come again soon
     kernel.room = 100
     writer.catch_up()
     assert bytes(kernel.taken) == HEARTBEAT
@@ -210,8 +210,8 @@ def test_a_hub_thread_that_has_ended_gets_no_heartbeats() -> None:
     kernel = Kernel()
     kernel.room = 100
     writer = Writer(greenlets.backend, kernel, HeartbeatClock(1, 0.0), print, hub_thread=lambda: None)
-    writer.hub_watch = SimpleNamespace(look_who=lambda: None)
-    writer.attend(time.monotonic())
+    writer.hub_monitor = SimpleNamespace(look_who=lambda: None)
+    writer.send_overdue_heartbeat(time.monotonic())
     assert not kernel.taken
     writer.close()
 
@@ -220,12 +220,12 @@ def test_the_switch_interval_is_shorter_only_for_the_moment() -> None:
     usual = sys.getswitchinterval()
     seen: list[float] = []
     try:
-        in_a_hurry(lambda: seen.append(sys.getswitchinterval()))
+        with_short_switch_interval(lambda: seen.append(sys.getswitchinterval()))
         assert seen[0] < usual == sys.getswitchinterval()
         with pytest.raises(ZeroDivisionError):
-            in_a_hurry(lambda: 1 / 0)
+            with_short_switch_interval(lambda: 1 / 0)
         assert sys.getswitchinterval() == usual
-        in_a_hurry(lambda: sys.setswitchinterval(0.02))  # somebody else, meanwhile
+        with_short_switch_interval(lambda: sys.setswitchinterval(0.02))  # somebody else, meanwhile
         assert sys.getswitchinterval() == pytest.approx(0.02)
     finally:
         sys.setswitchinterval(usual)
