@@ -65,7 +65,16 @@ def sample(tmp_path: Path) -> Path:
 # pytest's: our configuration for tests that are elsewhere, and nobody's cache.
 OPTIONS = ('-c', ROOT / 'setup.cfg', '-o', 'cache_dir=/tmp/gamqp-test-run', '-v', '-n', '0')
 NEITHER = {'GAMQP_TEST_NODES': '[]', 'GAMQP_TEST_GREEN': 'gevent', 'GAMQP_TEST_SLOW': '0'}
-HELP = ('--all', 'GAMQP_CYTHON', 'GAMQP_TEST_GREEN', 'GAMQP_TEST_RABBITMQ', 'AMQP_URL', 'PYTHON', 'Exit status')
+HELP = (
+    '--quick',
+    '--all',
+    'GAMQP_CYTHON',
+    'GAMQP_TEST_GREEN',
+    'GAMQP_TEST_RABBITMQ',
+    'AMQP_URL',
+    'PYTHON',
+    'Exit status',
+)
 
 
 def passes(*arguments: str | Path, **environment: str) -> tuple[int, list[str], str]:
