@@ -1,7 +1,7 @@
-"""Layer 1: what a client must remember of a conversation, without the conversation itself.
+"""What a client remembers of connections, channels, publishes and deliveries; and checks of arguments.
 
-No module here knows a socket, a clock, a log, a thread or a greenlet; time comes
-in as an argument and waiters come in as objects with ``succeed`` and ``fail``.
-No call into this package can switch greenlets, so each is atomic for everybody
-else. That property is worth more than speed.
+Layer 1. Each module is data with functions on it, tested by itself. The time is an argument; a waiter is any object
+with ``succeed`` and ``fail``. So no call into this package can switch greenlets, and each is atomic for all others:
+keep it so, even where it costs speed. Does not belong here: sockets, clocks, logs, threads, greenlets.
+Public: nothing; users get at it through Connection and Channel.
 """

@@ -1,6 +1,6 @@
 """When a broker that could not be reached may be tried again.
 
-State, no I/O. The time and the draw of lots come in as arguments.
+State, no I/O: the time and a random number are arguments. Does not belong here: waiting and connecting.
 https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 """
 
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 __all__ = ('Backoff',)
 
-# Seconds: the most that the first pause lasts, each one after it twice as much, up to the longest. A broker that
-# comes back is found within that, and a thousand clients of a broker that is away try some 700 times a second.
+# Seconds. The first pause lasts at most FIRST, each one after it at most twice as long, up to LONGEST. So a broker that
+# comes back is found within 3 s, and a thousand clients of a broker that is down try some 700 times a second.
 FIRST = 0.1
 LONGEST = 3.0
 
-# Seconds that no other attempt is made after a refusal that another one cannot be expected to change.
+# Seconds that are added to the pause after a refusal that will not change soon (e.g. a wrong password).
 FIRM = 1.0
 
-# Seconds after which a connection counts as one that works: whoever loses it earlier pauses as after a failure.
+# Seconds after which an open connection counts as one that works. The loss of a younger one counts as a failure.
 STEADY = 1.0
 
 
 class Backoff:
     """Pauses between attempts, each drawn from 0 to a limit that doubles (full jitter).
 
-    failures: attempts in a row that came to nothing. until: time before which there is to be no other.
+    failures: failed attempts in a row. until: the time of the next attempt.
     """
 
     __slots__ = ('failures', 'until')
@@ -33,13 +33,13 @@ class Backoff:
         self.until = 0.0
 
     def failed(self, now: float, chance: float, firm: bool = False) -> None:
-        """An attempt has failed. chance: a random number from 0 to 1. firm: it was refused for good."""
+        """An attempt has failed. chance: a random number from 0 to 1. firm: it was refused and will be again."""
         pause = chance * min(LONGEST, FIRST * 2 ** min(self.failures, 20))
         self.failures += 1
         self.until = now + pause + (FIRM if firm else 0)
 
     def lost(self, now: float, lived: float, chance: float) -> None:
-        """A connection was lost after so many seconds."""
+        """A connection was lost, *lived* seconds after it was opened."""
         if lived >= STEADY:
             self.failures = 0
         else:

@@ -1,8 +1,8 @@
 """Channel numbers: which are free, in constant time.
 
-State, no I/O. A number that is given back goes to the end of the line: the
-longer it rests, the smaller the chance that a late frame of its old channel
-meets a new one.
+State, no I/O. A number that is released is used again as late as possible. A late frame of the old
+channel would otherwise be taken for one of the new channel with that number.
+Does not belong here: channels.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ class ChannelIds:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._fresh = 1  # no number from here on has ever been taken by take()
-        self._rested: deque[int] = deque()  # some may have been claimed meanwhile
-        self._resting: set[int] = set()  # the same numbers
+        self._fresh = 1  # take() has never returned this number or a higher one
+        self._rested: deque[int] = (
+            deque()
+        )  # released numbers, the one released first in front; claim() leaves its own here
+        self._resting: set[int] = set()  # the same numbers, to look them up
         self._taken: set[int] = set()
 
     def __len__(self) -> int:
@@ -50,7 +52,7 @@ class ChannelIds:
         )
 
     def claim(self, channel_id: int) -> None:
-        """Take this very number. Raises ConnectionError when it is taken or out of range."""
+        """Take the number *channel_id*. Raises ConnectionError when it is taken or out of range."""
         if not 1 <= channel_id <= self._limit:
             raise exceptions.ConnectionError(f'channel {channel_id!r} is not between 1 and {self._limit}')
         if channel_id in self._taken:

@@ -1,9 +1,10 @@
 """Publisher confirms: which publish each ``basic.ack``, ``basic.nack`` and ``basic.return`` speaks of.
 
 State, no I/O. The broker numbers the publishes of a channel from 1 after
-confirm.select; so do we, in the same step that hands the frames to the writer.
-A message that comes back does so before its ack, and carries no number: its
-publish is found among those that are outstanding by what it looks like.
+confirm.select. So do we, in the same step that hands the frames to the writer.
+The broker returns a message before it acks it, and a return carries no number: the
+publish is found by comparing the message with the outstanding mandatory ones.
+Does not belong here: who waits and how (waiters have ``succeed`` and ``fail``).
 https://www.rabbitmq.com/docs/confirms
 """
 
@@ -20,10 +21,10 @@ from .tag_order import first, is_wide, up_to
 
 __all__ = ('Barrier', 'Confirms', 'Ending')
 
-# Publishes that a multiple looks up at once, and then settles one by one.
+# An ack with multiple looks up so many publishes at once, and then settles them one by one.
 PORTION = 1000
 
-# Holes in the dict of outstanding publishes that are not worth a new dict, see ``tag_order``.
+# Settled publishes leave holes in the dict (see ``tag_order``). With fewer holes than this it is not copied.
 HOLES = 5000
 
 HEADERS = 'application_headers'
@@ -32,7 +33,10 @@ Key = tuple[str, str, int]  # exchange, routing key, size of the body
 
 
 class Barrier:
-    """All publishes up to a delivery tag. waiter: ``succeed(True)`` when each was acked, else ``succeed(False)``."""
+    """Waits for all publishes up to a delivery tag. waiter: gets ``succeed(True)`` if each was acked, else False.
+
+    quiet: not the program waits here, but the pool: its waiter is no place to report an error to the program.
+    """
 
     __slots__ = ('quiet', 'refused', 'tag', 'waiter')
 
@@ -50,9 +54,9 @@ class Confirms:
     returned message for one that no queue took; ``fail(make_error)``; and ``awaited``,
     whether a greenlet waits there right now. None stands for a publish on which nobody waits.
 
-    walk: called with the steps in which a confirm tells more than one, to be taken in this order; it may leave some
-    for later, before and between other calls. A step gives True for a publish that was acked, False for one
-    that was nacked, None for a barrier. None: all steps are taken at once.
+    walk: called with an iterator when a confirm with multiple settles several publishes. It takes the steps in order,
+    some of them in later turns of the hub; other methods may be called in between. A step gives True for a publish that
+    was acked, False for one that was nacked, None for a barrier. Without *walk* all steps are taken at once.
     """
 
     __slots__ = (
@@ -71,16 +75,16 @@ class Confirms:
 
     def __init__(self, walk: Callable[[Iterator[bool | None]], Any] | None = None) -> None:
         self._walk = walk or _at_once
-        # Multiples whose publishes are being settled, oldest first: the tag up to which, and whether by an ack.
+        # Confirms with multiple that still have steps left, oldest first: (highest tag, whether it is an ack).
         self._covered: list[tuple[int, bool]] = []
-        self._compact = 0  # how many were settled when the dict of outstanding ones was made anew
+        self._compact = 0  # how many were settled when the dict was last copied, see _without_holes
         self.published = 0  # the delivery tag of the latest publish
-        self.selected = False  # whether the broker has said that it confirms from now on
-        self.refused = False  # whether a publish was nacked or returned since somebody asked
+        self.selected = False  # whether confirm.select-ok has come
+        self.refused = False  # whether a publish was nacked or returned since the last take_refused()
         self._waiting: dict[int, Any] = {}
         self._mandatory: dict[Key, dict[int, Any]] = {}  # the publishes that may come back: tag -> frames, or Content
         self._keys: dict[int, Key] = {}  # where in _mandatory a tag is
-        self._returned: dict[int, Any] = {}  # those that did, until their ack
+        self._returned: dict[int, Any] = {}  # tag -> message that came back, until its ack comes
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
 
     def __len__(self) -> int:
@@ -100,19 +104,18 @@ class Confirms:
         return tag
 
     def waiter(self, tag: int) -> Any:
-        """Who waits for this publish, None when nobody does or it is settled."""
+        """The waiter of this publish; None when it has none or is settled."""
         return self._waiting.get(tag)
 
     def come_back(self, exchange: str, routing_key: str, message: Any) -> Any:
-        """A message was returned. Returns who waits for the publish it belongs to, which it decides, or None.
+        """A message was returned. Finds its publish and returns that one's waiter, or None.
 
-        Among the publishes to this exchange with this routing key it is the oldest
-        that looks most like it; those that look the same in everything are
-        exchangeable, and returns come in the order of publishing.
+        It is the most similar of the publishes with this exchange and routing key, and the oldest of several that are
+        equally similar: returns come in the order of publishing. Identical ones may be exchanged without harm.
         """
         candidates = self._mandatory.get((exchange, routing_key, message.size))
         if candidates and self._covered:
-            # A multiple before this has settled these, and they are only still to be told.
+            # A confirm with multiple came before and settles these; only its steps have not been taken yet.
             for tag in list(takewhile(self._covered[-1][0].__ge__, candidates)):
                 self._forget_mandatory(tag)
         if not candidates:
@@ -131,13 +134,13 @@ class Confirms:
 
     @property
     def has_barriers(self) -> bool:
-        """Whether the program waits at a barrier."""
+        """Whether the program waits in wait_for_confirms."""
         return any(not barrier.quiet for barrier in self._barriers)
 
     def barrier(self, waiter: Any, quiet: bool = False) -> Barrier:
-        """Tell *waiter* when everything published so far is settled. There must be something outstanding.
+        """Have *waiter* called when all publishes up to now are settled. There must be one that is not.
 
-        quiet: it is not the program that waits, and no error is told to it that way.
+        quiet: see Barrier.
         """
         barrier = Barrier(self.published, waiter, quiet)
         barrier.refused = self.take_refused()
@@ -145,24 +148,22 @@ class Confirms:
         return barrier
 
     def leave(self, barrier: Barrier) -> None:
-        """Nobody waits for it any more. Its bad news, also if that was told already, is for whoever asks next."""
+        """Its caller was interrupted. A refusal that the barrier has noted is reported by the next one instead."""
         if barrier in self._barriers:
             self._barriers.remove(barrier)
         self.refused = self.refused or barrier.refused
 
     def take_refused(self) -> bool:
-        """Whether a publish was refused since somebody asked."""
+        """Whether a publish was nacked or returned since the last call of this."""
         refused, self.refused = self.refused, False
         return refused
 
     def settle(self, tag: int, multiple: bool, ok: bool) -> int:
-        """An ack (ok) or nack has come. Returns how many publishes it has settled, or at least 1 if it is going to.
+        """An ack (ok) or nack has come. Returns how many publishes it has settled, at least 1 if it will settle some.
 
-        Tag 0 with multiple means everything outstanding. A tag that is not
-        outstanding settles nothing. What it costs goes by what it settles,
-        however many others were published or settled before. A multiple settles
-        step by step, in the order of publishing; one that comes before the last step
-        of another stands behind it, and single ones go on.
+        Tag 0 with multiple means all outstanding publishes. A tag that is not outstanding settles nothing. It takes
+        time for each publish that it settles, not for the others. A confirm with multiple settles step by step, in the
+        order of publishing; the next one with multiple begins after the last step. Single confirms settle at once.
         """
         waiting = self._waiting
         if not multiple:
@@ -184,7 +185,7 @@ class Confirms:
         return before - len(self._waiting)
 
     def covers(self, tag: int) -> bool:
-        """Whether a multiple for publishes up to this tag, or one before it, has steps left."""
+        """Whether a confirm with multiple for publishes up to this tag, or to a lower one, has steps left."""
         return bool(self._covered) and self._covered[0][0] <= tag
 
     def _settle_covered(self) -> Iterator[bool | None]:
@@ -193,7 +194,7 @@ class Confirms:
             tags = up_to(self._without_holes(), tag, PORTION)
             for one in tags:
                 if one not in self._waiting:
-                    continue  # by a confirm of its own, or the channel has ended
+                    continue  # a confirm of its own has settled it, or the channel has ended
                 if self._barriers and self._barriers[0].tag < one:
                     yield from self._pass_up_to(one - 1)
                 self._settle(one, ok)
@@ -214,14 +215,14 @@ class Confirms:
             self._note_refused(tag)
 
     def fail_all(self, make_error: Callable[[], BaseException]) -> Ending:
-        """The channel is gone, nothing more will be confirmed. Returns what is left to be done: all are to be told."""
+        """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
         ending = Ending(self._waiting, self._barriers, self._covered, self._returned, make_error)
         self._waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
         self._mandatory, self._keys = {}, {}
         return ending
 
     def _without_holes(self) -> dict[int, Any]:
-        """The outstanding publishes, in a dict whose first one is at hand."""
+        """The outstanding publishes; the dict is copied first if it begins with too many holes."""
         waiting = self._waiting
         if is_wide(waiting):
             settled = self.published - len(waiting)
@@ -231,7 +232,7 @@ class Confirms:
         return waiting
 
     def _note_refused(self, tag: int) -> None:
-        """It is for those who wait for this publish among others, or else for whoever asks next."""
+        """A publish was refused: note it at the barriers behind it; without one, for the next take_refused()."""
         concerned = False
         for barrier in self._barriers:
             if tag <= barrier.tag:
@@ -240,7 +241,7 @@ class Confirms:
             self.refused = True
 
     def _pass_barriers(self) -> None:
-        """Tell those for whom nothing is outstanding any more."""
+        """Wake the waiters of barriers in front of which everything is settled."""
         if not self._covered and self._barriers[0].tag < (first(self._without_holes()) or self.published + 1):
             self._walk(self._pass_due())
 
@@ -268,9 +269,10 @@ def _at_once(steps: Iterator[bool | None]) -> None:
 
 
 class Ending:
-    """The publishes of a channel that has ended, whose waiters are told so in steps: those of ``__iter__``.
+    """The outstanding publishes of a channel that has ended. Iterating over it settles them step by step.
 
-    confirmed, nacked: how many had been, by a multiple, and their waiters hear that instead. lost: all others.
+    confirmed, nacked: publishes for which a confirm with multiple had come and had steps left; their waiters get
+    that verdict. lost: all others; their waiters get the error.
     """
 
     __slots__ = ('_barriers', '_covered', '_make_error', '_returned', '_waiting', 'confirmed', 'lost', 'nacked')
@@ -301,7 +303,7 @@ class Ending:
         self.lost = len(waiting) - self.confirmed - self.nacked
 
     def __iter__(self) -> Iterator[bool]:
-        """A step for each publish and barrier. Gives whether a greenlet waited there for its own publish."""
+        """One step a publish and barrier. Each gives whether a greenlet waited for that very publish."""
         waiting = self._waiting
         for tag in list(waiting):
             waiter, awaited = waiting.pop(tag, None), False
@@ -314,7 +316,7 @@ class Ending:
             yield False
 
     def tell(self, tag: int, waiter: Any) -> bool:
-        """Tell this one now. Returns False if it is none of those that are still to be told."""
+        """Settle this publish now, before its step. Returns False if it is none of these, or was settled already."""
         if self._waiting.get(tag) is not waiter:
             return False
         del self._waiting[tag]
@@ -330,9 +332,9 @@ class Ending:
 
 
 def _most_alike(candidates: dict[int, Any], message: Any) -> int:
-    """The tag of the oldest of those that share most with the message, 0 when none has its body.
+    """The tag of the publish that is most similar to the message, the oldest of several; 0 when none has its body.
 
-    Compared is what was sent, as it would have arrived: the program may have changed its objects since.
+    The frames that were sent are decoded to compare: the program may have changed its own objects since.
     """
     best, fewest = 0, -1
     body, properties = message.body, message.properties
@@ -343,7 +345,7 @@ def _most_alike(candidates: dict[int, Any], message: Any) -> int:
             continue
         if sent.properties == properties:
             return tag
-        # A broker may take a header away (BCC) or add one (its interceptors).
+        # They may differ although they belong together: RabbitMQ removes the header BCC, and its plugins may add some.
         different = _differences(sent.properties, properties)
         if fewest < 0 or different < fewest:
             best, fewest = tag, different
@@ -351,7 +353,7 @@ def _most_alike(candidates: dict[int, Any], message: Any) -> int:
 
 
 def _differences(sent: dict[str, Any], returned: dict[str, Any]) -> int:
-    """How many properties, and headers, are not the same."""
+    """How many properties and headers differ."""
     return _unequal(sent, returned) + _unequal(sent.get(HEADERS) or {}, returned.get(HEADERS) or {})
 
 

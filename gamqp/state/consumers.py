@@ -1,8 +1,9 @@
 """The consumers of one channel, by consumer tag.
 
-State, no I/O. A consumer is entered before basic.consume is sent, because its
-first delivery may arrive before the caller wakes, and leaves when nothing more
-can arrive for it: when cancel-ok has come, or when the broker cancelled it.
+State, no I/O. A consumer is added before basic.consume is sent, because its
+first delivery may arrive before the caller wakes. It is removed when nothing more
+can arrive for it: when cancel-ok has come, or when the broker has cancelled it.
+Does not belong here: messages (``consuming``).
 """
 
 from __future__ import annotations
@@ -12,27 +13,27 @@ from typing import Any
 
 __all__ = ('Callbacks', 'CancelCallbacks', 'ConsumerRecord', 'ConsumerTable', 'NoAckTags')
 
-# Tags of cancelled no_ack consumers that are remembered: more than one program cancels
-# while deliveries of theirs are still waiting here.
+# Ended consumers whose tag, queue and no_ack are remembered: their last deliveries may still wait to be handed out.
 REMEMBERED = 100
 
-# Deliveries for a consumer that has ended, after which there is something wrong with the broker.
+# Deliveries for an ended consumer after which the log says so. Fewer may have been on their way when it ended.
 TOLERATED = 10
 
 
 class ConsumerRecord:
     """What is known of one consumer.
 
-    callback: takes a message, or None: messages are dropped. on_cancel: takes
-    the consumer tag, or None. intake: where messages go instead (``put(message)``),
-    and who is told of the end (``finish(reason)``); None for a callback. discard:
-    deliveries are given back instead of being delivered. queue: where they come from.
-    of_stream: its queue is a stream, by how it was declared or by the arguments of consume.
-    numbered: its queue seems to be one: nothing is known of it but that its first message
-    had a stream's header. watched: the prefetch, until it was said that it is used up.
-    books: each delivery is entered without a look at it; False
-    until the first one, and with no_ack. era: how often its channel had been closed when
-    it was started.
+    * callback: takes a message; None where messages are dropped, or go to an inbox.
+    * on_cancel: takes the consumer tag, or None.
+    * inbox: takes the messages of an iterator or subscription (``put(message)``) and learns of the end
+      (``finish(reason)``); None for a consumer with a callback.
+    * discard: deliveries go back to the queue instead of to the program.
+    * queue: the name of the queue.
+    * of_stream: the queue is a stream, by how it was declared or by the arguments of consume.
+    * numbered: the queue seems to be a stream: its first message had a stream's header, and nothing else is known.
+    * watched: the prefetch, until the log has said that unsettled messages use it up; 0 to say nothing.
+    * books: its first delivery has been examined (for *numbered*). Stays False with no_ack.
+    * era: how often all consumers of its channel had been ended when it was started.
     """
 
     __slots__ = (
@@ -67,21 +68,21 @@ class ConsumerRecord:
         self.books = self.of_stream = self.numbered = False
         self.watched = 0
         self.era = 0
-        self.discard = False  # we cancelled it, or the caller of consume gave up before it learned the tag
+        self.discard = False  # set when it was cancelled here, or the caller of consume was killed
 
 
 class ConsumerTable(dict[str, ConsumerRecord]):
-    """Tag -> Consumer, with a source of fresh tags."""
+    """Consumer tag -> ConsumerRecord. Makes new tags, too."""
 
     __slots__ = ('_inboxes', '_left', '_made', '_strays', 'with_callback')
 
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
-        self.with_callback = 0  # how many have one
+        self.with_callback = 0  # how many consumers have a callback
         self._inboxes: dict[str, Any] | None = None
-        self._left: dict[str, tuple[str, bool]] | None = None  # tag -> queue, no_ack, of those that have gone
-        self._strays: dict[str, int] | None = None  # tags of none -> deliveries
+        self._left: dict[str, tuple[str, bool]] | None = None  # tag -> (queue, no_ack) of ended consumers
+        self._strays: dict[str, int] | None = None  # tag of no consumer -> deliveries that came for it
 
     def fresh_tag(self, channel_id: int) -> str:
         """A tag no consumer of this connection has: tags made here carry the channel's number."""
@@ -93,11 +94,11 @@ class ConsumerTable(dict[str, ConsumerRecord]):
 
     @property
     def inboxes(self) -> dict[str, Any]:
-        """The intakes of those that have one, by tag."""
+        """Consumer tag -> inbox, of the consumers that have one."""
         return self._inboxes or {}
 
     def enter(self, consumer: ConsumerRecord) -> None:
-        """It is about to be started."""
+        """Add a consumer, before basic.consume is sent."""
         self[consumer.tag] = consumer
         if consumer.inbox is not None:
             inboxes = self._inboxes = self._inboxes or {}
@@ -106,7 +107,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
             self.with_callback += 1
 
     def remove(self, tag: str) -> ConsumerRecord | None:
-        """It is no more, or was never started; returns it."""
+        """Remove a consumer that has ended or could not be started. Returns it."""
         consumer = self.pop(tag, None)
         if consumer is not None:
             if consumer.inbox is not None:
@@ -117,7 +118,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         return consumer
 
     def leave(self, tag: str) -> ConsumerRecord | None:
-        """A consumer has ended; returns it. Messages that arrived before may still be handed out."""
+        """Remove a consumer that has ended, and remember its tag, which messages may still have. Returns it."""
         consumer = self.remove(tag)
         if consumer is not None:
             left = self._left = self._left or {}
@@ -128,7 +129,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         return consumer
 
     def is_stray(self, tag: str) -> bool:
-        """A delivery for a consumer that is not there. Returns True for one tag once, when it was not the first few."""
+        """Count a delivery for no consumer. Returns True once a tag, when TOLERATED have come: time for a warning."""
         strays = self._strays = self._strays or {}
         if tag in strays or len(strays) < REMEMBERED:
             strays[tag] = strays.get(tag, 0) + 1
@@ -136,12 +137,12 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         return False
 
     def queue_of(self, tag: Any) -> str:
-        """The queue of a consumer, also of one that has left a short while ago; '' if it is not known."""
+        """The queue of a consumer, also of one that has ended a short while ago; '' if it is not known."""
         consumer = self.get(tag)
         return consumer.queue if consumer is not None else (self._left or {}).get(tag, ('', False))[0]
 
     def needs_no_ack(self, tag: Any) -> bool:
-        """Whether messages with this tag are settled already, also when their consumer has left."""
+        """Whether this is the tag of a no_ack consumer, also of one that has ended a short while ago."""
         consumer = self.get(tag)
         if consumer is not None:
             return consumer.no_ack
@@ -155,7 +156,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
 
 
 class _Items(ItemsView[str, Any]):
-    """Without those that have gone since the loop began."""
+    """Skips consumers that have ended since the loop began."""
 
     __slots__ = ()
     _mapping: Mapping[str, Any]
@@ -167,7 +168,7 @@ class _Items(ItemsView[str, Any]):
 
 
 class _Values(ValuesView[Any]):
-    """The same."""
+    """Skips consumers that have ended since the loop began."""
 
     __slots__ = ()
     _mapping: Mapping[str, Any]
@@ -177,7 +178,7 @@ class _Values(ValuesView[Any]):
 
 
 class Callbacks(Mapping[str, Any]):
-    """Tag -> callback, looked up where they are: there may be thousands."""
+    """Consumer tag -> callback: a view of the table, no copy, because there may be thousands of consumers."""
 
     __slots__ = ('_consumers',)
 
@@ -207,7 +208,7 @@ class Callbacks(Mapping[str, Any]):
 
 
 class CancelCallbacks(Callbacks):
-    """Tag -> on_cancel, of those that have one."""
+    """Consumer tag -> on_cancel, of the consumers that have one: a view as well."""
 
     __slots__ = ()
 
@@ -228,7 +229,7 @@ class CancelCallbacks(Callbacks):
 
 
 class NoAckTags(Set[str]):
-    """The tags of no_ack consumers, looked up where they are: kombu asks for each ack."""
+    """The tags of no_ack consumers: a view of the table, no copy, because kombu asks at each ack."""
 
     __slots__ = ('_consumers',)
 

@@ -1,6 +1,7 @@
 """What a connection counts: plain numbers that only grow.
 
-State, no I/O. Each is added to at one place, and read by ``Connection.stats``.
+State, no I/O. Each is counted in one place of the code, and read by ``Connection.stats``.
+Does not belong here: gauges, which ``telemetry.stats`` looks up when it is asked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ __all__ = ('Counters', 'every')
 class Counters:
     """Counters of one connection, over all its channels and sockets.
 
-    told: what the metrics hook was told of them last.
+    told: the values that the metrics hook was last called with.
     """
 
     __slots__ = (
@@ -43,26 +44,26 @@ class Counters:
         self.reset()
 
     def reset(self) -> None:
-        """Begin at zero: in a forked child, which has done nothing of what its parent has."""
+        """Begin at zero. A forked child calls it: what was counted before, its parent has done."""
         self.told: dict[str, float] = {}
-        self.opened = 0  # how often the connection was
+        self.opened = 0  # how often the connection was opened
         self.published = 0
         self.confirmed = 0
         self.nacked = 0  # publishes that the broker refused
-        self.lost = 0  # publishes of which nobody knows: their channel ended before the confirm
+        self.lost = 0  # publishes whose channel ended before their confirm came: nobody knows what became of them
         self.returned = 0
         self.delivered = 0
-        self.redelivered = 0  # of the delivered
+        self.redelivered = 0  # those of the delivered that were delivered before
         self.acked = 0
-        self.rejected = 0  # deliveries that we refused, with nack or reject
+        self.rejected = 0  # deliveries that the program refused, with nack or reject
         self.given_back = 0  # deliveries that went back to their queue before the program saw them
-        self.stale_settlements = 0  # acks and the like that came too late for their channel
-        self.unnoticed = 0  # publishes refused or returned whose receipt was dropped before anybody looked at it
+        self.stale_settlements = 0  # acks, nacks and rejects of deliveries that the broker had taken back
+        self.unnoticed = 0  # publishes nacked or returned whose receipt was dropped before the program looked at it
         self.bytes_in = 0
         self.bytes_out = 0
-        self.blocked_seconds = 0.0  # that the broker took no messages
-        self.write_wait_seconds = 0.0  # that greenlets waited to publish
+        self.blocked_seconds = 0.0  # time in which the broker took no messages
+        self.write_wait_seconds = 0.0  # time that greenlets waited to publish
 
 
-#: Those of all connections there are.
+#: The counters of all connections of this process.
 every: weakref.WeakSet[Counters] = weakref.WeakSet()

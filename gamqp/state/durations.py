@@ -1,7 +1,4 @@
-"""Seconds as texts for people.
-
-Pure functions, no clock.
-"""
+"""Seconds as texts for logs and errors. A pure function. Does not belong here: clocks."""
 
 from __future__ import annotations
 
@@ -9,7 +6,7 @@ __all__ = ('in_seconds',)
 
 
 def in_seconds(number: float | None) -> str:
-    """'2 s' for what is left of two seconds after some microseconds, '0.15 s', '30 s'; None is no limit."""
+    """'30 s', '0.15 s'; '2 s' also for 1.9999 seconds, which are left of two; None is no limit."""
     if number is None:
         return 'any time'
     digits = 3 if number >= 0.01 else 6

@@ -1,6 +1,6 @@
-"""What to do about some of the broker's refusals: texts that save a search.
+"""Hints for errors: what a program can do about some of the broker's refusals.
 
-State, no I/O. A hint goes beside the broker's own words, never instead of them.
+State, no I/O. A hint stands behind the broker's own words, never in their place. Does not belong here: logging.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from ..wire.spec import Basic
 
 __all__ = ('add_hint', 'at_login', 'cancelled', 'idle', 'name_consumer')
 
-# Seconds of silence from which on it is worth to be told.
+# Seconds of silence after which a closed connection counts as one that was idle.
 IDLE = 5.0
 
 LATE = 'delivery acknowledgement on channel'
@@ -80,9 +80,9 @@ def at_login(error: exceptions.AMQPError, host: str, user: str | None, virtual_h
 
 
 def idle(heard: float, sent: float, interval: float) -> str | None:
-    """What to say of a connection that the peer has just closed without a word, if it was idle before.
+    """A hint for a connection that the peer has closed without an AMQP close, if it was idle before; else None.
 
-    heard, sent: seconds since something came and since something went; interval: of heartbeats, 0 for none.
+    heard, sent: seconds since the last byte came and went. interval: seconds between heartbeats, 0 for none.
     """
     if heard < IDLE:
         return None
@@ -112,7 +112,7 @@ def name_consumer(error: exceptions.AMQPError, oldest: tuple[int, str, float] | 
 def cancelled(
     tag: str, queue: str, version: tuple[int, ...], oldest: tuple[int, str, float] | None, now: float
 ) -> exceptions.ConsumerCancelled:
-    """The error that tells of the broker's cancel, which gives no reason: whose consumer it was, and what it can be.
+    """The error for a consumer that the broker has cancelled, with a hint why: the broker gives no reason.
 
     version: of RabbitMQ, () for another broker. oldest: delivery tag, consumer tag and arrival of the delivery of its
     channel that waits longest.

@@ -1,8 +1,8 @@
 """Which messages a handler has failed on, and how often in a row.
 
-State, no I/O. AMQP gives messages no identity, so two messages with the same body, exchange and
-routing key count as one here. Only failures cost anything: a message that was handled is looked for
-by nobody, and one that was not delivered before begins anew.
+State, no I/O. AMQP messages have no identity, so two messages with the same body, exchange and routing key
+count as one here. Only failures cost time: nothing is looked up for a message whose handler succeeds. A message
+that is not redelivered begins at one again. Does not belong here: what is done with the message (``consuming``).
 """
 
 from __future__ import annotations
@@ -11,25 +11,25 @@ from typing import Any
 
 __all__ = ('HandlerFailures',)
 
-# Seconds that a message which failed is kept before it goes back to its queue: at first, and at most.
+# Seconds before a message whose handler failed goes back to its queue: after the first failure, and at most.
 SHORTEST, LONGEST = 0.01, 10.0
 
-# Messages that are remembered, the latest.
+# How many messages are remembered: those that failed last.
 REMEMBERED = 1000
 
 
 class HandlerFailures:
-    """Of one consumer."""
+    """The failed messages of one consumer."""
 
     __slots__ = ('_counts',)
 
     def __init__(self) -> None:
-        self._counts: dict[Any, tuple[int, Any]] = {}  # message -> how often in a row, and what the latest was
+        self._counts: dict[Any, tuple[int, Any]] = {}  # message -> (failures in a row, kind of the last one)
 
     def note(self, message: Any, redelivered: bool, what: Any) -> tuple[int, bool]:
-        """A handler has failed on this message. Returns how often in a row, and whether it was of another kind before.
+        """A handler has failed on this message. Returns how often in a row, and whether the failure is of a new kind.
 
-        message: what tells it from others. what: the kind of failure.
+        message: a key that identifies it. what: the kind of failure, e.g. class and place of the error.
         """
         count, before = self._counts.pop(message, (0, None)) if redelivered else (0, None)
         self._counts[message] = count + 1, what
@@ -39,5 +39,5 @@ class HandlerFailures:
 
 
 def delay(count: int) -> float:
-    """Seconds to keep a message that has failed so often in a row."""
+    """Seconds before a message that has failed *count* times in a row goes back to its queue."""
     return min(LONGEST, SHORTEST * 2.0 ** min(count - 1, 20))

@@ -1,8 +1,8 @@
 """Heartbeat arithmetic: when to send one, when the peer counts as dead.
 
-State, no I/O and no clock: times are arguments, in seconds of any monotonic clock.
-The rule is RabbitMQ's: send when nothing was sent for half the interval; the
-peer is dead when nothing at all was heard for two intervals.
+State, no I/O. Times are arguments, in seconds of any monotonic clock. The rules are RabbitMQ's: a heartbeat is due
+when nothing was sent for half the interval; the peer is dead when no byte came for two intervals.
+Does not belong here: timers and sending (``io.heartbeat_greenlet``).
 https://www.rabbitmq.com/docs/heartbeats
 """
 
@@ -25,23 +25,23 @@ class HeartbeatClock:
         return bool(self.interval) and now - self.sent_at >= self.interval / 2
 
     def late_in(self, now: float) -> float:
-        """Seconds until whoever sends is late, and somebody else should: halfway from ``must_send`` to the interval."""
+        """Seconds until the heartbeat greenlet is late, so that a thread should send: at 3/4 of the interval."""
         return self.sent_at + self.interval * 0.75 - now
 
     def peer_is_dead(self, now: float) -> bool:
         return bool(self.interval) and now - self.heard_at >= 2 * self.interval
 
     def silence(self, now: float) -> float:
-        """Seconds since the peer was last heard."""
+        """Seconds since the last byte came from the peer."""
         return now - self.heard_at
 
     def next_look(self, now: float, listening: bool = True) -> float:
-        """Seconds until ``must_send`` or ``peer_is_dead`` may first be true; at least a little.
+        """Seconds until ``must_send`` or ``peer_is_dead`` may become true; more than 0.
 
-        listening: False while we do not read; then only sending counts.
+        listening: False while the reader has stopped; then only ``must_send`` counts.
         """
         due = self.sent_at + self.interval / 2
         if listening:
             due = min(due, self.heard_at + 2 * self.interval)
-        # Never 0: a look that comes a rounding error early would spin.
+        # Never 0: a timer may fire a rounding error too early, and would then fire again and again.
         return max(due - now, self.interval / 100)

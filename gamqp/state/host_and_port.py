@@ -1,6 +1,6 @@
 """Host and port in one text: 'name', 'name:port', '[::1]:port'.
 
-Pure functions.
+Pure functions. Does not belong here: looking up addresses.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ AMQPS_PORT = 5671
 
 LAST_PORT = 65535
 
-# No name and no address holds one, and what C code makes of a NUL is anybody's guess.
+# No name and no address has one of these. C libraries would end a text at a NUL.
 _NOT_IN_A_HOST = re.compile(r'[\x00-\x20\x7f-\x9f]')
 _PORT = re.compile(r'[0-9]{1,5}')
 
@@ -23,9 +23,9 @@ _PORT = re.compile(r'[0-9]{1,5}')
 def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
     """'name', 'name:port', '::1', '[::1]:port' or '::1:port' -> (host, port).
 
-    An IPv6 address without brackets is split at its last colon where an address and
-    a port number come of that, because kombu joins them so; py-amqp does the same.
-    In brackets there is no doubt. Raises TypeError for anything but a str, and
+    An IPv6 address without brackets is split at its last colon, if an address and a port number
+    result, because kombu joins them without brackets; py-amqp does the same. An address in
+    brackets is never ambiguous. Raises TypeError for anything but a str, and
     ValueError for a bad port, a URL, spaces and control characters.
     """
     if not isinstance(host, str):

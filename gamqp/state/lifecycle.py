@@ -1,9 +1,9 @@
 """The life of a connection or a channel: its states, and why it ended.
 
-State, no I/O. The table below is the only place where a transition is allowed;
-an event without a row is a fault of ours and says so. The reason of an end is
-kept as a recipe (``Reason``), because every raise needs an exception object of
-its own: a shared one would collect the tracebacks of all who raised it.
+State, no I/O. The table below has all transitions; an event without a row is a bug in gamqp and
+raises RuntimeError. Why a connection or channel ended is kept as a ``Reason``, which makes a new exception
+object each time: one object raised by many greenlets would collect the tracebacks of all of them.
+Does not belong here: what is done at a transition.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ TRANSITIONS: dict[str, dict[str, str]] = {
 
 
 class Reason:
-    """Why something ended, able to build the exception that tells it, as often as needed.
+    """Why something ended: makes an exception for it as often as needed.
 
-    clean: it ended because we wanted it to.
+    clean: the program asked for the end.
     """
 
     __slots__ = ('_error', 'clean')
@@ -59,7 +59,7 @@ class Reason:
 
 
 class Lifecycle:
-    """One state, moved by events; the first reason given wins."""
+    """The state of one connection or channel, moved by events. The first reason of an end counts."""
 
     __slots__ = ('reason', 'state')
 
@@ -68,7 +68,7 @@ class Lifecycle:
         self.reason: Reason | None = None
 
     def move(self, event: str) -> None:
-        """Follow the table. Raises RuntimeError where it has no row."""
+        """Go to the next state by the table. Raises RuntimeError where it has no row."""
         try:
             self.state = TRANSITIONS[self.state][event]
         except KeyError:
@@ -85,7 +85,7 @@ class Lifecycle:
         return True
 
     def error_maker(self, otherwise: str) -> Callable[[], BaseException]:
-        """What makes the error for a call that comes too late, or too early (*otherwise* is its text)."""
+        """A function that makes the error of a call after the end, or before the opening (then with this text)."""
         if self.reason is not None:
             return self.reason.make_error
         return lambda: exceptions.RecoverableConnectionError(otherwise)

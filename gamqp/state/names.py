@@ -1,8 +1,8 @@
 """Names as the program gives them: of exchanges, queues, routing keys and consumers.
 
-State, no I/O. On the wire a name is UTF-8; in memory here it is a str, because it is
-looked up by what the broker says. Whatever else means the same is made one where it
-comes in, so that nothing behind it has to know.
+State, no I/O. A name is UTF-8 on the wire and a str in memory, because it is compared with names from the
+broker. Programs may also pass bytes or None: these are converted here, at the beginning of a call.
+Does not belong here: names of arguments (``argument_checks``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ __all__ = ('name',)
 def name(argument: str, value: Any) -> str:
     """*value* as an exact str: None is '', bytes are UTF-8. EncodeError, which names the argument, for what is no name.
 
-    Where a call is too much: ``if type(x) is not str: x = name('x', x)``.
+    On hot paths, to save the call: ``if type(x) is not str: x = name('x', x)``.
     """
     if type(value) is str:
         return value

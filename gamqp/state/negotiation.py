@@ -1,6 +1,6 @@
-"""The rules of connection.tune: whose number wins.
+"""The rules of connection.tune: which side's number counts. And the version of RabbitMQ.
 
-Pure functions. https://www.rabbitmq.com/docs/heartbeats for the heartbeat; for
+Pure functions. Does not belong here: the handshake. https://www.rabbitmq.com/docs/heartbeats for the heartbeat; for
 the two limits the smaller one wins and 0 stands for "no limit".
 """
 
@@ -20,7 +20,7 @@ RABBITMQ_FRAME_MIN = 8192  # RabbitMQ's, since 4.1
 
 
 def rabbitmq_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
-    """(4, 3) for RabbitMQ 4.3.6, by the server's properties; () for another product, or none that says so."""
+    """(4, 3) for RabbitMQ 4.3.6, by the server's properties; () for another product or an unknown version."""
     if properties.get('product') != 'RabbitMQ':
         return ()
     try:
@@ -30,7 +30,7 @@ def rabbitmq_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
 
 
 def smallest_frame(properties: Mapping[str, Any]) -> int:
-    """The smallest frame_max this server agrees to. RabbitMQ just hangs up on who asks for less."""
+    """The smallest frame_max that this server accepts. RabbitMQ closes the socket on a client that asks for less."""
     return RABBITMQ_FRAME_MIN if rabbitmq_version(properties) >= (4, 1) else FRAME_MIN
 
 
@@ -47,9 +47,9 @@ def channel_max(ours: int, theirs: int) -> int:
 
 
 def frame_max(ours: int, theirs: int, least: int = FRAME_MIN) -> int:
-    """Largest frame in bytes, its 8 bytes of envelope included; 0 means no limit.
+    """Largest frame in bytes, with its 8 bytes of header and end mark; 0 means no limit.
 
-    least: what the server agrees to, see smallest_frame. Raises NotAllowed when
+    least: the smallest that the server accepts, see smallest_frame. Raises NotAllowed when
     one of the two wants smaller frames.
     """
     agreed = smaller(ours, theirs)
@@ -61,7 +61,7 @@ def frame_max(ours: int, theirs: int, least: int = FRAME_MIN) -> int:
 
 
 def heartbeat(ours: float | None, theirs: int) -> int:
-    """Seconds between signs of life.
+    """Seconds of the heartbeat interval.
 
     ours: None takes the server's, 0 turns heartbeats off, whatever the server
     says; else the smaller of the two, or the larger one when the server says 0.

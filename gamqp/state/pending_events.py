@@ -1,11 +1,15 @@
-"""What a channel has to tell the program and the program has not yet come for.
+"""Events of one channel that the program has not handled yet: confirms, returned messages, errors.
 
-State, no I/O. Four kinds: calls of event handlers (confirms, returns), which drain_events
-runs; those that belong to a publisher who waits for just this, and runs them itself;
-errors, which only drain_events raises; and returned messages that nobody takes, which
-are such errors too. Of the last only the latest are kept, for programs that never come.
-What a handler was registered for is never dropped: there is no more of it than the
-program has published and not come for.
+State, no I/O. There are four kinds:
+
+* calls of event handlers (for confirms and returns), which drain_events makes;
+* calls of event handlers for the message of one publisher that waits for its confirm; that publisher makes them;
+* errors, which drain_events raises;
+* returned messages that no handler takes, which drain_events raises as errors, too.
+
+Only the latest returned messages are kept, because a program may never call drain_events. Calls of handlers are
+never dropped: there is at most one for each message that the program has published.
+Does not belong here: when they are made and raised (``channel.events``).
 """
 
 from __future__ import annotations
@@ -17,24 +21,25 @@ from typing import Any
 
 __all__ = ('MOST_RETURNS', 'HandlerCall', 'PendingEvents', 'PendingReturns')
 
-MOST_RETURNS = 1000  # returned messages that are to be raised; one is a few hundred bytes, and the body
+MOST_RETURNS = 1000  # returned messages kept as errors; one takes a few hundred bytes, and its body
 
-KEPT_RETURNS = 100  # with their bodies, for programs that never look at them
+KEPT_RETURNS = 100  # returned messages kept for Channel.returned_messages, which most programs never read
 
 HandlerCall = Callable[[], Any]
 
 
 class PendingEvents:
-    """flagged: whether drain_events has been told to come here and has not come yet.
+    """The events of one channel.
 
-    own: publisher -> the calls that concern its message. running: greenlet that runs
-    calls -> those that come of what it publishes meanwhile, to be run when it has returned.
+    flagged: a notice for this channel is in the connection's event queue. own: publisher -> calls of handlers for
+    its message, which it makes itself. running: greenlet that is in a handler of this channel -> calls for the
+    messages that it publishes there; they are made when that handler has returned.
     """
 
     __slots__ = ('_lost', '_returns', 'calls', 'errors', 'flagged', 'own', 'running')
 
     def __init__(self) -> None:
-        # Made when needed: most channels have nothing to tell.
+        # Made when needed: most channels never have an event.
         self.calls: deque[HandlerCall] | None = None
         self.errors: deque[HandlerCall] | None = None
         self._returns: deque[HandlerCall] | None = None
@@ -54,11 +59,11 @@ class PendingEvents:
         self.own.setdefault(publisher, deque()).append(call)
 
     def take_own(self, publisher: Any) -> deque[HandlerCall]:
-        """The calls that belong to this publisher."""
+        """Remove and return the calls that this publisher makes itself."""
         return (self.own.pop(publisher, None) if self.own else None) or deque()
 
     def run_by(self, greenlet: Any) -> deque[HandlerCall] | None:
-        """What *greenlet* is to run when the handler has returned in which it is; None when it is in none."""
+        """The calls to be made when *greenlet* has returned from its handler; None when it is in no handler."""
         return None if self.running is None else self.running.get(greenlet)
 
     def begin(self, greenlet: Any, calls: deque[HandlerCall]) -> None:
@@ -81,7 +86,7 @@ class PendingEvents:
         self.errors.append(throw)
 
     def add_return(self, throw: HandlerCall) -> bool:
-        """A returned message that nobody took. Returns True when this was the first one to push an older one out."""
+        """Keep a returned message as an error. Returns True the first time that an older one is dropped for it."""
         if self._returns is None:
             self._returns = deque(maxlen=MOST_RETURNS)
         lost, self._lost = self._lost, self._lost or len(self._returns) == MOST_RETURNS
@@ -97,7 +102,7 @@ class PendingEvents:
         return self.calls.popleft() if self.calls else None
 
     def take_error(self) -> HandlerCall | None:
-        """The oldest error, those first that are of no returned message; or None."""
+        """The oldest error, or None. Errors that are no returned messages go first."""
         errors = self.errors or self._returns
         return errors.popleft() if errors else None
 

@@ -1,8 +1,9 @@
 """How much may be received and not yet handed to the program.
 
-State, no I/O. One budget per connection: when it is spent the reader stops
-reading and TCP holds the broker back. Reading goes on at half the budget, not
-one message below it, so that the stop does not flap.
+State, no I/O. There is one budget a connection. When it is spent, the reader stops
+reading, and TCP stops the broker. The reader goes on when half of the budget is free; if it
+went on at the first free message, it would stop and start all the time.
+Does not belong here: stopping and starting (``connection.dispatch``).
 """
 
 from __future__ import annotations
@@ -11,14 +12,14 @@ import sys
 
 __all__ = ('ReceiveBudget',)
 
-# What a message takes in memory beside its body, measured: the object, its undecoded bytes, its place in a queue.
+# Bytes of memory for a message beside its body (measured): the object, its undecoded bytes, its place in a queue.
 COST = 500
 
 
 class ReceiveBudget:
-    """Counts undelivered messages and their bytes: bodies, and properties where they are large.
+    """Counts undelivered messages and their bytes: of bodies, and of properties where they are large.
 
-    max_bytes: of memory, so that each message counts COST more than its body. For both 0 is no limit.
+    max_bytes: bytes of memory, so each message counts COST more than its body. 0 is no limit, for both.
     """
 
     __slots__ = ('bytes', 'max_bytes', 'max_messages', 'messages')
@@ -39,7 +40,7 @@ class ReceiveBudget:
 
     @property
     def memory(self) -> int:
-        """What these messages take, in bytes."""
+        """Bytes of memory that these messages take."""
         return self.bytes + self.messages * COST
 
     @property
@@ -48,10 +49,13 @@ class ReceiveBudget:
 
     @property
     def overspent(self) -> bool:
-        """By a quarter: what had to be read all the same, for a reply's sake, must go somewhere else."""
+        """Whether the limit is exceeded by a quarter, because the reader goes on while a call waits for its reply.
+
+        Further deliveries then go to a temporary file.
+        """
         return self.messages * 4 >= self.max_messages * 5 or self.memory * 4 >= self.max_bytes * 5
 
     @property
     def relaxed(self) -> bool:
-        """At most half is in use: a reader that stopped may read again."""
+        """Whether at most half is in use, so that a reader that has stopped may read again."""
         return self.messages <= self.max_messages // 2 and self.memory <= self.max_bytes // 2

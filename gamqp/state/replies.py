@@ -1,11 +1,11 @@
-"""The replies a channel still owes us, in order.
+"""The replies of the broker that one channel still expects, in order.
 
 State, no I/O. A broker answers the synchronous methods of one channel in the
-order in which they were sent, so the first expected reply is the one that comes
-next; but RabbitMQ lets consume-ok and cancel-ok, which come from the queue, be
-overtaken by later replies, so these are told by their consumer tag. A caller
-that gave up leaves its entry here: the late reply is then recognised and
-dropped instead of reaching the next caller.
+order in which they were sent, so the next reply belongs to the oldest entry here.
+There is one exception: in RabbitMQ later replies may overtake consume-ok and cancel-ok, which
+come from the queue; these two are found by their consumer tag. A caller that gave up
+leaves its entry here: its late reply is then recognised and dropped, and does not
+reach the next caller. Does not belong here: encoding, sending, waiting (``channel.request``).
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ Hook = Callable[[Any], Any] | None
 
 
 class Expected:
-    """One reply to come.
+    """One expected reply.
 
-    sigs: the methods that may answer. slot: who waits (``succeed``/``fail``), or
-    None when nobody does. arrived: called with the reply, whether or not
-    anybody still waits; this is where state follows what the broker has done.
-    undo: called with a reply whose caller is gone. tag: the consumer tag that the
-    reply begins with, for a reply that others may overtake; None for one in order.
-    quiet: it is not the program that waits, and no error is told to it that way.
+    * sigs: the methods that may be the reply.
+    * slot: the waiter (``succeed``, ``fail``); None when nobody waits.
+    * arrived: called with the reply even if nobody waits any more; it updates state by what the broker has done.
+    * undo: called with a reply whose caller was killed or timed out, to undo what the broker has done for it.
+    * tag: the consumer tag at the beginning of a reply that others may overtake; None for a reply in order.
+    * quiet: not the program waits, but the pool: its waiter is no place to report an error to the program.
     """
 
     __slots__ = ('_reply', 'abandoned', 'arrived', 'number', 'quiet', 'sig', 'sigs', 'slot', 'tag', 'undo')
@@ -47,8 +47,8 @@ class Expected:
     ) -> None:
         self.sigs = sigs
         self.tag = tag
-        self.number = 0  # in the order of asking
-        self.sig: Sig | None = None  # the one that came
+        self.number = 0  # 1 for the first question of the channel, 2 for the second …
+        self.sig: Sig | None = None  # the method that came as the reply
         self.slot = slot
         self.arrived = arrived
         self.undo = undo
@@ -67,7 +67,7 @@ class Expected:
             self.slot.succeed(reply)
 
     def abandon(self) -> None:
-        """The caller is gone. It may have been killed when its reply had come but it had not yet run."""
+        """The caller was killed or timed out, perhaps when the reply had come and the caller had not run yet."""
         self.abandoned = True
         self._take_back()
 
@@ -78,12 +78,12 @@ class Expected:
 
 
 class Replies:
-    """FIFO of Expected. Those with a tag are found by it: a program may cancel thousands of consumers at once."""
+    """FIFO of Expected. Those with a tag stand in a dict: a program may cancel thousands of consumers at once."""
 
     __slots__ = ('_asked', '_queue', '_tagged')
 
     def __init__(self) -> None:
-        # A list, short as it is: an empty deque takes 600 bytes, times every channel.
+        # A list, since it is short and an empty deque takes 600 bytes in each channel.
         self._queue: list[Expected] = []  # those without a tag
         self._tagged: dict[str, list[Expected]] | None = None  # made when needed
         self._asked = 0
@@ -92,7 +92,7 @@ class Replies:
         return len(self._queue) + sum(map(len, (self._tagged or {}).values()))
 
     def expect(self, expected: Expected) -> None:
-        """Must happen before the method is sent."""
+        """Add an expected reply. To be called before the method is sent."""
         self._asked += 1
         expected.number = self._asked
         if expected.tag is None:
@@ -102,22 +102,22 @@ class Replies:
             tagged.setdefault(expected.tag, []).append(expected)
 
     def due(self, sig: Sig) -> bool:
-        """Whether *sig*, no consume-ok or cancel-ok, would answer any expectation."""
-        # From the end: a channel's close, of which this is asked, stands behind thousands of others.
+        """Whether a reply *sig* (not consume-ok or cancel-ok) is expected."""
+        # From the end, because callers ask for the reply to a close, which stands behind all others.
         return any(sig in expected.sigs for expected in reversed(self._queue))
 
     @property
     def awaited(self) -> bool:
-        """Whether ``fail_all`` would tell somebody of the program."""
+        """Whether a greenlet of the program waits for one of these, so that ``fail_all`` reports an error to it."""
         everything = itertools.chain(self._queue, *(self._tagged or {}).values())
         return any(one.slot is not None and not one.abandoned and not one.quiet for one in everything)
 
     def awaits_only(self, sig: Sig) -> bool:
-        """Whether nothing is expected that *sig* does not answer."""
+        """Whether *sig* is the only reply that is expected, or none is."""
         return not self._tagged and all(sig in expected.sigs for expected in self._queue)
 
     def match(self, sig: Sig, reply: Any = ()) -> Expected:
-        """The expectation that *reply* answers. Raises UnexpectedFrame when it answers none or another."""
+        """Remove and return the entry of this reply. Raises UnexpectedFrame when another one, or none, is expected."""
         queue = self._queue
         expected = self._match_tagged(sig, reply) if self._tagged is not None else None
         if expected is None and queue and sig in queue[0].sigs:
@@ -132,7 +132,7 @@ class Replies:
         raise exceptions.UnexpectedFrame(f'the peer sent this while {wanted} was due', sig)
 
     def _match_tagged(self, sig: Sig, reply: Any) -> Expected | None:
-        """The oldest with the reply's tag, if nothing that must come in order was asked before it."""
+        """The oldest entry with the reply's tag, unless a reply that comes in order was asked for before it."""
         tagged = self._tagged
         if tagged is None or not isinstance(reply, tuple) or not reply:
             return None
@@ -150,10 +150,10 @@ class Replies:
         return None
 
     def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> Iterator[None]:
-        """The channel or connection is gone: nothing is expected any more, and every waiter gets the error.
+        """The channel or connection has ended: remove all entries. Returns steps; each gives one waiter the error.
 
-        but: an expectation of this reply, the one of the latest question, stays, for it will still come.
-        Returns the steps, one for each, in which they get it, about in the order of asking.
+        but: an entry for this reply stays if it is the latest, since that reply will still come. The waiters get
+        the error about in the order in which they have asked.
         """
         lost, tagged = self._queue, self._tagged
         self._queue, self._tagged = [], None
@@ -164,7 +164,7 @@ class Replies:
 
 
 def fail_each(lost: Iterable[Expected], make_error: Callable[[], BaseException]) -> Iterator[None]:
-    """In steps: those who wait for these get the error."""
+    """Steps, one for each of *lost*, that give its waiter the error."""
     for expected in lost:
         if expected.slot is not None and not expected.abandoned:
             expected.slot.fail(make_error)

@@ -1,8 +1,8 @@
 """Deliveries of one channel that the program has not settled yet.
 
-State, no I/O. The broker keeps the same list and gives up on a channel whose
-oldest entry is too old, without saying whose it was; we can. Deliveries that lie
-in the spool, which may be millions, are not entries but ranges of tags.
+State, no I/O. The broker keeps the same list. It closes a channel whose oldest delivery is
+unsettled for too long, and does not say which one that was; from this list the error can.
+Deliveries in the temporary file (the spool) may be millions: they are kept as ranges of tags.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ Entry = tuple[str, float]
 
 
 class _Settling:
-    """What both kinds of Unsettled do."""
+    """What Unacked and WideUnacked have in common."""
 
     __slots__ = ()
 
     spooled: Collection[TagRanges]  # an empty tuple, or a dict as an ordered set
-    strays: bool  # whether something was settled that was not there, which the broker will not take well
-    late: OrderedDict[int, None] | None  # the tags that do not stand where they belong, in their order
+    strays: bool  # a tag was settled that was not here: the broker will close the channel over it
+    late: OrderedDict[int, None] | None  # tags that came back from the spool behind higher ones, in ascending order
 
     def __bool__(self: Any) -> bool:
         return len(self) > 0 or any(list(self.spooled))
 
     @property
     def total(self: Any) -> int:
-        """How many there are, with those in the spool."""
+        """How many deliveries are unsettled, those in the spool included."""
         return len(self) + sum(map(len, list(self.spooled)))
 
     def add_spooled(self: Any, tags: TagRanges) -> None:
-        """Deliveries with these tags lie in the spool."""
+        """Deliveries with these tags are in the spool. The caller may add more tags to *tags* later."""
         if not self.spooled:
             self.spooled = {}
         self.spooled[tags] = None
 
     def forget_spooled(self: Any, tags: TagRanges) -> None:
-        """They do not any more."""
+        """No delivery of *tags* is in the spool any more."""
         if tags in self.spooled:
             del self.spooled[tags]
 
     def drop_spooled(self: Any) -> None:
-        """What lies in the spool awaits nothing any more. Whoever still has the tags has to know by himself."""
+        """Count none of the deliveries in the spool any more: the broker has taken them back."""
         self.spooled = ()
 
     def come_back(self: Any, tag: int, entry: Entry) -> None:
-        """Enter a delivery that was in the spool. They come back in the order of their tags."""
+        """Add a delivery that was in the spool. Those of one consumer come back in the order of their tags."""
         if self.late is not None or tag < next(reversed(self), 0):
             if self.late is None:
                 self.late = OrderedDict()
@@ -62,7 +62,7 @@ class _Settling:
     def settle(self: Any, tag: int, multiple: bool) -> int:
         """An ack, nack or reject was sent. Returns how many deliveries it settled; tag 0 with multiple is all.
 
-        What it costs goes by what it settles, however many others there are or were.
+        It takes time for each delivery that it settles, not for the others.
         """
         if not multiple:
             if self.late is not None:
@@ -75,7 +75,7 @@ class _Settling:
             count: int = self.total
             self.clear()
             return count
-        # Listed first, and looked up again: a collection of garbage meanwhile may settle others.
+        # The garbage collector may run in this loop and settle others, so each tag is looked up again.
         count = 0
         for known in self.covered(tag):
             if self.late is not None:
@@ -88,12 +88,12 @@ class _Settling:
         return count + in_spool
 
     def covered(self: Any, tag: int) -> list[int]:
-        """The tags in memory that a settlement of *tag* with multiple settles; some may be twice in it."""
+        """The tags in memory that an ack of *tag* with multiple settles. A tag may be in the list twice."""
         if tag == 0:
             return list(self)
         tags, late = up_to(self, tag), self.late
         if late is not None:
-            # Behind one that came back stand only those that are late too, or have higher tags.
+            # up_to stops at the first tag that is higher. Behind that there may be late ones, which are lower.
             tags += up_to(late, tag)
         return tags
 
@@ -122,13 +122,13 @@ class _Settling:
             try:
                 self.update(list(old.items()))
                 break
-            except RuntimeError:  # a collection of garbage meanwhile has settled some
+            except RuntimeError:  # the garbage collector has run and settled some: the dict has changed its size
                 continue
         self.spooled, self.strays, self.late = old.spooled, old.strays, old.late
         return self
 
     def forget_settled(self: Any, old: Any) -> None:
-        """Forget what was settled in *old*, whose successor this is, before this took its place."""
+        """Remove the tags that were settled in *old* while they were copied here."""
         if len(old) != len(self):
             for tag in [tag for tag in list(self) if tag not in old]:
                 self.pop(tag, None)
@@ -142,7 +142,7 @@ class _Settling:
 class Unacked(_Settling, dict[int, Entry]):
     """delivery tag -> (consumer tag, when it came), oldest first; consumer tag '' for basic.get.
 
-    What comes back from the spool may stand behind later deliveries that never were there.
+    One that comes back from the spool is added behind later deliveries that were never in the spool: it is *late*.
     """
 
     __slots__ = ('late', 'spooled', 'strays')
@@ -159,17 +159,17 @@ class Unacked(_Settling, dict[int, Entry]):
 
     @property
     def is_outgrown(self) -> bool:
-        """Whether ``successor`` is better at ``settle`` with multiple."""
+        """Whether it is so large that ``settle`` with multiple is faster on its ``successor``."""
         return is_wide(self)
 
     def successor(self) -> Unacked | WideUnacked:
-        """One with the same deliveries, to take the place of this one; ``forget_settled`` then makes it exact."""
+        """A copy of the other class that replaces this one. The caller then calls its ``forget_settled``."""
         successor: WideUnacked = WideUnacked()._take_over(self)
         return successor
 
 
 class WideUnacked(_Settling, OrderedDict[int, Entry]):
-    """The same for more deliveries at once than a dict is good for."""
+    """The same for thousands of deliveries: an OrderedDict, for the reason that ``tag_order`` gives."""
 
     __slots__ = ('late', 'spooled', 'strays')
 
