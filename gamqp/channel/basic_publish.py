@@ -1,4 +1,4 @@
-"""Class basic, the sending side, and class confirm: publish and publisher confirms.
+"""Class basic, publish.
 
 A publish checks, waits where it must (a blocked connection, a full writer, too
 many publishes without a confirm), and then encodes, takes its sequence number
@@ -17,18 +17,16 @@ from ..basic_message import Body, Message, PublishProperties
 from ..green.os_threads import get_ident
 from ..io.writer import HIGH_WATER
 from ..state.argument_checks import given_timeout
-from ..state.confirms import Confirms
 from ..state.durations import in_seconds
-from ..state.lifecycle import Reason
 from ..state.names import name
 from ..state.pending_events import PendingEvents
 from ..telemetry import tracing
 from ..telemetry.tracing import Tracing
 from ..wire import Content, encode_publish
-from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic, Confirm
+from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic
 from .events import ChannelEvents
 from .flow import FlowMethods
-from .receipt import Receipt, returned_error
+from .receipt import Receipt, nacked_error, returned_error
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -46,9 +44,6 @@ class PublishMethods(ChannelEvents, FlowMethods):
     # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
     _return_taker: Any = None
 
-    _confirm_room: green.Gate | None
-    _confirms: Confirms | None
-    _unconfirmed: Reason | None = None  # why publishes have got no confirm, until wait_for_confirms has told
     _notices: PendingEvents
 
     def publish(
@@ -87,36 +82,6 @@ class PublishMethods(ChannelEvents, FlowMethods):
             body, given, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
         )
         return receipt
-
-    def wait_for_confirms(self, timeout: float | None = None) -> bool:
-        """Wait until everything published on this channel so far is settled. Switches greenlets.
-
-        timeout: seconds, None for the connection's confirm_timeout. Returns True
-        when the broker acked everything that was published here since the last call,
-        False when it refused or returned some of it: the receipts say which. Raises
-        TimeoutError, and why the channel or connection ended, also when that was
-        before and publishes were lost by it. Where several greenlets publish on one
-        channel it cannot tell whose it was.
-        """
-        limit = self._connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
-        self._check(Confirm.Select)
-        confirms, lost = self._confirms, self._unconfirmed
-        if lost is not None:
-            self._unconfirmed = None
-            lost.throw()
-        if not confirms:
-            return confirms is None or not confirms.take_refused()
-        connection = self._connection
-        slot = green.Slot(connection.green)
-        barrier = confirms.barrier(slot)
-        try:
-            if not connection.wait_for(slot, limit):
-                raise TimeoutError(f'{len(confirms)} publishes are still without a confirm')
-        except BaseException:
-            confirms.leave(barrier)
-            raise
-        self._unconfirmed = None  # if there was a reason, it is told here
-        return bool(slot.result())
 
     def basic_publish(
         self,
@@ -212,23 +177,9 @@ class PublishMethods(ChannelEvents, FlowMethods):
             self.run_own_handlers(slot)
         verdict = slot.result()
         if verdict is False:
-            raise exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
+            raise nacked_error(exchange, routing_key)
         if verdict is not True and not self.events.get('basic_return'):
             raise returned_error(verdict)
-
-    def confirm_select(self, nowait: bool = False) -> None:
-        """Turn confirm mode on: the broker acks each publish from now on (RabbitMQ extension).
-
-        Doing it twice is harmless. A transactional channel is refused (PreconditionFailed).
-        """
-        self._check(Confirm.Select)
-        if self._confirms is None:
-            self._confirms = Confirms(self.walk_confirms)
-        if nowait:
-            self._send(Confirm.Select, (True,))
-            self._on_select_ok(())
-        else:
-            self._call(Confirm.Select, (False,), arrived=self._on_select_ok)
 
     def _refuse(self, msg: Any) -> NoReturn:
         """It is no Message."""
@@ -261,44 +212,42 @@ class PublishMethods(ChannelEvents, FlowMethods):
             return self._hand_over_traced(connection.tracing, body, properties, exchange, routing_key, *rest)
         if get_ident() != self._usable_in:
             self._check(Basic.Publish)
-        if immediate:
-            raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
+        # 1. Admit. All waiting is done here: a caller that is interrupted in it has published nothing.
+        # Which of these it is, ``_admit`` finds out: most publishes are held back by none, and each call counts.
+        confirms = self._confirms
+        if (
+            writer.load >= HIGH_WATER
+            or (flow.blocked_reason is not None and connection.blocked_policy != 'pass')
+            or not self.active
+            or immediate
+            or (limit and confirms is not None and confirms.is_crowded(limit))
+            or monotonic() >= flow.look_at
+        ):
+            self._admit(immediate, deadline, limit)
+        # 2. Encode.
         try:
-            # All waiting comes before the message is handed over: whoever is interrupted in it has published nothing.
-            if (
-                # As must_wait_to_publish, without another call.
-                writer.load >= HIGH_WATER
-                or (flow.blocked_reason is not None and connection.blocked_policy != 'pass')
-                or not self.active
-                or (limit and self._is_crowded(limit))
-            ):
-                self._wait_for_turn(deadline, limit)
-            elif monotonic() >= flow.look_at and flow.turn_due():
-                flow.let_others_run_to_publish()
-                self._check(Basic.Publish)
-                self._wait_for_turn(deadline, limit)
             if isinstance(body, str):
                 body, properties = _encode_text(body, properties)
             frames = encode_publish(
                 self.channel_id, exchange, routing_key, mandatory, immediate, properties, body, connection.frame_max
             )
         except BaseException:
-            if limit and self._confirm_room is not None and not self._is_crowded(limit):
-                self._confirm_room.wake()  # the room that was kept for us
+            self._give_up_room(limit)
             raise
         if first is not None:
             first()
-        if waiter is not None and self._confirms is None:
-            # Pipelined: the broker handles confirm.select before the publish behind it.
-            self.confirm_select_unawaited()
-        tag, confirms = 0, self._confirms
+        # 3. Number and send, without a switch between the two.
+        confirms = self._confirms
+        if waiter is not None and (confirms is None or confirms.outstanding is None):
+            confirms = self._confirm_select_unawaited()  # the broker handles it before the publish behind it
+        outstanding, tag = None if confirms is None else confirms.outstanding, 0
         try:
-            if confirms is None:
+            if outstanding is None:
                 pass
             elif mandatory:
-                tag = confirms.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
+                tag = outstanding.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
             else:
-                tag = confirms.publish(waiter)
+                tag = outstanding.publish(waiter)
             writer.send(frames)
         except BaseException as exc:
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
@@ -309,6 +258,44 @@ class PublishMethods(ChannelEvents, FlowMethods):
         self._counts.published += 1
         flow.unlooked += len(frames)
         return tag
+
+    def _admit(self, immediate: bool, deadline: green.Deadline | None, limit: int) -> None:
+        """Wait until a publish may go out, and let others run if it is time. Switches."""
+        if immediate:
+            raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
+        flow = self._connection.flow_control
+        try:
+            if not self._wait_for_turn(deadline, limit) and monotonic() >= flow.look_at and flow.turn_due():
+                flow.let_others_run_to_publish()
+                self._check(Basic.Publish)
+                self._wait_for_turn(deadline, limit)
+        except BaseException:
+            self._give_up_room(limit)
+            raise
+
+    def _wait_for_turn(self, deadline: green.Deadline | None, limit: int) -> bool:
+        """Wait until nothing holds a publish back; then there is no switch before it is handed over.
+
+        Returns whether something did.
+        """
+        connection, waited = self._connection, False
+        crowding = deadline or green.Deadline(connection.confirm_timeout)
+        while True:
+            if connection.flow_control.must_wait_to_publish:
+                connection.flow_control.wait_to_publish(deadline)
+            elif not self.active:
+                self._wait_until_active(deadline)
+            elif limit and self._confirms is not None and self._confirms.is_crowded(limit):
+                self._confirms.wait_for_room(limit, crowding)
+            else:
+                return waited
+            waited = True
+            self._check(Basic.Publish)
+
+    def _give_up_room(self, limit: int) -> None:
+        """Nothing will be published in the room that there was for it."""
+        if limit and self._confirms is not None:
+            self._confirms.give_up_room(limit)
 
     def _raise_loss(self, link: Any) -> NoReturn:
         """The writer has failed, at these frames or before: no broker has got them whole. Switches."""
@@ -327,47 +314,6 @@ class PublishMethods(ChannelEvents, FlowMethods):
 
         publish = tracer.publish_mandatory if rest[0] else tracer.publish
         return publish(self._connection, exchange, routing_key, body, properties, send)
-
-    def _is_crowded(self, limit: int) -> bool:
-        confirms, room = self._confirms, self._confirm_room
-        if room is None:
-            return confirms is not None and len(confirms) >= limit
-        # Room is kept for those who have been woken, or who comes by often would never leave them any.
-        return confirms is not None and len(confirms) + room.woken >= limit
-
-    def _wait_for_turn(self, deadline: green.Deadline | None, limit: int) -> None:
-        """Wait until nothing holds a publish back; then there is no switch before it is handed over."""
-        connection, flow = self._connection, self._connection.flow_control
-        crowding = deadline or green.Deadline(connection.confirm_timeout)
-        while True:
-            if flow.must_wait_to_publish:
-                flow.wait_to_publish(deadline)
-            elif not self.active:
-                self._wait_until_active(deadline)
-            elif limit and self._is_crowded(limit):
-                self._wait_for_confirms_below(limit, crowding)
-            else:
-                break
-            self._check(Basic.Publish)
-
-    def _wait_for_confirms_below(self, limit: int, deadline: green.Deadline) -> None:
-        connection = self._connection
-        if self._confirm_room is None:
-            self._confirm_room = green.Gate(connection.green)
-        woken = self._confirm_room.wait_by(connection.wait_for, deadline.left())
-        if not woken and self._is_crowded(limit):
-            raise TimeoutError(
-                f'publish: {limit} publishes of channel {self.channel_id} are without a confirm, '
-                f'and no room came within {in_seconds(deadline.seconds)}'
-            )
-
-    def confirm_select_unawaited(self) -> None:
-        self._confirms = Confirms(self.walk_confirms)
-        self._call(Confirm.Select, (False,), arrived=self._on_select_ok, wait=False)
-
-    def _on_select_ok(self, reply: Any) -> None:
-        if self._confirms is not None:
-            self._confirms.selected = True
 
 
 def taken_apart(message: Any, properties: Any) -> tuple[Any, dict[str, Any]]:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from .. import exceptions
 from ..consuming.inbox import complete_ends
-from ..green import Gate
 from ..state import lifecycle
 from ..state.argument_checks import optional_timeout
 from ..state.consumers import ConsumerTable, NoAckTags
@@ -54,7 +53,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
     # What most channels never change. Here and not in __init__, because an object with more than 30
     # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
-    _confirm_room: Gate | None = None
     _consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
     _owes_close_ok = False  # the broker closed while we did
     _returned: PendingReturns | None = None
@@ -87,7 +85,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._replies = Replies()
         self._consumers = ConsumerTable()
         self._unacked: Unacked | WideUnacked = Unacked()
-        self._confirms = None
         self._counts = connection.counts
         self._thread = connection.thread
         self._usable_in: int | None = None
@@ -117,11 +114,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         messages of theirs may still be handed out.
         """
         return NoAckTags(self._consumers)
-
-    @property
-    def unconfirmed(self) -> int:
-        """Publishes whose confirm has not come yet."""
-        return len(self._confirms or ())
 
     def open(self) -> None:
         """Open the channel; ``Connection.channel`` has done so. Switches greenlets.
@@ -246,14 +238,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._connection.walk(self._replies.fail_all(reason.make_error))
         self._connection.walk(self._fail_cancels(reason.make_error))
         if self._confirms is not None:
-            if self._confirms or self._confirms.refused:
-                self._unconfirmed = reason
-            self._end_confirms(self._confirms, reason, unheard)
-            self._confirms = None
+            self._confirms.end(reason, unheard)
         elif unheard is not None:
             unheard()
-        if self._confirm_room is not None:
-            self._connection.walk(self._confirm_room.wake_each())
         self._set_active(True)
 
     def on_connection_end(self, reason: Reason) -> None:

@@ -9,23 +9,23 @@ from __future__ import annotations
 
 import functools
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from greenlet import getcurrent
 
 from .. import exceptions
-from ..green import Gate, Slot
-from ..green.yielding import TICK, in_turns
+from ..green import Slot
+from ..green.yielding import TICK
 from ..protocol import basic_return_t
-from ..state.confirms import Confirms, Ending
+from ..state.confirms import Confirms
 from ..state.consumers import ConsumerTable
 from ..state.lifecycle import Reason
 from ..state.pending_events import MOST_RETURNS, HandlerCall, PendingEvents, PendingReturns
 from ..telemetry import tracing
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
-from .open_state import OpenState
+from .confirm import ConfirmMethods
 from .receipt import Receipt, returned_error
 
 __all__ = ('ChannelEvents', 'EventHandlers')
@@ -37,14 +37,12 @@ class EventHandlers(set[Callable[..., object]]):
     append = set.add
 
 
-class ChannelEvents(OpenState):
+class ChannelEvents(ConfirmMethods):
     """A channel's notices and its confirms."""
 
     auto_decode: bool
     events: defaultdict[str, EventHandlers]
     _return_taker: Any
-    _confirm_room: Gate | None
-    _confirms: Confirms | None
     _consumers: ConsumerTable
     _consumers_lost: Reason | None
     _notices: PendingEvents
@@ -65,77 +63,35 @@ class ChannelEvents(OpenState):
     # -- from the reader ---------------------------------------------------------------
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        count = self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
-        self._counts.confirmed += count  # not in one line: a multiple counts meanwhile
+        self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
 
     def _on_nack(self, delivery_tag: int, multiple: bool, requeue: bool) -> None:
-        count = self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
-        self._counts.nacked += count
+        self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
 
-    def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> int:
+    def _on_confirm(self, event: str, sig: tuple[int, int], delivery_tag: int, multiple: bool) -> None:
         confirms = self._confirms
-        if self._arriving and (confirms is None or not confirms.selected):
-            return 0  # of the channel as it was before the broker closed it, see Channel._is_of_before
-        if confirms is None or delivery_tag > confirms.published:
+        outstanding = None if confirms is None else confirms.outstanding
+        if self._arriving and (outstanding is None or not outstanding.selected):
+            return  # of the channel as it was before the broker closed it, see Reopening
+        if confirms is None or outstanding is None or delivery_tag > outstanding.published:
             if self._arriving:
-                return 0
-            published = 'confirms are off' if confirms is None else f'{confirms.published} were published'
+                return
+            published = 'confirms are off' if outstanding is None else f'{outstanding.published} were published'
             raise exceptions.UnexpectedFrame(
                 f'confirm of publish {delivery_tag} on channel {self.channel_id}, where {published}', sig
             )
         handlers = self.events.get(event)
-        publisher = _in_its_call(confirms.waiter(delivery_tag)) if handlers else None
-        count = confirms.settle(delivery_tag, multiple, sig == Basic.Ack)
-        if count:
-            if self._confirm_room and not multiple:
-                self._confirm_room.wake(count)
-            if handlers:
-                if multiple and publisher is None and confirms.covers(last := delivery_tag or confirms.published):
-                    self._notices.add_call(functools.partial(self._wait_until_settled, confirms, last))
-                # A confirm that is repeated is no event: else a peer could make as many as it likes.
-                self._notify(event, publisher, delivery_tag, multiple)
-        return 0 if multiple else count  # what a multiple settles is counted step by step
-
-    def walk_confirms(self, steps: Iterator[bool | None]) -> None:
-        """For Confirms: take these steps, 1000 of them now. Does not switch."""
-        in_turns(self._connection.green, self._note_settled(steps))
-
-    def _note_settled(self, steps: Iterator[bool | None]) -> Iterator[None]:
-        for ok in steps:
-            if ok is not None:
-                if ok:
-                    self._counts.confirmed += 1
-                else:
-                    self._counts.nacked += 1
-                if self._confirm_room:
-                    self._confirm_room.wake()
-            yield
+        publisher = _in_its_call(outstanding.waiter(delivery_tag)) if handlers else None
+        # A confirm that is repeated is no event: else a peer could make as many as it likes.
+        if confirms.settle(delivery_tag, multiple, sig == Basic.Ack) and handlers:
+            if multiple and publisher is None and outstanding.covers(last := delivery_tag or outstanding.published):
+                self._notices.add_call(functools.partial(self._wait_until_settled, outstanding, last))
+            self._notify(event, publisher, delivery_tag, multiple)
 
     def _wait_until_settled(self, confirms: Confirms, tag: int) -> None:
         """In front of the handlers of a confirm: each publish that it names is settled when they run. Switches."""
         while confirms.covers(tag):
             self._connection.green.sleep(TICK)
-
-    def _end_confirms(self, confirms: Confirms, reason: Reason, unheard: Callable[[], Any] | None) -> None:
-        """The channel has ended: tell all whose publishes are without a confirm. Does not switch.
-
-        unheard: called when all have been told and no greenlet waited for a publish of its own.
-        """
-        ending = confirms.fail_all(reason.make_error)
-        self._counts.confirmed += ending.confirmed
-        self._counts.nacked += ending.nacked
-        self._counts.lost += ending.lost
-        self._connection.endings.append(ending)
-        self._connection.walk(self._tell_ending(ending, unheard))
-
-    def _tell_ending(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
-        heard = False
-        for awaited in ending:
-            heard = heard or awaited
-            yield
-        self._connection.endings.remove(ending)
-        if unheard is not None and not heard:
-            unheard()
 
     def _on_return(self, message: Any) -> None:
         connection = self._connection
@@ -164,10 +120,11 @@ class ChannelEvents(OpenState):
 
     def _publisher_of(self, info: dict[str, Any], message: Any) -> Any:
         """Who waits for the publish that comes back, and so will be told; None when nobody does."""
-        if self._confirms is None:
+        outstanding = self._outstanding
+        if outstanding is None:
             return None
         message.auto_decode = False  # to compare what was sent
-        publisher = self._confirms.come_back(info['exchange'], info['routing_key'], message)
+        publisher = outstanding.come_back(info['exchange'], info['routing_key'], message)
         message.auto_decode = self.auto_decode
         return publisher
 

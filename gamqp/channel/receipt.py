@@ -16,7 +16,7 @@ from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
 from ..wire.spec import Basic
 
-__all__ = ('Receipt', 'ReceiptState', 'returned_error')
+__all__ = ('Receipt', 'ReceiptState', 'nacked_error', 'returned_error')
 
 
 ReceiptState = Literal['pending', 'acked', 'nacked', 'returned', 'lost']
@@ -86,9 +86,7 @@ class Receipt(Uncopyable):
             error: BaseException = self._make_error()
             return error
         if self._verdict is False:
-            return exceptions.MessageNacked(
-                f'the broker refused the message for {self.exchange!r}, {self.routing_key!r}'
-            )
+            return nacked_error(self.exchange, self.routing_key)
         return returned_error(self._verdict)
 
     def wait(self, timeout: float | None = None) -> None:
@@ -183,6 +181,11 @@ def _note_unnoticed(connection: Any, exchange: str, routing_key: str, what: str)
             routing_key,
             what,
         )
+
+
+def nacked_error(exchange: str, routing_key: str) -> exceptions.MessageNacked:
+    """The error of a publish that the broker has nacked."""
+    return exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
 
 
 def returned_error(message: Any) -> exceptions.AMQPError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Any
 
-from ..state.confirms import Confirms
 from ..state.consumers import ConsumerTable
 from ..state.pending_events import PendingEvents
 from ..state.prefetch import Prefetch
@@ -17,20 +16,19 @@ from ..state.stream_consumers import StreamConsumers
 from ..state.unacked import Unacked, WideUnacked
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
+from .confirm import ConfirmMethods
 from .events import EventHandlers
-from .open_state import OpenState
 
 __all__ = ('Reusable',)
 
 
-class Reusable(OpenState):
+class Reusable(ConfirmMethods):
     """Looks at everything that a use may leave behind."""
 
     auto_decode: bool
     outstanding_limit: int
     events: defaultdict[str, EventHandlers]
     _return_taker: Any
-    _confirms: Confirms | None
     _consumers: ConsumerTable
     _notices: PendingEvents
     _prefetch: Prefetch
@@ -75,7 +73,7 @@ class Reusable(OpenState):
             self._sent_unanswered
             or self._unacked.strays
             # Perhaps on another channel: to count each one's would cost every publish something.
-            or (self._confirms is None and self._counts.published != self._published_before)
+            or (self._outstanding is None and self._counts.published != self._published_before)
         )
 
     def ask_for_answers(self, waiter: Any) -> None:
@@ -90,5 +88,5 @@ class Reusable(OpenState):
             expected = Expected((ChannelSpec.FlowOk,), waiter)
             expected.quiet = True
             self._ask(ChannelSpec.Flow, (True,), expected)
-        elif self._confirms is not None:
-            self._confirms.barrier(waiter, quiet=True)
+        elif self._outstanding is not None:
+            self._outstanding.barrier(waiter, quiet=True)

@@ -161,7 +161,7 @@ class PoolOpening:
         try:
             channel = member.connection.channel()
             if self._confirm:
-                channel.confirm_select_unawaited()
+                channel._confirm_select_unawaited()
         except BaseException as exc:
             leases.failed(member)
             self._on_no_channel(member, exc)

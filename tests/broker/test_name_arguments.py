@@ -79,7 +79,7 @@ def said(peer: ScriptedBroker, channel: gamqp.Channel, method: str, argument: st
     while (event := peer.next()).name != first:
         pass
     known = {'consumers': list(channel.callbacks), 'declared': channel._declared}
-    known['mandatory'] = [] if channel._confirms is None else list(channel._confirms._mandatory)
+    known['mandatory'] = [] if channel._confirms is None else list(channel._confirms.outstanding._mandatory)
     calling.kill()
     return {**vars(event), **known}
 

@@ -306,7 +306,7 @@ def test_all_confirms_are_waited_for(peer: ScriptedBroker, channel: gamqp.Channe
     assert waiting.get() is True
     with pytest.raises(TimeoutError, match='1 publishes'):
         channel.wait_for_confirms(timeout=0.01)
-    assert not channel._confirms._barriers
+    assert not channel._confirms.outstanding._barriers
 
 
 def test_what_was_refused_before_the_wait_is_told_once(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -327,7 +327,7 @@ def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
     confirming(peer, channel)
     receipt = channel.publish(b'x')
     waiting = greenlets.spawn(channel.wait_for_confirms)
-    greenlets.wait_until(lambda: channel._confirms._barriers)
+    greenlets.wait_until(lambda: channel._confirms.outstanding._barriers)
     waiting.kill()  # runs in the next pass of the hub, where the nack would wake it, too
     channel.on_method(Basic.Nack, (1, False, False))
     with pytest.raises(GreenletExit):

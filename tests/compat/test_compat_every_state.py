@@ -286,7 +286,7 @@ def test_the_list_of_methods_is_complete() -> None:
     inner = {
         # between connection, reader and channels
         'begin', 'check_open', 'check_opening',
-        'confirm_select_unawaited', 'end', 'expect',
+        'end', 'expect',
         'forget_channel', 'forget_deliveries', 'forget_unsettled', 'give_up',
         'let_others_run_as_drainer', 'callbacks_around',
         'doubtful', 'hand_out',
@@ -305,7 +305,7 @@ def test_the_list_of_methods_is_complete() -> None:
         'queue_of',
         'check_drainable', 'descriptor', 'forget_loss', 'has_events', 'loss_unraised', 'note_end',
         'count_answer', 'count_return', 'drains', 'heartbeat_needs_patching', 'show_end', 'show_events',
-        'walk', 'walk_confirms', 'endings',
+        'walk', 'endings',
         'watch_reading', 'leave_own_handlers', 'run_own_handlers',
     }  # fmt: skip
     for cls, known in ((gamqp.Connection, CONNECTION + CONNECTION_FACTS), (gamqp.Channel, CHANNEL + CHANNEL_FACTS)):

@@ -1,0 +1,170 @@
+"""The publisher confirms of one channel: who waits for them, whether there is room for more, and why some were lost.
+
+Layer 3, held by Channel from the first time that confirm mode is turned on. Which publish a confirm speaks of
+is in ``state.confirms``; the calls of event handlers are in ``events``. What the reader calls never switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .. import green
+from ..green.yielding import in_turns
+from ..state.confirms import Confirms, Ending
+from ..state.durations import in_seconds
+from ..state.lifecycle import Reason
+
+__all__ = ('ChannelConfirms',)
+
+
+class ChannelConfirms:
+    """connection: the Connection. number: of the channel, for messages of errors.
+
+    outstanding: the publishes without a confirm; None while confirm mode is off, because the channel began anew.
+    """
+
+    __slots__ = ('_connection', '_lost', '_number', '_room', 'outstanding')
+
+    def __init__(self, connection: Any, number: int) -> None:
+        self._connection = connection
+        self._number = number
+        self.outstanding: Confirms | None = None
+        self._lost: Reason | None = None  # why publishes have got no confirm, until ``wait`` has raised it
+        self._room: green.Gate | None = None  # made when a publish waits for others to be confirmed
+
+    def __len__(self) -> int:
+        """Publishes whose confirm has not come yet."""
+        return 0 if self.outstanding is None else len(self.outstanding)
+
+    def begin(self) -> None:
+        """Confirm mode is being turned on, if it is off."""
+        if self.outstanding is None:
+            self.outstanding = Confirms(self._walk)
+
+    def selected(self) -> None:
+        """The broker confirms from now on."""
+        if self.outstanding is not None:
+            self.outstanding.selected = True
+
+    @property
+    def has_waiters(self) -> bool:
+        """Whether somebody asks for the outcome of a publish."""
+        return self.outstanding is not None and self.outstanding.has_waiters
+
+    @property
+    def has_barriers(self) -> bool:
+        """Whether the program is in ``wait``."""
+        return self.outstanding is not None and self.outstanding.has_barriers
+
+    # -- room --------------------------------------------------------------------------------
+
+    def is_crowded(self, limit: int) -> bool:
+        """Whether there is no room for another publish."""
+        outstanding, room = self.outstanding, self._room
+        if outstanding is None:
+            return False
+        # Places are reserved for greenlets that are woken already. Otherwise one that publishes in a loop
+        # would take every place first.
+        return len(outstanding) + (0 if room is None else room.woken) >= limit
+
+    def wait_for_room(self, limit: int, deadline: green.Deadline) -> None:
+        """Wait until a confirm has come, or the channel began anew. Raises TimeoutError. Switches greenlets."""
+        if self._room is None:
+            self._room = green.Gate(self._connection.green)
+        woken = self._room.wait_by(self._connection.wait_for, deadline.left())
+        if not woken and self.is_crowded(limit):
+            raise TimeoutError(
+                f'publish: {limit} publishes of channel {self._number} are without a confirm, '
+                f'and no room came within {in_seconds(deadline.seconds)}'
+            )
+
+    def give_up_room(self, limit: int) -> None:
+        """A publish that there was room for will not be made: the next greenlet gets its place."""
+        if self._room is not None and not self.is_crowded(limit):
+            self._room.wake()
+
+    # -- waiting for all ------------------------------------------------------------------------
+
+    def wait(self, limit: float) -> bool:
+        """``Channel.wait_for_confirms``, for at most *limit* seconds. Switches greenlets."""
+        lost, self._lost = self._lost, None
+        if lost is not None:
+            lost.throw()
+        outstanding = self.outstanding
+        if not outstanding:
+            return outstanding is None or not outstanding.take_refused()
+        slot = green.Slot(self._connection.green)
+        barrier = outstanding.barrier(slot)
+        try:
+            if not self._connection.wait_for(slot, limit):
+                raise TimeoutError(f'{len(outstanding)} publishes are still without a confirm')
+        except BaseException:
+            outstanding.leave(barrier)
+            raise
+        self._lost = None  # if there was a reason, the caller gets it here
+        return bool(slot.result())
+
+    def take_refused(self) -> bool:
+        """Whether a publish was refused since somebody asked."""
+        return self.outstanding is not None and self.outstanding.take_refused()
+
+    # -- from the reader ------------------------------------------------------------------------
+
+    def settle(self, tag: int, multiple: bool, ok: bool) -> int:
+        """A confirm of outstanding publishes has come. Returns how many it settles, or at least 1 if it is going to."""
+        assert self.outstanding is not None
+        count = self.outstanding.settle(tag, multiple, ok)
+        if not multiple and count:  # the publishes of a multiple are counted step by step
+            self._count(count, ok)
+        return count
+
+    def _count(self, count: int, ok: bool) -> None:
+        counts = self._connection.counts
+        if ok:
+            counts.confirmed += count
+        else:
+            counts.nacked += count
+        if self._room:
+            self._room.wake(count)
+
+    def _walk(self, steps: Iterator[bool | None]) -> None:
+        """For Confirms: take these steps, 1000 of them now. Does not switch."""
+        in_turns(self._connection.green, self._count_steps(steps))
+
+    def _count_steps(self, steps: Iterator[bool | None]) -> Iterator[None]:
+        for ok in steps:
+            if ok is not None:
+                self._count(1, ok)
+            yield
+
+    def end(self, reason: Reason, unheard: Callable[[], Any] | None) -> None:
+        """The channel has ended: all whose publishes are without a confirm get the reason. Does not switch.
+
+        unheard: called when all have got it and no greenlet waited for a publish of its own, perhaps some turns later.
+        """
+        connection, outstanding = self._connection, self.outstanding
+        if outstanding is None:
+            if unheard is not None:
+                unheard()
+        else:
+            if outstanding or outstanding.refused:
+                self._lost = reason
+            self.outstanding = None
+            ending = outstanding.fail_all(reason.make_error)
+            connection.counts.confirmed += ending.confirmed
+            connection.counts.nacked += ending.nacked
+            connection.counts.lost += ending.lost
+            connection.endings.append(ending)
+            connection.walk(self._fail_each(ending, unheard))
+        if self._room is not None:
+            connection.walk(self._room.wake_each())
+
+    def _fail_each(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
+        heard = False
+        for awaited in ending:
+            heard = heard or awaited
+            yield
+        self._connection.endings.remove(ending)
+        if unheard is not None and not heard:
+            unheard()
