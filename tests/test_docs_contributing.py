@@ -10,7 +10,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CONTRIBUTING = (ROOT / 'CONTRIBUTING.rst').read_text(encoding='utf-8')
 NAMED = sorted(
-    {one for one in re.findall(r'``([\w./]+)``', CONTRIBUTING) if '/' in one and one.endswith(('.py', '.rst', '/'))}
+    {
+        one
+        for one in re.findall(r'``([\w./]+)``', CONTRIBUTING)
+        if '/' in one and one.endswith(('.py', '.rst', '/')) and one != '.venv/'
+    }
 )
 
 
