@@ -1,9 +1,8 @@
-"""The connections and channels behind a pool, in one process: opened, checked, passed on, closed.
+"""The connections and channels of a pool in one process: leased, taken back, closed.
 
-Layer 5. Who waits for what is in ``leases``; ``pool`` is the public face; how
-channels are opened is in ``opening``, by greenlets of their own: whoever asks for one
-only waits, and being killed meanwhile ends a wait and nothing else. What must not enter: what
-is done with a channel.
+Layer 5. ``leases`` knows who has which channel and who waits; ``opening`` opens connections and channels, in
+greenlets of its own. A greenlet that leases a channel only waits here: if it is killed, that ends its wait and
+nothing else. Does not belong here: what the program does with a channel.
 """
 
 from __future__ import annotations
@@ -19,20 +18,18 @@ from ..connection.liveness import LAST_CLOSE_TIMEOUT
 from ..green import os_threads
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
+from .ended_leases import EndedLeases
 from .leases import PoolConnection
 from .opening import LOOK, PoolOpening
 
 __all__ = ('PoolConnections',)
 
-# Seconds that RabbitMQ may go on counting a channel that is closed; where the user may have no more than
-# are there, another one opened meanwhile would end the connection.
-UNCOUNTED_AFTER = 0.1
-
 
 class PoolConnections(PoolOpening):
-    """make: returns a Connection, open or not. where: whereto, for people.
+    """The connections and channels of one pool in one process.
 
-    connections, channels: how many at most, in all and of each connection.
+    make: returns a Connection, open or not. where: host and virtual host, for logs and errors.
+    connections, channels: the most connections, and the most channels of each.
     confirm: have the channels in confirm mode.
     """
 
@@ -43,8 +40,8 @@ class PoolConnections(PoolOpening):
         self._where = where
         self._limits = connections, connections * channels
         self._thread: int | None = None
-        self._returned: Any = None  # a Gate for close()
-        self._ended: green.Event | None = None  # close() has, for others that call it
+        self._settlements = EndedLeases(self.put_back)
+        self._ended: green.Event | None = None  # set when close() has returned; further calls wait for it
 
     def __str__(self) -> str:
         leases = self.leases
@@ -72,7 +69,7 @@ class PoolConnections(PoolOpening):
         return held
 
     def put_back(self, member: PoolConnection, channel: Any) -> None:
-        """A lease has ended, or what it has left to be answered is. Does not switch."""
+        """A lease has ended, or the broker has answered what was sent in an ended one. Does not switch."""
         if self.inherited:
             return
         leases = self.leases
@@ -89,7 +86,7 @@ class PoolConnections(PoolOpening):
             self._offer(member, channel)
 
     def check_thread(self) -> None:
-        """Raise WrongThread if it belongs to another one; the first to ask decides. Does not switch."""
+        """Raise WrongThread in another thread than that of the first call. Does not switch."""
         if self.inherited:
             return
         if self._thread is None:
@@ -98,14 +95,6 @@ class PoolConnections(PoolOpening):
             self._returned = green.Gate(self._green)
         elif os_threads.get_ident() != self._thread:
             raise exceptions.WrongThread(f'the pool {self} belongs to another thread: make a pool for each')
-
-    def _is_fit(self, member: PoolConnection, channel: Any) -> bool:
-        return bool(channel.is_as_new and member.connection.is_alive())
-
-    def _offer(self, member: PoolConnection, channel: Any) -> None:
-        waiter = self.leases.offer(member, channel, time.monotonic())
-        if waiter is not None:
-            waiter.succeed((member, channel))
 
     def _wait(self, timeout: float) -> tuple[PoolConnection, Any]:
         deadline = green.Deadline(timeout)
@@ -118,7 +107,7 @@ class PoolConnections(PoolOpening):
             served: Any = self._await_turn(slot, deadline)
             if isinstance(served, Reason):
                 raise served.make_error()
-            # Its connection may have been lost between the offer and this greenlet's turn.
+            # The connection may have been lost after the channel was offered and before this greenlet ran.
             if self._is_fit(*served):
                 return served  # type: ignore[no-any-return]
             self._give_up(*served)
@@ -149,41 +138,10 @@ class PoolConnections(PoolOpening):
         error.__cause__ = self._trouble.make_error()
         return error
 
-    # -- giving up -----------------------------------------------------------------
-
-    def _give_up(self, member: PoolConnection, channel: Any) -> None:
-        """A leased channel is of no more use: close it in the background. Does not switch."""
-        leases = self.leases
-        leases.drop(member)
-        if leases.closed:
-            self._returned.wake_all()
-        if not member.connection.is_alive():
-            self._retire(member)
-        if member in leases.members:
-            self._spawn(lambda: self._close_channel(member, channel), lambda: self._dropped(member))
-            return
-        if not member.leased:
-            member.connection.collect()
-        self._open_more()
-
-    def _close_channel(self, member: PoolConnection, channel: Any) -> None:
-        try:
-            channel.close()
-            if self.leases.most is not None:
-                self._green.sleep(UNCOUNTED_AFTER)
-        except (TimeoutError, exceptions.AMQPError):
-            pass  # it cannot be used any more, whatever the broker says
-        finally:
-            self._dropped(member)
-
-    def _dropped(self, member: PoolConnection) -> None:
-        self.leases.dropped(member)
-        self._open_more()
-
     # -- the end -------------------------------------------------------------------
 
     def close(self, timeout: float, total: bool = False) -> None:
-        """See ``Pool.close``. total: *timeout* is for the connections' own close, too. Switches."""
+        """See ``Pool.close``. total: *timeout* includes closing the connections. Switches."""
         self.check_thread()
         deadline = green.Deadline(timeout)
         if self._ended is not None:
@@ -209,7 +167,7 @@ class PoolConnections(PoolOpening):
             self._ended.set()
 
     def _close_connections(self, timeout: float | None) -> None:
-        """All at the same time, since each may have to wait for its broker."""
+        """Close all connections at the same time, since each may have to wait for its broker."""
         closing = []
         for member in self.leases.members:
             if member.connection is not None:
@@ -221,10 +179,10 @@ class PoolConnections(PoolOpening):
                 pass
 
     def disown(self) -> None:
-        """In a forked child: what was opened, leased and is waited for is the parent's."""
+        """In a forked child: use nothing of this object any more. Its connections and leases are the parent's."""
         self.inherited = True
         if self._thread == os_threads.get_ident():
-            # The child has copies of the greenlets that wait.
+            # The child has copies of the waiting greenlets: they get an error.
             text = 'the channel was asked for before the process forked'
             self._dismiss(Reason(exceptions.RecoverableConnectionError(text)), self.leases.ticket)
 

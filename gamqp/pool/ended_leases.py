@@ -1,7 +1,7 @@
-"""Leases that have ended before the broker had answered for everything that was sent in them.
+"""Leases that have ended before the broker has answered everything that was sent in them.
 
-Layer 5, a part of ``connections``. Their channels are handed on when it has, because an
-error of what one user has sent would else hit the next. What must not enter: waiting.
+Layer 5, a part of ``connections``. The next user gets the channel only when the broker has answered: otherwise an
+error about what one user has sent would be raised to the next. Does not belong here: greenlets that wait.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ('EndedLeases',)
 
 
 class EndedLeases:
-    """Those of one pool. done: called with member and channel when one of them has come to an end, well or not."""
+    """The ended leases of one pool. done: called with member and channel when the broker has answered, or cannot."""
 
     def __init__(self, done: Callable[[PoolConnection, Any], None]) -> None:
         self._done = done
@@ -26,9 +26,9 @@ class EndedLeases:
         return len(self._pending)
 
     def begin(self, member: PoolConnection, channel: Any, now: float) -> bool:
-        """Have *done* called when the broker has answered. Returns False, and does nothing, if there is nothing due.
+        """Have *done* called when the broker has answered. Returns False, and does nothing, if no answer is due.
 
-        Does not switch. *done* is called by the reader, and must not either.
+        Does not switch. The reader calls *done*, which must not switch either.
         """
         if not channel.has_unanswered:
             return False
@@ -38,7 +38,7 @@ class EndedLeases:
         return True
 
     def give_up_late(self, now: float) -> list[tuple[PoolConnection, Any]]:
-        """Those that the broker has not answered within confirm_timeout, some of them at once; *done* is not called."""
+        """Remove and return those without an answer within confirm_timeout, a limited number. Does not call *done*."""
         late = [one for one in islice(self._pending, AT_ONCE) if one.until <= now]
         for one in late:
             del self._pending[one]
@@ -50,7 +50,7 @@ class EndedLeases:
             if ok:
                 self._done(settlement.member, settlement.channel)
             else:
-                # Not here, in the middle of the end of the channel.
+                # In the hub's next turn: the channel is ending just now, and has not finished that.
                 settlement.member.connection.green.run_soon(self._done, settlement.member, settlement.channel)
 
 

@@ -1,8 +1,8 @@
-"""Who has which channel of a pool, who waits for one, and where the next is to be opened.
+"""Who has which channel of a pool, who waits for one, and on which connection the next is opened.
 
-State, no I/O. Connections, channels and waiters are opaque here, the time comes
-in as an argument. What it keeps to: whoever waits longest is served first, and
-nobody is served past a waiter, so there is never an idle channel while somebody waits.
+State, no I/O. It calls nothing of connections, channels and waiters; the time is an argument. The rule: a free
+channel goes to the greenlet that waits longest, so there is never an idle channel while one waits.
+Does not belong here: opening, closing and waiting (``opening``, ``connections``).
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import Any
 
 __all__ = ('AT_ONCE', 'Leases', 'PoolConnection')
 
-# Waiters sent away, and channels planned, in one turn of the hub.
+# Waiters that get an error, and channels that are begun to open, in one turn of the hub.
 AT_ONCE = 500
 
 
 class PoolConnection:
     """One connection of a pool, from before it is opened until it is replaced.
 
-    connection: None until it is open. idle: the channels nobody has, the one used
-    last at the end. leased, opening, closing: how many channels somebody has, how
-    many are about to be opened and closed. capacity: of all these together. peak: the
-    most that were open at the same time. since: when it was connected. resting: after a
-    channel could not be opened, the time until which no other is tried.
+    * connection: the Connection, None until it is open.
+    * idle: its free channels, the one used last at the end.
+    * leased, opening, closing: how many of its channels are leased, are being opened, are being closed.
+    * capacity: the most channels, of all these together.
+    * peak: the most channels that were open at the same time.
+    * since: when it was connected.
+    * resting: the time before which no channel is opened on it, after one could not be opened.
     """
 
     __slots__ = ('capacity', 'closing', 'connection', 'idle', 'leased', 'opening', 'peak', 'resting', 'since')
@@ -43,21 +45,21 @@ class PoolConnection:
 
     @property
     def open(self) -> int:
-        """How many channels of it the broker knows."""
+        """How many of its channels are open at the broker."""
         return len(self.idle) + self.leased + self.closing
 
     @property
     def channels(self) -> int:
-        """How many channels it has, or will have at once."""
+        """How many channels it has, with those that are being opened."""
         return self.open + self.opening
 
 
 class Leases:
-    """The books of one pool in one process.
+    """All connections (members), leases and waiters of one pool in one process.
 
-    A waiter is anything that can be hashed. A channel is counted as leased from
-    ``take`` or ``opened`` until ``offer`` makes it idle or ``drop`` gives it up.
-    most: channels in all beyond which the broker opens none, once it has shown that.
+    A waiter is any object that can be hashed. A channel counts as leased from
+    ``take`` or ``opened`` until ``offer`` makes it idle or ``drop`` removes it.
+    most: the most channels in all that the broker opens for this user, once the broker has refused one; else None.
     """
 
     __slots__ = (
@@ -81,11 +83,13 @@ class Leases:
     def __init__(self, connections: int, channels: int) -> None:
         self._limit = channels
         self.members = [PoolConnection(channels) for _ in range(connections)]
-        self.retired: set[PoolConnection] = set()  # replaced, but channels of theirs are still leased
+        self.retired: set[PoolConnection] = set()  # members that were replaced while channels of theirs were leased
         self.most: int | None = None
         self._waiting: OrderedDict[Any, tuple[int, float]] = OrderedDict()  # waiter -> ticket, since when
-        self._ahead: list[tuple[int, Any, float]] = []  # those who were served in vain, by ticket: before all others
-        self.ticket = 0  # of the latest waiter
+        self._ahead: list[
+            tuple[int, Any, float]
+        ] = []  # waiters whose channel was lost at once, by ticket: they go first
+        self.ticket = 0  # the number of the latest waiter
         self.closed = False
         self.leases = self.waits = self.timeouts = self.replaced = self.lost = 0
         self.wait_seconds = self.max_wait = 0.0
@@ -98,7 +102,7 @@ class Leases:
 
     @property
     def leased(self) -> int:
-        # A list at once: other threads may ask, and the set may change meanwhile.
+        # A copy, because another thread may call this while the set changes.
         return sum(one.leased for one in self.members) + sum(one.leased for one in list(self.retired))
 
     @property
@@ -107,7 +111,7 @@ class Leases:
 
     @property
     def connections(self) -> int:
-        """How many are open."""
+        """How many connections are open."""
         return sum(one.connection is not None for one in self.members)
 
     def stats(self) -> dict[str, float]:
@@ -131,7 +135,7 @@ class Leases:
     # -- channels ----------------------------------------------------------------
 
     def take(self) -> tuple[PoolConnection, Any] | None:
-        """An idle channel of the connection with the fewest leases, the one used last; None if there is none."""
+        """Lease an idle channel: of the connection with the fewest leases the one used last; None if none is idle."""
         best: PoolConnection | None = None
         for member in self.members:
             if member.idle and (best is None or member.leased < best.leased):
@@ -142,13 +146,13 @@ class Leases:
         return best, best.idle.pop()
 
     def opened(self, member: PoolConnection) -> None:
-        """What was being opened is, and counts as leased until it is offered."""
+        """A channel is open now. It counts as leased until it is offered."""
         member.opening -= 1
         member.leased += 1
         member.peak = max(member.peak, member.open)
 
     def offer(self, member: PoolConnection, channel: Any, now: float) -> Any:
-        """A leased channel is free. Returns the waiter who has it now, None if it is idle."""
+        """A leased channel is free. Returns the waiter that gets it, or None: then it is idle."""
         if self._ahead:
             _, waiter, since = self._ahead.pop(0)
         elif self._waiting:
@@ -161,7 +165,7 @@ class Leases:
         return waiter
 
     def drop(self, member: PoolConnection) -> None:
-        """A leased channel is of no more use, and is being closed until ``dropped``."""
+        """A leased channel cannot be used any more. It counts as being closed until ``dropped``."""
         member.leased -= 1
         member.closing += 1
         self.replaced += 1
@@ -172,9 +176,9 @@ class Leases:
         member.closing -= 1
 
     def retire(self, member: PoolConnection) -> bool:
-        """A connection is of no more use: another takes its place, and nobody gets a channel of it any more.
+        """A connection cannot be used any more: a new member replaces it, and no channel of it is leased any more.
 
-        Returns False if it was retired before.
+        Returns False if that was done before.
         """
         if member not in self.members:
             return False
@@ -187,7 +191,7 @@ class Leases:
         return True
 
     def disband(self) -> list[PoolConnection]:
-        """The end: no members any more. Returns all there were that may have a connection."""
+        """Remove all members, at the end of the pool. Returns those that may have a connection."""
         members = [*self.members, *self.retired]
         self.retired.update(one for one in self.members if one.leased)
         self.members = []
@@ -196,9 +200,9 @@ class Leases:
     # -- waiters -------------------------------------------------------------------
 
     def enter(self, waiter: Any, now: float, ticket: int = 0) -> int:
-        """Somebody waits, behind all the others. Returns its ticket.
+        """Add a waiter behind all others. Returns its number in the queue, the ticket.
 
-        ticket: its own, if it was served, but in vain: then it waits where it has waited before.
+        ticket: that of a waiter whose channel was lost before it could use it: it gets its old place again.
         """
         if ticket:
             insort(self._ahead, (ticket, waiter, now), key=itemgetter(0))
@@ -209,7 +213,7 @@ class Leases:
         return self.ticket
 
     def leave(self, waiter: Any, now: float) -> None:
-        """It waits no more; does nothing if it was served or dismissed."""
+        """Remove a waiter; does nothing if it has got a channel or was dismissed."""
         if waiter in self._waiting:
             _, since = self._waiting.pop(waiter)
             self._note_wait(now - since)
@@ -220,7 +224,7 @@ class Leases:
                 break
 
     def dismiss(self, ticket: int, now: float) -> list[Any]:
-        """Send away those who have a ticket up to this one, no more than AT_ONCE. Returns them, in order."""
+        """Remove and return the waiters with tickets up to this one, in order, at most AT_ONCE."""
         gone = [waiter for number, waiter, _ in self._ahead if number <= ticket][:AT_ONCE]
         for waiter, (number, _) in self._waiting.items():
             if number > ticket or len(gone) >= AT_ONCE:
@@ -238,15 +242,15 @@ class Leases:
 
     @property
     def hopeful(self) -> bool:
-        """Whether waiting alone may bring a channel: one may be returned, is being opened, or closed for another."""
+        """Whether a waiter may get a channel without a new attempt: one is leased, is being opened, or closed."""
         return any(one.leased or one.opening or one.closing for one in self.members)
 
     def plan(self, now: float, connect_at: float = 0.0) -> list[PoolConnection]:
-        """Where to open channels now, so that one is on its way for each waiter: a member for each channel.
+        """On which members to open channels now, so that one is being opened for each waiter: a list, one per channel.
 
-        The members count them as being opened from now on. The connection with
-        the fewest channels is the next; at a tie, one that is open already. connect_at:
-        the time before which none is to be connected. Plans no more than AT_ONCE.
+        The members count them as being opened from now on. The next channel is planned on the connection with
+        the fewest; of several on one that is open already. connect_at: the time before which no connection is
+        opened. Plans at most AT_ONCE.
         """
         planned: list[PoolConnection] = []
         for _ in range(min(self.waiting - self.opening, AT_ONCE)):
@@ -267,11 +271,11 @@ class Leases:
         return planned
 
     def next_to_connect(self) -> PoolConnection | None:
-        """A member that channels are planned for and that has no connection yet."""
+        """A member that has no connection yet and on which channels are planned."""
         return next((one for one in self.members if one.connection is None and one.opening), None)
 
     def connected(self, member: PoolConnection, connection: Any, now: float, capacity: int) -> int:
-        """It has a connection, of so many channels. Returns how many are to be opened on it."""
+        """A member has a connection, which can have *capacity* channels. Returns how many to open on it now."""
         member.connection = connection
         member.since = now
         member.capacity = min(member.capacity, capacity)
@@ -279,7 +283,7 @@ class Leases:
         return member.opening
 
     def give_up_connecting(self) -> None:
-        """No connection can be had now."""
+        """Connecting has failed: nothing is being opened on members without a connection."""
         for member in self.members:
             if member.connection is None:
                 member.opening = 0
@@ -289,9 +293,9 @@ class Leases:
         member.opening -= 1
 
     def learn_limit(self, member: PoolConnection) -> bool:
-        """The broker ended this connection, because of one channel too many. Returns whether that is news.
+        """The broker closed this connection over one channel too many: set *most*. Returns whether it has changed.
 
-        Other programs may have channels of the same user, so what counts is how many were open here.
+        Other programs may have channels of the same user, so *most* is the number that were open here.
         """
         known = member.peak + sum(one.open for one in self.members if one is not member)
         if not known or (self.most is not None and known >= self.most):
@@ -300,7 +304,7 @@ class Leases:
         return True
 
     def next_chance(self, now: float) -> float | None:
-        """When the first of the members that rest now has rested; None where none does."""
+        """The earliest time at which a resting member may be tried again; None if none rests."""
         return min((one.resting for one in self.members if one.resting > now), default=None)
 
 

@@ -1,8 +1,8 @@
-"""How the connections and channels of a pool are opened: by whom, how often, and what comes of a failure.
+"""How the connections and channels of a pool are opened, and replaced when they cannot be used any more.
 
-Layer 5, a base class of ``connections.PoolConnections``. One greenlet connects, each channel is
-opened in one of its own, and a timer looks after what nobody else would notice.
-What must not enter: leases.
+Layer 5, the base class of ``connections.PoolConnections``. One greenlet connects. Each channel is opened in
+a greenlet of its own. A timer finds lost connections and killed greenlets.
+Does not belong here: the program's calls (``connections``), the order of waiters (``leases``).
 """
 
 from __future__ import annotations
@@ -25,50 +25,46 @@ __all__ = ('LOOK', 'PoolOpening')
 
 logger = logging.getLogger('gamqp.pool')
 
-# Seconds that a connection is left alone after another channel of it could not be opened.
+# Seconds in which no channel is opened on a connection after one could not be opened.
 REST = 1.0
 
-# Seconds between two looks, while somebody waits, for connections whose loss nobody has noticed.
+# Seconds between two runs of the timer that looks for lost connections while a greenlet waits.
 LOOK = 1.0
+
+# Seconds for which RabbitMQ may go on counting a channel that is closed. Where the user may have no more channels
+# than there are, RabbitMQ would close the connection over another one that is opened sooner.
+UNCOUNTED_AFTER = 0.1
 
 # Seconds between two warnings that nothing can be opened.
 COMPLAIN_EVERY = 60.0
 
 
 class PoolOpening:
-    """make: returns a Connection, open or not. connections, channels, confirm: as for Supply."""
+    """Opens connections and channels for one pool. make, connections, channels, confirm: as for PoolConnections."""
 
-    inherited = False  # the parent's, in a forked child
+    inherited = False  # in a forked child: this object is a copy of the parent's
+
+    _settlements: EndedLeases
 
     def __init__(self, make: Callable[[], Any], connections: int, channels: int, confirm: bool) -> None:
         self.leases = Leases(connections, channels)
         self._make = make
         self._confirm = confirm
-        self._settlements = EndedLeases(self.put_back)
+        self._returned: Any = None  # a Gate that wakes close() when a lease has ended
         self._green: Any = None
-        # greenlet -> what to do if it is killed before it begins
+        # greenlet -> function to call if the greenlet was killed before it has begun; None: it has begun
         self._tasks: dict[Any, Callable[[], None] | None] = {}
         self._connector: Any = None  # the greenlet that opens connections, one after the other
         self._backoff = Backoff()
-        self._look: Any = None  # a timer
+        self._look: Any = None  # the timer
         self._look_at = 0.0
-        self._trouble: Reason | None = None  # why the latest attempt to open something failed, if it did
+        self._trouble: Reason | None = (
+            None  # why the latest attempt to open a connection or channel has failed, None if it has not
+        )
         self._may_complain_at = 0.0
 
-    def put_back(self, member: PoolConnection, channel: Any) -> None:
-        raise NotImplementedError
-
-    def _is_fit(self, member: PoolConnection, channel: Any) -> bool:
-        raise NotImplementedError
-
-    def _offer(self, member: PoolConnection, channel: Any) -> None:
-        raise NotImplementedError
-
-    def _give_up(self, member: PoolConnection, channel: Any) -> None:
-        raise NotImplementedError
-
     def _open_more(self) -> None:
-        """Have a channel on its way for each waiter, as far as the limits go. Does not switch."""
+        """Begin to open a channel for each waiter, within the limits. Does not switch."""
         leases = self.leases
         if self.inherited or leases.closed:
             return
@@ -110,7 +106,7 @@ class PoolOpening:
             self._open_more()
 
     def _connect_in_turn(self) -> None:
-        """Body of the one greenlet that connects."""
+        """Run by the one greenlet that opens connections, one after the other."""
         try:
             while not self.inherited and not self.leases.closed and self._backoff.until <= time.monotonic():
                 member = self.leases.next_to_connect()
@@ -136,7 +132,7 @@ class PoolOpening:
             firm = isinstance(exc, Exception) and not passing
             self._backoff.failed(time.monotonic(), random.random(), firm)
             leases.give_up_connecting()
-            self._tell_failure(exc, firm)
+            self._note_failure(exc, firm)
             if not isinstance(exc, Exception):
                 raise
             return False
@@ -175,34 +171,34 @@ class PoolOpening:
             self._offer(member, channel)
 
     def _on_no_channel(self, member: PoolConnection, exc: BaseException) -> None:
-        """A channel could not be opened; perhaps the connection was lost by that."""
+        """A channel could not be opened. The broker may have closed the connection over it."""
         leases = self.leases
         if self.inherited or leases.closed:
             return
         now = time.monotonic()
         if member.connection.is_alive():
             member.resting = now + REST
-            self._tell_failure(exc, isinstance(exc, Exception))
+            self._note_failure(exc, isinstance(exc, Exception))
         elif _is_limit(exc):
             news = leases.learn_limit(member)
             if member in leases.members:
                 self._retire(member)
                 self._backoff.failed(now, random.random(), True)
             if news:
-                # The broker does not say what of it others have: this is what there is.
+                # The limit is the user's. Other programs may have channels, too; this is how many the pool can have.
                 self._trouble = _reason(exc)
                 logger.warning(
                     'pool %s: the user has no more than %s channels here: %s', str(self), leases.most, str(exc)
                 )
             else:
-                self._tell_failure(exc, not leases.most)
+                self._note_failure(exc, not leases.most)
         else:
             self._retire(member)
-            self._tell_failure(exc, False)
+            self._note_failure(exc, False)
         self._open_more()
 
-    def _tell_failure(self, exc: BaseException, firm: bool) -> None:
-        """Something could not be opened. firm: those who have nothing else to hope for are told."""
+    def _note_failure(self, exc: BaseException, firm: bool) -> None:
+        """Keep and log why nothing could be opened. firm: waiters get the error if no channel can become free."""
         leases = self.leases
         if self.inherited or leases.closed:
             return
@@ -214,6 +210,43 @@ class PoolOpening:
         if leases.waiting and now >= self._may_complain_at:
             self._may_complain_at = now + COMPLAIN_EVERY
             logger.warning('pool %s; could not open a channel: %s', str(self), str(self._trouble))
+
+    def _is_fit(self, member: PoolConnection, channel: Any) -> bool:
+        return bool(channel.is_as_new and member.connection.is_alive())
+
+    def _offer(self, member: PoolConnection, channel: Any) -> None:
+        waiter = self.leases.offer(member, channel, time.monotonic())
+        if waiter is not None:
+            waiter.succeed((member, channel))
+
+    def _give_up(self, member: PoolConnection, channel: Any) -> None:
+        """A leased channel cannot be used any more: close it in the background. Does not switch."""
+        leases = self.leases
+        leases.drop(member)
+        if leases.closed:
+            self._returned.wake_all()
+        if not member.connection.is_alive():
+            self._retire(member)
+        if member in leases.members:
+            self._spawn(lambda: self._close_channel(member, channel), lambda: self._dropped(member))
+            return
+        if not member.leased:
+            member.connection.collect()
+        self._open_more()
+
+    def _close_channel(self, member: PoolConnection, channel: Any) -> None:
+        try:
+            channel.close()
+            if self.leases.most is not None:
+                self._green.sleep(UNCOUNTED_AFTER)
+        except (TimeoutError, exceptions.AMQPError):
+            pass  # the channel was given up anyway
+        finally:
+            self._dropped(member)
+
+    def _dropped(self, member: PoolConnection) -> None:
+        self.leases.dropped(member)
+        self._open_more()
 
     def _spawn(self, fn: Callable[[], None], make_up: Callable[[], None] | None) -> Any:
         task = self._green.spawn(self._run, fn)
@@ -229,7 +262,7 @@ class PoolOpening:
             del self._tasks[me]
 
     def _retire(self, member: PoolConnection) -> None:
-        """Its connection is of no more use; those who have channels of it will be told by the connection."""
+        """Replace a connection that cannot be used any more. The users of its channels get the error from it."""
         if self.leases.retire(member):
             now = time.monotonic()
             self._backoff.lost(now, now - member.since, random.random())
@@ -237,13 +270,13 @@ class PoolOpening:
                 member.connection.collect()
 
     def _retire_lost(self) -> None:
-        """Nobody may come back to tell that a connection was lost."""
+        """Look for lost connections: without leased channels no user notices the loss."""
         for member in list(self.leases.members):
             if member.connection is not None and not member.connection.is_alive():
                 self._retire(member)
 
     def _dismiss(self, reason: Reason, ticket: int) -> None:
-        """Tell everybody who waits and has a ticket up to this one; many of them by and by."""
+        """Give the waiters with tickets up to this one the error, AT_ONCE of them in each turn of the hub."""
         gone = self.leases.dismiss(ticket, time.monotonic())
         for waiter in gone:
             waiter.succeed(reason)
@@ -252,17 +285,17 @@ class PoolOpening:
 
 
 def _is_limit(exc: BaseException) -> bool:
-    """Whether the broker ended a connection because the user, or the node, has all the channels it may have."""
+    """Whether the broker closed a connection because the user, or the node, has reached its limit of channels."""
     return (
         isinstance(exc, exceptions.NotAllowed) and exc.method_sig == (0, 0) and 'channels opened' in str(exc.reply_text)
     )
 
 
 def _reason(exc: BaseException) -> Reason:
-    """Why something could not be opened, as each of several waiters can be told."""
+    """The Reason that makes an exception for each of several waiters."""
     if isinstance(exc, Exception):
         try:
-            return Reason(Reason(exc).make_error())  # without the traceback, and what that refers to
+            return Reason(Reason(exc).make_error())  # a copy without the traceback, which would keep its frames alive
         except Exception:
-            pass  # one of the program's that cannot be copied
+            pass  # an exception class of the program whose objects cannot be copied
     return Reason(exceptions.RecoverableConnectionError(f'could not open a channel: {str(exc) or type(exc).__name__}'))

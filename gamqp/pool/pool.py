@@ -1,8 +1,7 @@
 """Pool: a few connections whose channels greenlets lease one at a time.
 
-Layer 5. The public face: arguments, leases, what is told of it, and its renewal
-in a forked child. The connections are in ``connections``, which is one process's. What
-must not enter: sockets, waiting.
+Layer 5. The public class: arguments, leases, stats, and the new beginning in a forked child. The connections of one
+process are in ``connections``. Does not belong here: opening, waiting.
 """
 
 from __future__ import annotations
@@ -31,13 +30,13 @@ if TYPE_CHECKING:
 
 __all__ = ('Lease', 'Pool')
 
-# Seconds that a lease may have to be waited for, and that close() waits for the last one to end.
+# Seconds to wait for a free channel, and in close() for the last lease to end.
 TIMEOUT = 10.0
 
-# A broker needs some 40 kB for each.
+# Channels of one connection. A broker needs some 40 kB for each.
 CHANNELS = 100
 
-# Arguments beside those of a connection.
+# The arguments of Pool that are not a connection's.
 OWN = ('connections', 'channels_per_connection', 'timeout', 'confirm')
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
@@ -82,7 +81,7 @@ class Pool(Uncopyable):
         else:
             target = from_uri(url, arguments, 'Pool', OWN)
             self._make = lambda: Connection(**target.arguments())
-            self._make()  # and refuse now what cannot be meant
+            self._make()  # raises now if an argument is wrong
             self._where = f'{target.host} vhost {target.virtual_host!r}'
         self.connections = connections
         self.channels_per_connection = channels_per_connection
@@ -172,7 +171,7 @@ class Pool(Uncopyable):
         self._supply.close(self.timeout if timeout is None else timeout, total=timeout is not None)
 
     def _renew(self) -> None:
-        """In a forked child: begin with nothing. Called by itself."""
+        """Begin with no connections, in a forked child. Called by the hook at the end of this file."""
         inherited, self._supply = self._supply, self._new_supply()
         self._supply.leases.closed = inherited.leases.closed
         inherited.disown()

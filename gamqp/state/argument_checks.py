@@ -1,10 +1,10 @@
-"""Checks of what a program passes as an argument: numbers, texts, callables; and names that nobody knows.
+"""Checks of arguments that a program passes: numbers, texts, callables; and of misspelt names.
 
-Pure functions. Each takes the argument's name and its value, returns the value
-that counts, and raises TypeError for another kind of thing and ValueError for a
-number out of range, with the name in the text. They are for the beginning of a
-call, before anything has changed or was sent. Values appear in errors only where
-they cannot be secrets.
+Pure functions. Each takes the argument's name and its value, and returns the value
+to use. It raises TypeError for a wrong type and ValueError for a number out of range; the text
+has the argument's name. Call them at the beginning of a call, before anything is changed or sent.
+An error shows the value only where that cannot be a secret.
+Does not belong here: what a particular argument means (``settings``).
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ __all__ = (
     'whole',
 )
 
-#: Of a field: takes the argument's name and value, returns the value that counts.
+#: A check: takes the argument's name and value, returns the value to use.
 Check = Callable[[str, Any], Any]
 
-# Seconds, 31 years. Clocks and timers could not add up what is far beyond.
+# Seconds (31 years). Clocks and timers cannot add much larger numbers exactly.
 LONGEST = 1e9
 
-# Characters of a value that an error shows.
+# The most characters of a value that an error shows.
 SHOWN = 60
 
 _NO = object()
@@ -50,7 +50,7 @@ def timeout(name: str, value: Any) -> Any:
 
 
 def given_timeout(name: str, value: Any) -> Any:
-    """Seconds from 0 on for one wait, for an argument whose None was looked at before. math.inf is no limit."""
+    """Seconds from 0 on for one wait; the caller has handled None before. math.inf is no limit."""
     return value if value == math.inf else _checked_seconds(name, value, zero=True)
 
 
@@ -60,7 +60,7 @@ def optional_timeout(name: str, value: Any) -> Any:
 
 
 def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: float = LONGEST) -> Check:
-    """More than 0 seconds, or with *zero* from 0 on. none, zero_is: what these two mean, where they mean something."""
+    """More than 0 seconds, or with *zero* from 0 on. none, zero_is: the values to use for None and 0, if allowed."""
 
     def check(name: str, value: Any) -> Any:
         if value is None and none is not _NO:
@@ -83,7 +83,7 @@ def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST) -
 
 
 def number(name: str, value: Any) -> Any:
-    """Any number that is finite."""
+    """A finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f'{name}: a number is wanted, not {shown(value)}')
     if not math.isfinite(value):
@@ -92,7 +92,7 @@ def number(name: str, value: Any) -> Any:
 
 
 def whole(least: int, most: int | None = None, *, none: Any = _NO, zero: str = '') -> Check:
-    """A whole number. none: what None means, where it means something. zero: words on what 0 means, for the error."""
+    """A whole number. none: the value to use for None, if allowed. zero: if 0 is allowed, its meaning for the error."""
 
     def check(name: str, value: Any) -> Any:
         if value is None and none is not _NO:
@@ -110,7 +110,7 @@ def whole(least: int, most: int | None = None, *, none: Any = _NO, zero: str = '
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False, also as 1, 0 and None; the text 'false' would be true."""
+    """True or False, also as 1, 0 and None. A text is refused, since 'false' would be true."""
     if value is None or (isinstance(value, numbers.Integral) and value in (0, 1)):
         return bool(value)
     raise TypeError(f'{name}: True or False is wanted, not {shown(value)}')
@@ -139,7 +139,7 @@ def one_of(*choices: str) -> Check:
 
 
 def shown(value: Any) -> str:
-    """The value as an error shows it: short, and with its kind where that is what is wrong."""
+    """The value for an error: shortened, and marked as a text if it is one."""
     written = repr(value)
     if len(written) > SHOWN:
         written = f'{written[: SHOWN - 1]}…'
@@ -147,7 +147,7 @@ def shown(value: Any) -> str:
 
 
 def nearest(name: str, known: Iterable[str], synonyms: Mapping[str, str], cutoff: float = 0.6) -> str | None:
-    """What to write instead of an unknown argument's name; None if nothing is like it."""
+    """What to write instead of an unknown argument's name; None if no name is similar."""
     said = synonyms.get(name.lower())
     if said is not None:
         return said

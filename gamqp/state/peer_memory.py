@@ -1,10 +1,9 @@
-"""What the peer can make us hold: one budget for a connection, and the end of it beyond.
+"""Memory that a broken or hostile peer can make a connection use, with a limit that ends the connection.
 
-State, no I/O. Deliveries have a limit of their own that stops reading (``budget``). Everything else that
-grows with what the peer sends is counted here, because nobody but the peer could make it shrink: contents of
-which a part is missing, answers that it asks for and does not read. Returned messages, which wait until the
-program comes for them, are no more than it has published. A broker never comes near these limits; one that
-does is broken, or hostile.
+State, no I/O. Deliveries have a limit of their own, at which the reader stops (``receive_budget``). Counted here is
+what only the peer can make smaller again: messages of which a part is still missing, and answers that the peer
+does not read. Returned messages wait until the program takes them; there cannot be more of them than the program
+has published. No broker in order comes near these limits. Does not belong here: how a connection ends.
 """
 
 from __future__ import annotations
@@ -15,24 +14,24 @@ from ..wire.spec import Basic
 
 __all__ = ('ANSWERS', 'ANSWER_SIZE', 'CONTENTS', 'LIMIT', 'PeerMemory', 'UnreadAnswers')
 
-# Bytes of all kinds together, beside the one body that may be on its way. RabbitMQ sends the frames of a
-# content without others between them, and answers of ours are twenty bytes.
+# Bytes of all kinds together, not counting one unfinished body. More is not needed: RabbitMQ sends the frames of one
+# message without other frames between them, and an answer of ours has twenty bytes.
 LIMIT = 32 * 1024 * 1024
 
-# What an answer takes until it is sent: the object, its place in the queue, and what goes with it, such as the
-# channel.open behind a close-ok.
+# Bytes of memory for an answer until it is sent: the object, its place in the queue, and what is sent with it, such as
+# the channel.open behind a close-ok.
 ANSWER_SIZE = 300
 
-# Returned messages, and their bytes, that may come beyond what was published.
+# Returned messages, and their bytes, that are tolerated beyond what was published.
 SPARE_RETURNS = 1000
 SPARE_BYTES = 1024 * 1024
 
-#: A kind, beside CONTENTS.
+#: The second kind of memory; the first one is CONTENTS.
 ANSWERS = 'answers that the broker does not read'
 
 
 class PeerMemory:
-    """Counts bytes by kind. max_body: the largest body accepted, which one unfinished content may have."""
+    """Counts the bytes of one connection, by kind. max_body: the largest body accepted; one unfinished body is free."""
 
     __slots__ = ('_contents', '_returned', '_returned_bytes', 'held', 'limit', 'max_body')
 
@@ -78,22 +77,22 @@ class PeerMemory:
 
 
 class UnreadAnswers:
-    """How much of what waits in the send queue are answers to the peer: never too little, seldom too much.
+    """Counts the bytes of answers in the send queue: never too few, seldom too many.
 
-    It knows positions in the stream of bytes only: what was handed over in front of a mark is out once so much
-    was sent. So no note is kept for each answer.
+    It keeps no entry for each answer, only a position in the stream of sent bytes (the mark). When the connection
+    has sent that many bytes, all answers that were queued before it are out.
     """
 
     __slots__ = ('_mark', '_memory', '_newer', '_older')
 
     def __init__(self, memory: PeerMemory) -> None:
         self._memory = memory
-        self._mark = 0  # where the stream stood at the latest look
-        self._older = 0  # bytes of answers handed over before that
-        self._newer = 0
+        self._mark = 0  # the end of the send queue when the mark was set
+        self._older = 0  # bytes of answers queued before the mark was set
+        self._newer = 0  # bytes of answers queued since
 
     def add(self, size: int, sent: int, queued: int) -> None:
-        """An answer of *size* bytes is handed over; *sent* bytes are out, *queued* wait. Raises ResourceError."""
+        """An answer of *size* bytes is queued; *sent* bytes are out, *queued* are not. Raises ResourceError."""
         if sent >= self._mark:
             self._memory.release(ANSWERS, self._older)
             self._older, self._newer = self._newer, 0

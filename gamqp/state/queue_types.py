@@ -1,10 +1,10 @@
-"""Which queues of a connection are streams or quorum queues, and what RabbitMQ does not do with those.
+"""Which queues of a connection are streams or quorum queues, and which calls RabbitMQ refuses for those.
 
-State, no I/O. RabbitMQ answers some calls that a queue's type does not know by
-closing the connection, and with it everybody's channels. So what is known of a
-queue is kept: how it was declared over this connection, that it was consumed from
-with a stream's argument, and that its messages bear a stream's header. The
-checks refuse what the broker in use refuses, and nothing else.
+State, no I/O. RabbitMQ answers some calls that a queue's type does not support by
+closing the connection, with all its channels. The checks here raise before such a call is
+sent. They go by what is known of a queue: how it was declared over this connection, that it was
+consumed from with a stream's argument, that its messages have a stream's header. They refuse what the
+broker in use refuses, and nothing else. Does not belong here: the calls (``channel``).
 https://www.rabbitmq.com/docs/streams https://www.rabbitmq.com/docs/quorum-queues
 """
 
@@ -24,7 +24,7 @@ CLASSIC, QUORUM, STREAM = 'classic', 'quorum', 'stream'
 
 OFFSET = 'x-stream-offset'
 
-# Classic queues that are remembered: reply queues come and go.
+# How many classic queues are remembered. Programs may declare a new reply queue for each request.
 REMEMBERED = 1000
 
 OFFSET_NAMES = ('first', 'last', 'next')
@@ -32,9 +32,9 @@ INTERVAL = re.compile('0*[1-9][0-9]*[YMDhms]')
 
 
 class QueueTypes:
-    """Queue name -> type, as far as it is known; asked for with '' it is that of no queue.
+    """Queue name -> type, as far as it is known; the name '' has no type.
 
-    version: of RabbitMQ, as ``negotiate.rabbitmq_version`` gives it; () for another broker, which refuses other things.
+    version: RabbitMQ's, by ``negotiation.rabbitmq_version``; () for another broker, for which nothing is refused.
     """
 
     __slots__ = ('_classic', '_types', '_version')
@@ -47,7 +47,7 @@ class QueueTypes:
     # -- learning ------------------------------------------------------------------
 
     def declare(self, queue: str, arguments: Mapping[str, Any] | None) -> None:
-        """A queue was declared, and is of the type that the arguments say."""
+        """A queue was declared with these arguments, which name its type or none."""
         kind = (arguments or {}).get('x-queue-type')
         self.forget(queue)
         if kind in (QUORUM, STREAM):
@@ -66,28 +66,28 @@ class QueueTypes:
             self._types[queue] = STREAM
 
     def forget(self, queue: str) -> None:
-        """It was deleted, or declared anew."""
+        """The queue was deleted, or declared again."""
         self._types.pop(queue, None)
         self._classic.pop(queue, None)
 
     def type_of(self, queue: str) -> str:
-        """Its type, '' where nothing is known."""
+        """The type of a queue, '' where it is not known."""
         return self._types.get(queue) or (CLASSIC if queue in self._classic else '')
 
     # -- what the broker refuses -------------------------------------------------------
 
     @property
     def streams_refuse_nack(self) -> bool:
-        """Whether nack, reject and recover of a stream's message end the connection, as RabbitMQ has it before 3.13."""
+        """Whether RabbitMQ closes the connection over nack, reject and recover of a stream's message (before 3.13)."""
         return () < self._version < (3, 13)
 
     @property
     def takes_nack_of_any(self) -> bool:
-        """Whether it is known that every message can be nacked, a stream's too."""
+        """Whether every message can be nacked, also a stream's (RabbitMQ from 3.13 on)."""
         return self._version >= (3, 13)
 
     def check_get(self, queue: str) -> None:
-        """Raise AMQPNotImplementedError if nothing can be fetched from this queue."""
+        """Raise AMQPNotImplementedError if the broker refuses basic.get for this queue."""
         if self._version and self.type_of(queue) == STREAM:
             raise _refusal(f'{queue!r} is a stream, which knows no basic.get: use a consumer', Basic.Get)
 
@@ -128,14 +128,14 @@ class QueueTypes:
         if kind == STREAM:
             if no_ack:
                 raise ValueError(f'no_ack: {queue!r} is a stream, which is read with acks')
-            if not prefetch and not channel_limit:  # which RabbitMQ 4.3 takes for one of each consumer
+            if not prefetch and not channel_limit:  # RabbitMQ 4.3 takes a channel's limit for that of each consumer
                 raise ValueError(f'prefetch: {queue!r} is a stream, which is read with a prefetch above 0 (basic_qos)')
             if 'x-priority' in (arguments or ()):
                 raise ValueError(f'arguments: {queue!r} is a stream, whose consumers have no x-priority')
 
 
 def check_offset(offset: Any) -> None:
-    """Raise ValueError for an x-stream-offset over which RabbitMQ closes the channel, or the connection."""
+    """Raise ValueError for an x-stream-offset over which RabbitMQ would close the channel or connection."""
     if isinstance(offset, str):
         if offset not in OFFSET_NAMES and not INTERVAL.fullmatch(offset):
             raise ValueError(
@@ -154,8 +154,8 @@ def _refusal(text: str, sig: tuple[int, int]) -> exceptions.AMQPNotImplementedEr
 
 
 def has_stream_offset(message: Any) -> bool:
-    """Whether a stream has numbered this message."""
+    """Whether this message has the header in which a stream numbers its messages."""
     try:
         return OFFSET in message.headers
     except exceptions.AMQPError:
-        return False  # whatever these bytes are
+        return False  # its properties cannot be decoded

@@ -1,7 +1,8 @@
 """Secrets stay out of tracebacks: crash reporters store the local variables of every frame.
 
-Pure functions, no I/O. What takes a password and may raise is decorated with
-``discreet``; what then waits for the broker deletes the names that hold one, first.
+Pure functions. A function that takes a password and may raise is decorated with
+``discreet``. A function that waits for the broker deletes its variables with a password before it waits.
+Does not belong here: what a secret is used for.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ Result = TypeVar('Result')
 
 
 def discreet(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """The same function, whose TypeErrors and ValueErrors have no traceback of what it called and was called with.
+    """The same function; its TypeErrors and ValueErrors have no traceback of its frames, which hold the arguments.
 
-    They are about an argument and name it. Other errors keep their traceback.
+    Such an error names the argument that is wrong. Other errors keep their traceback.
     """
 
     @functools.wraps(function)

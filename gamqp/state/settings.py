@@ -1,13 +1,12 @@
 """Settings: all arguments of a Connection, checked.
 
 State, no I/O. One frozen object per connection, built from arguments or from an
-AMQP URI and arguments. Each field has its check beside its default: what cannot
-be meant is refused here, when the program passes it and with the argument's name,
-and what has several spellings (None for a default, 0 for no limit) is one value
-afterwards. A new argument of Connection is a field here, a parameter of
-``Connection.__init__`` and a line in its docstring; a test compares the three.
-Does not belong here: what the ``ssl`` argument may hold, which is the TLS
-transport's matter.
+AMQP URI and arguments. Each field has its check beside its default. The check raises, with the
+argument's name, for a value that makes no sense, and turns several spellings (None for a
+default, 0 for no limit) into one value. A new argument of Connection is a field here, a
+parameter of ``Connection.__init__``, a line in its docstring and an entry in
+``connection.arguments``; tests compare the four.
+Does not belong here: what a dict for the ``ssl`` argument may hold (``transport.tls_context``).
 """
 
 from __future__ import annotations
@@ -32,19 +31,19 @@ CONNECT_TIMEOUT = 10.0
 RPC_TIMEOUT = 30.0
 CONFIRM_TIMEOUT = 30.0
 UNSETTLED_WARNING = 30.0
-METRICS_INTERVAL = 15.0  # what collectors of metrics usually ask for
+METRICS_INTERVAL = 15.0  # the usual interval of collectors of metrics
 
 FRAME_MAX = 131072  # RabbitMQ's own default, and its advice is to leave it
 CHANNEL_MAX = 2047  # likewise
-MAX_INBOUND_BODY = 512 * 1024 * 1024  # no RabbitMQ can be told to send more
+MAX_INBOUND_BODY = 512 * 1024 * 1024  # the highest limit that RabbitMQ can be configured with
 
-# Undelivered messages above which we stop reading: bytes of memory, because that is
-# what runs out, and a count, because each message takes time to handle, too.
+# Undelivered messages at which the reader stops. Bytes, because memory may run out; and a number of messages,
+# because the program needs time for each.
 MAX_UNDELIVERED_BYTES = 32 * 1024 * 1024
 MAX_UNDELIVERED_MESSAGES = 20_000
 
-# Publishes of one channel that may be without their confirm: enough to keep a broker on a
-# fast network busy, few enough to be kept in memory, and to be looked at when one is lost.
+# Publishes of one channel that may be without their confirm: enough to keep a broker on a fast network busy, and
+# few enough to keep in memory.
 OUTSTANDING_LIMIT = 1000
 
 # What a publish does while the broker takes no messages.
@@ -56,11 +55,11 @@ SHORT_TEXT = 255  # bytes of a short string on the wire
 
 
 def _by(check: Check) -> dict[str, Check]:
-    """The metadata of a field that has this check."""
+    """The metadata of a field with this check."""
     return {'check': check}
 
 
-# -- checks of fields that are no numbers -----------------------------------------------
+# -- checks of fields that are not numbers ----------------------------------------------
 
 
 def _host(name: str, value: Any) -> Any:
@@ -111,7 +110,7 @@ def _properties(name: str, value: Any) -> dict[str, Any]:
 
 
 def _ssl(name: str, value: Any) -> Any:
-    """False, True, or what the TLS transport has to look at. 1 and 0 as in py-amqp; kombu's URLs can hold text only."""
+    """False, True, or a value that the TLS transport checks. 1 and 0 as in py-amqp, text as in kombu's URLs."""
     if value is None or value is False or (isinstance(value, int) and value in (0, 1)):
         return bool(value)
     if isinstance(value, str) and value.lower() in ('1', 'true'):
@@ -144,13 +143,13 @@ def _connection_name(name: str, value: Any) -> Any:
     return None if value is None else text(name, value)
 
 
-# seconds of silence, where 0 is none as in py-amqp
+# Seconds without a byte. None and 0 (py-amqp's way to say it) are no limit.
 _silence = seconds(none=None, zero_is=None)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-    """The arguments of a Connection under their names. Raises TypeError and ValueError, see ``checks``."""
+    """The arguments of a Connection, by name. Raises TypeError and ValueError, see ``argument_checks``."""
 
     # Where
     host: str = field(default='localhost:5672', metadata=_by(_host))
@@ -222,26 +221,26 @@ class Settings:
 
     @property
     def secure(self) -> bool:
-        """Whether it is to be TLS."""
+        """Whether the connection uses TLS."""
         return self.ssl is not False
 
     def arguments(self) -> dict[str, Any]:
-        """The same as arguments of a Connection."""
+        """All settings as arguments of a Connection."""
         return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
 
 
 @functools.cache
 def names() -> frozenset[str]:
-    """Of all arguments of a Connection."""
+    """The names of all arguments of a Connection."""
     return frozenset(one.name for one in dataclasses.fields(Settings))
 
 
 @discreet
 def from_uri(url: Any, arguments: Mapping[str, Any], whose: str = 'connect', others: Iterable[str] = ()) -> Settings:
-    """Of an AMQP URI and of arguments, which go before the URI's.
+    """Settings from an AMQP URI and arguments; where both name a setting the argument counts.
 
-    whose: the call that they were passed to, others: names of its own. Raises
-    ValueError and TypeError, for a name that is none as well.
+    whose: the call that got the arguments, for errors. others: further names that this call takes. Raises
+    ValueError and TypeError, also for an unknown name.
     """
     check_names(whose, arguments, others)
     parsed = uri.parse(url)
@@ -251,11 +250,10 @@ def from_uri(url: Any, arguments: Mapping[str, Any], whose: str = 'connect', oth
 
 
 def check_names(whose: str, arguments: Iterable[str], others: Iterable[str] = (), lenient: bool = False) -> None:
-    """Raise TypeError for names that are no arguments, with what may have been meant.
+    """Raise TypeError for unknown names of arguments, with the name that was probably meant.
 
-    lenient: only for those that look as if an argument of a Connection was meant.
-    kombu passes whatever its users have in transport_options, for its other
-    transports too.
+    lenient: only for names that are similar to one of a Connection's arguments. kombu passes
+    all of its users' transport_options, also those for its other transports.
     """
     known = {*names(), *others}
     for name in arguments:
@@ -268,13 +266,13 @@ def check_names(whose: str, arguments: Iterable[str], others: Iterable[str] = ()
             raise TypeError(f'{whose}: there is no argument {name!r}; there are {", ".join(sorted(known))}')
 
 
-# How like one of ours a name must be that would be ignored otherwise: a slip of the pen.
+# How similar to one of our names (0 to 1) an unknown name must be to count as misspelt; others are ignored.
 LENIENT_CUTOFF = 0.85
 
 _HOST = "host='name:port'"
 _TLS = 'ssl=True, an ssl.SSLContext or a dict of options'
 
-# Names of other clients and of AMQP URIs -> what is meant here.
+# Names that other clients and AMQP URIs have -> what to write here.
 SYNONYMS: dict[str, str] = {
     **dict.fromkeys(('port', 'hostname', 'server', 'address', 'broker', 'hosts', 'nodes'), _HOST),
     **dict.fromkeys(('url', 'uri', 'broker_url', 'amqp_url'), 'gamqp.connect(url)'),
@@ -304,7 +302,7 @@ SYNONYMS: dict[str, str] = {
     **dict.fromkeys(('properties', 'client_props'), 'client_properties'),
 }
 
-# What kombu itself passes, and options of its other transports that are like ours by chance.
+# Names that kombu itself passes, and options of its other transports that happen to be similar to ours.
 KOMBU_OPTIONS = frozenset(
     ('insist', 'socket_timeout', 'socket_connect_timeout', 'socket_keepalive', 'secure', 'sasl_mechanism')
 )

@@ -1,9 +1,10 @@
-"""Entries by delivery tag, in ascending order: all up to one of them, without a walk over those that have gone.
+"""Dicts by delivery tag, in ascending order: the first tag, and all tags up to a given one.
 
-State, no I/O. A dict leaves a hole where an entry was, and whoever looks for its first
-entry walks over the holes before it. They are no more than a few times what it has held
-at once, which is nothing while that is little. A wide one is made an OrderedDict, which
-has no holes; it costs more per entry, so only then.
+State, no I/O. Python's dict leaves a hole where an entry was removed. To find its first
+entry it walks over the holes in front of it. There are at most a few times as many holes as the dict has held
+entries at the same time; that costs nothing in a small dict. A large one is replaced by an
+OrderedDict, which has no holes but takes more memory for each entry.
+Does not belong here: what the entries are (``unacked``, ``confirms``).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ WIDE = 200_000
 
 
 def is_wide(entries: Any) -> bool:
-    """Whether this dict has room for so many entries that a walk over their holes costs something."""
+    """Whether this dict is so large that walking over its holes takes a noticeable time."""
     return bool(entries.__sizeof__() > WIDE)
 
 
@@ -28,14 +29,14 @@ def first(entries: Mapping[int, Any]) -> int:
     while True:
         try:
             return next(iter(entries), 0)
-        except RuntimeError:  # a collection of garbage between the two steps has settled some
+        except RuntimeError:  # the garbage collector has run in between and removed entries
             continue
 
 
 def up_to(entries: Mapping[int, Any], tag: int, most: int | None = None) -> list[int]:
-    """The tags up to and with *tag*, the lowest *most* of them (None: all)."""
+    """The tags up to *tag*, itself included; at most the *most* lowest of them (None: all)."""
     while True:
         try:
             return list(islice(takewhile(tag.__ge__, entries), most))
-        except RuntimeError:  # as above
+        except RuntimeError:  # as in first()
             continue

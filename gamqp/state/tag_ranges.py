@@ -1,7 +1,7 @@
-"""Delivery tags in the order they came, kept as ranges.
+"""Delivery tags in ascending order, kept as ranges.
 
-State, no I/O. Those of one consumer mostly follow one another, so a range of any
-length takes 16 bytes here; where consumers of one channel take turns, each turn does.
+State, no I/O. The tags of one consumer mostly follow one another. A range takes 16 bytes, whatever its length; where
+several consumers of a channel get messages in turns, each turn is a range. Does not belong here: what has these tags.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 __all__ = ('TagRanges',)
 
-# Numbers, two for a range, in one array: its memory goes when all of them are used up.
+# Numbers in one array, two for each range. The memory of an array is freed when all its ranges are used up.
 _CHUNK = 8192
 
 
@@ -23,8 +23,8 @@ class TagRanges:
 
     def __init__(self) -> None:
         self._ends = array('Q')  # first, last, first, last …
-        self._head = 0  # where the first range is
-        self._more: deque[array[int]] | None = None  # what does not fit there: most never need it
+        self._head = 0  # index of the first range in it
+        self._more: deque[array[int]] | None = None  # further arrays; made when needed, which is seldom
         self._count = 0
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class TagRanges:
         return ends[-1] if self._count else 0
 
     def add(self, tag: int) -> None:
-        """Take in a tag, higher than all before."""
+        """Add a tag, which must be higher than all others."""
         ends = self._more[-1] if self._more else self._ends
         if self._count and ends[-1] == tag - 1:
             ends[-1] = tag
@@ -56,7 +56,7 @@ class TagRanges:
         self._count += 1
 
     def pop(self) -> int:
-        """Take out the lowest; there must be one."""
+        """Remove and return the lowest tag; there must be one."""
         ends, head = self._ends, self._head
         tag = ends[head]
         self._count -= 1
@@ -67,14 +67,14 @@ class TagRanges:
         return tag
 
     def take(self, tag: int) -> bool:
-        """Take out *tag* if it is the lowest. Returns whether it was."""
+        """Remove *tag* if it is the lowest. Returns whether it was."""
         if not self._count or self._ends[self._head] != tag:
             return False
         self.pop()
         return True
 
     def settle(self, tag: int) -> int:
-        """Take out all up to and with *tag*. Returns how many there were."""
+        """Remove all tags up to *tag*, itself included. Returns how many there were."""
         before = self._count
         while self._count and self._ends[self._head] <= tag:
             ends, head = self._ends, self._head
@@ -99,7 +99,7 @@ class TagRanges:
         return self._more[-1]
 
     def _skip(self) -> None:
-        """The first range is used up."""
+        """Go to the next range: the first one is used up."""
         self._head += 2
         if not self._count:
             self.clear()

@@ -1,6 +1,6 @@
-"""When a token ends, as far as one can tell by looking at it.
+"""When an access token expires, read from the token itself.
 
-Pure functions. Nothing is verified: that is for the broker, which has the key.
+Pure functions. The signature is not verified: the broker does that. Does not belong here: renewing (``connection``).
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Objects that exist once: connections, channels, iterators, pools.
 
-State, no I/O. Each stands for something outside of it, a socket or a consumer at the
-broker. Two of them for one such thing would not know of each other: the end of a copy
-closed the connection of the original. So a copy is the object itself. Does not belong
-here: values, which can be copied.
+State, no I/O. Such an object stands for a socket, or for a consumer at the broker. If there were a copy, the end of
+the copy would close the connection of the original. So copying gives the object itself.
+Does not belong here: values, which can be copied.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ __all__ = ('Uncopyable',)
 
 
 class Uncopyable:
-    """Base of what cannot be there twice. ``copy`` and ``deepcopy`` give the object itself, pickle refuses it."""
+    """Base class of such objects. ``copy`` and ``deepcopy`` give the object itself, pickle raises TypeError."""
 
     __slots__ = ()
 

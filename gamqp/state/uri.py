@@ -1,10 +1,9 @@
 """AMQP URIs: ``amqp://user:password@host:port/vhost?key=value`` -> arguments of Connection.
 
 Pure functions. https://www.rabbitmq.com/docs/uri-spec and its page on query
-parameters. Strict: what is not understood is an error, since a misspelt
-``heartbeat`` that is silently ignored costs a night. An error never quotes the
-URI nor a value in it: it may hold a password, and where one with unescaped
-characters is cut is anybody's guess.
+parameters. What is not understood is an error: a misspelt ``heartbeat`` would otherwise be ignored, and
+nobody would notice. An error never quotes the URI or a value in it, because it may be a password, or a part of one
+with unescaped characters. Does not belong here: checks of the values (``settings``).
 """
 
 from __future__ import annotations
@@ -17,11 +16,11 @@ __all__ = ('parse',)
 
 _SECURE = {'amqp': False, 'amqps': True}
 
-# ssl.CERT_NONE: this layer knows no ssl.
+# The number of ssl.CERT_NONE; modules of this layer do not import ssl.
 _CERT_NONE = 0
 
 _NOT_IN_A_URI = re.compile(r'[\x00-\x20\x7f]')
-_DIGITS = 12  # of a number; no float can hold those of any length
+_DIGITS = 12  # the most digits of a number: a longer one may not fit a float
 _BAD_ESCAPE = re.compile(r'%(?![0-9A-Fa-f]{2})')
 _NOT_IN_A_HOST = re.compile(r'[\x00-\x20\x7f/?#@:\[\]\\]')
 
@@ -68,7 +67,7 @@ def parse(uri: str) -> dict[str, Any]:
 
 def _split(uri: str) -> tuple[Any, int | None]:
     if _NOT_IN_A_URI.search(uri):
-        # urlsplit would drop some of them without a word.
+        # urlsplit would remove some of them silently.
         raise ValueError('an AMQP URI holds no spaces and control characters: escape them (%20)')
     try:
         parts = urlsplit(uri)
@@ -93,7 +92,7 @@ def _split(uri: str) -> tuple[Any, int | None]:
 
 
 def _pairs(query: str) -> list[tuple[str, str]]:
-    """The parameters; a key is quoted in an error only where it cannot be a part of a password."""
+    """The parameters. An error quotes a key only if it cannot be a part of a password."""
     pairs = []
     seen = set()
     for item in query.split('&') if query else ():
