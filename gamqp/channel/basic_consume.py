@@ -48,7 +48,7 @@ class ConsumeMethods(QosMethods, GetMethods):
     def consumer_count(self) -> int:
         return len(self._consumers)
 
-    def queue_of(self, consumer_tag: str) -> str:
+    def _queue_of(self, consumer_tag: str) -> str:
         """The queue that a consumer takes from, '' if that is not known."""
         return self._consumers.queue_of(name('consumer_tag', consumer_tag))
 
@@ -197,7 +197,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         expected = self._ask_to_cancel(consumer_tag, not nowait)
         try:
             if not nowait:
-                self.await_reply(expected, Basic.Cancel, None)
+                self._await_reply(expected, Basic.Cancel, None)
         finally:
             consumer.discard = not consumer.no_ack
         if not connection.callbacks_around():
@@ -212,7 +212,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         if consumer is not None:
             self._stop_taking(consumer)
         if wait:
-            self.await_reply(expected, Basic.Cancel, timeout, goodbye=timeout is None)
+            self._await_reply(expected, Basic.Cancel, timeout, goodbye=timeout is None)
 
     def _end_consumer(self, consumer: ConsumerRecord, wait: bool, timeout: float | None = None) -> None:
         """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""

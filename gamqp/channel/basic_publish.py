@@ -171,10 +171,10 @@ class PublishMethods(ChannelEvents, FlowMethods):
                     f'basic.publish: no confirm within {in_seconds(wait)}; the broker may have taken the message'
                 )
         except BaseException:
-            self.leave_own_handlers(slot)
+            self._leave_own_handlers(slot)
             raise
         if self._notices.own:
-            self.run_own_handlers(slot)
+            self._run_own_handlers(slot)
         verdict = slot.result()
         if verdict is False:
             raise nacked_error(exchange, routing_key)

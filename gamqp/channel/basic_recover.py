@@ -46,7 +46,7 @@ class RecoverMethods(OpenState):
         self._ask(Basic.Recover, (requeue,), expected)
         self.incarnation += 1  # what was delivered up to now; what comes before recover-ok belongs to that
         self._forget_unsettled()
-        self.await_reply(expected, Basic.Recover, None)
+        self._await_reply(expected, Basic.Recover, None)
 
     def _on_recover_ok(self, reply: Any) -> None:
         self._arriving += 1

@@ -29,11 +29,10 @@ from ..wire import encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 from .basic_publish import PublishMethods
-from .events import ChannelEvents, EventHandlers
+from .events import EventHandlers
 from .exchange import ExchangeMethods, VDeprecationWarning
 from .queue import QueueMethods
 from .reopening import Reopening
-from .reuse import Reusable
 from .subscribe import SubscribeMethods
 from .tx import TxMethods
 
@@ -43,7 +42,7 @@ if TYPE_CHECKING:
 __all__ = ('Channel', 'VDeprecationWarning')
 
 
-class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods, Reusable):
+class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, PublishMethods, TxMethods):
     """Made by ``Connection.channel()``. Any number of greenlets may use it at the same time.
 
     connection: the Connection. channel_id: its number, None takes a free one. Both
@@ -54,6 +53,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     # What most channels never change. Here and not in __init__, because an object with more than 30
     # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
     _consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
+    _altered = False  # by tx_select or a global basic_qos, which no later call takes back; for ``reuse``
+    _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
     _owes_close_ok = False  # the broker closed while we did
     _returned: PendingReturns | None = None
 
@@ -243,21 +244,21 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             unheard()
         self._set_active(True)
 
-    def on_connection_end(self, reason: Reason) -> None:
+    def _on_connection_end(self, reason: Reason) -> None:
         self._end(reason)
 
     # -- what Caller asks -----------------------------------------------------------
 
     # -- from the reader ---------------------------------------------------------------
 
-    def on_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
+    def _on_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
         handler = self._HANDLERS.get(sig)
         if handler is not None:
             handler(self, *args)
         else:
-            self.on_reply(sig, args)
+            self._on_reply(sig, args)
 
-    def on_content(self, message: Any) -> None:
+    def _on_content(self, message: Any) -> None:
         """A complete deliver, return or get-ok."""
         message.channel = self
         if self._arriving:
@@ -290,7 +291,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         elif message.method == Basic.Return:
             self._on_return(message)
         else:
-            self.on_reply(message.method, message)
+            self._on_reply(message.method, message)
 
     def _on_stray(self, message: Any) -> None:
         """A delivery to no consumer of ours. A few may be under way when one has ended."""
@@ -356,12 +357,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         """close-ok, the last word on this channel: what is expected in front of it will not come."""
         if self._replies.due(ChannelSpec.CloseOk):
             self._connection.walk(self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk))
-        self.on_reply(ChannelSpec.CloseOk, ())
-
-    def _on_flow(self, active: bool) -> None:
-        self._set_active(active)
-        self._connection.count_answer()
-        self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
+        self._on_reply(ChannelSpec.CloseOk, ())
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
         """The broker cancels a consumer, and may keep it, as RabbitMQ 4.3 does, until we have cancelled it, too.
@@ -390,15 +386,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._close_books(consumer)
         self._flag()
 
-    def flow(self, active: bool) -> None:
-        """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
-        self._call(ChannelSpec.Flow, (active,))
-
     _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,
         ChannelSpec.CloseOk: _on_closed,
-        ChannelSpec.Flow: _on_flow,
+        ChannelSpec.Flow: PublishMethods._on_flow,
         Basic.Cancel: _on_cancel,
-        Basic.Ack: ChannelEvents._on_ack,
-        Basic.Nack: ChannelEvents._on_nack,
+        Basic.Ack: PublishMethods._on_ack,
+        Basic.Nack: PublishMethods._on_nack,
     }

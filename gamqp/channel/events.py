@@ -148,7 +148,7 @@ class ChannelEvents(ConfirmMethods):
             self._flag()
         return True
 
-    def run_own_handlers(self, publisher: Slot) -> None:
+    def _run_own_handlers(self, publisher: Slot) -> None:
         """Call the handlers that concern the message of this publisher. What one raises comes out.
 
         The others of its message are then left to drain_events. A publisher that is
@@ -168,7 +168,7 @@ class ChannelEvents(ConfirmMethods):
             notices.end(me, None)
             self._hand_on(calls)
 
-    def leave_own_handlers(self, publisher: Slot) -> None:
+    def _leave_own_handlers(self, publisher: Slot) -> None:
         """The publisher waits no more: what concerns its message is for drain_events. Does not switch."""
         publisher.succeed()  # so that what is still to come is known to be nobody's, too
         self._hand_on(self._notices.take_own(publisher))
@@ -193,7 +193,7 @@ class ChannelEvents(ConfirmMethods):
         notices.flagged = False
         did = bool(notices.calls) and not self._noticing
         try:
-            self.run_handlers()
+            self._run_handlers()
             lost, self._consumers_lost = self._consumers_lost, None
             if self._unraised is not None:
                 self._check(ChannelSpec.Close)
@@ -212,7 +212,7 @@ class ChannelEvents(ConfirmMethods):
                 self._flag()
         return did
 
-    def run_handlers(self) -> None:
+    def _run_handlers(self) -> None:
         """Call the event handlers that are due, never one inside another. Whatever they raise comes out."""
         notices = self._notices
         if self._noticing:

@@ -1,4 +1,4 @@
-"""channel.flow from the broker: publishes of the channel wait until it takes messages again.
+"""Class channel, flow. From the broker: publishes of the channel wait until it takes messages again.
 
 Layer 3, a base class of Channel. RabbitMQ has not sent it for years, others do. What
 concerns a whole connection (connection.blocked) is in ``gamqp.connection.flow_control``.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import time
 
 from .. import exceptions, green
+from ..wire import encode_method
+from ..wire.spec import Channel as ChannelSpec
 from .open_state import OpenState
 
 __all__ = ('FlowMethods',)
@@ -20,6 +22,15 @@ class FlowMethods(OpenState):
     active = True  #: False while the broker asks by channel.flow not to publish on this channel
 
     _activated: green.Gate | None = None  # made when a publish waits
+
+    def _on_flow(self, active: bool) -> None:
+        self._set_active(active)
+        self._connection.count_answer()
+        self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
+
+    def flow(self, active: bool) -> None:
+        """Ask the broker to stop (False) or go on (True) delivering. RabbitMQ knows only True: use basic_qos."""
+        self._call(ChannelSpec.Flow, (active,))
 
     def _set_active(self, active: bool) -> None:
         """The broker has said so, or the channel has ended or begun anew. Does not switch."""

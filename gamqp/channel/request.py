@@ -28,7 +28,7 @@ class Requester(Uncopyable):
 
     channel_id: Any  # a number, and None at the end
     #: Whether it is just being asked: what is expected and what was sent do not agree for a moment.
-    asking = False
+    _asking = False
     #: Whether something was sent whose reply was waived.
     _sent_unanswered = False
 
@@ -62,19 +62,19 @@ class Requester(Uncopyable):
         timeout: seconds, None for the connection's rpc_timeout. wait: False to
         go on without the reply; then an error of the broker comes out of a later
         call or of drain_events. tag: the consumer's, for consume and cancel, whose
-        replies may come late. goodbye: see ``await_reply``. Raises TimeoutError, or why channel or connection ended.
+        replies may come late. goodbye: see ``_await_reply``. Raises TimeoutError, or why channel or connection ended.
         """
         self._check(sig)
         connection = self._connection
         expected = Expected(METHODS[sig].replies, green.Slot(connection.green) if wait else None, arrived, undo, tag)
         self._ask(sig, args, expected)
-        return self.await_reply(expected, sig, timeout, goodbye) if wait else None
+        return self._await_reply(expected, sig, timeout, goodbye) if wait else None
 
     def _ask(self, sig: Sig, args: tuple[Any, ...], expected: Expected) -> None:
         """Register and send, unchecked and without a switch: also for the reader's own questions."""
         connection = self._connection
         frames = encode_method(self.channel_id, sig, args, connection.frame_max)
-        self.asking = True
+        self._asking = True
         try:
             self._replies.expect(expected)
             connection.link.writer.send(frames)
@@ -84,13 +84,13 @@ class Requester(Uncopyable):
             connection.link.lose(exc)
             raise
         finally:
-            self.asking = False
+            self._asking = False
 
     def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, **how: Any) -> Any:
         """``_call``, or ``_send`` where the caller set the method's nowait bit."""
         return self._send(sig, args) if nowait else self._call(sig, args, **how)
 
-    def await_reply(self, expected: Expected, sig: Sig, timeout: float | None, goodbye: bool = False) -> Any:
+    def _await_reply(self, expected: Expected, sig: Sig, timeout: float | None, goodbye: bool = False) -> Any:
         """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.
 
         goodbye: it is a close or cancel, see ``wait_for_close``.
@@ -109,6 +109,6 @@ class Requester(Uncopyable):
             raise
         return slot.result()
 
-    def on_reply(self, sig: Sig, reply: Any) -> None:
+    def _on_reply(self, sig: Sig, reply: Any) -> None:
         """The reader has a reply. Raises UnexpectedFrame when it fits nothing that was asked."""
         self._replies.match(sig, reply).arrive(reply)

@@ -188,7 +188,7 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
                 if not channel_id:
                     self._on_own_method(sig, args)
                 elif channel_id in channels:
-                    channels[channel_id].on_method(sig, args)
+                    channels[channel_id]._on_method(sig, args)
                 elif sig == ChannelSpec.Close:
                     # A close that crossed ours must be answered all the same.
                     self.count_answer()
@@ -198,7 +198,7 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
             else:
                 channel = channels.get(event.channel_id)
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
-                    channel.on_content(event)
+                    channel._on_content(event)
             if self.link.reason is not None:
                 break
         self.counts.delivered += len(events) - methods
@@ -259,7 +259,7 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         elif sig == Spec.Unblocked:
             self.flow_control.on_unblocked()
         else:
-            self.on_reply(sig, args)
+            self._on_reply(sig, args)
 
     def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
         raise NotImplementedError
@@ -303,7 +303,7 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         walks = self._walks = [self._replies.fail_all(reason.make_error)]
         try:
             for channel in list(self.channels.values()):
-                channel.on_connection_end(reason)
+                channel._on_connection_end(reason)
         finally:
             self._walks = None
             walks += [gate.wake_each() for gate in (self._drainers, self._quiet) if gate is not None]

@@ -80,4 +80,4 @@ class SecretUpdates(Requester):
         expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self._connection.green))
         self._ask(Spec.UpdateSecret, (secret, reason), expected)
         del new_secret, secret  # an error is often stored with all that is here
-        self.await_reply(expected, Spec.UpdateSecret, None)
+        self._await_reply(expected, Spec.UpdateSecret, None)

@@ -77,7 +77,7 @@ def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline:
     for channel, expected in with_turns(connection.green, asked):
         try:
             left = deadline.left()
-            channel.await_reply(expected, Basic.Cancel, left, goodbye=left is None)
+            channel._await_reply(expected, Basic.Cancel, left, goodbye=left is None)
         except TimeoutError:
             return False
         except exceptions.AMQPError:

@@ -205,7 +205,7 @@ class Deliveries(Uncopyable):
         connection = inlet.connection
         if not connection.in_own_thread():
             connection.call_in_hub_later(inlet.leave)
-        elif inlet.channel.asking:
+        elif inlet.channel._asking:
             connection.green.run_soon(inlet.leave)  # the garbage collector came between two steps that belong together
         else:
             inlet.leave()

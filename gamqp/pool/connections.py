@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import exceptions, green
+from ..channel import reuse
 from ..channel.channel import Channel
 from ..connection.liveness import LAST_CLOSE_TIMEOUT
 from ..green import os_threads
@@ -64,7 +65,7 @@ class PoolConnections(PoolOpening):
             self._give_up(*held)
         else:
             held = self._wait(timeout)
-        held[1].begin_use()
+        reuse.begin_use(held[1])
         leases.leases += 1
         return held
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
+from ..channel import reuse
 from .leases import AT_ONCE, PoolConnection
 
 __all__ = ('EndedLeases',)
@@ -30,11 +31,11 @@ class EndedLeases:
 
         Does not switch. The reader calls *done*, which must not switch either.
         """
-        if not channel.has_unanswered:
+        if not reuse.has_unanswered(channel):
             return False
         settlement = _EndedLease(self, member, channel, now + channel.connection.confirm_timeout)
         self._pending[settlement] = None
-        channel.ask_for_answers(settlement)
+        reuse.ask_for_answers(channel, settlement)
         return True
 
     def give_up_late(self, now: float) -> list[tuple[PoolConnection, Any]]:

@@ -16,6 +16,7 @@ from typing import Any
 import greenlet
 
 from .. import exceptions
+from ..channel import reuse
 from ..state.backoff import Backoff
 from ..state.lifecycle import Reason
 from .ended_leases import EndedLeases
@@ -212,7 +213,7 @@ class PoolOpening:
             logger.warning('pool %s; could not open a channel: %s', str(self), str(self._trouble))
 
     def _is_fit(self, member: PoolConnection, channel: Any) -> bool:
-        return bool(channel.is_as_new and member.connection.is_alive())
+        return reuse.is_as_new(channel) and bool(member.connection.is_alive())
 
     def _offer(self, member: PoolConnection, channel: Any) -> None:
         waiter = self.leases.offer(member, channel, time.monotonic())

@@ -247,7 +247,7 @@ def _celery_traces() -> bool:
 
 def _queue_of(message: Any) -> str:
     """The queue of the consumer that got the message, '' if that is not known any more."""
-    find = getattr(message.channel, 'queue_of', None)
+    find = getattr(message.channel, '_queue_of', None)
     return '' if find is None else find(message.consumer_tag)
 
 

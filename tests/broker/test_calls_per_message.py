@@ -61,7 +61,7 @@ def test_a_delivery(peer: ScriptedBroker, client: gamqp.Connection, channel: gam
     calls = calls_each(lambda _: client.drain_events())
     assert len(got) == MESSAGES
     assert calls == [
-        'channel.py:on_content',
+        'channel.py:_on_content',
         'connection.py:drain_events',
         'event_queue.py:on_delivery',
         'event_queue.py:run_event',

@@ -16,6 +16,7 @@ from scripted_consumers import messages, start
 
 import gamqp
 from gamqp import exceptions
+from gamqp.channel.reuse import is_as_new
 from gamqp.state.receive_budget import ReceiveBudget
 
 
@@ -88,7 +89,7 @@ def test_an_impossible_prefetch_is_refused(peer: ScriptedBroker, channel: gamqp.
         channel.consume('q', prefetch=prefetch)
     with pytest.raises((TypeError, ValueError), match='prefetch_count'):
         channel.basic_qos(0, prefetch, False)
-    assert channel.is_as_new
+    assert is_as_new(channel)
     deliveries = start(peer, channel, prefetch=3)
     assert deliveries.delivered == 0
     channel.connection.collect()

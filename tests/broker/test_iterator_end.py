@@ -199,7 +199,7 @@ def test_killed_after_the_message_has_come_and_before_it_ran(peer: ScriptedBroke
     waiting = greenlets.spawn(next, deliveries)
     greenlets.wait_until(lambda: deliveries.inbox.waiting is not None)
     waiting.kill()  # runs in the next pass of the hub, where the message may wake it, too
-    channel.on_content(gamqp_message(deliveries.tag))
+    channel._on_content(gamqp_message(deliveries.tag))
     with pytest.raises(GreenletExit):
         waiting.get()
     assert next(deliveries).body == b'here'

@@ -329,7 +329,7 @@ def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
     waiting = greenlets.spawn(channel.wait_for_confirms)
     greenlets.wait_until(lambda: channel._confirms.outstanding._barriers)
     waiting.kill()  # runs in the next pass of the hub, where the nack would wake it, too
-    channel.on_method(Basic.Nack, (1, False, False))
+    channel._on_method(Basic.Nack, (1, False, False))
     with pytest.raises(GreenletExit):
         waiting.get()
     assert receipt.state == 'nacked'

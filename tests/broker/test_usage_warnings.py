@@ -12,6 +12,7 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions
+from gamqp.channel.reuse import is_as_new
 
 
 def declared(peer: ScriptedBroker, channel: gamqp.Channel, **arguments: Any) -> tuple[Any, list[Any]]:
@@ -91,4 +92,4 @@ def test_a_warning_that_is_made_an_error_leaves_nothing_behind(
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
     assert channel.consumer_count == 0
-    assert channel.is_as_new
+    assert is_as_new(channel)

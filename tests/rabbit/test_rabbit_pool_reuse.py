@@ -8,6 +8,7 @@ import pytest
 from pool_tools import end, held
 
 import gamqp
+from gamqp.channel.reuse import has_unanswered
 
 
 def consume(channel, queue):
@@ -285,7 +286,7 @@ def test_nobody_gets_a_channel_before_its_publishes_are_settled(make, proxy, sto
     proxy.down.resume()
     with pool.channel() as again:
         assert again is used
-        assert not again.has_unanswered
+        assert not has_unanswered(again)
         broker_tools.wait_ready(again, stock, 1)
     assert pool.stats()['replaced'] == 0
 
