@@ -1,4 +1,7 @@
-"""The version, in one place that everything may import."""
+"""The version of gamqp.
+
+Layer 0, so that every module may import it. Does not belong here: anything else.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ __all__ = ('VERSION', '__version__', 'version_info', 'version_info_t')
 
 
 class version_info_t(NamedTuple):
-    """The version in parts, as py-amqp tells it."""
+    """The version in parts, as py-amqp has it."""
 
     major: int
     minor: int

@@ -162,7 +162,7 @@ class Message(Content):
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge this delivery, and with *multiple* all earlier ones of its channel.
 
-        Does nothing when the channel was closed by an error and reopened, or told to recover, since:
+        Does nothing when the channel was closed by an error and reopened, or has called basic_recover, since:
         the broker has requeued the message, and its tag means another one now.
         Does not switch greenlets. Raises RecoverableConnectionError when the
         channel or connection it came over is gone, or it came over none.

@@ -2,7 +2,7 @@
 
 Layer 0: plain data, imports nothing of gamqp. The hierarchy and its names are
 py-amqp's, because programs and kombu decide by class whether to reconnect.
-What must not enter: I/O, state, or any decision when to raise. ::
+Does not belong here: I/O, state, or any decision when to raise. ::
 
     AMQPError
      +- ConnectionError              the connection is gone
@@ -77,8 +77,8 @@ class MessageNacked(Exception):
 class RPCError(Exception):
     """The handler of an RPC server failed on a request; nothing is closed.
 
-    text: the error's text. error_type: the name of its class, '' if the server does
-    not tell. reply: the Message that told it.
+    text: the error's text. error_type: the name of its class, '' if the server hides
+    it. reply: the Message that reported it.
     """
 
     def __init__(self, text: str, error_type: str = '', reply: Message | None = None) -> None:
@@ -108,7 +108,7 @@ class AMQPError(Exception):
     """
 
     code = 0
-    #: What to do about it, where we know more than the broker says; None mostly.
+    #: What to do about it, where gamqp knows more than the broker's text says; else None.
     hint: str | None = None
 
     def __init__(
@@ -126,7 +126,7 @@ class AMQPError(Exception):
         Exception.__init__(self, self.reply_code, reply_text, method_sig, self.method_name)
 
     def __reduce__(self) -> Any:
-        # args stand in another order than the constructor's parameters.
+        # The arguments in self.args have another order than the constructor's parameters.
         rebuilt = (self.reply_text, self.method_sig, self.method_name, self.reply_code)
         return type(self), rebuilt, self.__dict__
 
@@ -342,7 +342,7 @@ ERROR_MAP: dict[int, type[AMQPError]] = {
 
 
 def as_text(words: str | bytes) -> str:
-    """The broker's words for people, whatever their bytes are."""
+    """The broker's text as a str, also where its bytes are not UTF-8."""
     return words if isinstance(words, str) else words.decode('utf-8', 'replace')
 
 

@@ -1,12 +1,12 @@
 """Traces across the broker by OpenTelemetry: ``gamqp.opentelemetry.instrument()``.
 
-Layer 5; needs opentelemetry-api, and shows something when the program has set up an
-SDK. Each publish is a span whose context travels in the message's headers; the
-callback or handler that gets the message runs in a span of the same trace. A
-greenlet has a context of its own (contextvars), so what one handler sets is seen by
-no other, and what is active during a message is put back after it.
+Layer 5; needs opentelemetry-api. Spans are recorded when the program has set up an
+SDK. Each publish is a span whose context is sent in the message's headers; the
+callback or handler that gets the message runs in a span of the same trace. Each
+greenlet has a context of its own (contextvars), so one handler's context is not seen by
+others, and the context from before a message is active again after it.
 https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/
-What must not enter: anything that the core would need when nobody traces.
+Does not belong here: anything that a program without traces needs.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ('Instrumentor', 'instrument', 'is_work', 'process', 'uninstrument')
 
 
 def is_work(operation: str, exchange: str, routing_key: str, queue: str) -> bool:
-    """The filter that ``instrument`` uses unless told otherwise: not the talk among Celery's workers.
+    """The default filter of ``instrument``: False for messages between Celery's workers.
 
-    Their events (a heartbeat every two seconds) and remote control go on when
-    there is nothing to do. operation: 'publish' or 'process'; queue: '' for a publish.
+    These are their events (a heartbeat every two seconds) and remote control, sent also when there
+    is nothing to do. operation: 'publish' or 'process'; queue: '' for a publish.
     """
     if exchange == 'celeryev' or exchange.endswith('.pidbox') or routing_key.endswith('.pidbox'):
         return False
@@ -56,7 +56,7 @@ def instrument(
 
 
 def uninstrument(connection: Connection | None = None) -> None:
-    """End what ``instrument`` has begun: for this connection, or for all that have none of their own."""
+    """Undo ``instrument``: for this connection, or for all that were not instrumented by themselves."""
     install(Connection if connection is None else connection, None)
 
 
@@ -83,10 +83,10 @@ def process(message: Message, queue: str = '') -> Iterator[trace.Span]:
     """A span around the work on a delivered message, whose context is active inside: ``with process(message):``.
 
     For loops over ``Channel.consume`` and for basic_get; callbacks and handlers of an
-    instrumented connection have one already. queue: where a message of basic_get comes
-    from. Where the connection is not instrumented, the global tracer provider gets
-    the span. Gives the span, one that records nothing where none is wanted. Must be left
-    in the greenlet that entered it.
+    instrumented connection have one already. queue: the queue of a message of
+    basic_get. Where the connection is not instrumented, the global tracer provider gets
+    the span. Gives the span; one that records nothing where the filter says False. Leave the block
+    in the greenlet that has entered it.
     """
     connection = getattr(message.channel, 'connection', None)
     tracing = getattr(connection, 'tracing', None)

@@ -1,13 +1,12 @@
 """The numbers of all connections of the process for Prometheus: ``gamqp.prometheus.register()``.
 
-Layer 5; needs prometheus_client. A scrape comes from a thread of its own (or, in a
-patched process, a greenlet). It is not sent to the hubs by run_in_hub: a hub that
-is held up must not hold up the scrape that would tell so, nor one that waits for
-the scraping thread. Everything is read where it is instead: plain numbers, each
-changed by one thread only, and a look at a dict that changes meanwhile is taken
-again. Between some connections and the next ones it lets others run: the greenlets
-of its thread if that has connections, else the other threads. So the numbers of one
-scrape may be some milliseconds apart. What must not enter: anything that waits for a hub.
+Layer 5; needs prometheus_client. A scrape runs in a thread of its own (in a patched process: in a
+greenlet). It reads the numbers directly and does not ask the hubs by run_in_hub: a hub that is blocked would
+block the scrape that should show it, and a hub that waits for the scraping thread would wait for ever. Direct
+reading is safe: they are plain numbers, each changed by one thread only, and if a dict changes while it is read,
+it is read again. After some connections the scrape lets others run: the greenlets of its thread if that has
+connections, else other threads. So the numbers of one scrape may be some milliseconds apart.
+Does not belong here: anything that waits for a hub.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ __all__ = ('Collector', 'register')
 
 LABELS = ('connection', 'host', 'vhost')
 
-# Sets of labels that are told at the same time: each makes a time series of every row below, and a program may make
-# up a name per connection. A new one takes the place of one whose connections have all ended; where there is none,
-# it goes among the others.
+# The most sets of labels that a scrape has. Each is a time series of every metric below, and a program may give every
+# connection a name of its own. A new set replaces one whose connections have all ended; if there is none, the
+# connection is counted under OTHERS.
 MOST_LABELS = 200
 OTHERS = '(others)'
 
-# Connections that are looked at in one go, before others get a turn.
+# Connections that are read before others may run.
 PIECE = 25
 
 MULTIPROCESS = (
@@ -53,7 +52,7 @@ MULTIPROCESS = (
     'prometheus_client.start_http_server on a port of its own'
 )
 
-# Connections that may be opened between two scrapes before they are put in order without one.
+# When so many connections were opened since the last scrape, they are sorted in without one.
 MOST_FRESH = 1000
 
 # name in stats -> name of the metric (of a counter without its _total) and its help.
@@ -79,7 +78,7 @@ COUNTERS = {
     'blocked_seconds': ('blocked_seconds', 'Time for which the broker took no messages (a resource alarm).'),
     'write_wait_seconds': ('write_wait_seconds', 'Time that greenlets waited to publish.'),
 }
-# The same, and how those of several connections are put together.
+# The same, and the function that combines the values of several connections.
 GAUGES: dict[str, tuple[str, str, Any]] = {
     'connections': ('connections', 'Connections that are open.', sum),
     'channels': ('channels', 'Channels that are open.', sum),
@@ -98,11 +97,12 @@ GAUGES: dict[str, tuple[str, str, Any]] = {
 
 Labels = tuple[str, ...]
 
-# Held for a moment, between threads. Reentrant, because what is collected in that moment may be anything.
+# Held for short moments, between threads. Reentrant, because the garbage collector may run meanwhile, and with it
+# finalizers that come here.
 _lock = os_threads.RLock()
 
 
-#: Held by nobody else: who waits for it in vain has let other threads run.
+#: A lock that is never released: a thread that waits for it for a moment lets other threads run.
 _never = os_threads.Lock()
 _never.acquire()
 
@@ -121,10 +121,10 @@ at_fork('prometheus', in_child=_reset_after_fork)
 
 
 def register(registry: CollectorRegistry = REGISTRY) -> Collector:
-    """Have every connection of this process, those to come too, told to Prometheus. Returns the Collector.
+    """Report every connection of this process, also those opened later, to Prometheus. Returns the Collector.
 
     A forked child begins at zero, with its own connections. Where PROMETHEUS_MULTIPROC_DIR
-    is set it warns (RuntimeWarning): what is told in that way does not hold these numbers.
+    is set it warns (RuntimeWarning): prometheus_client's files do not have these numbers.
     Raises ValueError when the registry has one already. Does not switch greenlets.
     """
     if any(os.environ.get(name) for name in ('PROMETHEUS_MULTIPROC_DIR', 'prometheus_multiproc_dir')):
@@ -137,13 +137,13 @@ def register(registry: CollectorRegistry = REGISTRY) -> Collector:
 class Collector(Base):
     """Counters and gauges of all connections, by name, host and virtual host; made by ``register``.
 
-    The name is the connection's ``name``, '' where there is none; those of the same
-    name, host and vhost are told together. Counters also hold what connections
-    counted that have ended. 200 sets of these labels are told at the same time: when
-    there is another one, that of connections that have all ended, the longest ago, is
-    told no more, and begins at zero if its name comes again; where there is none, the
-    new one is told as '(others)'. Connections are held weakly. A Collector that is
-    dropped (``registry.unregister``) learns of no more connections.
+    The name is the connection's ``name``, '' where there is none; connections of the same
+    name, host and vhost are reported in one sum. Counters include connections that have
+    ended. A scrape has at most 200 sets of these labels. A further one replaces the set
+    whose connections have all ended the longest ago; that begins at zero if its name
+    is used again. If there is no such set, the connection is reported as '(others)'.
+    The Collector holds connections weakly. After ``registry.unregister`` it learns of no
+    more connections.
     """
 
     def __init__(self) -> None:
@@ -159,15 +159,15 @@ class Collector(Base):
     def _forget(self) -> None:
         self._fresh: deque[tuple[Counters, weakref.ref[Any], Labels]] = deque()
         self._known: dict[Counters, tuple[weakref.ref[Any], Labels]] = {}
-        self._ended: dict[Labels, dict[str, float]] = {}  # sums of those that are gone
+        self._ended: dict[Labels, dict[str, float]] = {}  # sums of connections that have ended
         self._told: dict[Labels, dict[str, float]] = {}
-        self._labels: dict[Labels, None] = {}  # that of the latest connection last
+        self._labels: dict[Labels, None] = {}  # those of the latest connection are the last ones
 
     def describe(self) -> Iterable[Metric]:
         return self._families().values()
 
     def collect(self) -> Iterable[Metric]:
-        """One scrape. From any thread; in one with connections it switches greenlets now and then."""
+        """One scrape. From any thread; in a thread with connections it switches greenlets."""
         with _lock:
             self._sort_in()
             known = list(self._known.items())
@@ -188,7 +188,7 @@ class Collector(Base):
         if name in GAUGES:
             values = [numbers[name] for numbers in gauges[labels]]
             return float(GAUGES[name][2](values)) if values else 0
-        # Never less than before: a look may fall between two steps of what the hub does.
+        # Never less than before: the hub may be between two steps, in which a number is in neither of two sums.
         with _lock:
             told = self._told.setdefault(labels, {}) if labels in self._labels else {}
             told[name] = max(totals[labels].get(name, 0), told.get(name, 0))
@@ -229,7 +229,7 @@ class Collector(Base):
                 self._sort_in()
 
     def _sort_in(self) -> None:
-        """Take in who is new, and the sums of who is gone. A connection's counts outlive it, here."""
+        """Add new connections, and the sums of ended ones. Their Counters are kept here until then."""
         self._sort_out()
         for _ in range(len(self._fresh)):
             counts, ref, labels = self._fresh.popleft()
@@ -251,7 +251,7 @@ class Collector(Base):
         return labels
 
     def _make_room(self) -> bool:
-        """Tell no more of those whose connections have all ended, the longest ago."""
+        """Remove the set of labels whose connections have all ended the longest ago. Returns whether there was one."""
         in_use = {labels for _, labels in self._known.values()}
         for labels in self._labels:
             if labels not in in_use and labels[0] != OTHERS:
@@ -262,7 +262,7 @@ class Collector(Base):
 
 
 def _let_others_run(backends: dict[int, Any]) -> None:
-    """Greenlets of this thread, or other threads. backends: those of threads that have connections."""
+    """Let greenlets of this thread run, or other threads. backends: the library of each thread with connections."""
     backend = backends.get(os_threads.get_ident())
     if backend is None:
         _never.acquire(True, 0.0001)

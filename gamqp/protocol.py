@@ -1,4 +1,7 @@
-"""The named tuples that operations return. py-amqp's names."""
+"""The named tuples that queue_declare and returned messages have, under py-amqp's names.
+
+Layer 1: plain data. Does not belong here: methods.
+"""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
-"""SASL mechanisms: what connection.start-ok carries to say who we are.
+"""SASL mechanisms: how a connection logs in (the response in connection.start-ok).
 
-Layer 1: functions of credentials, no I/O of their own. Names and shapes are
+Layer 1: functions of credentials, no I/O of their own. Classes and parameters are
 py-amqp's. A mechanism has ``mechanism`` (its name as bytes) and
 ``start(connection)`` (the first response as bytes, or NotImplemented to be passed
 over). One that answers further questions of the broker has
 ``challenge(connection, question)``, too. Mechanisms may be shared by connections
-and used again at each connect. Secrets stay out of every repr and error.
+and used again at each connect. No repr and no error shows a secret.
+Does not belong here: when they are asked (``connection.handshake``).
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class SASL:
 
 
 class _UserPassword(SASL):
-    """What the two mechanisms with a password have in common.
+    """Base of the two mechanisms with user name and password.
 
     password: a str, or a callable without arguments that gives one; it is asked
     at each connect, so that a token may be a fresh one: before the socket is opened
@@ -71,7 +72,7 @@ class _UserPassword(SASL):
             raise TypeError(f'{type(self).__name__}: the password must be a str, not {type(password).__name__}')
         try:
             return self._response((self.username or '').encode(), password.encode())
-        except UnicodeEncodeError:  # which holds what could not be encoded
+        except UnicodeEncodeError:  # not raised itself: it holds the text that cannot be encoded
             raise ValueError(f'{type(self).__name__}: user name or password cannot be encoded as UTF-8') from None
 
     def _response(self, username: bytes, password: bytes) -> bytes:
@@ -100,7 +101,7 @@ class AMQPLAIN(_UserPassword):
 
 
 class EXTERNAL(SASL):
-    """Whoever the TLS certificate says we are."""
+    """The broker takes the user name from the client's TLS certificate."""
 
     mechanism = b'EXTERNAL'
 
@@ -123,7 +124,7 @@ class RAW(SASL):
         return self.response
 
 
-# RFC 4752, 3.3: a security layer is TLS's business, so we choose none (bit 1), and a buffer of 0 bytes.
+# RFC 4752, 3.3: no security layer (bit 1), since TLS is for that, and so a buffer of 0 bytes.
 _NO_LAYER = b'\1\0\0\0'
 
 
@@ -153,7 +154,7 @@ class GSSAPI(SASL):
         self.client_name = _as_name(client_name) if isinstance(client_name, str) else client_name
         self.service = service.encode('ascii') if isinstance(service, str) else service
         self.rdns, self.fail_soft = rdns, fail_soft
-        # Of connections that are logging in.
+        # The security context of each connection that is logging in.
         self._contexts: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()
         if _gssapi() is None:
             if not fail_soft:
@@ -187,7 +188,7 @@ class GSSAPI(SASL):
         return token or b''
 
     def challenge(self, connection: Connection, question: str | bytes) -> bytes:
-        """Step by step until the context stands; then the broker offers security layers, and we choose none."""
+        """Answer the broker until the context is complete; then it offers security layers, and the answer is: none."""
         context = self._contexts.get(connection)
         if context is None:
             raise exceptions.AMQPNotImplementedError('GSSAPI: the broker asks again, after the end', (10, 20))
@@ -203,12 +204,12 @@ class GSSAPI(SASL):
 
 
 def _as_name(text: str) -> bytes:
-    # Never raises: a name that is none is for Kerberos to refuse, or to be passed over (fail_soft).
+    # Never raises: Kerberos refuses an impossible name later, or the mechanism is passed over (fail_soft).
     return text.encode('utf-8', 'surrogatepass')
 
 
 def _gssapi() -> Any:
-    """The package, or None; an old one of the same name, without ``raw``, is not it."""
+    """The package gssapi, or None. An old package of the same name has no ``raw`` and does not count."""
     try:
         importlib.import_module('gssapi.raw.misc')
         return importlib.import_module('gssapi')
@@ -217,7 +218,7 @@ def _gssapi() -> Any:
 
 
 def callable_passwords(mechanisms: Iterable[Any]) -> list[Callable[[], Any]]:
-    """Those of the mechanisms that log in by a password, each of which may be there more than once."""
+    """The callable passwords of these mechanisms. One callable may be in the list several times."""
     passwords = [one.password for one in mechanisms if isinstance(one, _UserPassword)]
     return [password for password in passwords if callable(password)]
 
@@ -225,7 +226,7 @@ def callable_passwords(mechanisms: Iterable[Any]) -> list[Callable[[], Any]]:
 def choose(
     userid: str | None, password: Password, method: Any, response: bytes | None, secure: bool
 ) -> tuple[SASL, ...]:
-    """The mechanisms that a connection offers, best first, where it was not given any. secure: over TLS.
+    """The mechanisms of a connection without an *authentication* argument, best first. secure: it uses TLS.
 
     method: login_method, response: login_response of the Connection.
     """

@@ -1,7 +1,7 @@
 """AMQP values as bytes and back, under py-amqp's names.
 
-Layer 5, a re-export: the work is done in ``gamqp.wire``. Both directions raise
-FrameSyntaxError (EncodeError on the way out) where py-amqp has a bare struct.error.
+Layer 5. The functions are those of ``gamqp.wire``. They raise FrameSyntaxError, or EncodeError when they
+encode, where py-amqp raises struct.error. Does not belong here: encoding itself.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def decode_properties_basic(buf: Any, offset: int) -> tuple[dict[str, Any], int]
 
 
 class GenericContent(Content):
-    """A content that is put together by hand from a header and bodies. Messages are ``gamqp.Message``."""
+    """py-amqp's class for a content that a program builds from a header and bodies. Messages are ``gamqp.Message``."""
 
     CLASS_ID: int | None = None
     PROPERTIES: Any = tuple(PROPERTIES)

@@ -1,6 +1,6 @@
 """The numbers of every method under py-amqp's names: ``spec.Basic.Ack`` is (60, 80).
 
-Layer 5, a re-export: the table itself is ``gamqp.wire.spec``.
+Layer 5. The table itself is in ``gamqp.wire.spec``. Does not belong here: numbers.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def method(method_sig: tuple[int, int], args: str | None = None, content: bool =
 
 
 def _as_class(name: str, space: SimpleNamespace) -> Any:
-    """py-amqp has classes here, and programs may derive from them."""
+    """A class with these attributes, because py-amqp has classes here and programs may subclass them."""
     return type(name, (), {'__doc__': f'Methods of class {name.lower()}.', '__module__': __name__, **vars(space)})
 
 

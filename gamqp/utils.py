@@ -1,6 +1,6 @@
-"""py-amqp's odds and ends that programs import.
+"""Helper functions that programs import from py-amqp's module of this name.
 
-Layer 5, a re-export with a few lines of our own.
+Layer 5. gamqp itself does not use them. Does not belong here: helpers of gamqp.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ __all__ = ('bytes_to_str', 'get_logger', 'promise', 'str_to_bytes')
 
 
 def get_logger(logger: Any) -> Any:
-    """The logger of that name, or a logger as it is; one without handlers gets one that says nothing."""
+    """The logger with that name, or the given logger; if it has no handler it gets a NullHandler."""
     logger = logging.getLogger(logger) if isinstance(logger, str) else logger
     if not logger.handlers:
         logger.addHandler(logging.NullHandler())

@@ -1,8 +1,8 @@
 """gamqp under the name ``amqp``: for programs and libraries that import py-amqp.
 
-Layer 5. Only names are moved: the modules are gamqp's own, so a class is the same
-object whichever name it was imported by. One default is py-amqp's afterwards, in a
-process that nobody has patched: no heartbeats unless the program asks for them.
+Layer 5. ``amqp`` and ``amqp.…`` become further names of gamqp's own modules, so a class is the same
+object by both names. One default changes to py-amqp's, in a process that neither gevent nor eventlet
+has patched: no heartbeats unless the program asks for them.
 Does not belong here: other changes to the behaviour of anything.
 """
 
@@ -19,8 +19,8 @@ __all__ = ('install_as_amqp',)
 
 _PACKAGE = 'gamqp'
 
-# py-amqp's modules that users import. What is left out is how it is built inside:
-# abstract_channel, method_framing, platform.
+# py-amqp's modules that users import. Not these, which are py-amqp's internals: abstract_channel, method_framing,
+# platform.
 _MODULES = (
     'basic_message',
     'channel',
@@ -66,7 +66,7 @@ def install_as_amqp() -> None:
     Connection.heartbeat_needs_patching = True
     for name in _MODULES:
         importlib.import_module(f'{_PACKAGE}.{name}')
-    # All that is loaded, so that no module can be loaded a second time under the other name.
+    # Every loaded module gets the second name. Otherwise Python would load it again when it is imported by that.
     for name, module in list(sys.modules.items()):
         if name == _PACKAGE or name.startswith(f'{_PACKAGE}.'):
             sys.modules['amqp' + name[len(_PACKAGE) :]] = module

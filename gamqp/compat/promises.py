@@ -1,7 +1,7 @@
-"""``promise``: vine's where vine is installed (kombu brings it), else a small one with the same use.
+"""``promise``, which py-amqp's users import: vine's where vine is installed (kombu installs it), else a small copy.
 
 Layer 5. gamqp itself takes any callable for ``callback=`` and ``on_open=``, and
-calls it; a promise is a callable. What must not enter: anything that waits.
+calls it; a promise is a callable. Does not belong here: anything that waits.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class _Promise:
         return result
 
     def then(self, callback: Any, on_error: Callable[..., Any] | None = None) -> Any:
-        """Call *callback* with the result: when there is one, or now. Returns its promise."""
+        """Call *callback* with the result: now if there is one, else when there is. Returns a promise for it."""
         following = callback if isinstance(callback, _Promise) else _Promise(callback, on_error=on_error)
         if self.cancelled:
             following.cancel()
@@ -85,7 +85,7 @@ class _Promise:
         return following
 
     def throw(self, exc: Any = None, tb: Any = None, propagate: bool = True) -> None:
-        """It has failed: tell on_error and all that follow; raise *exc* where there is no on_error."""
+        """It has failed: call on_error, and ``throw`` of all that follow; raise *exc* where there is no on_error."""
         if self.cancelled:
             return
         self.failed, self.reason = True, exc
@@ -98,7 +98,7 @@ class _Promise:
             raise exc if tb is None else exc.with_traceback(tb)
 
     def cancel(self) -> None:
-        """Neither it nor what follows will be called."""
+        """Do not call it, nor the promises that follow it, any more."""
         self.cancelled = True
         pending, self._pending = self._pending, []
         for one in pending:

@@ -48,7 +48,7 @@ class Pool(Uncopyable):
     url: an AMQP URI; or a callable that returns a Connection, open or not yet,
     a new one each time. connections, channels_per_connection: how many at most.
     They are opened when they are needed, and stay. timeout: seconds that
-    ``channel()`` waits unless told otherwise. confirm: publish in confirm mode on all
+    ``channel()`` waits unless it gets another number. confirm: publish in confirm mode on all
     channels; False where their users need transactions (tx_select), which exclude it.
     arguments: of ``gamqp.connect``, where url is a URI.
 

@@ -1,9 +1,8 @@
 """RPCClient: ask over a queue and wait for the answer, any number of greenlets on one channel.
 
-Layer 5. Replies come by the broker's direct reply-to: no queue of ours, one
-consumer for all calls, and the reader puts each reply into the slot of its own
-caller. What must not enter: greenlets, queues of replies, anything that waits
-while it changes what is pending.
+Layer 5. Replies come by the broker's direct reply-to, which needs no queue. One consumer
+takes the replies of all calls; the reader finds the caller by the correlation_id and wakes it.
+Does not belong here: greenlets, queues of replies, a wait between two changes of what is pending.
 https://www.rabbitmq.com/docs/direct-reply-to
 """
 
@@ -62,9 +61,9 @@ class RPCClient(Uncopyable):
         self.channel = channel.channel() if isinstance(channel, Connection) else channel
         self.calls = self.replies = self.late = self.unknown = self.returned = self.timeouts = 0
         self._made = 0
-        # Random, because returned requests have to be told from whatever others publish on the channel.
+        # Random: a returned message is a request of this client if its correlation_id begins with this.
         self._prefix = f'{secrets.token_hex(6)}.'
-        self._inbox: _ReplyRouter | None = None  # None until there is a call, and again when the channel was closed
+        self._inbox: _ReplyRouter | None = None  # None before the first call, and after the channel was closed
         self._closed = False
 
     def __repr__(self) -> str:
@@ -152,7 +151,7 @@ class RPCClient(Uncopyable):
                 self.channel.basic_cancel(inbox.tag)
 
     def _enter(self, number: str, slot: Any) -> None:
-        """A request goes out next: make sure that its reply can come, and for whom. Does not switch."""
+        """Right before a request is sent: start the consumer if there is none, and note the caller. Does not switch."""
         if self._closed:
             raise _closed().make_error()
         if self._living() is None:
@@ -160,8 +159,8 @@ class RPCClient(Uncopyable):
             if channel._return_taker is not None:
                 raise RuntimeError(f'{channel!r} has another RPCClient: a channel has one consumer of replies')
             inbox = _ReplyRouter(self, channel, channel._connection, channel._consumers.fresh_tag(channel.channel_id))
-            # Not waited for: the broker handles it before the request behind it, and
-            # who would be interrupted in the wait could not tell whether there is one.
+            # Without waiting for consume-ok: the broker handles basic.consume before the request that is sent
+            # after it, and a caller killed in that wait could not know whether the consumer has started.
             channel._begin_unawaited(inbox, REPLY_TO)
             channel._return_taker = self._inbox = inbox
         assert self._inbox is not None
@@ -169,7 +168,7 @@ class RPCClient(Uncopyable):
         self.calls += 1
 
     def _living(self) -> _ReplyRouter | None:
-        """The consumer of replies, if there is one that has not ended."""
+        """The consumer of replies; None if it was not started yet, or has ended."""
         inbox = self._inbox
         return None if inbox is None or inbox.over else inbox
 
@@ -178,7 +177,7 @@ class RPCClient(Uncopyable):
 
 
 class _ReplyRouter(Inbox):
-    """The client's consumer, from its first call to the end of the channel."""
+    """The client's consumer: gives each reply to its caller. Lives from the first call to the end of the channel."""
 
     __slots__ = ('client', 'pending')
 
@@ -188,7 +187,7 @@ class _ReplyRouter(Inbox):
     def __init__(self, client: RPCClient, channel: Any, connection: Any, tag: str) -> None:
         super().__init__(channel, connection, tag, no_ack=True)
         self.client = client
-        self.pending: dict[str, Any] = {}  # correlation id -> slot of the caller
+        self.pending: dict[str, Any] = {}  # correlation id -> the slot in which its caller waits
 
     @property
     def busy(self) -> bool:
@@ -200,7 +199,7 @@ class _ReplyRouter(Inbox):
     # -- from the reader ------------------------------------------------------------
 
     def put(self, message: Any) -> None:
-        """Nothing is kept here, so nothing counts against the budget."""
+        """Give a reply to its caller. No message is kept here, so none counts against the budget."""
         self.delivered += 1
         number = _correlation_id(message)
         slot = self.pending.pop(number, None)
@@ -226,7 +225,7 @@ class _ReplyRouter(Inbox):
     def complete_end(self, same_tags: bool = True) -> Iterator[None]:
         left = self.fail_pending((self.reason or _closed()).make_error)
         super().complete_end(same_tags)
-        # The next call needs another one.
+        # The next call starts another consumer.
         if self.channel._return_taker is self:
             self.channel._return_taker = None
         if self.client._inbox is self:
@@ -235,7 +234,7 @@ class _ReplyRouter(Inbox):
 
     @property
     def has_hearer(self) -> bool:
-        # Where nobody else uses the channel: whoever it was has given up, or is told.
+        # A channel of the client's own has no other users who could want to know of an error.
         return bool(self.pending) or self.client._owns
 
     def ended(self) -> None:
@@ -246,7 +245,7 @@ class _ReplyRouter(Inbox):
             self.connection.retire(self)
 
     def fail_pending(self, make_error: Any) -> Iterator[None]:
-        """Nothing is pending any more. The steps that it returns tell each caller."""
+        """Remove all pending calls. Returns steps; each gives one caller the error."""
         slots, self.pending = self.pending, {}
         return _fail_each(slots, make_error)
 
@@ -265,7 +264,7 @@ def _correlation_id(message: Any) -> Any:
     try:
         return message.properties.get('correlation_id')
     except exceptions.FrameSyntaxError:
-        return None  # whoever sent this must not end our connection
+        return None  # malformed properties of a message must not end the connection
 
 
 def _first(*values: float | None) -> float | None:
@@ -278,7 +277,7 @@ def _expiration(deadline: green.Deadline) -> str | None:
 
 
 def _checked(reply: Message) -> Message:
-    """The reply; raises the error that it tells of."""
+    """The reply; raises RPCError if its headers say that the handler has failed."""
     headers = reply.headers
     if ERROR in headers:
         raise exceptions.RPCError(str(headers[ERROR]), str(headers.get(ERROR_TYPE) or ''), reply)

@@ -1,7 +1,7 @@
-"""RPCServer: a handler whose result is sent to who asked.
+"""RPCServer: calls a handler for each request in a queue and sends its result to the caller.
 
-Layer 5. A subscription like any other; what is added is the reply. What must
-not enter: worker greenlets and settling, which ``gamqp.consuming`` does.
+Layer 5. The requests come by a subscription (``Channel.subscribe``); this file adds the replies.
+Does not belong here: worker greenlets and acks, which ``gamqp.consuming`` has.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ __all__ = ('RPCServer',)
 
 logger = logging.getLogger('gamqp.rpc')
 
-# Characters of an error's text that travel: headers must fit into one frame, which has 4096 bytes at least.
+# The most characters of an error's text in a reply: its headers must fit into one frame, at least 4096 bytes.
 LONGEST_TEXT = 500
 
-# An error reply when errors are hidden.
+# The error's text in a reply with hide_errors.
 HIDDEN = 'the handler failed'
 
 
@@ -51,10 +51,10 @@ class RPCServer(Uncopyable):
     lost: when the server or its connection dies between the two, the request is
     handled again, by another server perhaps, and its caller drops the second reply.
     (With a request that was delivered before, both go at once, the ack first.)
-    When the handler raises, the error is logged, the reply tells it (``RPCError`` over
-    there), and the request is acked. Without reply_to the handler just runs; a
+    When the handler raises, the error is logged, the reply reports it (the caller gets
+    an ``RPCError``), and the request is acked. Without reply_to the handler just runs; a
     request of that kind that fails is rejected (dropped, or dead-lettered). A reply
-    that nobody waits for any more is dropped by the broker, without a word.
+    that nobody waits for any more is dropped by the broker silently.
 
     It ends when its channel does, as a Consumer. consumer: that Consumer, with its
     counters. replied: replies sent; failed: calls of the handler that raised.
@@ -138,13 +138,13 @@ class RPCServer(Uncopyable):
         try:
             result = self.handler(request)
         except (greenlet.GreenletExit, KeyboardInterrupt, SystemExit):
-            raise  # it is this process that ends: somebody else shall answer
+            raise  # this process ends; the broker delivers the request to another server
         except BaseException as exc:
             self.failed += 1
             if not request.properties.get('reply_to'):
                 raise _Unanswerable from exc
             logger.exception('rpc server on %s: the handler failed on %r', self.queue, request)
-            self._reply(request, b'', self._told(exc))
+            self._reply(request, b'', self._error_properties(exc))
             return
         if request.properties.get('reply_to'):
             self._reply_with(request, result)
@@ -156,17 +156,17 @@ class RPCServer(Uncopyable):
         except exceptions.EncodeError as exc:
             self.failed += 1
             logger.exception('rpc server on %s: what the handler returned for %r cannot be sent', self.queue, request)
-            self._reply(request, b'', self._told(exc))
+            self._reply(request, b'', self._error_properties(exc))
 
     def _reply(self, request: Any, body: Any, properties: dict[str, Any]) -> None:
         asked = request.properties
         reply_to = name('reply_to', asked['reply_to'])
         if 'correlation_id' in asked:
             properties = {**properties, 'correlation_id': asked['correlation_id']}
-        # One that was delivered before may be what ended a connection: RabbitMQ 3 does so over a
-        # direct reply_to of another cluster. Acked in front of the reply it does not come a third time.
+        # RabbitMQ 3 closes the connection over a direct reply_to of another cluster. Such a request would come back
+        # again and again. So a redelivered request is acked before its reply, and does not come a third time.
         first = functools.partial(self._ack, request) if request.redelivered else None
-        # Never mandatory: RabbitMQ 3 returns each direct reply then, as if it were unroutable.
+        # Not mandatory: RabbitMQ 3 would return every direct reply as unroutable.
         self.channel._hand_over(body, properties, '', reply_to, False, False, None, first=first)
         self.replied += 1
 
@@ -174,19 +174,19 @@ class RPCServer(Uncopyable):
         if self.channel._awaits_settlement(request):
             request.ack()
 
-    def _told(self, error: BaseException) -> dict[str, Any]:
-        """Properties of the reply that tells of an error."""
+    def _error_properties(self, error: BaseException) -> dict[str, Any]:
+        """The properties of a reply that reports an error."""
         if self.hide_errors:
             return {'application_headers': {ERROR: HIDDEN}}
         name, text = type(error).__name__, _text(error)
         return {'application_headers': {ERROR: text, ERROR_TYPE: name}}
 
     def _settle_failed(self, request: Message, error: BaseException) -> Policy:
-        """What becomes of a request whose caller did not learn of the failure."""
+        """What happens to a request whose caller could not be sent the error."""
         if isinstance(error, _Unanswerable):
             logger.error('rpc server on %s: the handler failed on %r', self.queue, request, exc_info=error.__cause__)
             return REJECT
-        # What cannot be read or written will not be the next time either.
+        # If properties of the request, or the reply, cannot be decoded or encoded, another attempt would fail, too.
         unfit = isinstance(error, (exceptions.FrameSyntaxError, exceptions.EncodeError))
         policy = REJECT if unfit else REQUEUE
         logger.error('rpc server on %s: cannot reply to %r (%s)', self.queue, request, policy, exc_info=error)
