@@ -93,7 +93,7 @@ class AckMethods(RecoverMethods):
         if self._unacked.is_outgrown:
             self._replace_unsettled()
         self._settled_to = max(self._settled_to, tag or self._unacked.latest())
-        if self._connection.budget.messages:
+        if self._connection.receive_memory.budget.messages:
             self._doubt()
 
     def _replace_unsettled(self) -> None:

@@ -109,7 +109,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         """Enter a consumer, tell the broker, and wait for its consent."""
         tag = consumer.tag
         self._check(Basic.Consume)
-        self._connection.check_taking()
+        self._connection.finishing.check_taking()
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
         # Entered first: a delivery may come in the same packet as consume-ok.
@@ -200,8 +200,8 @@ class ConsumeMethods(QosMethods, GetMethods):
                 self._await_reply(expected, Basic.Cancel, None)
         finally:
             consumer.discard = not consumer.no_ack
-        if not connection.callbacks_around():
-            connection.hand_out(consumer, connection.rpc_timeout)
+        if not connection.event_queue.callbacks_around():
+            connection.finishing.hand_out(consumer, connection.rpc_timeout)
 
     def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
         self._check(Basic.Cancel)
@@ -239,7 +239,7 @@ class ConsumeMethods(QosMethods, GetMethods):
                 yield None
                 continue
             expected = self._ask_to_cancel(tag, wait=True)
-            budget = self._connection.budget
+            budget = self._connection.receive_memory.budget
             before = budget.messages
             self._stop_taking(consumer)
             yield expected
@@ -262,9 +262,9 @@ class ConsumeMethods(QosMethods, GetMethods):
     def _withdraw(self, consumer: ConsumerRecord) -> None:
         """Give back to the queue what has arrived for a consumer and was not handed out."""
         if consumer.inbox is None:
-            self._connection.withdraw(consumer)
+            self._connection.event_queue.withdraw(consumer)
             return
-        overflow = self._connection.overflow
+        overflow = self._connection.receive_memory.overflow
         if overflow is not None:
             overflow.withdraw(consumer)
         consumer.inbox.withdraw(give_back=not consumer.no_ack)

@@ -225,7 +225,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._term is not None:
             self._term.reason, self._term = reason, None
             self._return_taker = None
-            self._connection.walk(complete_ends(self, self._inboxes(), self.incarnation))
+            self._connection.long_walks.add(complete_ends(self, self._inboxes(), self.incarnation))
         self._forget_deliveries()
         self._consumers.clear()
         self._unacked.drop_spooled()
@@ -236,8 +236,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._streams = None
         self._left_of_streams = False
         self._declared = ''
-        self._connection.walk(self._replies.fail_all(reason.make_error))
-        self._connection.walk(self._fail_cancels(reason.make_error))
+        self._connection.long_walks.add(self._replies.fail_all(reason.make_error))
+        self._connection.long_walks.add(self._fail_cancels(reason.make_error))
         if self._confirms is not None:
             self._confirms.end(reason, unheard)
         elif unheard is not None:
@@ -278,7 +278,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             if consumer.inbox is not None:
                 consumer.inbox.put(message)
             elif consumer.callback is not None:
-                self._connection.on_delivery(consumer, message)
+                self._connection.event_queue.on_delivery(consumer, message)
         elif self._is_reopening:
             pass  # for the channel that had the number before
         elif message.method == Basic.Deliver:
@@ -312,7 +312,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             # it gets our close-ok first: so that one has to wait until the answer is here.
             self._owes_close_ok = True
             self._hear_all()
-            self._connection.walk(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
+            self._connection.long_walks.add(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
             return
         if not self._was_opened:
             # In answer to the first channel.open: nobody has this channel, so it need not be opened again.
@@ -322,7 +322,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._usable_in = None  # from here on nothing must be sent before channel.open
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-        if self._has_callbacks and (self._connection.drains or self._connection.handlers_running):
+        queue = self._connection.event_queue
+        if self._has_callbacks and (queue.drainers_idle or queue.handlers_running):
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
             self._flag()
@@ -356,7 +357,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     def _on_closed(self) -> None:
         """close-ok, the last word on this channel: what is expected in front of it will not come."""
         if self._replies.due(ChannelSpec.CloseOk):
-            self._connection.walk(self._replies.fail_all(self._closed_reason().make_error, but=ChannelSpec.CloseOk))
+            make_error = self._closed_reason().make_error
+            self._connection.long_walks.add(self._replies.fail_all(make_error, but=ChannelSpec.CloseOk))
         self._on_reply(ChannelSpec.CloseOk, ())
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:

@@ -182,7 +182,7 @@ class ChannelEvents(ConfirmMethods):
         """Have drain_events come here, once for all that is waiting."""
         if not self._notices.flagged:
             self._notices.flagged = True
-            self._connection.on_notice(self._attend)
+            self._connection.event_queue.on_notice(self._attend)
 
     def _attend(self) -> bool:
         """drain_events has come. One error at a time: the others wait for its next call.

@@ -37,7 +37,7 @@ class FlowMethods(OpenState):
         if active != self.active:
             self.active = active
             if active and self._activated is not None:
-                self._connection.walk(self._activated.wake_each())
+                self._connection.long_walks.add(self._activated.wake_each())
 
     def _wait_until_active(self, deadline: green.Deadline | None) -> None:
         """Wait until the broker takes messages on this channel. Switches.
@@ -51,7 +51,7 @@ class FlowMethods(OpenState):
         if self._activated is None:
             self._activated = green.Gate(connection.green)
         begun = time.monotonic()
-        connection.wait_begins()  # channel.flow may stand behind more deliveries than there is room for
+        connection.receive_memory.wait_begins()  # channel.flow may stand behind more deliveries than there is room for
         try:
             while not self.active:
                 refused = connection.blocked_policy == 'raise' or not self._activated.wait(deadline.left())
@@ -60,5 +60,5 @@ class FlowMethods(OpenState):
                         f'the broker takes no messages on channel {self.channel_id} (channel.flow)'
                     )
         finally:
-            connection.wait_ends()
+            connection.receive_memory.wait_ends()
             connection.counts.write_wait_seconds += time.monotonic() - begun

@@ -156,9 +156,9 @@ class ChannelConfirms:
             connection.counts.nacked += ending.nacked
             connection.counts.lost += ending.lost
             connection.endings.append(ending)
-            connection.walk(self._fail_each(ending, unheard))
+            connection.long_walks.add(self._fail_each(ending, unheard))
         if self._room is not None:
-            connection.walk(self._room.wake_each())
+            connection.long_walks.add(self._room.wake_each())
 
     def _fail_each(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
         heard = False

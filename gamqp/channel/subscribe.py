@@ -135,7 +135,7 @@ class SubscribeMethods(ConsumeMethods):
         """
         self._check(Basic.Consume)
         if inbox.brings_work:
-            self._connection.check_taking()
+            self._connection.finishing.check_taking()
         entry = inbox.entry
         entry.queue, entry.era, inbox.term = queue, self._era, self._current_term
         self._consumers.enter(entry)

@@ -298,9 +298,8 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
             self.check_opening(attempt)
             limits = settings.FRAME_MAX, self.max_inbound_body
             decoder = Decoder(Message, *limits, OpenChannels(self), self.peer_memory)
-            self.link = self.flow_control.link = Link(
-                self.green, transport, decoder, self, self.counts, self.write_timeout, self.heartbeat_thread
-            )
+            link = Link(self.green, transport, decoder, self, self.counts, self.write_timeout, self.heartbeat_thread)
+            self._use_link(link)
             self.link.start_reading()
             handshake.run(self, deadline)
             self.check_opening(attempt)
@@ -354,7 +353,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         """``close``. most: seconds, where the usual timeout is longer."""
         state = self._life.state
         if state in (lifecycle.NEW, lifecycle.CLOSED):
-            self.forget_loss()
+            self.event_queue.forget_loss()
             return
         self.check_thread()
         if state == lifecycle.CLOSING:
@@ -410,7 +409,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
         if self._life.state != lifecycle.CLOSED:
             self.check_thread()
-        self.forget_loss()
+        self.event_queue.forget_loss()
         self.end(Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True))
 
     @property
@@ -457,18 +456,18 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         """
         if get_ident() != self.thread:
             self.check_thread()
-        flow = self.flow_control
+        events, flow = self.event_queue, self.flow_control
         if flow.until_look > 1:
             flow.until_look -= 1
         elif flow.turn_overdue():
-            self.let_others_run_as_drainer()
-        if self.run_event():
+            events.let_others_run()
+        if events.run_event():
             return
         deadline = green.Deadline(timeout)
         while True:
             late = deadline.passed
-            self.wait_for_event(deadline.left())
-            if self.run_event():
+            events.wait(deadline.left())
+            if events.run_event():
                 return
             if late:  # others may come first time and again
                 raise TimeoutError('timed out')

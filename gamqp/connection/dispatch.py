@@ -8,19 +8,17 @@ go to their slots at once, deliveries and notices into the queue of drain_events
 
 from __future__ import annotations
 
-import itertools
-import time
 import weakref
+from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
 from .. import exceptions
 from ..channel.request import Requester
-from ..consuming.overflow import Overflow
-from ..green.yielding import in_turns
 from ..io.link import Link
 from ..state import lifecycle
 from ..state.channel_ids import ChannelIds
+from ..state.confirms import Ending
 from ..state.counters import Counters
 from ..state.error_hints import add_hint
 from ..state.lifecycle import Lifecycle, Reason
@@ -28,23 +26,22 @@ from ..state.peer_memory import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from ..state.queue_types import QueueTypes
 from ..state.receive_budget import ReceiveBudget
 from ..state.replies import Expected, Replies
+from ..telemetry import tracing
 from ..wire import encode_method
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Connection as Spec
-from . import undelivered_warning
 from .event_queue import EventQueue
 from .external_event_loop import ExternalEventLoop
+from .finishing import Finishing
 from .flow_control import FlowControl
+from .long_walks import LongWalks
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
+from .receive_memory import ReceiveMemory
 from .thread_affinity import ThreadAffinity
 from .unacked_warning import UnackedWarning
 
 __all__ = ('Dispatch', 'OpenChannels')
-
-
-# Seconds between two warnings that the budget is spent.
-COMPLAIN_EVERY = 60.0
 
 
 class OpenChannels:
@@ -58,7 +55,7 @@ class OpenChannels:
         return connection is not None and number in connection.channels
 
 
-class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
+class Dispatch(ThreadAffinity, ExternalEventLoop, Requester):
     """The receiving half of a connection, and channel 0."""
 
     #: A Tracing, or None; set by ``telemetry.tracing.install``.
@@ -79,20 +76,19 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         self.closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
         self._life = Lifecycle()
         self._replies = Replies()
-        self.budget = budget  # of the present link
-        self.spool_failed = False  # once, and it was told
-        self.overflow: Overflow | None = None  # what is there
-        self.crowded = False  # reading has stopped, or there is a backlog: whoever makes room calls freed
         self.counts = Counters()
-        self.flow_control = FlowControl(self, self.counts)
+        self.long_walks = LongWalks()
+        self.receive_memory = ReceiveMemory(self, budget)
+        self.flow_control = FlowControl(self, self.counts, self.receive_memory)
+        self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self.long_walks)
+        self.finishing = Finishing(self, self.event_queue, self.flow_control)
+        self.endings: list[Ending] = []  # of channels whose publishers are being told
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
-        self._may_complain_at = 0.0
         self._pump: Any = None  # what calls the metrics hook
         self._renewal: Any = None  # what renews the secret
         self._read_watch: ReadTimeout | None = None  # where there is a read timeout
         self._unsettled_watch: UnackedWarning | None = None  # made with the first consumer that it looks at
-        self._waits = 0  # greenlets that wait for a reply or a confirm
         self._attempt: object = None
 
     # -- opening -----------------------------------------------------------------------
@@ -102,17 +98,21 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         self._life.move('open')
         self.bind_to_thread(backend)
         self.green = backend
-        self.forget_loss()
+        self.event_queue.forget_loss()
         self.link = None
-        self.crowded = False
         self.queue_types = QueueTypes()
         self.closes_due.clear()
-        self._begin_events(backend)
         self.peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self.peer_memory)
-        self.flow_control.begin(backend)
+        for part in (self.long_walks, self.receive_memory, self.flow_control, self.event_queue):
+            part.begin(backend)
+        self.finishing.draining = False
         self._attempt = object()
         return self._attempt
+
+    def _use_link(self, link: Link) -> None:
+        """The socket is there."""
+        self.link = self.receive_memory.link = self.flow_control.link = self.event_queue.link = link
 
     def check_opening(self, attempt: object) -> None:
         """Raise if another greenlet closed the connection meanwhile, or the link was lost."""
@@ -164,22 +164,19 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
             raise self.link.reason.make_error()
         self._replies.expect(expected)
 
-    def wait_begins(self) -> None:
-        """Somebody waits for a reply: read on, even if the budget is spent."""
-        self.check_thread()
-        self._waits += 1
-        if not self.link.listening:
-            self.link.resume()
-
-    def wait_ends(self) -> None:
-        self._waits -= 1
+    def run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
+        """Call the program's handler or callback of a message. Switches if that does."""
+        if tracing.installed and self.tracing is not None:
+            self.tracing.process(self, message, handler)
+        else:
+            handler(message)
 
     # -- from the reader --------------------------------------------------------------
 
     def on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
         channels = self.channels
-        overflow = self._overflow_for_more() if self.overflow is None and self.budget.overspent else self.overflow
+        overflow = self.receive_memory.overflow_if_due()
         methods = 0
         for event in events:
             if type(event) is tuple:
@@ -202,13 +199,7 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
             if self.link.reason is not None:
                 break
         self.counts.delivered += len(events) - methods
-        self.wake_drainers()
-
-    def _overflow_for_more(self) -> Overflow | None:
-        if self.spool:
-            self.crowded = True
-            self.overflow = Overflow(self)
-        return self.overflow
+        self.event_queue.wake_drainers()
 
     def on_protocol_error(self, error: Any) -> None:
         """The peer broke the protocol: tell it which rule, and end."""
@@ -232,24 +223,12 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         self._log.warn(self.green.spawn, text, args)
 
     def must_pause(self) -> bool:
-        if self._waits or not (self.budget.spent or self.overflow is not None):
-            return False
-        self.crowded = True
-        now = time.monotonic()
-        if now >= self._may_complain_at:
-            self._may_complain_at = now + COMPLAIN_EVERY
-            self.green.spawn(undelivered_warning.warn, self)
-        return True
+        """Whether the reader has to stop for a while."""
+        return self.receive_memory.must_pause()
 
-    def freed(self) -> None:
-        """There is more room: for what is on disk first, and for the socket when that is empty. Does not switch."""
-        if self.budget.relaxed:
-            if self.overflow is not None:
-                self.overflow.come_back()
-            else:
-                self.crowded = False
-                self.link.resume()
-            self.show_events()
+    def show_events(self) -> None:
+        """The reader reads on: a reason less to call drain_events."""
+        self.event_queue.show()
 
     def _on_own_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
         if sig == Spec.Close:
@@ -280,12 +259,12 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         lost = self.is_open and not reason.clean
         if not self._life.end(reason):
             return
-        self.note_end(lost)
+        self._note_end(lost)
         if self.link is not None:
             self.link.end(reason)
-        if self.overflow is not None:
-            self.overflow.close()
-        self._forget_events()
+        if self.receive_memory.overflow is not None:
+            self.receive_memory.overflow.close()
+        self.event_queue.forget()
         self._end_waits(reason)
         for watch in (self._read_watch, self._unsettled_watch, self._renewal):
             if watch is not None:
@@ -294,21 +273,21 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         if self._pump is not None:
             self._pump.stop()  # now that it is known what was lost
             self._pump = None
-        # A new one: what was received with no_ack may still be handed out, and goes by the old one.
-        self.budget = ReceiveBudget(self.budget.max_messages, self.budget.max_bytes)
-        self.show_end(lost, reason)
+        self.receive_memory.begin_budget()
+        self._show_end(lost, reason)
 
     def _end_waits(self, reason: Reason) -> None:
         """At once, as far as anybody can see; greenlets that wait are woken turn by turn."""
-        walks = self._walks = [self._replies.fail_all(reason.make_error)]
+        walks = self.long_walks
+        walks.gather()
+        walks.add(self._replies.fail_all(reason.make_error))
         try:
             for channel in list(self.channels.values()):
                 channel._on_connection_end(reason)
         finally:
-            self._walks = None
-            walks += [gate.wake_each() for gate in (self._drainers, self._quiet) if gate is not None]
-            walks.append(self.flow_control.end())
-            in_turns(self.green, itertools.chain.from_iterable(walks))
+            for waking in (*self.event_queue.wake_all(), self.flow_control.end()):
+                walks.add(waking)
+            walks.start()
         self.channels.clear()
 
     # -- channels -------------------------------------------------------------------------
@@ -322,11 +301,6 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, EventQueue, Requester):
         """There is a consumer whose messages the program has to settle. Does not switch."""
         if self._unsettled_watch is None and self.unsettled_warning is not None:
             self._unsettled_watch = UnackedWarning(self, self.unsettled_warning)
-
-    def check_taking(self) -> None:
-        """Raise if no consumer may be started any more."""
-        if self.draining:
-            raise exceptions.RecoverableConnectionError('the connection is being drained: no new consumers')
 
     def forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""

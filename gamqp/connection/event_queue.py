@@ -1,33 +1,33 @@
 """The events of a connection that wait for drain_events: deliveries to callbacks, and notices.
 
-Layer 4, a base class of Connection. The messages of each consumer wait in a queue of their own
-(``WaitingMessages``); the queue of events has one entry for each event, in order of arrival: the Waiting
-whose turn it is, or a notice. So what is undelivered of one consumer can be taken away without a
-walk over the others. The entries that stay behind are void: they are passed over, and removed when
-there are many. Does not belong here: what a delivery means, and when the socket is read.
+Layer 4. The messages of each consumer wait in a queue of their own (``WaitingMessages``). The queue of
+events has one entry for each event, in order of arrival: the WaitingMessages whose turn it is, or a
+notice. So what is undelivered of one consumer can be taken away without a walk over the others. The
+entries that stay behind are void: they are passed over, and removed when there are many. Does not
+belong here: what a delivery means, when the socket is read, and who waits until handlers have finished.
 """
 
 from __future__ import annotations
 
-import sys
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from types import FrameType, ModuleType
+from types import ModuleType
 from typing import Any
 
+from greenlet import getcurrent
+
 from .. import green
-from ..consuming.overflow import Overflow
 from ..green.yielding import AT_ONCE, TICK, in_turns
-from ..state.confirms import Ending
 from ..state.consumers import ConsumerRecord
 from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
+from ..transport import PollDescriptor
 from .flow_control import FlowControl
+from .long_walks import LongWalks
+from .receive_memory import ReceiveMemory
 
 __all__ = ('EventQueue',)
-
-# Seconds between two looks at whether handlers and loops have finished.
-QUIET_LOOK = 0.5
 
 # Seconds that drain_events(timeout=0) waits for input that is known to be there.
 POLL = 0.01
@@ -42,68 +42,60 @@ class WaitingMessages(deque[Any]):
 
 
 class EventQueue:
-    """What a connection knows of its undelivered events, and of the greenlets that come for them."""
+    """The undelivered events of one connection, and the greenlets that come for them.
 
-    green: Any
-    link: Any
-    tracing: Any
-    overflow: Overflow | None
-    budget: ReceiveBudget
-    crowded: bool
-    descriptor: Any
-    flow_control: FlowControl
+    owner: has ``check_open()`` and ``check_thread()``. Held weakly.
+    descriptor: None as long as no other event loop polls the connection.
+    doubtful: whether a channel has messages here that may be void, see ``Channel._is_void``.
+    drainers_idle: greenlets in drain_events that run no callback: they wait, or let others run.
+    finish_awaited: greenlets that wait, in ``finished``, for callbacks and handlers to finish.
+    loss_unraised: the connection was lost while it had callback consumers, and no drain_events has raised that yet.
+    """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.draining = False
-        self.in_drain: dict[Any, int] = {}  # greenlets in ``drain``, and how many callbacks of drain_events each is in
-        self.handlers_running = 0  # callbacks inside drain_events
-        self.doubtful = False  # whether a channel is, see Channel._is_void
-        self.retiring: set[Any] = set()  # intakes that have ended while the program works on their last messages
-        self._drainers: Any = None
-        self._drainers_idle = 0  # greenlets in drain_events that run no callback: they wait, or let others run
-        self._quiet: Any = None  # where greenlets wait for callbacks and handlers to finish
-        self._quiet_awaited = 0  # how many do
-        self.endings: list[Ending] = []  # of channels whose publishers are being told
-        self._walks: list[Iterator[None]] | None = None  # what the end of the connection has still to walk over
-        self._forget_events()
+    def __init__(self, owner: Any, memory: ReceiveMemory, flow: FlowControl, walks: LongWalks) -> None:
+        self._owner = weakref.ref(owner)
+        self._memory = memory
+        self._flow = flow
+        self._walks = walks
+        self._green: Any = None
+        self.link: Any = None
+        self.descriptor: PollDescriptor | None = None
+        self.loss_unraised = False
+        self.doubtful = False
+        self._drainers: Any = None  # where greenlets in drain_events wait
+        self.drainers_idle = 0
+        self._handler: Any = None  # a greenlet that is in a callback of drain_events
+        self._more_handlers: list[Any] = []  # the others, each as often as it is in one
+        self.finished: Any = None
+        self.finish_awaited = 0
+        self.forget()
 
-    def _forget_events(self) -> None:
+    def begin(self, backend: ModuleType) -> None:
+        """For a new socket, whose ``link`` is set as soon as there is one."""
+        self.forget()
+        self.link = None
+        self._green = backend
+        self._drainers = green.Gate(backend)
+        self.finished = green.Gate(backend)
+
+    def forget(self) -> None:
+        """Nothing of what is here is handed out any more."""
         self._waiting: dict[ConsumerRecord, WaitingMessages] = {}  # of those that have messages
-        self._events: deque[Any] = deque()  # of Waiting, and of notices
+        self._events: deque[Any] = deque()  # of WaitingMessages, and of notices
         self._older: deque[Any] = deque()  # entries before those, left by a removal of void ones
         self._notices = 0  # how many entries are notices
-        self._void = 0  # how many are of a Waiting that has fewer messages than entries
+        self._void = 0  # how many are of WaitingMessages that have fewer messages than entries
         self._unswept = 0  # entries that a removal of void ones has still to look at
 
-    def _begin_events(self, backend: ModuleType) -> None:
-        """For a new socket."""
-        self._forget_events()
-        self.draining = False
-        self._drainers = green.Gate(backend)
-        self._quiet = green.Gate(backend)
-
-    @property
-    def drains(self) -> bool:
-        """Whether a greenlet is in drain_events and runs no callback."""
-        return self._drainers_idle > 0
-
-    def check_drainable(self) -> None:
-        raise NotImplementedError
-
-    def check_open(self) -> None:
-        raise NotImplementedError
-
-    def show_events(self) -> None:
-        raise NotImplementedError
-
-    def freed(self) -> None:
-        raise NotImplementedError
+    def wake_all(self) -> list[Iterator[None]]:
+        """The connection has ended. Returns what wakes everybody who waits here, a step for each."""
+        return [gate.wake_each() for gate in (self._drainers, self.finished) if gate is not None]
 
     # -- from the reader --------------------------------------------------------------
 
     def on_delivery(self, consumer: ConsumerRecord, message: Any) -> None:
-        budget = self.budget  # as Budget.take, without another call for each message
+        """A message has arrived for a consumer with a callback."""
+        budget = self._memory.budget  # as ReceiveBudget.take, without another call for each message
         budget.messages += 1
         budget.bytes += message.weight
         try:
@@ -119,55 +111,63 @@ class EventQueue:
         self._notices += 1
         self._events.append(notice)
         self._drainers.wake()
-        self.show_events()
+        self.show()
 
     def wake_drainers(self) -> None:
-        """There are events."""
+        """The reader has put in what had arrived."""
         if self.descriptor is not None:
-            self.show_events()
+            self.show()
         if self._drainers and self._events:
             self._drainers.wake(len(self._events))
         elif self._events:
-            self.wake_quiet()  # ``drain`` and ``basic_cancel`` hand out what nobody else comes for
+            self.wake_finishing()  # ``drain`` and ``basic_cancel`` hand out what nobody else comes for
 
     # -- drain_events ----------------------------------------------------------------------
 
-    def wait_for_event(self, timeout: float | None) -> None:
+    @property
+    def handlers_running(self) -> int:
+        """How many callbacks of drain_events run."""
+        return (self._handler is not None) + len(self._more_handlers)
+
+    def callbacks_around(self) -> int:
+        """How many callbacks of drain_events the calling greenlet is in. Does not switch."""
+        me = getcurrent()
+        return (self._handler is me) + self._more_handlers.count(me)
+
+    def wait(self, timeout: float | None) -> None:
         """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
         self.check_drainable()
-        self._drainers_idle += 1
-        try:
-            self._wait_for_event(timeout)
-        finally:
-            self._drainers_idle -= 1
+        self._idle(self._wait, timeout)
 
-    def _wait_for_event(self, timeout: float | None) -> None:
+    def _wait(self, timeout: float | None) -> None:
         if timeout is not None and timeout <= 0:
-            timeout = POLL if self.overflow is not None or self.link.transport.has_input else 0
-            self.green.sleep(0)
+            timeout = POLL if self._memory.overflow is not None or self.link.transport.has_input else 0
+            self._green.sleep(0)
         deadline = green.Deadline(timeout)
         while not (self._events or self._older):
             self.check_drainable()
             if not self._drainers.wait(deadline.left()) and not (self._events or self._older):
                 self.check_drainable()
-                self.show_events()
+                self.show()
                 raise TimeoutError('timed out')
 
-    def let_others_run_as_drainer(self) -> None:
-        """``let_others_run`` in drain_events. Switches."""
-        self._drainers_idle += 1
-        try:
-            self.flow_control.let_others_run()
-        finally:
-            self._drainers_idle -= 1
+    def let_others_run(self) -> None:
+        """``FlowControl.let_others_run`` in drain_events. Switches."""
+        self._idle(self._flow.let_others_run)
 
-    def _turn_as_drainer(self) -> None:
-        """A turn of the hub, sockets and timers included. Switches."""
-        self._drainers_idle += 1
+    def _idle(self, switch: Callable[..., Any], *args: Any) -> None:
+        """Call what switches greenlets, in a greenlet that is in drain_events and runs no callback."""
+        self.drainers_idle += 1
         try:
-            self.green.sleep(TICK)
+            switch(*args)
         finally:
-            self._drainers_idle -= 1
+            self.drainers_idle -= 1
+
+    def _pass_over(self, count: int) -> int:
+        """An entry was void, as were *count* before it. The hub has a turn after every 1000. Returns how many were."""
+        if not (count + 1) % AT_ONCE:
+            self._idle(self._green.sleep, TICK)
+        return count + 1
 
     def run_event(self, notices: bool = True) -> bool:
         """Take the oldest event that is still good for anything and run its callback in this greenlet. Switches.
@@ -183,23 +183,20 @@ class EventQueue:
             if type(event) is WaitingMessages:
                 if not event:
                     self._void -= 1
-                    passed_over += 1
-                    if not passed_over % AT_ONCE:
-                        self._turn_as_drainer()
+                    passed_over = self._pass_over(passed_over)
                     continue
                 message = event.popleft()
                 consumer = event.consumer
                 if not event:
                     del self._waiting[consumer]
-                budget = self.budget  # as Budget.give_back
+                memory = self._memory
+                budget = memory.budget  # as ReceiveBudget.give_back
                 budget.messages -= 1
                 budget.bytes -= message.weight
-                if self.crowded:
-                    self.freed()
+                if memory.crowded:
+                    memory.freed()
                 if self.doubtful and message.channel._doubtful and message.channel._is_void(consumer, message):
-                    passed_over += 1
-                    if not passed_over % AT_ONCE:
-                        self._turn_as_drainer()
+                    passed_over = self._pass_over(passed_over)
                     continue
             elif notices:
                 self._notices -= 1
@@ -208,8 +205,14 @@ class EventQueue:
                 self._events.append(event)
                 continue
             if self.descriptor is not None:
-                self.show_events()
-            self.handlers_running += 1
+                self.show()
+            # One greenlet stands in an attribute, which costs less than a list: mostly there is no other.
+            me = getcurrent()
+            is_only = self._handler is None
+            if is_only:
+                self._handler = me
+            else:
+                self._more_handlers.append(me)
             try:
                 if consumer is None:
                     if not event():  # pyright: ignore[reportCallIssue]  # without a consumer it is a notice
@@ -217,27 +220,31 @@ class EventQueue:
                 else:
                     assert consumer.callback is not None  # one without is not queued
                     if tracing.installed:
-                        self.run_handler(consumer.callback, message)
+                        message.channel._connection.run_handler(consumer.callback, message)
                     else:
                         consumer.callback(message)
             finally:
-                self.handlers_running -= 1
-                if self._quiet_awaited:
-                    self._quiet.wake_all()
+                if is_only:
+                    self._handler = None
+                else:
+                    self._more_handlers.remove(me)
+                if self.finish_awaited:
+                    self.finished.wake_all()
             return True
         return False
 
-    def run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
-        """Call the program's handler or callback of a message."""
-        if tracing.installed and self.tracing is not None:
-            self.tracing.process(self, message, handler)
-        else:
-            handler(message)
+    def wake_finishing(self) -> None:
+        """Something that drain or basic_cancel may wait for has ended."""
+        if self.finish_awaited:
+            self.finished.wake_all()
+
+    # -- what is here ----------------------------------------------------------------------
 
     @property
     def undelivered(self) -> bool:
         """Whether a delivery waits for drain_events."""
-        return self._has_deliveries or (self.overflow is not None and self.overflow.concerns_callbacks)
+        overflow = self._memory.overflow
+        return self._has_deliveries or (overflow is not None and overflow.concerns_callbacks)
 
     @property
     def has_events(self) -> bool:
@@ -248,95 +255,46 @@ class EventQueue:
     def _has_deliveries(self) -> bool:
         return len(self._events) + len(self._older) > self._void + self._notices
 
-    # -- drain and basic_cancel ----------------------------------------------------------------------------
+    def has_some_of(self, consumer: ConsumerRecord) -> bool:
+        """Whether messages of this consumer wait here, or on disk."""
+        overflow = self._memory.overflow
+        return consumer in self._waiting or (overflow is not None and overflow.of(consumer) > 0)
 
-    def wait_for_quiet(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
-        """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches.
-
-        Meanwhile it hands out deliveries as drain_events would, unless another greenlet is there to do it.
-        """
-        self._quiet_awaited += 1
-        try:
-            while not condition():
-                if deadline.passed:
-                    return False
-                if not self._hand_out(deadline):
-                    left = deadline.left()
-                    # Looked at now and then, too: nobody tells that a greenlet has died.
-                    self._quiet.wait(QUIET_LOOK if left is None else min(left, QUIET_LOOK))
-                self.check_open()
-        finally:
-            self._quiet_awaited -= 1
-        return True
-
-    def hand_out(self, consumer: ConsumerRecord, patience: float) -> None:
-        """Run the callbacks of what is here for *consumer*, and of what came before it. Switches.
-
-        Where another greenlet is in drain_events, that runs them; it is waited for *patience* seconds.
-        Raises what a callback raises, and why the connection ended.
-        """
-        deadline = green.Deadline(patience)
-        self._quiet_awaited += 1
-        try:
-            while self._has_some_of(consumer):
-                self.check_open()
-                if not self._others_drain and (self.run_event(notices=False) or not self._has_some_of(consumer)):
-                    if self.flow_control.turn_overdue():
-                        self.flow_control.let_others_run()
-                elif deadline.passed:
-                    return
-                else:
-                    self._quiet.wait(min(deadline.left() or 0.0, QUIET_LOOK))
-        finally:
-            self._quiet_awaited -= 1
-
-    def _has_some_of(self, consumer: ConsumerRecord) -> bool:
-        return consumer in self._waiting or (self.overflow is not None and self.overflow.of(consumer) > 0)
-
-    def callbacks_around(self) -> int:
-        """How many callbacks of drain_events this greenlet is in. Looked up here, so that callbacks pay nothing for it.
-
-        Does not switch.
-        """
-        count = 0
-        frame: FrameType | None = sys._getframe()
-        while frame is not None:
-            if frame.f_code is EventQueue.run_event.__code__ and frame.f_locals.get('self') is self:
-                count += 1
-            frame = frame.f_back
-        return count
-
-    def _hand_out(self, deadline: green.Deadline) -> bool:
-        """Run the callbacks of deliveries that no other greenlet comes for. Returns whether there was one. Switches."""
-        did = False
-        while not deadline.passed and not self._others_drain and self.run_event(notices=False):
-            did = True
-            if self.flow_control.turn_overdue():
-                self.flow_control.let_others_run()
-        return did
-
-    @property
-    def _others_drain(self) -> bool:
-        """Whether a greenlet is in drain_events, and not in ``drain`` by a callback there: it may come for the next."""
-        return self._drainers_idle + self.handlers_running > sum(self.in_drain.values())
-
-    def retire(self, inbox: Any) -> None:
-        """The last message of an ended intake may have been handled."""
-        if not inbox.busy and inbox in self.retiring:
-            self.retiring.discard(inbox)
-            inbox.close_books()
-        self.wake_quiet()
-
-    def wake_quiet(self) -> None:
-        """Something that drain may wait for has ended."""
-        if self._quiet_awaited:
-            self._quiet.wake_all()
-
-    def waiting_deliveries(self) -> Iterator[tuple[int, str, int]]:
+    def holders(self) -> Iterator[tuple[int, str, int]]:
         """(channel number, consumer tag, messages) of each consumer that has some here."""
         for consumer, waiting in list(self._waiting.items()):
             if waiting:
                 yield waiting[0].channel_id, consumer.tag, len(waiting)
+
+    # -- what an event loop of the program sees ----------------------------------------------------
+
+    def show(self) -> None:
+        """Set the descriptor by whether a drain_events would have something to do, or only let the hub run. No switch.
+
+        The hub has to run when the reader was told to read on, since the rest of its
+        input may be decrypted already, and when deliveries are due to come back from disk.
+        """
+        descriptor, overflow = self.descriptor, self._memory.overflow
+        if descriptor is not None:
+            descriptor.show(
+                self.has_events or self.loss_unraised or self.link.resuming or (overflow is not None and overflow.due)
+            )
+
+    def check_drainable(self) -> None:
+        """``check_open`` in drain_events: a loss that comes out of it is known to the program."""
+        owner = self._owner()
+        assert owner is not None  # it is in use
+        if self.loss_unraised:
+            owner.check_thread()
+            self.forget_loss()
+        owner.check_open()
+
+    def forget_loss(self) -> None:
+        """The program knows that the connection has ended. Does not switch."""
+        self.loss_unraised = False
+        self.descriptor = None
+        if self.link is not None:
+            self.link.transport.retire()
 
     # -- deliveries that nobody will get ------------------------------------------------------
 
@@ -345,23 +303,16 @@ class EventQueue:
 
         From now on they are void by themselves (``Channel._is_void``); the room is freed little by little.
         """
-        if self.overflow is not None:
-            self.overflow.forget_channel(channel)
-        self.walk(self._drop_all(consumers))
-
-    def walk(self, work: Iterator[None]) -> None:
-        """``in_turns``; at the end of the connection, which has one for each channel, as one walk. Does not switch."""
-        if self._walks is None:
-            in_turns(self.green, work)
-        else:
-            self._walks.append(work)
+        if self._memory.overflow is not None:
+            self._memory.overflow.forget_channel(channel)
+        self._walks.add(self._drop_all(consumers))
 
     def _drop_all(self, consumers: list[ConsumerRecord]) -> Iterator[None]:
         for consumer in consumers:
             if consumer.inbox is None:
                 consumer.discard = True
                 if consumer in self._waiting:
-                    yield from self._drop(self._take_away(consumer))
+                    yield from self._free_all(self._take_away(consumer))
             elif not consumer.inbox.over:  # else what came with no_ack can still be had
                 consumer.discard = True
                 yield from consumer.inbox.take_all()
@@ -369,17 +320,17 @@ class EventQueue:
 
     def forget_unsettled(self, channel: Any, consumers: list[ConsumerRecord]) -> None:
         """The same for those that await an ack, of consumers that go on."""
-        if self.overflow is not None:
-            self.overflow.forget_channel(channel, all_of_callbacks=False)
-        in_turns(self.green, self._drop_void(channel, consumers))
+        if self._memory.overflow is not None:
+            self._memory.overflow.forget_channel(channel, all_of_callbacks=False)
+        in_turns(self._green, self._drop_void(channel, consumers))
 
     def _drop_void(self, channel: Any, consumers: list[ConsumerRecord]) -> Iterator[None]:
-        budget = self.budget
+        budget = self._memory.budget
         for consumer in consumers:
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
-                if budget is not self.budget or not channel._is_void(consumer, waiting[0]):
+                if budget is not self._memory.budget or not channel._is_void(consumer, waiting[0]):
                     break
                 message = waiting.popleft()
                 self._void += 1
@@ -389,15 +340,14 @@ class EventQueue:
                 yield
             yield
         self._sweep_if_due()
-        self.show_events()
+        self.show()
 
     def withdraw(self, consumer: ConsumerRecord) -> None:
         """Give back to the queue what is undelivered of this consumer. Does not switch."""
         if consumer in self._waiting:
-            work = self._drop if consumer.no_ack else self._give_back
-            in_turns(self.green, work(self._take_away(consumer), consumer.of_stream))
-        if self.overflow is not None:
-            self.overflow.withdraw(consumer)
+            in_turns(self._green, self._free_all(self._take_away(consumer), not consumer.no_ack, consumer.of_stream))
+        if self._memory.overflow is not None:
+            self._memory.overflow.withdraw(consumer)
 
     def _take_away(self, consumer: ConsumerRecord) -> deque[Any]:
         """The messages of a consumer; their entries in the queue are void."""
@@ -406,27 +356,22 @@ class EventQueue:
         waiting.clear()
         self._void += len(messages)
         self._sweep_if_due()
-        self.show_events()
+        self.show()
         return messages
 
-    def _drop(self, messages: deque[Any], of_stream: bool = False) -> Iterator[None]:
-        budget = self.budget
-        while messages and budget is self.budget:  # else the connection has ended, and a new budget begun
-            self._free(budget, messages.popleft())
-            yield
-
-    def _give_back(self, messages: deque[Any], of_stream: bool) -> Iterator[None]:
-        budget = self.budget
-        while messages and budget is self.budget:
+    def _free_all(self, messages: deque[Any], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
+        budget = self._memory.budget
+        while messages and budget is self._memory.budget:  # else the connection has ended, and a new budget begun
             message = messages.popleft()
-            message.channel._give_back_known(message, of_stream)
+            if give_back:
+                message.channel._give_back_known(message, of_stream)
             self._free(budget, message)
             yield
 
     def _free(self, budget: ReceiveBudget, message: Any) -> None:
         budget.give_back(message.weight)
-        if self.crowded:
-            self.freed()
+        if self._memory.crowded:
+            self._memory.freed()
 
     # -- void entries ------------------------------------------------------------------------
 
@@ -436,7 +381,7 @@ class EventQueue:
             self._older.extend(self._events)
             self._events, self._older = self._older, deque()
             self._unswept = len(self._events)
-            in_turns(self.green, self._sweep())
+            in_turns(self._green, self._sweep())
 
     def _sweep(self) -> Iterator[None]:
         """What is kept goes to ``_older``, where drain_events looks first."""

@@ -16,26 +16,19 @@ from ..state import lifecycle
 from ..state.lifecycle import Lifecycle, Reason
 from ..transport import PollDescriptor
 from ..transport.socket_guard import SocketGuard
+from .event_queue import EventQueue
 
 __all__ = ('ExternalEventLoop',)
 
 
 class ExternalEventLoop:
-    """descriptor: None as long as nobody polls, which is all that the ways of messages ask.
+    """What kombu's Hub and its like use; what they see is kept by the EventQueue."""
 
-    loss_unraised: the connection was lost while it had callback consumers, and no
-    drain_events has raised that yet.
-    """
-
-    descriptor: PollDescriptor | None = None
-    loss_unraised = False
-
-    overflow: Any
     channels: dict[int, Any]
+    event_queue: EventQueue
     green: Any
     link: Any
     on_lost: Callable[[BaseException], Any] | None
-    has_events: bool
     _life: Lifecycle
 
     @property
@@ -53,7 +46,7 @@ class ExternalEventLoop:
         would otherwise never learn that their consumers are gone. Without such consumers
         it is False at once. ``is_alive()`` and ``repr`` tell the truth at once.
         """
-        return self.is_open or self.loss_unraised
+        return self.is_open or self.event_queue.loss_unraised
 
     @property
     def sock(self) -> SocketGuard | None:
@@ -67,52 +60,20 @@ class ExternalEventLoop:
 
     def on_descriptor(self, descriptor: PollDescriptor) -> None:
         """Somebody polls. Does not switch."""
-        self.descriptor = descriptor
-        self.show_events()
-
-    def show_events(self) -> None:
-        """Set the descriptor by whether a drain_events would have something to do, or only let the hub run. No switch.
-
-        The hub has to run when the reader was told to read on, since the rest of its
-        input may be decrypted already, and when deliveries are due to come back from disk.
-        """
-        descriptor, overflow = self.descriptor, self.overflow
-        if descriptor is not None:
-            descriptor.show(
-                self.has_events or self.loss_unraised or self.link.resuming or (overflow is not None and overflow.due)
-            )
-
-    def check_thread(self) -> None:
-        raise NotImplementedError
-
-    def check_open(self) -> None:
-        raise NotImplementedError
+        self.event_queue.descriptor = descriptor
+        self.event_queue.show()
 
     # -- the end -----------------------------------------------------------------------
 
-    def note_end(self, lost: bool) -> None:
+    def _note_end(self, lost: bool) -> None:
         """The connection ends. lost: it was open, and the program has not asked for it."""
-        self.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
+        self.event_queue.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
 
-    def show_end(self, lost: bool, reason: Reason) -> None:
+    def _show_end(self, lost: bool, reason: Reason) -> None:
         """Everything of it has ended: close the descriptor, unless drain_events has to tell why; call ``on_lost``."""
-        if self.loss_unraised:
-            self.show_events()
+        if self.event_queue.loss_unraised:
+            self.event_queue.show()
         else:
-            self.forget_loss()
+            self.event_queue.forget_loss()
         if lost and self.on_lost is not None:
             self.green.spawn(self.on_lost, reason.make_error())
-
-    def check_drainable(self) -> None:
-        """``check_open`` in drain_events: a loss that comes out of it is known to the program."""
-        if self.loss_unraised:
-            self.check_thread()
-            self.forget_loss()
-        self.check_open()
-
-    def forget_loss(self) -> None:
-        """The program knows that the connection has ended. Does not switch."""
-        self.loss_unraised = False
-        self.descriptor = None
-        if self.link is not None:
-            self.link.transport.retire()

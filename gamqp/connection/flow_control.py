@@ -18,6 +18,7 @@ from greenlet import getcurrent
 from .. import exceptions, green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
+from .receive_memory import ReceiveMemory
 
 __all__ = ('FlowControl',)
 
@@ -36,7 +37,7 @@ class FlowControl:
     """Of one connection.
 
     owner: has ``rpc_timeout``, ``blocked_policy``, ``blocked_timeout``, ``on_blocked``, ``on_unblocked``,
-    ``check_open()``, ``report(text, *args)``, ``wait_begins()`` and ``wait_ends()``. Held weakly.
+    ``check_open()`` and ``report(text, *args)``. Held weakly.
     counts: the owner's; the time that is spent blocked and waiting is added to it.
     """
 
@@ -47,6 +48,7 @@ class FlowControl:
         '_counts',
         '_green',
         '_looked_at',
+        '_memory',
         '_owner',
         '_unblocked',
         'blocked_reason',
@@ -56,8 +58,9 @@ class FlowControl:
         'until_look',
     )
 
-    def __init__(self, owner: Any, counts: Counters) -> None:
+    def __init__(self, owner: Any, counts: Counters, memory: ReceiveMemory) -> None:
         self._owner = weakref.ref(owner)
+        self._memory = memory
         self._counts = counts
         self.link: Any = None
         self.blocked_reason: str | None = None
@@ -160,11 +163,12 @@ class FlowControl:
         )
         deadline = deadline or green.Deadline(owner.rpc_timeout)
         begun = time.monotonic()
-        owner.wait_begins()  # connection.blocked and unblocked may stand behind more deliveries than there is room for
+        # connection.unblocked may stand behind more deliveries than there is room for: read on.
+        self._memory.wait_begins()
         try:
             self._wait_for_peer(owner, deadline, unblocking)
         finally:
-            owner.wait_ends()
+            self._memory.wait_ends()
             self._counts.write_wait_seconds += time.monotonic() - begun
 
     def _wait_for_peer(self, owner: Any, deadline: green.Deadline, unblocking: green.Deadline) -> None:

@@ -99,13 +99,14 @@ class Liveness(Dispatch):
         nothing at all was received for read_timeout seconds, the connection is lost;
         then the slot has the reason.
         """
-        self.wait_begins()
+        self.check_thread()
+        self.receive_memory.wait_begins()
         try:
             if self.read_timeout is None:
                 return bool(slot.wait(timeout)) or self._late_look(slot)
             return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
         finally:
-            self.wait_ends()
+            self.receive_memory.wait_ends()
 
     def wait_for_close(self, slot: Any, timeout: float) -> bool:
         """``wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.

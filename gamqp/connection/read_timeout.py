@@ -49,7 +49,8 @@ class ReadTimeout(ConnectionTimer):
         """A step for each consumer, until one is found that waits; then judge."""
         waits = False
         # For callbacks: a greenlet is in drain_events, or a foreign loop waits for the connection's descriptor.
-        drained = (connection.drains or connection.descriptor is not None) and not connection.handlers_running
+        events = connection.event_queue
+        drained = (events.drainers_idle or events.descriptor is not None) and not events.handlers_running
         for channel in list(connection.channels.values()):
             for consumer in list(channel._consumers.values()):
                 yield

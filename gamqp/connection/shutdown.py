@@ -24,8 +24,10 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
 
     Raises why the connection ended, if it does meanwhile.
     """
-    connection.draining = True
-    inboxes = list(connection.retiring)
+    events, finishing = connection.event_queue, connection.finishing
+    in_drain = finishing.in_drain
+    finishing.draining = True
+    inboxes = list(finishing.retiring)
     asked: list[tuple[Any, Any]] = []
     for channel in list(connection.channels.values()):
         inboxes += channel._inboxes()
@@ -34,36 +36,34 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
                 asked.append((channel, expected))
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
     me = greenlet.getcurrent()
-    before = connection.in_drain.get(me)  # it may be a callback that drain has called
-    connection.in_drain[me] = connection.callbacks_around()
-    connection.wake_quiet()
+    before = in_drain.get(me)  # it may be a callback that drain has called
+    in_drain[me] = events.callbacks_around()
+    events.wake_finishing()
 
     mine: list[Any] = []
 
     def quiet() -> bool:
         # One that is idle stays so, since no more arrives for it: it need not be looked at again.
         while inboxes:
-            if inboxes[-1].works_apart_from(connection.in_drain):
+            if inboxes[-1].works_apart_from(in_drain):
                 return False
             inbox = inboxes.pop()
             if inbox.busy:
                 mine.append(inbox)  # as long as those who work on it are in drain
-        busy = any(inbox.works_apart_from(connection.in_drain) for inbox in mine)
-        return (
-            not busy and connection.handlers_running <= sum(connection.in_drain.values()) and not connection.undelivered
-        )
+        busy = any(inbox.works_apart_from(in_drain) for inbox in mine)
+        return not busy and events.handlers_running <= sum(in_drain.values()) and not events.undelivered
 
     try:
         return (
             _await_cancels(connection, asked, deadline)
             and _leave_out_idle(connection, inboxes)
-            and connection.wait_for_quiet(quiet, deadline)
+            and finishing.wait_until(quiet, deadline)
             and _await_confirms(connection, deadline)
         )
     finally:
-        del connection.in_drain[me]
+        del in_drain[me]
         if before is not None:
-            connection.in_drain[me] = before
+            in_drain[me] = before
 
 
 def _leave_out_idle(connection: Dispatch, inboxes: list[Any]) -> bool:

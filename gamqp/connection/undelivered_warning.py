@@ -31,15 +31,16 @@ def warn(connection: Any) -> None:
         return
     number, count = of_channels.most_common(1)[0]
     (_, tag), most = max(of_consumers.items(), key=lambda one: (one[0][0] == number, one[1]))
-    overflow = connection.overflow
+    memory = connection.receive_memory
+    overflow = memory.overflow
     logger.warning(
         '%s reads no more until messages are handled: %s of %s undelivered messages (%s bytes in all, and %s '
         'in temporary files) are of channel %s, %s of them of consumer %r. A lower prefetch, acks or more '
         'handlers help',
         repr(connection),
         count,
-        connection.budget.messages + (0 if overflow is None else overflow.messages),
-        connection.budget.bytes,
+        memory.budget.messages + (0 if overflow is None else overflow.messages),
+        memory.budget.bytes,
         0 if overflow is None else overflow.bytes,
         number,
         most,
@@ -48,10 +49,11 @@ def warn(connection: Any) -> None:
 
 
 def _held(connection: Any) -> Iterator[Held]:
-    yield from connection.waiting_deliveries()
+    yield from connection.event_queue.holders()
     for number, channel in list(connection.channels.items()):
         for inbox in channel._inboxes():
             yield number, inbox.tag, len(inbox.messages or ())
         yield number, '', 0  # a channel without any counts as a step, too
-    if connection.overflow is not None:
-        yield from connection.overflow.holders()
+    overflow = connection.receive_memory.overflow
+    if overflow is not None:
+        yield from overflow.holders()

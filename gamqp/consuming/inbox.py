@@ -56,7 +56,7 @@ class Inbox(Uncopyable):
         self.term = _UNENDED  # until it is started
         self._over = False  # before its term
         self._reason: Reason | None = None
-        self._budget = connection.budget
+        self._budget = connection.receive_memory.budget
 
     @property
     def over(self) -> bool:
@@ -76,7 +76,7 @@ class Inbox(Uncopyable):
     @property
     def spooled(self) -> int:
         """Messages that are on disk, and will come."""
-        overflow = self.connection.overflow
+        overflow = self.connection.receive_memory.overflow
         return 0 if overflow is None else overflow.of(self.entry)
 
     @property
@@ -124,7 +124,7 @@ class Inbox(Uncopyable):
         # What the broker has taken back.
         rest = iter(()) if self.reason is None or self.entry.no_ack else self.take_all()
         if self.busy:
-            self.connection.retiring.add(self)
+            self.connection.finishing.retiring.add(self)
         elif same_tags:
             self.close_books()
         self.ended()
@@ -177,8 +177,9 @@ class Inbox(Uncopyable):
     def take_all(self, give_back: bool = False) -> Iterator[None]:
         """``withdraw``: at once for all who ask; the steps that it returns free the room of each message."""
         messages, self.messages = self.messages, None
-        if self.connection.overflow is not None:
-            self.connection.overflow.drop(self.entry)
+        overflow = self.connection.receive_memory.overflow
+        if overflow is not None:
+            overflow.drop(self.entry)
         return self._put_away(messages or deque(), give_back)
 
     def _put_away(self, messages: deque[Any], give_back: bool) -> Iterator[None]:
@@ -203,13 +204,15 @@ class Inbox(Uncopyable):
 
     def _return_budget(self, size: int) -> None:
         self._budget.give_back(size)
-        if self.connection.crowded:
-            self.connection.freed()
+        memory = self.connection.receive_memory
+        if memory.crowded:
+            memory.freed()
 
     def settled_idle(self) -> None:
         """The program has finished what it had in hand."""
-        if self.connection.retiring:
-            self.connection.retire(self)
+        finishing = self.connection.finishing
+        if finishing.retiring:
+            finishing.retire(self)
 
 
 def complete_ends(channel: Any, inboxes: Iterable[Any], incarnation: int) -> Iterator[None]:

@@ -78,6 +78,8 @@ class Overflow:
     def __init__(self, connection: Any) -> None:
         self.messages = 0
         self._connection = connection
+        self._memory = connection.receive_memory
+        self._events = connection.event_queue
         self._spool = SpoolFile(Message, connection.max_inbound_body, self._cannot_write)
         self._shares: dict[
             ConsumerRecord, _ConsumerShare
@@ -118,7 +120,7 @@ class Overflow:
 
     def put(self, channel: Any, message: Any) -> bool:
         """Take in a delivery. Returns False for what is none, or is not wanted: that must go its usual way."""
-        if self._connection.overflow is not self:
+        if self._memory.overflow is not self:
             return False  # it has ended amid a batch: nobody wanted what it had
         consumer = channel._consumers.get(message.consumer_tag)
         if consumer is None or consumer.discard or not _keeps(consumer) or channel._is_of_before(message):
@@ -132,7 +134,7 @@ class Overflow:
             if not consumer.books:
                 channel._look_at_first(consumer, message)
             tags = share.numbered if has_stream_offset(message) else share.tags
-        if share.dropped or self._connection.overflow is not self:
+        if share.dropped or self._memory.overflow is not self:
             return False  # an iterator was collected since we looked; until it is noted, nothing makes objects
         if not share.count:
             owners.append(share)
@@ -160,8 +162,8 @@ class Overflow:
 
     def _cannot_write(self, error: OSError) -> None:
         connection = self._connection
-        if not connection.spool_failed:
-            connection.spool_failed = True
+        if not self._memory.spool_failed:
+            self._memory.spool_failed = True
             text = '%s: deliveries beyond the budget cannot be written to a temporary file and stay in memory: %s'
             connection.report(text, repr(connection), str(error))
 
@@ -177,7 +179,7 @@ class Overflow:
         self.due = False
         self._timer.cancel()
         connection = self._connection
-        if connection.overflow is not self or not connection.budget.relaxed:
+        if self._memory.overflow is not self or not self._memory.budget.relaxed:
             return
         try:
             taken = self._taken
@@ -185,7 +187,7 @@ class Overflow:
                 messages, self._came_at = self._spool.take()
                 taken.extend(messages)
             for _ in range(min(len(taken), AT_ONCE)):
-                if connection.overflow is not self:
+                if self._memory.overflow is not self:
                     break  # an iterator was collected, and nobody wants the rest
                 self._hand_over(taken.popleft(), self._came_at)
         except OSError as exc:
@@ -194,10 +196,10 @@ class Overflow:
         except BaseException as exc:
             connection.link.lose(exc)  # a fault of ours; nobody would get what was taken
             raise
-        connection.wake_drainers()
+        self._events.wake_drainers()
         if not self.messages or not (self._spool or self._taken):
             self.close()
-        connection.freed()
+        self._memory.freed()
 
     def _hand_over(self, message: Any, came_at: float) -> None:
         key = message.channel_id, message.consumer_tag
@@ -225,11 +227,11 @@ class Overflow:
         if not awaited:  # settled meanwhile, by an ack or nack with *multiple*
             if consumer.inbox is not None:
                 consumer.inbox.spool_lost()
-            self._connection.wake_quiet()
+            self._events.wake_finishing()
         elif consumer.inbox is not None:
             consumer.inbox.put(message)
         else:
-            self._connection.on_delivery(consumer, message)
+            self._events.on_delivery(consumer, message)
 
     def _forget(self, key: tuple[int, Any], share: _ConsumerShare) -> None:
         """The last of them has been read."""
@@ -294,9 +296,9 @@ class Overflow:
 
     def _settle_down(self) -> None:
         """Perhaps nothing is left that anybody wants; then the files need not be read."""
-        if self._connection.overflow is self and not self.messages:
+        if self._memory.overflow is self and not self.messages:
             self.close()
-            self._connection.freed()
+            self._memory.freed()
 
     def _give_back(self, share: _ConsumerShare) -> bool:
         """Give back some. Returns whether more are left."""
@@ -326,10 +328,9 @@ class Overflow:
 
     def close(self) -> None:
         """Close the files; whoever waits for messages from here learns that there are none."""
-        connection = self._connection
-        if connection.overflow is not self:
+        if self._memory.overflow is not self:
             return
-        connection.overflow = None
+        self._memory.overflow = None
         self.messages = 0
         shares, self._shares = self._shares, {}
         self._groups.clear()
@@ -337,8 +338,8 @@ class Overflow:
         self._owners.clear()
         self._taken.clear()
         self._spool.close()
-        in_turns(connection.green, self._tell(shares))
-        connection.wake_quiet()
+        in_turns(self._connection.green, self._tell(shares))
+        self._events.wake_finishing()
 
     def _tell(self, shares: dict[ConsumerRecord, _ConsumerShare]) -> Iterator[None]:
         while shares:

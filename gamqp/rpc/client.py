@@ -241,8 +241,9 @@ class _ReplyRouter(Inbox):
         pass
 
     def settled_idle(self) -> None:
-        if self.connection.draining:
-            self.connection.retire(self)
+        finishing = self.connection.finishing
+        if finishing.draining:
+            finishing.retire(self)
 
     def fail_pending(self, make_error: Any) -> Iterator[None]:
         """Remove all pending calls. Returns steps; each gives one caller the error."""

@@ -13,7 +13,7 @@ from scripted_consumers import messages, silent
 
 import gamqp
 from gamqp import exceptions, green
-from gamqp.connection import event_queue
+from gamqp.connection import finishing
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: str = 'tag') -> None:
@@ -21,9 +21,9 @@ def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: st
 
 
 def arrived(peer: ScriptedBroker, client: gamqp.Connection, said: bytes, count: int) -> None:
-    before = client.budget.messages
+    before = client.receive_memory.budget.messages
     peer.raw(said)
-    greenlets.wait_until(lambda: client.budget.messages == before + count)
+    greenlets.wait_until(lambda: client.receive_memory.budget.messages == before + count)
 
 
 def cancelled(peer: ScriptedBroker, channel: gamqp.Channel, tag: str = 'tag', behind: bytes = b'') -> None:
@@ -87,7 +87,7 @@ def test_what_came_before_for_others_is_handed_out_first_and_what_came_later_wai
 def test_what_was_settled_meanwhile_is_not_waited_for(
     peer: ScriptedBroker, got: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(event_queue, 'QUIET_LOOK', 1000.0)
+    monkeypatch.setattr(finishing, 'LOOK', 1000.0)
     client = peer.open(rpc_timeout=1000)
     channel = peer.open_channel(client)
     consume(peer, channel, got.append)
@@ -95,7 +95,7 @@ def test_what_was_settled_meanwhile_is_not_waited_for(
     channel.basic_ack(2, multiple=True)
     peer.expect('basic.ack')
     cancelled(peer, channel)
-    assert got == [] and client.budget.messages == 0
+    assert got == [] and client.receive_memory.budget.messages == 0
 
 
 def test_notices_are_left_to_drain_events(

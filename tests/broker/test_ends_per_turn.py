@@ -98,7 +98,7 @@ def test_what_many_consumers_have_here_goes_in_turns(
                 for _ in range(each)
             )
         )
-    budget = client.budget
+    budget = client.receive_memory.budget
     greenlets.wait_until(lambda: budget.messages == consumers * each)
     client.collect()
     assert meter.sum <= MOST

@@ -11,7 +11,9 @@ import pytest
 
 from gamqp import exceptions, green
 from gamqp.connection.flow_control import BYTES_PER_LOOK, CALLS_AT_ONCE, FlowControl
+from gamqp.connection.receive_memory import ReceiveMemory
 from gamqp.state.counters import Counters
+from gamqp.state.receive_budget import ReceiveBudget
 
 
 class Owner:
@@ -24,19 +26,12 @@ class Owner:
         self.on_blocked: Any = None
         self.on_unblocked: Any = None
         self.reports: list[str] = []
-        self.waits = 0
 
     def check_open(self) -> None:
         pass
 
     def report(self, text: str, *args: Any) -> None:
         self.reports.append(text % args)
-
-    def wait_begins(self) -> None:
-        self.waits += 1
-
-    def wait_ends(self) -> None:
-        self.waits -= 1
 
 
 @pytest.fixture
@@ -46,9 +41,13 @@ def owner() -> Owner:
 
 @pytest.fixture
 def flow(owner: Owner) -> FlowControl:
-    flow = FlowControl(owner, Counters())
-    flow.begin(green.backend())
-    flow.link = SimpleNamespace(reason=None, has_unread_input=False, writer=SimpleNamespace(full=False))
+    memory = ReceiveMemory(owner, ReceiveBudget(10, 0))
+    flow = FlowControl(owner, Counters(), memory)
+    for part in (memory, flow):
+        part.begin(green.backend())
+        part.link = SimpleNamespace(
+            reason=None, has_unread_input=False, listening=True, writer=SimpleNamespace(full=False)
+        )
     return flow
 
 
@@ -57,10 +56,10 @@ def test_a_publish_waits_while_the_broker_is_blocked(owner: Owner, flow: FlowCon
     flow.on_blocked('low on disk')
     assert flow.must_wait_to_publish and len(owner.reports) == 1
     waiting = greenlets.spawn(flow.wait_to_publish, None)
-    greenlets.wait_until(lambda: owner.waits == 1)
+    greenlets.wait_until(lambda: flow._memory._waits == 1)  # and so the connection is read on
     flow.on_unblocked()
     waiting.get()
-    assert owner.waits == 0 and not flow.must_wait_to_publish
+    assert flow._memory._waits == 0 and not flow.must_wait_to_publish
 
 
 def test_the_policies(owner: Owner, flow: FlowControl) -> None:
@@ -74,7 +73,7 @@ def test_the_policies(owner: Owner, flow: FlowControl) -> None:
     owner.blocked_policy = 'pass'
     assert not flow.must_wait_to_publish
     flow.wait_to_publish(None)
-    assert owner.waits == 0
+    assert flow._memory._waits == 0
 
 
 def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
@@ -86,10 +85,10 @@ def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
     assert flow.blocked_for(now) == 0 and flow.blocked_reason is None
 
 
-def test_the_end_wakes_whoever_waits(owner: Owner, flow: FlowControl) -> None:
+def test_the_end_wakes_whoever_waits(flow: FlowControl) -> None:
     flow.on_blocked('low on disk')
     waiting = greenlets.spawn(flow.wait_to_publish, None)
-    greenlets.wait_until(lambda: owner.waits == 1)
+    greenlets.wait_until(lambda: flow._memory._waits == 1)  # and so the connection is read on
     flow.link.reason = 'lost'
     for _ in flow.end():
         pass
@@ -115,7 +114,7 @@ def test_only_so_many_calls_of_on_blocked_run_and_the_latest_state_is_told(owner
 
 
 def test_a_connection_that_is_gone_is_told_nothing(flow: FlowControl) -> None:
-    nobody = FlowControl(Owner(), Counters())  # held weakly: it is gone at once
+    nobody = FlowControl(Owner(), Counters(), flow._memory)  # held weakly: it is gone at once
     nobody.begin(green.backend())
     nobody.on_blocked('low on disk')
     nobody.on_unblocked()

@@ -62,8 +62,8 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     del deliveries
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert not client.retiring
-    assert client.budget.messages == 0
+    assert not client.finishing.retiring
+    assert client.receive_memory.budget.messages == 0
 
 
 def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
@@ -74,9 +74,9 @@ def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
     next(deliveries)
     peer.send('basic.cancel', consumer_tag=deliveries.tag, nowait=True)
     greenlets.wait_until(lambda: not channel._consumers)
-    assert client.retiring
+    assert client.finishing.retiring
     del deliveries
-    assert not client.retiring
+    assert not client.finishing.retiring
 
 
 @pytest.mark.parametrize('first', ['one that has ended', 'the one that drains'])
@@ -140,7 +140,7 @@ def test_the_end_of_the_connection(
     waiting = start(peer, channel, consumer_tag='waiting')
     looping = greenlets.spawn(next, waiting)
     first = next(deliveries)
-    budget = client.budget
+    budget = client.receive_memory.budget
     peer.cut()
     with pytest.raises(exceptions.RecoverableConnectionError):
         looping.get()
@@ -246,9 +246,9 @@ def test_undelivered_messages_count_against_the_budget_until_they_are_yielded(pe
     client = peer.open(max_undelivered_messages=4)
     channel = peer.open_channel(client)
     deliveries = start(peer, channel, 4)
-    assert client.budget.spent
+    assert client.receive_memory.budget.spent
     peer.raw(messages(deliveries.tag, range(5, 9)))
     greenlets.wait_until(lambda: not client.link.listening)
     assert [int(next(deliveries).body) for _ in range(8)] == list(range(1, 9))
     greenlets.wait_until(lambda: client.link.listening)
-    assert client.budget.messages == 0
+    assert client.receive_memory.budget.messages == 0

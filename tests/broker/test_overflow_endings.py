@@ -29,8 +29,8 @@ def stuck(message: Any) -> None:
 
 
 def empty(client: Any) -> bool:
-    budget = client.budget
-    return client.overflow is None and (budget.messages, budget.bytes) == (0, 0)
+    budget = client.receive_memory.budget
+    return client.receive_memory.overflow is None and (budget.messages, budget.bytes) == (0, 0)
 
 
 # -- a consumer is cancelled -----------------------------------------------------------------
@@ -146,7 +146,7 @@ def test_what_came_without_acks_is_handed_out_after_the_cancel(
         assert not consumer.busy
     assert [message.delivery_tag for message in got] == list(range(1, MANY + 2))
     assert empty(client)
-    assert not client.retiring
+    assert not client.finishing.retiring
 
 
 def test_cancel_and_join_wait_for_what_stands_behind_others_on_disk(
@@ -294,7 +294,7 @@ def test_the_end_of_the_connection_closes_the_files(
     with pytest.raises(exceptions.RecoverableConnectionError):
         for _ in loop:
             pass
-    assert not client.retiring
+    assert not client.finishing.retiring
 
 
 def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
@@ -313,7 +313,7 @@ def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
     assert not iterating.done
     client.collect()
     assert iterating.get() == []
-    assert not client.retiring
+    assert not client.finishing.retiring
 
 
 # -- drain ------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_drain_waits_for_what_came_without_acks(
     draining = greenlets.spawn(client.drain, 20)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    flood_nothing = client.overflow
+    flood_nothing = client.receive_memory.overflow
     assert flood_nothing is not None
     gate[0] = True
     peer.agree_to_close()

@@ -83,7 +83,7 @@ def test_the_end_of_the_channel(
 ) -> None:
     callbacks(peer, channel, got, 1)
     assert channel.unsettled == CONSUMERS
-    overflow = client.overflow
+    overflow = client.receive_memory.overflow
     before = overflow.messages
     consumers = list(channel._consumers.values())
     assert steps(overflow.forget_channel, channel) < MOST
@@ -94,7 +94,7 @@ def test_the_end_of_the_channel(
     assert drained(client, got, len(full)) == list(full)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.1)
-    assert client.overflow is None
+    assert client.receive_memory.overflow is None
 
 
 def test_a_consumer_that_goes_on_has_new_ones_while_the_old_are_tidied_up(
@@ -110,7 +110,7 @@ def test_a_consumer_that_goes_on_has_new_ones_while_the_old_are_tidied_up(
     tags = [message.delivery_tag for message in got if message.channel is channel]
     assert tags == list(range(CONSUMERS + 1, 2 * CONSUMERS + 1))
     assert channel.unsettled == CONSUMERS
-    assert client.overflow is None
+    assert client.receive_memory.overflow is None
 
 
 def test_the_end_of_one_of_them(
@@ -118,9 +118,9 @@ def test_the_end_of_one_of_them(
 ) -> None:
     callbacks(peer, channel, got, 1)
     consumer = channel._consumers['7']
-    assert steps(client.overflow.withdraw, consumer) < FEW
+    assert steps(client.receive_memory.overflow.withdraw, consumer) < FEW
     assert nacked(peer, 1) == [7]
-    assert (channel.unsettled, client.overflow.of(consumer)) == (CONSUMERS - 1, 0)
+    assert (channel.unsettled, client.receive_memory.overflow.of(consumer)) == (CONSUMERS - 1, 0)
 
 
 @pytest.mark.parametrize('no_ack', [True, False], ids=['no ack', 'ack'])
@@ -128,10 +128,10 @@ def test_the_end_of_the_connection(peer: ScriptedBroker, client: Any, channel: g
     keeping = begin(peer, lambda: channel.consume('q', 0, consumer_tag='tag', no_ack=True))
     flood(peer, client, deliveries(range(1, 2 * LIMIT + 1), size=10))
     loops = iterators(peer, channel, no_ack, 2 * LIMIT + 1)
-    assert steps(lambda: client.undelivered) < FEW
-    assert client.undelivered is False  # there is nothing for drain_events
-    closing = client.overflow.close
-    client.overflow.close = lambda: spent.append(steps(closing))
+    assert steps(lambda: client.event_queue.undelivered) < FEW
+    assert client.event_queue.undelivered is False  # there is nothing for drain_events
+    closing = client.receive_memory.overflow.close
+    client.receive_memory.overflow.close = lambda: spent.append(steps(closing))
     spent: list[int] = []
     waiting = [greenlets.spawn(list, loop) for loop in loops]
     greenlets.sleep(0)
@@ -148,7 +148,7 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
     flood(peer, client, deliveries(range(1, 6001), size=10))
     came: list[int] = []
     came_back = [0]
-    put = client.on_delivery
+    put = client.event_queue.on_delivery
 
     def on_delivery(consumer: Any, message: Any) -> None:
         came[-1] += 1
@@ -157,11 +157,11 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
 
     def turn() -> None:
         came.append(0)
-        if client.overflow is not None:
+        if client.receive_memory.overflow is not None:
             greenlets.backend.call_later(0, turn)
 
     turn()
-    client.on_delivery = on_delivery
+    client.event_queue.on_delivery = on_delivery
     assert drained(client, got, 6000) == list(range(1, 6001))
     assert came_back[0] > 5000
     assert max(came) <= 1000

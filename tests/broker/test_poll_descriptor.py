@@ -144,9 +144,9 @@ def test_a_reader_that_has_stopped_goes_on(peer: ScriptedBroker, got: list[Any])
 def test_deliveries_on_disk_are_shown_as_they_come_back(peer: ScriptedBroker, got: list[Any]) -> None:
     client: Any = consuming(peer, got, max_undelivered_messages=LIMIT)
     flood(peer, client, deliveries(range(1, 1001), size=100))
-    assert client.overflow is not None
+    assert client.receive_memory.overflow is not None
     drain_when_readable(client, lambda: len(got) == 1000)
-    assert client.overflow is None and not readable(client.sock)
+    assert client.receive_memory.overflow is None and not readable(client.sock)
 
 
 def test_input_does_not_count_while_it_is_iterators_that_have_no_room(peer: ScriptedBroker) -> None:
@@ -178,7 +178,7 @@ def test_nobody_who_does_not_poll_pays_for_it(peer: ScriptedBroker, got: list[An
     client.sock.getsockname()
     take_in(peer, client, messages('tag', [1]))
     client.drain_events(timeout=0)
-    assert client.descriptor is None and client.link.transport.descriptor is None
+    assert client.event_queue.descriptor is None and client.link.transport.descriptor is None
     assert kernel_objects() == before
     assert client.sock.fileno() >= 0
     assert len(kernel_objects()) == len(before) + 2
@@ -232,7 +232,7 @@ def test_the_end_closes_them(peer: ScriptedBroker, got: list[Any], end: Any) -> 
     sock = client.sock
     assert len(kernel_objects()) == len(before) + 2
     end(peer, client)
-    assert sock.fileno() == -1 and client.descriptor is None
+    assert sock.fileno() == -1 and client.event_queue.descriptor is None
     assert kernel_objects() == before
     assert client.sock is not sock and (client.sock is None or client.is_open)
 

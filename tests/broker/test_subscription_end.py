@@ -119,8 +119,8 @@ def test_cancel_gives_back_what_has_not_begun_and_waits_for_what_has(
     consumer.cancel()
     consumer.join()
     silent(peer, client)
-    assert not client.retiring
-    assert client.budget.messages == 0
+    assert not client.finishing.retiring
+    assert client.receive_memory.budget.messages == 0
 
 
 def test_cancel_that_does_not_wait(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> None:
@@ -159,11 +159,11 @@ def test_cancel_without_acks_lets_all_be_handled_that_came(
     peer.expect('basic.cancel')
     peer.raw(messages(consumer.tag, [4]))
     ended(peer, consumer)
-    assert client.retiring == {consumer}
+    assert client.finishing.retiring == {consumer}
     work.go(1)
     cancelling.get()
     assert work.begun == ['1', '2', '3', '4']
-    assert not client.retiring
+    assert not client.finishing.retiring
 
 
 @pytest.mark.parametrize('count', [1, 3])
@@ -215,7 +215,7 @@ def test_a_handler_that_closes_its_channel(
         consumer.join(30)
     silent(peer, client)
     assert work.begun == ['1']
-    assert client.budget.messages == 0
+    assert client.receive_memory.budget.messages == 0
 
 
 def test_a_handler_that_closes_its_connection(
@@ -252,7 +252,7 @@ def test_a_channel_error_while_handlers_run(
         joining.get()
     silent(peer, client)
     assert (consumer.acked, second.acked) == (0, 1)
-    assert client.budget.messages == 0
+    assert client.receive_memory.budget.messages == 0
 
 
 @pytest.mark.parametrize('no_ack', [False, True])
@@ -262,7 +262,7 @@ def test_the_connection_is_lost_while_handlers_run(
     work.hold(1, 2)
     consumer = subscribed(peer, channel, work, 4, concurrency=2, no_ack=no_ack)
     greenlets.wait_until(lambda: work.running == 2)
-    budget = client.budget
+    budget = client.receive_memory.budget
     peer.cut(reset=True)
     greenlets.wait_until(lambda: consumer.over)
     work.go(1)

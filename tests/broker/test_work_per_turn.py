@@ -46,7 +46,7 @@ class Channel(gamqp.Channel):
     """Counts cancels, too."""
 
     def _ask_to_cancel(self, tag: str, wait: bool = False) -> Any:
-        self._connection.budget.note()
+        self._connection.receive_memory.budget.note()
         return super()._ask_to_cancel(tag, wait)
 
 
@@ -60,7 +60,7 @@ def meter() -> Iterator[Meter]:
 @pytest.fixture
 def client(peer: ScriptedBroker, meter: Meter) -> gamqp.Connection:
     client = peer.open((10, 131072, 0))
-    client.budget = meter
+    client.receive_memory.budget = meter
     client.Channel = Channel
     return client
 
@@ -80,8 +80,8 @@ def crowd(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
         peer.expect('basic.consume')
     peer.raw(b''.join(frames('basic.consume-ok', consumer_tag=tag) for tag in tags))
     peer.raw(b''.join(messages(tag, tags_of(number)) for number, tag in enumerate(tags)))
-    greenlets.wait_until(lambda: client.budget.messages == CONSUMERS * EACH)
-    meter: Any = client.budget
+    greenlets.wait_until(lambda: client.receive_memory.budget.messages == CONSUMERS * EACH)
+    meter: Any = client.receive_memory.budget
     meter.most = meter.turns = 0
     return tags
 
@@ -151,7 +151,9 @@ def test_the_end_of_all_deliveries_of_a_channel(
     greenlets.wait_until(lambda: meter.messages == 0)
     # drain_events has passed over some meanwhile, and recover-ok has begun another walk beside the first.
     assert (meter.bytes, meter.most <= 3 * MOST) == (0, True)
-    greenlets.wait_until(lambda: len(client._events) + len(client._older) < CONSUMERS)  # void entries go, too
+    greenlets.wait_until(
+        lambda: len(client.event_queue._events) + len(client.event_queue._older) < CONSUMERS
+    )  # void entries go, too
 
 
 def delivery(channel: int, tag: str) -> bytes:
@@ -174,7 +176,7 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
         channel.basic_cancel(tag, nowait=True)
     assert [message.delivery_tag for message in got] == list(range(1, CONSUMERS * EACH + 1))
     assert len(looked) == CONSUMERS * EACH
-    assert not client._events
+    assert not client.event_queue._events
 
 
 @pytest.mark.parametrize('how', ['close', 'channel', 'cancelled by the broker'])
@@ -222,12 +224,12 @@ def test_void_entries_do_not_pile_up_where_nobody_drains(
         )
         peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + many)
         starting.get()
-        greenlets.wait_until(lambda: client.budget.messages == 1501)
+        greenlets.wait_until(lambda: client.receive_memory.budget.messages == 1501)
         closing = greenlets.spawn(other.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok', 2)
         closing.get()
-        greenlets.wait_until(lambda: client.budget.messages == 1)
-        greenlets.wait_until(lambda: len(client._events) + len(client._older) < 1600)
+        greenlets.wait_until(lambda: client.receive_memory.budget.messages == 1)
+        greenlets.wait_until(lambda: len(client.event_queue._events) + len(client.event_queue._older) < 1600)
     client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['tag']

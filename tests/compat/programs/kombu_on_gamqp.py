@@ -173,7 +173,7 @@ def consume_without_acks_and_cancel() -> None:
             got.append(body)
             if len(got) == 1:
                 deadline = green.Deadline(60)
-                while len(connection.connection._events) < 9 and not deadline.passed:
+                while len(connection.connection.event_queue._events) < 9 and not deadline.passed:
                     backend.sleep(0.01)
                 consumer.cancel()
 

@@ -1,0 +1,47 @@
+"""Long walks of the channels of a connection: each in turns of the hub, at its end all of them as one.
+
+Layer 4. A connection that ends has several walks for each of its channels, and the first steps of a
+walk are done at once. So at the end the walks are gathered first, and then done one after the other,
+1000 steps in a turn of the hub. Does not belong here: what is done in a step.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any
+
+from ..green.yielding import in_turns
+
+__all__ = ('LongWalks',)
+
+
+class LongWalks:
+    """Of one connection. A walk is an iterator whose steps neither switch greenlets nor raise."""
+
+    __slots__ = ('_gathered', '_green')
+
+    def __init__(self) -> None:
+        self._green: Any = None
+        self._gathered: list[Iterator[Any]] | None = None
+
+    def begin(self, backend: ModuleType) -> None:
+        """For a new socket."""
+        self._green = backend
+
+    def add(self, work: Iterator[Any]) -> None:
+        """Do the first 1000 steps now and the rest in turns of the hub; all of it later, if walks are gathered."""
+        if self._gathered is None:
+            in_turns(self._green, work)
+        else:
+            self._gathered.append(work)
+
+    def gather(self) -> None:
+        """What is added from now on waits for ``start``."""
+        self._gathered = []
+
+    def start(self) -> None:
+        """Do what was gathered, in order, as one walk."""
+        works, self._gathered = self._gathered or [], None
+        in_turns(self._green, itertools.chain.from_iterable(works))

@@ -1,0 +1,104 @@
+"""The memory for what has arrived and was not handed out: when reading stops, and what goes to disk instead.
+
+Layer 4. When the budget is spent the reader stops, unless a call waits for a reply: that may stand behind
+megabytes of deliveries, which then go to a temporary file (``Overflow``). Whoever hands out messages calls
+``freed`` while memory is ``crowded``. Does not belong here: the arithmetic (``state.receive_budget``), and files.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from types import ModuleType
+from typing import Any
+
+from ..consuming.overflow import Overflow
+from ..state.receive_budget import ReceiveBudget
+from . import undelivered_warning
+
+__all__ = ('ReceiveMemory',)
+
+# Seconds between two warnings that the budget is spent.
+WARN_EVERY = 60.0
+
+
+class ReceiveMemory:
+    """Of one connection.
+
+    owner: the connection; asked for ``spool`` and ``event_queue``, and handed to Overflow and the warning. Held weakly.
+    budget: of the present socket.
+    overflow: the messages that are on disk; None where there are none.
+    crowded: whether reading has stopped, or messages are on disk.
+    spool_failed: whether messages could not be written to disk; said once.
+    """
+
+    __slots__ = ('_green', '_owner', '_waits', '_warn_at', 'budget', 'crowded', 'link', 'overflow', 'spool_failed')
+
+    def __init__(self, owner: Any, budget: ReceiveBudget) -> None:
+        self._owner = weakref.ref(owner)
+        self._green: Any = None
+        self.link: Any = None
+        self.budget = budget
+        self.overflow: Overflow | None = None
+        self.crowded = False
+        self.spool_failed = False
+        self._waits = 0  # greenlets that wait for a reply or a confirm
+        self._warn_at = 0.0
+
+    def begin(self, backend: ModuleType) -> None:
+        """For a new socket, whose ``link`` is set as soon as there is one."""
+        self._green = backend
+        self.link = None
+        self.crowded = False
+
+    def begin_budget(self) -> None:
+        """The connection has ended.
+
+        Messages that came with no_ack may still be handed out. They are subtracted from the budget that they were
+        added to, which is the old one.
+        """
+        self.budget = ReceiveBudget(self.budget.max_messages, self.budget.max_bytes)
+
+    # -- reading ----------------------------------------------------------------------
+
+    def wait_begins(self) -> None:
+        """A greenlet waits for a reply: read on, even if the budget is spent. Does not switch."""
+        self._waits += 1
+        if not self.link.listening:
+            self.link.resume()
+
+    def wait_ends(self) -> None:
+        """The greenlet waits no more. Does not switch."""
+        self._waits -= 1
+
+    def must_pause(self) -> bool:
+        """Whether the reader has to stop until there is room. Does not switch."""
+        if self._waits or not (self.budget.spent or self.overflow is not None):
+            return False
+        self.crowded = True
+        now = time.monotonic()
+        if now >= self._warn_at:
+            self._warn_at = now + WARN_EVERY
+            self._green.spawn(undelivered_warning.warn, self._owner())
+        return True
+
+    def overflow_if_due(self) -> Overflow | None:
+        """Where the deliveries of the next batch go, None for memory. Does not switch."""
+        if self.overflow is None and self.budget.overspent:
+            owner = self._owner()
+            if owner is not None and owner.spool:
+                self.crowded = True
+                self.overflow = Overflow(owner)
+        return self.overflow
+
+    def freed(self) -> None:
+        """There is more room: for what is on disk first, and for the socket when that is empty. Does not switch."""
+        if self.budget.relaxed:
+            if self.overflow is not None:
+                self.overflow.come_back()
+            else:
+                self.crowded = False
+                self.link.resume()
+            owner = self._owner()
+            if owner is not None:
+                owner.event_queue.show()
