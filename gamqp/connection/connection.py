@@ -15,11 +15,9 @@ from typing import Any, ClassVar, TypeVar
 
 from .. import exceptions, green, sasl
 from ..about import __version__
-from ..basic_message import Message
 from ..channel.channel import Channel as ChannelType
 from ..green.os_threads import get_ident
 from ..io import process_end
-from ..io.link import Link
 from ..state import lifecycle, settings
 from ..state.argument_checks import optional_timeout, whole
 from ..state.channel_ids import ChannelIds
@@ -29,26 +27,21 @@ from ..state.negotiation import CHANNEL_LIMIT
 from ..state.receive_budget import ReceiveBudget
 from ..state.secret_hiding import discreet
 from ..telemetry import stats
-from ..transport import TCPTransport, TLSOptions, Transport, check_ssl_options
-from ..wire import Decoder, encode_method
+from ..transport import TLSOptions, check_ssl_options
+from ..wire import encode_method
 from ..wire.spec import Connection as Spec
-from . import handshake, shutdown
-from .dispatch import OpenChannels
-from .liveness import LAST_CLOSE_TIMEOUT, Liveness
+from . import opening, shutdown
+from .liveness import Liveness
 from .secret import SecretUpdates
-from .setting_attributes import SettingAttributes
 
 __all__ = ('Connection',)
-
-# A peer that does not answer a close is not worth waiting for longer.
-CLOSE_TIMEOUT = 10.0
 
 CHANNEL_ID = whole(0, CHANNEL_LIMIT, none=None)
 
 T = TypeVar('T')
 
 
-class Connection(SettingAttributes, Liveness, SecretUpdates):
+class Connection(Liveness, SecretUpdates):
     """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
 
     The arguments of py-amqp may be given by position, in its order; *name* and those
@@ -275,7 +268,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         if not self.is_open:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
-            self._open()
+            opening.run(self)
             if self.on_open is not None:
                 try:
                     self.on_open(self)
@@ -286,47 +279,6 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
                     self.collect()  # killed: no time to say goodbye
                     raise
         return callback() if callback is not None else None
-
-    def _open(self) -> None:
-        attempt = self.begin(green.backend())
-        transport = self._make_transport()
-        try:
-            self._ask_for_passwords()
-            self.check_opening(attempt)
-            deadline = green.Deadline(self.connect_timeout)
-            transport.connect(deadline)
-            self.check_opening(attempt)
-            limits = settings.FRAME_MAX, self.max_inbound_body
-            decoder = Decoder(Message, *limits, OpenChannels(self), self.peer_memory)
-            link = Link(self.green, transport, decoder, self, self.counts, self.write_timeout, self.heartbeat_thread)
-            self._use_link(link)
-            self.link.start_reading()
-            handshake.run(self, deadline)
-            self.check_opening(attempt)
-            self._life.move('opened')
-            self.counts.opened += 1
-            self._start_renewal()
-            self.watch_reading(self.read_timeout)
-            stats.notify_observers(self)
-            if self.metrics is not None:
-                self._pump = stats.MetricsReporter(self, self.metrics_interval)
-        except BaseException as exc:
-            transport.close()
-            self.give_up(attempt, exc)
-            raise
-        finally:
-            self._forget_passwords()
-
-    def _make_transport(self) -> Any:
-        return Transport(
-            self.host,
-            self.connect_timeout,
-            self.ssl,
-            read_timeout=self.read_timeout,
-            write_timeout=self.write_timeout,
-            socket_settings=self.socket_settings,
-            backend=self.green,
-        )
 
     def close(
         self,
@@ -347,31 +299,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         """
         args = (reply_code, reply_text, *method_sig)
         encode_method(0, Spec.Close, args)  # refuse bad arguments before anything changes
-        self._close(args, optional_timeout('timeout', timeout))
-
-    def _close(self, args: tuple[Any, ...], timeout: float | None = None, most: float | None = None) -> None:
-        """``close``. most: seconds, where the usual timeout is longer."""
-        state = self._life.state
-        if state in (lifecycle.NEW, lifecycle.CLOSED):
-            self.event_queue.forget_loss()
-            return
-        self.check_thread()
-        if state == lifecycle.CLOSING:
-            return
-        reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
-        if state == lifecycle.OPENING:
-            self.end(reason)
-        if state != lifecycle.OPEN:
-            return
-        usual = min(CLOSE_TIMEOUT, self.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
-        self._life.move('close')
-        self._stop_renewal()
-        try:
-            self._call(Spec.Close, args, timeout=usual if timeout is None else timeout, goodbye=timeout is None)
-        except (TimeoutError, exceptions.AMQPError):
-            pass  # the peer is gone, or silent: that is closed too
-        finally:
-            self.end(reason)
+        shutdown.close(self, args, optional_timeout('timeout', timeout))
 
     def drain(self, timeout: float | None = None) -> bool:
         """End gracefully: take no more messages, finish those that were begun, then close. Switches greenlets.
@@ -394,12 +322,7 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
         """
         deadline = green.Deadline(timeout)
         self.check_open()
-        finished = shutdown.drain(self, deadline)
-        left = deadline.left()
-        if left is None and not finished and self.is_blocked:
-            left = 0.0  # it has been waited for already
-        self._close((0, '', 0, 0), most=left if left is None else max(left, LAST_CLOSE_TIMEOUT))
-        return finished
+        return shutdown.drain(self, deadline)
 
     def stats(self) -> dict[str, float]:
         """Counters and gauges as a new dict, see ``gamqp.telemetry.stats``. In any thread; does not switch."""
@@ -411,19 +334,6 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
             self.check_thread()
         self.event_queue.forget_loss()
         self.end(Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True))
-
-    @property
-    def is_closing(self) -> bool:
-        return self._life.state == lifecycle.CLOSING
-
-    @property
-    def transport(self) -> TCPTransport | None:
-        return None if self.link is None else self.link.transport
-
-    @property
-    def server_capabilities(self) -> dict[str, Any]:
-        capabilities = self.server_properties.get('capabilities')
-        return capabilities if isinstance(capabilities, dict) else {}
 
     # -- use ------------------------------------------------------------------------
 
@@ -471,6 +381,11 @@ class Connection(SettingAttributes, Liveness, SecretUpdates):
                 return
             if late:  # others may come first time and again
                 raise TimeoutError('timed out')
+
+    def blocking_read(self, timeout: float | None = None) -> bool:
+        """``drain_events``, by another name of py-amqp's. Returns True: an event was handled."""
+        self.drain_events(timeout)
+        return True
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the operating system has taken everything sent so far. Switches greenlets.

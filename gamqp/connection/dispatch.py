@@ -38,6 +38,7 @@ from .long_walks import LongWalks
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
 from .receive_memory import ReceiveMemory
+from .setting_attributes import SettingAttributes
 from .thread_affinity import ThreadAffinity
 from .unacked_warning import UnackedWarning
 
@@ -55,13 +56,14 @@ class OpenChannels:
         return connection is not None and number in connection.channels
 
 
-class Dispatch(ThreadAffinity, ExternalEventLoop, Requester):
+class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     """The receiving half of a connection, and channel 0."""
 
     #: A Tracing, or None; set by ``telemetry.tracing.install``.
     tracing: Any = None
 
     channel_ids: ChannelIds
+    server_properties: dict[str, Any]
     max_inbound_body: int
     rpc_timeout: float
     unsettled_warning: float | None
@@ -110,7 +112,7 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, Requester):
         self._attempt = object()
         return self._attempt
 
-    def _use_link(self, link: Link) -> None:
+    def use_link(self, link: Link) -> None:
         """The socket is there."""
         self.link = self.receive_memory.link = self.flow_control.link = self.event_queue.link = link
 
@@ -152,6 +154,11 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, Requester):
                     'the connection is not open: call its connect() first, or make it by gamqp.connect(url)'
                 )
             raise self._life.error_maker(f'the connection is {self._life.state}')()
+
+    @property
+    def server_capabilities(self) -> dict[str, Any]:
+        capabilities = self.server_properties.get('capabilities')
+        return capabilities if isinstance(capabilities, dict) else {}
 
     @property
     def is_blocked(self) -> bool:
@@ -240,13 +247,10 @@ class Dispatch(ThreadAffinity, ExternalEventLoop, Requester):
         else:
             self._on_reply(sig, args)
 
-    def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
-        raise NotImplementedError
-
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         self.link.writer.send(encode_method(0, Spec.CloseOk, ()))
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
-        self.link.lose(self._hint_at_login(error) if self._life.state == lifecycle.OPENING else add_hint(error))
+        self.link.lose(self._with_login_hint(error) if self._life.state == lifecycle.OPENING else add_hint(error))
 
     # -- the end -------------------------------------------------------------------------
 

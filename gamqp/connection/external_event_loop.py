@@ -14,7 +14,7 @@ from typing import Any
 
 from ..state import lifecycle
 from ..state.lifecycle import Lifecycle, Reason
-from ..transport import PollDescriptor
+from ..transport import PollDescriptor, TCPTransport
 from ..transport.socket_guard import SocketGuard
 from .event_queue import EventQueue
 
@@ -37,6 +37,10 @@ class ExternalEventLoop:
         return self._life.state == lifecycle.OPEN
 
     @property
+    def is_closing(self) -> bool:
+        return self._life.state == lifecycle.CLOSING
+
+    @property
     def connected(self) -> bool:
         """Whether the connection is open, or was lost and drain_events has something to say about it.
 
@@ -47,6 +51,10 @@ class ExternalEventLoop:
         it is False at once. ``is_alive()`` and ``repr`` tell the truth at once.
         """
         return self.is_open or self.event_queue.loss_unraised
+
+    @property
+    def transport(self) -> TCPTransport | None:
+        return None if self.link is None else self.link.transport
 
     @property
     def sock(self) -> SocketGuard | None:

@@ -84,14 +84,6 @@ class Liveness(Dispatch):
         """When something, heartbeat or not, was received last: seconds of time.monotonic(), 0 before connecting."""
         return 0 if self.link is None else self.link.heartbeat_clock.heard_at
 
-    def blocking_read(self, timeout: float | None = None) -> bool:
-        """``drain_events``, by another name of py-amqp's. Returns True: an event was handled."""
-        self.drain_events(timeout)
-        return True
-
-    def drain_events(self, timeout: float | None = None) -> None:
-        raise NotImplementedError
-
     def wait_for(self, slot: Any, timeout: float | None) -> bool:
         """``slot.wait(timeout)`` for a reply or a confirm, under the read timeout. Switches.
 

@@ -26,7 +26,7 @@ class SettingAttributes:
     on_unblocked: Callable[[], Any] | None
     read_timeout: float | None
 
-    def _hint_at_login(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
+    def _with_login_hint(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
         """The same error, which ended the connection while it was being opened, with what may be wrong with it."""
         users = [one.username for one in self.authentication if isinstance(one, (sasl.PLAIN, sasl.AMQPLAIN))]
         return at_login(error, self.host, users[0] if users else None, self.virtual_host)

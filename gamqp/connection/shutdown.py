@@ -1,7 +1,7 @@
-"""The graceful end of a connection: take no more, finish what was begun, then close.
+"""The end of a connection that the program asks for: close, or the graceful one, which finishes what was begun before.
 
-Layer 4, the body of ``Connection.drain``. Heartbeats go on until the end, since
-nothing here touches the link before close.
+Layer 4, the bodies of ``Connection.close`` and ``Connection.drain``. Heartbeats go on until the end, since
+``drain`` does not touch the link before close. Does not belong here: the end that comes by itself (``dispatch``).
 """
 
 from __future__ import annotations
@@ -12,18 +12,62 @@ import greenlet
 
 from .. import exceptions, green
 from ..green.yielding import with_turns
+from ..state import lifecycle
+from ..state.lifecycle import Reason
 from ..wire.spec import Basic
+from ..wire.spec import Connection as Spec
 from .dispatch import Dispatch
-from .liveness import BLOCKED_TIMEOUT
+from .liveness import BLOCKED_TIMEOUT, LAST_CLOSE_TIMEOUT
 
-__all__ = ('drain',)
+__all__ = ('close', 'drain')
+
+# Seconds that a close waits for its answer, at most, unless the program says how long.
+CLOSE_TIMEOUT = 10.0
+
+
+def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, most: float | None = None) -> None:
+    """Send connection.close with *args*, wait for the answer, and end in any case. Switches.
+
+    timeout: seconds, None for the usual time, which is *most* seconds where that is less.
+    """
+    state = connection._life.state
+    if state in (lifecycle.NEW, lifecycle.CLOSED):
+        connection.event_queue.forget_loss()
+        return
+    connection.check_thread()
+    if state == lifecycle.CLOSING:
+        return
+    reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
+    if state == lifecycle.OPENING:
+        connection.end(reason)
+    if state != lifecycle.OPEN:
+        return
+    usual = min(CLOSE_TIMEOUT, connection.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
+    connection._life.move('close')
+    connection._stop_renewal()
+    try:
+        connection._call(Spec.Close, args, timeout=usual if timeout is None else timeout, goodbye=timeout is None)
+    except (TimeoutError, exceptions.AMQPError):
+        pass  # the peer is gone, or silent: that is closed too
+    finally:
+        connection.end(reason)
 
 
 def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
-    """Everything but the close. Returns whether all was finished in time. Switches.
+    """The graceful end. Returns whether all was finished in time. Switches.
 
     Raises why the connection ended, if it does meanwhile.
     """
+    finished = _finish(connection, deadline)
+    left = deadline.left()
+    if left is None and not finished and connection.is_blocked:
+        left = 0.0  # it has been waited for already
+    close(connection, (0, '', 0, 0), most=left if left is None else max(left, LAST_CLOSE_TIMEOUT))
+    return finished
+
+
+def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
+    """Everything but the close. Returns whether all was finished in time. Switches."""
     events, finishing = connection.event_queue, connection.finishing
     in_drain = finishing.in_drain
     finishing.draining = True

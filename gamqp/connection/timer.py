@@ -7,6 +7,7 @@ here: what is done. Nothing here switches greenlets.
 from __future__ import annotations
 
 import weakref
+from abc import ABC, abstractmethod
 from typing import Any
 
 from ..green.os_threads import get_ident
@@ -14,7 +15,7 @@ from ..green.os_threads import get_ident
 __all__ = ('ConnectionTimer',)
 
 
-class ConnectionTimer:
+class ConnectionTimer(ABC):
     """Made in the thread of the connection's hub. Derived classes have ``_due(root)``, called in the hub."""
 
     def __init__(self, connection: Any) -> None:
@@ -42,6 +43,6 @@ class ConnectionTimer:
         if connection is not None:
             self._due(connection)
 
+    @abstractmethod
     def _due(self, connection: Any) -> None:
         """The time is up; must not switch."""
-        raise NotImplementedError

@@ -100,7 +100,7 @@ def test_connecting_has_a_limit_although_none_is_asked_for(peer: ScriptedBroker,
 
 def test_nothing_waits_for_ever_by_default() -> None:
     connection = gamqp.Connection()
-    for deadline in (connection.rpc_timeout, connection.confirm_timeout, gamqp.connection.connection.CLOSE_TIMEOUT):
+    for deadline in (connection.rpc_timeout, connection.confirm_timeout, gamqp.connection.shutdown.CLOSE_TIMEOUT):
         assert 0 < deadline <= 60 and math.isfinite(deadline)
     assert connection.blocked_policy == 'wait'
 

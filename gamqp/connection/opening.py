@@ -1,0 +1,76 @@
+"""How a connection is opened: the password, the socket, what serves it, the opening conversation.
+
+Layer 4, the body of ``Connection.connect``. Each step may take its time and may be interrupted; another greenlet
+may close the connection meanwhile, which is looked at after each. Does not belong here: what is said (``handshake``).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .. import green
+from ..basic_message import Message
+from ..io.link import Link
+from ..state import settings
+from ..telemetry import stats
+from ..transport import Transport
+from ..wire import Decoder
+from . import handshake
+from .dispatch import OpenChannels
+
+__all__ = ('run',)
+
+
+def run(connection: Any) -> None:
+    """Open a Connection that is new or closed. Raises why it could not, and has left nothing open then. Switches."""
+    attempt = connection.begin(green.backend())
+    transport = _make_transport(connection)
+    try:
+        connection._ask_for_passwords()
+        connection.check_opening(attempt)
+        deadline = green.Deadline(connection.connect_timeout)
+        transport.connect(deadline)
+        connection.check_opening(attempt)
+        _serve(connection, transport)
+        handshake.run(connection, deadline)
+        connection.check_opening(attempt)
+        _note_opened(connection)
+    except BaseException as exc:
+        transport.close()
+        connection.give_up(attempt, exc)
+        raise
+    finally:
+        connection._forget_passwords()
+
+
+def _make_transport(connection: Any) -> Any:
+    return Transport(
+        connection.host,
+        connection.connect_timeout,
+        connection.ssl,
+        read_timeout=connection.read_timeout,
+        write_timeout=connection.write_timeout,
+        socket_settings=connection.socket_settings,
+        backend=connection.green,
+    )
+
+
+def _serve(connection: Any, transport: Any) -> None:
+    """Start the reader and the writer of a socket that is connected."""
+    limits = settings.FRAME_MAX, connection.max_inbound_body
+    decoder = Decoder(Message, *limits, OpenChannels(connection), connection.peer_memory)
+    write_timeout, in_thread = connection.write_timeout, connection.heartbeat_thread
+    link = Link(connection.green, transport, decoder, connection, connection.counts, write_timeout, in_thread)
+    connection.use_link(link)
+    link.start_reading()
+
+
+def _note_opened(connection: Any) -> None:
+    """The broker has opened the connection: what goes on as long as it is open begins."""
+    connection._life.move('opened')
+    connection.counts.opened += 1
+    connection._start_renewal()
+    connection.watch_reading(connection.read_timeout)
+    stats.notify_observers(connection)
+    if connection.metrics is not None:
+        connection._pump = stats.MetricsReporter(connection, connection.metrics_interval)
