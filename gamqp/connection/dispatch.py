@@ -112,7 +112,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._attempt = object()
         return self._attempt
 
-    def use_link(self, link: Link) -> None:
+    def _use_link(self, link: Link) -> None:
         """The socket is there."""
         self.link = self.receive_memory.link = self.flow_control.link = self.event_queue.link = link
 

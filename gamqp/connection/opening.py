@@ -61,7 +61,7 @@ def _serve(connection: Any, transport: Any) -> None:
     decoder = Decoder(Message, *limits, OpenChannels(connection), connection.peer_memory)
     write_timeout, in_thread = connection.write_timeout, connection.heartbeat_thread
     link = Link(connection.green, transport, decoder, connection, connection.counts, write_timeout, in_thread)
-    connection.use_link(link)
+    connection._use_link(link)
     link.start_reading()
 
 
