@@ -13,11 +13,13 @@ from .wire.spec import PROPERTIES
 
 __all__ = ('GenericContent', 'decode_properties_basic', 'dumps', 'loads')
 
+Buffer = bytes | bytearray | memoryview
+
 # Class, weight and body size stand before the properties in a content header.
 _BEFORE_PROPERTIES = 12
 
 
-def decode_properties_basic(buf: Any, offset: int) -> tuple[dict[str, Any], int]:
+def decode_properties_basic(buf: Buffer, offset: int) -> tuple[dict[str, Any], int]:
     """Decode the property flags at *offset* and the properties behind them.
 
     Returns the properties and the offset behind the last. Raises FrameSyntaxError.
@@ -35,7 +37,7 @@ class GenericContent(Content):
     CLASS_ID: int | None = None
     PROPERTIES: Any = tuple(PROPERTIES)
 
-    def __init__(self, frame_method: Any = None, frame_args: Any = None, **props: Any) -> None:
+    def __init__(self, frame_method: object = None, frame_args: object = None, **props: object) -> None:
         super().__init__(b'', props)
         self.frame_method = frame_method
         self.frame_args = frame_args
@@ -43,14 +45,14 @@ class GenericContent(Content):
         self.body_received = 0
         self.ready = False
 
-    def inbound_header(self, buf: Any, offset: int = 0) -> int:
+    def inbound_header(self, buf: Buffer, offset: int = 0) -> int:
         """Take the payload of a header frame. Returns the offset behind it. Raises FrameSyntaxError."""
-        (self.body_size,), _ = loads('L', buf, offset + 4)
+        (self.body_size,), _ = loads('L', bytes(buf), offset + 4)
         self.properties, behind = decode_properties_basic(buf, offset + _BEFORE_PROPERTIES)
         self.ready = not self.body_size
         return behind
 
-    def inbound_body(self, buf: Any) -> None:
+    def inbound_body(self, buf: Buffer) -> None:
         """Take the payload of a body frame; ``ready`` is true when it was the last."""
         body: Any = self.body
         self.body = body + bytes(buf)

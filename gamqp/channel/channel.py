@@ -154,7 +154,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         reply_code: int = 0,
         reply_text: str = '',
         method_sig: tuple[int, int] = (0, 0),
-        argsig: Any = None,
+        argsig: object = None,
         *,
         timeout: float | None = None,
     ) -> None:

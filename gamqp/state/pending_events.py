@@ -19,6 +19,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..protocol import basic_return_t
+
 __all__ = ('MOST_RETURNS', 'HandlerCall', 'PendingEvents', 'PendingReturns')
 
 MOST_RETURNS = 1000  # returned messages kept as errors; one takes a few hundred bytes, and its body
@@ -113,7 +115,7 @@ class PendingEvents:
         return bool(self.calls or self.errors or self._returns)
 
 
-class PendingReturns(deque[Any]):
+class PendingReturns(deque[basic_return_t]):
     """Returned messages, with the verbs of queue.Queue that py-amqp's attribute has, none of which waits here."""
 
     def __init__(self) -> None:
@@ -121,7 +123,7 @@ class PendingReturns(deque[Any]):
 
     put = deque.append
 
-    def get(self, block: bool = False, timeout: float | None = None) -> Any:
+    def get(self, block: bool = False, timeout: float | None = None) -> basic_return_t:
         """The oldest. Raises queue.Empty at once when there is none, whatever the arguments."""
         if not self:
             raise queue.Empty

@@ -1,6 +1,6 @@
-"""The limits of unacked deliveries on one channel (basic.qos): what the program asked for, what the broker was told.
+"""The limits of unacked deliveries on one channel (basic.qos): those that the program wants and those sent last.
 
-State, no I/O. https://www.rabbitmq.com/docs/consumer-prefetch
+State, no I/O. Does not belong here: sending (``channel.basic_consume``). https://www.rabbitmq.com/docs/consumer-prefetch
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ __all__ = ('NO_PREFETCH', 'Prefetch')
 class Prefetch(NamedTuple):
     """A value: each change makes a new one, so channels without a limit share one object.
 
-    wanted: messages for each consumer to come, as the program asked for. sent: what the broker was told
-    last about those; None: nothing yet. of_channel: messages for the channel as a whole. unreported: the same
-    until the log has said that this limit is used up. 0 is no limit.
+    * wanted: messages for each new consumer, set by the program with basic_qos.
+    * sent: the limit for new consumers in the last basic.qos that was sent; None: none was sent yet.
+    * of_channel: messages for the channel as a whole.
+    * unreported: the same as of_channel until the log has said that this limit is used up, then 0.
+
+    0 is no limit.
     """
 
     wanted: int = 0
@@ -24,19 +27,19 @@ class Prefetch(NamedTuple):
     unreported: int = 0
 
     def ask_for(self, count: int) -> Prefetch:
-        """The program wants this limit for its consumers to come, and the broker is told so."""
+        """The program wants this limit for new consumers; the caller sends it."""
         return self._replace(wanted=count, sent=count)
 
     def limit_channel(self, count: int) -> Prefetch:
-        """The program wants this limit for the whole channel, and the broker is told so."""
+        """The program wants this limit for the whole channel; the caller sends it."""
         return self._replace(of_channel=count, unreported=count)
 
     def differs_from(self, count: int) -> bool:
-        """Whether the broker has to be told before a consumer with this limit is started."""
+        """Whether basic.qos has to be sent before a consumer with this limit is started."""
         return count != (self.sent or 0)
 
     def tell(self, count: int) -> Prefetch:
-        """The broker is told so for one consumer; what the program wants for others stays."""
+        """This limit is sent for one consumer; the program still wants another one for other consumers."""
         return self._replace(sent=count)
 
     def report(self) -> Prefetch:
