@@ -19,7 +19,6 @@ from ..io.writer import HIGH_WATER
 from ..state.argument_checks import given_timeout
 from ..state.durations import in_seconds
 from ..state.names import name
-from ..state.pending_events import PendingEvents
 from ..telemetry import tracing
 from ..telemetry.tracing import Tracing
 from ..wire import Content, encode_publish
@@ -43,8 +42,6 @@ class PublishMethods(ChannelEvents, FlowMethods):
 
     # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
     _return_taker: Any = None
-
-    _notices: PendingEvents
 
     def publish(
         self,
@@ -173,8 +170,8 @@ class PublishMethods(ChannelEvents, FlowMethods):
         except BaseException:
             self._leave_own_handlers(slot)
             raise
-        if self._notices.own:
-            self._run_own_handlers(slot)
+        if self._handler_calls is not None and self._handler_calls.pending.own:
+            self._handler_calls.run_own(slot)
         verdict = slot.result()
         if verdict is False:
             raise nacked_error(exchange, routing_key)

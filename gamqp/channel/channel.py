@@ -22,7 +22,6 @@ from ..state.consumers import ConsumerTable, NoAckTags
 from ..state.error_hints import add_hint, cancelled, name_consumer
 from ..state.lifecycle import Lifecycle, Reason
 from ..state.negotiation import rabbitmq_version
-from ..state.pending_events import PendingEvents, PendingReturns
 from ..state.replies import Replies
 from ..state.unacked import Unacked, WideUnacked
 from ..wire import encode_method
@@ -52,11 +51,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
     # What most channels never change. Here and not in __init__, because an object with more than 30
     # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
-    _consumers_lost: Reason | None = None  # what drain_events has to raise, whoever else gets it
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back; for ``reuse``
     _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
     _owes_close_ok = False  # the broker closed while we did
-    _returned: PendingReturns | None = None
 
     def __init__(
         self,
@@ -90,8 +87,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._thread = connection.thread
         self._usable_in: int | None = None
         self._unraised: Reason | None = None
-        self._notices = PendingEvents()
-        self._noticing = False
         connection.channels[channel_id] = self
         if channel_id in connection.closes_due:
             self._wait_for_close_ok()
@@ -212,7 +207,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._usable_in = None
         self._drop(reason)
         self._unraised = self._consumers_lost = None
-        self._notices.clear()
+        if self._handler_calls is not None:
+            self._handler_calls.pending.clear()
         self.events.clear()
         self._connection.forget_channel(self)
         self.connection = self.channel_id = None
@@ -326,7 +322,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._has_callbacks and (queue.drainers_idle or queue.handlers_running):
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
-            self._flag()
+            self._told_later.flag()
         # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
         # it comes out of some later call, or of none at all.
         text, number = 'channel %s was closed by the broker and is reopened: %s', self.channel_id
@@ -339,7 +335,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             report()
         if not told:
             self._unraised = reason
-            self._flag()
+            self._told_later.flag()
         if self._life.state == lifecycle.OPEN:
             self._life.move('reopen')
         self._reopen()
@@ -382,11 +378,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             consumer.inbox.finish(reason)
             return
         if consumer.on_cancel is not None:
-            self._notices.add_error(functools.partial(consumer.on_cancel, consumer_tag))
+            self._told_later.pending.add_error(functools.partial(consumer.on_cancel, consumer_tag))
         else:
-            self._notices.add_error(reason.throw)
+            self._told_later.pending.add_error(reason.throw)
         self._close_books(consumer)
-        self._flag()
+        self._told_later.flag()
 
     _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,

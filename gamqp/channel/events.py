@@ -8,11 +8,9 @@ its confirm, it runs itself. What must not enter: deliveries.
 from __future__ import annotations
 
 import functools
-from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
-
-from greenlet import getcurrent
 
 from .. import exceptions
 from ..green import Slot
@@ -21,11 +19,12 @@ from ..protocol import basic_return_t
 from ..state.confirms import Confirms
 from ..state.consumers import ConsumerTable
 from ..state.lifecycle import Reason
-from ..state.pending_events import MOST_RETURNS, HandlerCall, PendingEvents, PendingReturns
+from ..state.pending_events import MOST_RETURNS, PendingReturns
 from ..telemetry import tracing
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 from .confirm import ConfirmMethods
+from .handler_calls import HandlerCalls
 from .receipt import Receipt, returned_error
 
 __all__ = ('ChannelEvents', 'EventHandlers')
@@ -44,11 +43,10 @@ class ChannelEvents(ConfirmMethods):
     events: defaultdict[str, EventHandlers]
     _return_taker: Any
     _consumers: ConsumerTable
-    _consumers_lost: Reason | None
-    _notices: PendingEvents
-    _noticing: bool
+    _consumers_lost: Reason | None = None  # drain_events raises it, whoever else gets it
+    _handler_calls: HandlerCalls | None = None  # made when there is something to tell
     _arriving: int
-    _returned: PendingReturns | None
+    _returned: PendingReturns | None = None
 
     @property
     def returned_messages(self) -> PendingReturns:
@@ -59,6 +57,13 @@ class ChannelEvents(ConfirmMethods):
         if self._returned is None:
             self._returned = PendingReturns()
         return self._returned
+
+    @property
+    def _told_later(self) -> HandlerCalls:
+        """What waits to be told, by drain_events or a publisher."""
+        if self._handler_calls is None:
+            self._handler_calls = HandlerCalls(self, self._connection)
+        return self._handler_calls
 
     # -- from the reader ---------------------------------------------------------------
 
@@ -85,7 +90,7 @@ class ChannelEvents(ConfirmMethods):
         # A confirm that is repeated is no event: else a peer could make as many as it likes.
         if confirms.settle(delivery_tag, multiple, sig == Basic.Ack) and handlers:
             if multiple and publisher is None and outstanding.covers(last := delivery_tag or outstanding.published):
-                self._notices.add_call(functools.partial(self._wait_until_settled, outstanding, last))
+                self._told_later.pending.add_call(functools.partial(self._wait_until_settled, outstanding, last))
             self._notify(event, publisher, delivery_tag, multiple)
 
     def _wait_until_settled(self, confirms: Confirms, tag: int) -> None:
@@ -109,14 +114,15 @@ class ChannelEvents(ConfirmMethods):
             publisher.leave_to_handlers(message)
         if publisher is None and not told:
             self.returned_messages.put(basic_return_t(**info, message=message))
-            if self._notices.add_return(error.throw):
+            calls = self._told_later
+            if calls.pending.add_return(error.throw):
                 self._connection.report(
                     'channel %s: more than %s messages came back that no basic_return handler takes and that '
                     'drain_events has not raised; only the latest are kept',
                     self.channel_id,
                     MOST_RETURNS,
                 )
-            self._flag()
+            calls.flag()
 
     def _publisher_of(self, info: dict[str, Any], message: Any) -> Any:
         """Who waits for the publish that comes back, and so will be told; None when nobody does."""
@@ -138,99 +144,51 @@ class ChannelEvents(ConfirmMethods):
         handlers = self.events.get(event)
         if not handlers:
             return False
+        calls = self._told_later
         for handler in list(handlers):
             call = functools.partial(handler, *args)
             if publisher is not None:
-                self._notices.add_own(publisher, call)
+                calls.pending.add_own(publisher, call)
             else:
-                self._notices.add_call(call)
+                calls.pending.add_call(call)
         if publisher is None:
-            self._flag()
+            calls.flag()
         return True
-
-    def _run_own_handlers(self, publisher: Slot) -> None:
-        """Call the handlers that concern the message of this publisher. What one raises comes out.
-
-        The others of its message are then left to drain_events. A publisher that is
-        itself in a handler of this channel has them called when that has returned.
-        """
-        notices, me = self._notices, getcurrent()
-        calls = notices.take_own(publisher)
-        outer = notices.run_by(me)
-        if outer is not None:
-            outer.extend(calls)
-            return
-        notices.begin(me, calls)
-        try:
-            while calls:
-                calls.popleft()()
-        finally:
-            notices.end(me, None)
-            self._hand_on(calls)
 
     def _leave_own_handlers(self, publisher: Slot) -> None:
         """The publisher waits no more: what concerns its message is for drain_events. Does not switch."""
         publisher.succeed()  # so that what is still to come is known to be nobody's, too
-        self._hand_on(self._notices.take_own(publisher))
-
-    def _hand_on(self, calls: Iterable[HandlerCall]) -> None:
-        for call in calls:
-            self._notices.add_call(call)
-            self._flag()
-
-    def _flag(self) -> None:
-        """Have drain_events come here, once for all that is waiting."""
-        if not self._notices.flagged:
-            self._notices.flagged = True
-            self._connection.event_queue.on_notice(self._attend)
+        if self._handler_calls is not None:
+            self._handler_calls.leave_own(publisher)
 
     def _attend(self) -> bool:
-        """drain_events has come. One error at a time: the others wait for its next call.
+        """drain_events has come. It raises one error at a time: the others wait for its next call.
 
         Returns whether there was anything to do.
         """
-        notices = self._notices
-        notices.flagged = False
-        did = bool(notices.calls) and not self._noticing
+        calls = self._told_later
+        pending = calls.pending
+        pending.flagged = False
+        did = bool(pending.calls) and not calls.running
         try:
-            self._run_handlers()
+            calls.run()
             lost, self._consumers_lost = self._consumers_lost, None
             if self._unraised is not None:
                 self._check(ChannelSpec.Close)
             if lost is not None and not self._consumers.with_callback:  # else the program has begun anew
                 did = True
                 lost.throw()
-            throw = notices.take_error()
+            throw = pending.take_error()
             if throw is not None:
                 did = True
                 throw()
         finally:
-            # Calls that are left while handlers run belong to whoever runs those: to be sent here again for
-            # them would be for nothing, and without end.
-            due = notices.to_raise or self._unraised is not None or self._consumers_lost is not None
-            if due or (notices.calls and not self._noticing):
-                self._flag()
+            # If another greenlet already runs this channel's handlers, it runs the remaining calls too.
+            # Queuing another notice would make drain_events spin.
+            due = pending.to_raise or self._unraised is not None or self._consumers_lost is not None
+            if due or (pending.calls and not calls.running):
+                calls.flag()
         return did
-
-    def _run_handlers(self) -> None:
-        """Call the event handlers that are due, never one inside another. Whatever they raise comes out."""
-        notices = self._notices
-        if self._noticing:
-            return
-        self._noticing = True
-        me = getcurrent()
-        outer = notices.run_by(me)  # when a publisher's handler drains
-        inner: deque[HandlerCall] = deque()  # of the messages that these handlers publish
-        notices.begin(me, inner)
-        try:
-            while (call := inner.popleft() if inner else notices.take_call()) is not None:
-                call()
-        finally:
-            self._noticing = False
-            notices.end(me, outer)
-            self._hand_on(inner)
-            if notices.calls:
-                self._flag()  # a handler has raised; drain_events may have been here meanwhile, for nothing
 
 
 def _in_its_call(publisher: Any) -> Slot | None:

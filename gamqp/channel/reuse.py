@@ -22,7 +22,9 @@ def is_as_new(channel: Channel) -> bool:
     return (
         channel.is_open
         and not channel.incarnation
-        and not (channel._altered or channel._consumers or channel._unacked or channel._notices or channel._returned)
+        and not (
+            channel._altered or channel._consumers or channel._unacked or channel._handler_calls or channel._returned
+        )
         and channel._prefetch.sent is None
         and channel._streams is None
         and not any(channel.events.values())
