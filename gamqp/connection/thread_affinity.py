@@ -3,7 +3,7 @@
 Layer 4, base class of Connection. A connection lives in the hub of the thread
 that connected it, and hubs know no other threads: a call from one would corrupt
 what it touches, sooner or later. So such a call is an error before it has changed
-anything, and ``run_in_hub`` is the door. What must not enter: AMQP.
+anything, and ``run_in_hub`` is the only way in. Does not belong here: AMQP.
 """
 
 from __future__ import annotations
@@ -188,10 +188,10 @@ _here = os_threads.local()
 
 def hub_calls_of_this_thread(backend: ModuleType) -> _HubCalls:
     """One for each hub: threads do not come often."""
-    door: _HubCalls | None = getattr(_here, 'door', None)
-    if door is None or door.hub is not backend.hub():
-        door = _here.door = _HubCalls(backend)
-    return door
+    calls: _HubCalls | None = getattr(_here, 'calls', None)
+    if calls is None or calls.hub is not backend.hub():
+        calls = _here.calls = _HubCalls(backend)
+    return calls
 
 
 def name_of_thread(thread: int) -> str:

@@ -87,14 +87,14 @@ class Pool(Uncopyable):
         self.channels_per_connection = channels_per_connection
         self.timeout = timeout
         self.confirm = confirm
-        self._supply = self._new_supply()
+        self._pool_connections = self._make_pool_connections()
         _pools.add(self)
 
-    def _new_supply(self) -> PoolConnections:
+    def _make_pool_connections(self) -> PoolConnections:
         return PoolConnections(self._make, self._where, self.connections, self.channels_per_connection, self.confirm)
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} {self._supply}>'
+        return f'<{type(self).__name__} {self._pool_connections}>'
 
     def __enter__(self) -> Pool:
         return self
@@ -155,25 +155,25 @@ class Pool(Uncopyable):
         Since the beginning: leases; waits (leases that had to), with wait_seconds and
         max_wait_seconds; timeouts; replaced (channels); lost_connections.
         """
-        return self._supply.leases.stats()
+        return self._pool_connections.leases.stats()
 
     def close(self, timeout: float | None = None) -> None:
         """Lease no more, wait for those who have a channel, and close everything. Switches greenlets.
 
-        timeout: total seconds for them and for the goodbyes to the brokers, which get 0.5 at
-        least; None for the pool's, and as long for the goodbyes as ``Connection.close``
+        timeout: total seconds for them and to close the connections, which gets 0.5 at
+        least; None for the pool's, and as long to close as ``Connection.close``
         takes by default. What they do later fails as on any closed connection. Who waits for a channel gets
         RecoverableConnectionError. Whatever happens, all connections are closed
         afterwards. Called again, it waits so long for the first call to end.
         Raises nothing of its own, but WrongThread in another thread.
         """
         timeout = optional_timeout('timeout', timeout)
-        self._supply.close(self.timeout if timeout is None else timeout, total=timeout is not None)
+        self._pool_connections.close(self.timeout if timeout is None else timeout, total=timeout is not None)
 
     def _renew(self) -> None:
         """Begin with no connections, in a forked child. Called by the hook at the end of this file."""
-        inherited, self._supply = self._supply, self._new_supply()
-        self._supply.leases.closed = inherited.leases.closed
+        inherited, self._pool_connections = self._pool_connections, self._make_pool_connections()
+        self._pool_connections.leases.closed = inherited.leases.closed
         inherited.disown()
 
 
@@ -198,16 +198,16 @@ class Lease(Uncopyable):
     def __enter__(self) -> Channel:
         if self._held is not None:
             raise RuntimeError('this lease has begun already: call pool.channel() for another')
-        supply = self._pool._supply
-        held = self._held = (supply, *supply.take(self._timeout))
+        pool_connections = self._pool._pool_connections
+        held = self._held = (pool_connections, *pool_connections.take(self._timeout))
         return held[2]
 
     def __exit__(self, *exc_info: object) -> None:
         if self._held is not None:
-            supply, member, channel = self._held
-            supply.check_thread()
+            pool_connections, member, channel = self._held
+            pool_connections.check_thread()
             self._held = None
-            supply.put_back(member, channel)
+            pool_connections.put_back(member, channel)
 
 
 def _renew_all_after_fork() -> None:

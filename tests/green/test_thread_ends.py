@@ -198,23 +198,23 @@ def test_a_thread_that_has_ended_leaves_no_descriptors_of_ours() -> None:
     assert descriptors() < before + THREADS  # a library may be late with some of its own
 
 
-def test_a_door_to_a_thread_that_has_ended_may_be_knocked_at() -> None:
+def test_calls_for_a_thread_that_has_ended_do_no_harm() -> None:
     """As long as somebody has it, what it writes to is there, and is nobody else's."""
-    doors: list[Any] = []
-    run_in_thread(lambda: doors.append(hub_calls_of_this_thread(greenlets.backend)))
-    (door,) = doors
+    found: list[Any] = []
+    run_in_thread(lambda: found.append(hub_calls_of_this_thread(greenlets.backend)))
+    (hub_calls,) = found
     call = Passing()
     for _ in range(3):
-        door.take(call)
+        hub_calls.take(call)
     assert not call.begun.is_set()
 
 
-def test_a_door_is_there_as_long_as_its_thread() -> None:
+def test_calls_for_a_thread_are_taken_as_long_as_it_lives() -> None:
     """Nobody else holds it; who asks for it again gets it, and it is heard."""
     gc.collect()
     call = Passing()
-    door = hub_calls_of_this_thread(greenlets.backend)
-    run_in_thread(functools.partial(door.take, call))
-    del door
+    hub_calls = hub_calls_of_this_thread(greenlets.backend)
+    run_in_thread(functools.partial(hub_calls.take, call))
+    del hub_calls
     gc.collect()
     greenlets.wait_until(call.begun.is_set)

@@ -88,9 +88,9 @@ def test_a_connecting_greenlet_that_is_killed_is_replaced(make, rabbit):
 def test_a_greenlet_that_is_killed_before_it_has_begun_is_replaced(make, rabbit):
     pool = make(1, 2, url=rabbit.connect)
     waiter = greenlets.spawn(lease_once, pool)
-    greenlets.wait_until(lambda: pool._supply._tasks)
+    greenlets.wait_until(lambda: pool._pool_connections._tasks)
     for _ in range(2):  # the one that connects, and the one that opens the channel
-        for task in list(pool._supply._tasks):
+        for task in list(pool._pool_connections._tasks):
             if not task:
                 greenlets.backend.kill(task)
         greenlets.sleep(0)

@@ -327,4 +327,4 @@ def test_a_connection_that_is_lost_meanwhile_is_replaced(make, proxy, stock):
     assert asking(pool, stock)() is not used
     greenlets.wait_until(lambda: pool.stats()['leased'] == 0)
     assert receipt.state == 'lost'
-    assert len(pool._supply._settlements) == 0
+    assert len(pool._pool_connections._settlements) == 0
