@@ -76,7 +76,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.outstanding_limit = connection.outstanding_limit
         self.events: defaultdict[str, EventHandlers] = defaultdict(EventHandlers)
-        self._connection = connection  # for us; the public one becomes None at the end, as py-amqp's
+        self._connection: Connection = connection  # for us; the public one becomes None at the end, as py-amqp's
         self._writer = connection.link.writer
         self._heartbeat_clock = connection.link.heartbeat_clock
         self._life = Lifecycle()

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from .. import exceptions
+from ..channel.channel import Channel
 from ..channel.request import Requester
 from ..io.link import Link
 from ..state import lifecycle
@@ -74,7 +75,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.green: Any = None
         self.link: Any = None
         self.channel_id = 0
-        self.channels: dict[int, Any] = {}
+        self.channels: dict[int, Channel] = {}
         self.closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
         self._life = Lifecycle()
         self._replies = Replies()

@@ -10,7 +10,7 @@ descriptor itself, see ``transport.poll_descriptor``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..state import lifecycle
 from ..state.lifecycle import Lifecycle, Reason
@@ -18,13 +18,16 @@ from ..transport import PollDescriptor, TCPTransport
 from ..transport.socket_guard import SocketGuard
 from .event_queue import EventQueue
 
+if TYPE_CHECKING:
+    from ..channel.channel import Channel
+
 __all__ = ('ExternalEventLoop',)
 
 
 class ExternalEventLoop:
     """What kombu's Hub and its like use; what they see is kept by the EventQueue."""
 
-    channels: dict[int, Any]
+    channels: dict[int, Channel]
     event_queue: EventQueue
     green: Any
     link: Any

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import exceptions, green
 from ..state import negotiation
@@ -20,6 +20,9 @@ from ..state.replies import Expected
 from ..state.secret_hiding import discreet
 from ..wire import PROTOCOL_HEADER, encode_method
 from ..wire.spec import Connection as Spec
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 __all__ = ('run',)
 
@@ -31,7 +34,7 @@ START_OK_MAX_BEFORE_4_1 = 4096
 _TOO_LONG = 'the password or token, or client_properties, are too long'
 
 
-def run(connection: Any, deadline: green.Deadline) -> None:
+def run(connection: Connection, deadline: green.Deadline) -> None:
     """Shake hands over ``connection.link``. Switches greenlets.
 
     Raises AccessRefused (credentials), NotAllowed (virtual host), ConnectionError
@@ -60,12 +63,12 @@ def run(connection: Any, deadline: green.Deadline) -> None:
     _exchange(connection, deadline, frames, Spec.OpenOk)
 
 
-def _exchange(connection: Any, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
+def _exchange(connection: Connection, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
     """Send, then wait for one of *sigs*. Returns which it was and its arguments."""
     return _answer_to(connection, deadline, _ask(connection, frames, *sigs))
 
 
-def _ask(connection: Any, frames: Any, *sigs: tuple[int, int]) -> Expected:
+def _ask(connection: Connection, frames: Any, *sigs: tuple[int, int]) -> Expected:
     """Send what one of *sigs* will answer. Does not switch."""
     for sig in sigs:
         assert sig in _FROM_SERVER
@@ -75,7 +78,7 @@ def _ask(connection: Any, frames: Any, *sigs: tuple[int, int]) -> Expected:
     return expected
 
 
-def _answer_to(connection: Any, deadline: green.Deadline, asked: Expected) -> Any:
+def _answer_to(connection: Connection, deadline: green.Deadline, asked: Expected) -> Any:
     """Wait for the answer. Returns its method and its arguments."""
     if not asked.slot.wait(deadline.left()):
         names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
@@ -87,7 +90,7 @@ _FROM_SERVER = (Spec.Start, Spec.Secure, Spec.Tune, Spec.OpenOk)
 
 
 def _on_start(
-    connection: Any, major: int, minor: int, properties: dict[str, Any], mechanisms: Any, locales: Any
+    connection: Connection, major: int, minor: int, properties: dict[str, Any], mechanisms: Any, locales: Any
 ) -> tuple[Any, Any]:
     """Note who the server is. Returns the mechanism to log in by, and its first response."""
     connection.version_major, connection.version_minor = major, minor
@@ -109,25 +112,25 @@ def _on_start(
     )
 
 
-def _log_in(connection: Any, start: tuple[Any, ...]) -> tuple[Any, Expected, int]:
+def _log_in(connection: Connection, start: tuple[Any, ...]) -> tuple[Any, Expected, int]:
     """Answer start. Returns the mechanism, what is expected, and how many bytes were sent."""
     return _send_start_ok(connection, *_on_start(connection, *start))
 
 
 @discreet
-def _send_start_ok(connection: Any, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
+def _send_start_ok(connection: Connection, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
     args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
     frames = _start_ok(connection, args)
     return mechanism, _ask(connection, frames, Spec.Tune, Spec.Secure), len(frames)
 
 
-def _log_in_further(connection: Any, mechanism: Any, challenge: Any) -> Expected:
+def _log_in_further(connection: Connection, mechanism: Any, challenge: Any) -> Expected:
     """Answer secure. Returns what is expected."""
     return _send_secure_ok(connection, _answer(connection, mechanism, challenge))
 
 
 @discreet
-def _send_secure_ok(connection: Any, answer: Any) -> Expected:
+def _send_secure_ok(connection: Connection, answer: Any) -> Expected:
     return _ask(connection, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
 
 
@@ -135,7 +138,7 @@ def _as_bytes(value: str | bytes) -> bytes:
     return value.encode() if isinstance(value, str) else value
 
 
-def _start_ok(connection: Any, args: tuple[Any, ...]) -> Any:
+def _start_ok(connection: Connection, args: tuple[Any, ...]) -> Any:
     version = negotiation.rabbitmq_version(connection.server_properties)
     frames = encode_method(0, Spec.StartOk, args)
     if version and version < (4, 1) and len(frames) > START_OK_MAX_BEFORE_4_1:
@@ -146,7 +149,7 @@ def _start_ok(connection: Any, args: tuple[Any, ...]) -> Any:
     return frames
 
 
-def _answer(connection: Any, mechanism: Any, challenge: Any) -> Any:
+def _answer(connection: Connection, mechanism: Any, challenge: Any) -> Any:
     step = getattr(mechanism, 'challenge', None)
     if step is None:
         raise exceptions.AMQPNotImplementedError(
@@ -155,7 +158,7 @@ def _answer(connection: Any, mechanism: Any, challenge: Any) -> Any:
     return step(connection, challenge)
 
 
-def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
+def _on_tune(connection: Connection, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
     """Settle the three numbers of tune; returns them for tune-ok."""
     connection.server_heartbeat = heartbeat
     wanted = connection.client_heartbeat
@@ -171,7 +174,7 @@ def _on_tune(connection: Any, channel_max: int, frame_max: int, heartbeat: int) 
     return connection.channel_max, connection.frame_max, connection.heartbeat
 
 
-def client_properties(connection: Any) -> dict[str, Any]:
+def client_properties(connection: Connection) -> dict[str, Any]:
     """What we tell of ourselves: the library, the user's own properties on top, capabilities, the name."""
     properties = {
         **connection.library_properties,

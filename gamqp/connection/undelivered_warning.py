@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..green.yielding import with_turns
+
+if TYPE_CHECKING:
+    from .connection import Connection
 
 __all__ = ('warn',)
 
@@ -20,7 +23,7 @@ logger = logging.getLogger('gamqp.connection')
 Held = tuple[int, str, int]  # channel number, consumer tag, messages
 
 
-def warn(connection: Any) -> None:
+def warn(connection: Connection) -> None:
     """Body of a greenlet: name the channel that has most of the messages, and its consumer with most of them."""
     of_channels: Counter[int] = Counter()
     of_consumers: Counter[tuple[int, str]] = Counter()
@@ -48,7 +51,7 @@ def warn(connection: Any) -> None:
     )
 
 
-def _held(connection: Any) -> Iterator[Held]:
+def _held(connection: Connection) -> Iterator[Held]:
     yield from connection.event_queue.holders()
     for number, channel in list(connection.channels.items()):
         for inbox in channel._inboxes():

@@ -27,6 +27,7 @@ def connections() -> None:
     assert_type(connection.drain(timeout=30), bool)
     assert_type(connection.stats()['published'], float)
     assert_type(connection.is_open, bool)
+    assert_type(connection.channels, dict[int, gamqp.Channel])
     assert_type(connection.server_properties, dict[str, Any])
 
 
