@@ -212,7 +212,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         if consumer is not None:
             self._stop_taking(consumer)
         if wait:
-            self._await_reply(expected, Basic.Cancel, timeout, goodbye=timeout is None)
+            self._await_reply(expected, Basic.Cancel, timeout, ending=timeout is None)
 
     def _end_consumer(self, consumer: ConsumerRecord, wait: bool, timeout: float | None = None) -> None:
         """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""

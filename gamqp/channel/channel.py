@@ -173,9 +173,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._usable_in = None
         self._unraised = None
         self._forget_deliveries()
-        goodbye = timeout is None
+        ending = timeout is None
         try:
-            self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait, timeout=timeout, goodbye=goodbye)
+            self._call(ChannelSpec.Close, args, arrived=self._on_close_ok, wait=wait, timeout=timeout, ending=ending)
         except BaseException:
             self._end_unanswered()
             raise

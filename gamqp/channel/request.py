@@ -53,7 +53,7 @@ class Requester(Uncopyable):
         timeout: float | None = None,
         wait: bool = True,
         tag: str | None = None,
-        goodbye: bool = False,
+        ending: bool = False,
     ) -> Any:
         """Send a method and wait for its reply. Returns the reply's arguments (or message).
 
@@ -62,13 +62,13 @@ class Requester(Uncopyable):
         timeout: seconds, None for the connection's rpc_timeout. wait: False to
         go on without the reply; then an error of the broker comes out of a later
         call or of drain_events. tag: the consumer's, for consume and cancel, whose
-        replies may come late. goodbye: see ``_await_reply``. Raises TimeoutError, or why channel or connection ended.
+        replies may come late. ending: see ``_await_reply``. Raises TimeoutError, or why channel or connection ended.
         """
         self._check(sig)
         connection = self._connection
         expected = Expected(METHODS[sig].replies, green.Slot(connection.green) if wait else None, arrived, undo, tag)
         self._ask(sig, args, expected)
-        return self._await_reply(expected, sig, timeout, goodbye) if wait else None
+        return self._await_reply(expected, sig, timeout, ending) if wait else None
 
     def _ask(self, sig: Sig, args: tuple[Any, ...], expected: Expected) -> None:
         """Register and send, unchecked and without a switch: also for the reader's own questions."""
@@ -90,14 +90,14 @@ class Requester(Uncopyable):
         """``_call``, or ``_send`` where the caller set the method's nowait bit."""
         return self._send(sig, args) if nowait else self._call(sig, args, **how)
 
-    def _await_reply(self, expected: Expected, sig: Sig, timeout: float | None, goodbye: bool = False) -> Any:
+    def _await_reply(self, expected: Expected, sig: Sig, timeout: float | None, ending: bool = False) -> Any:
         """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.
 
-        goodbye: it is a close or cancel, see ``wait_for_close``.
+        ending: it is a close or cancel, see ``wait_for_close``.
         Returns the reply; raises TimeoutError, or why channel or connection ended.
         """
         connection = self._connection
-        wait = connection.wait_for_close if goodbye else connection.wait_for
+        wait = connection.wait_for_close if ending else connection.wait_for
         if timeout is None:
             timeout = connection.rpc_timeout
         slot = expected.slot

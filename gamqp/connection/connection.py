@@ -276,7 +276,7 @@ class Connection(Liveness, SecretUpdates):
                     self.close()  # gamqp.connect returns nothing that could be closed
                     raise
                 except BaseException:
-                    self.collect()  # killed: no time to say goodbye
+                    self.collect()  # killed: no time to wait for the broker
                     raise
         return callback() if callback is not None else None
 
@@ -289,7 +289,7 @@ class Connection(Liveness, SecretUpdates):
         *,
         timeout: float | None = None,
     ) -> None:
-        """Say goodbye to the broker and close the socket. Closing twice does nothing.
+        """Close the connection, with the consent of the broker. Closing twice does nothing.
 
         Everything handed over before is sent first. timeout: seconds to wait for the broker's consent, None for 10,
         or rpc_timeout if that is less, and for 3 while the broker takes no messages: then it answers nothing. Whatever

@@ -18,7 +18,7 @@ from .read_timeout import silence
 
 __all__ = ('BLOCKED_TIMEOUT', 'LAST_CLOSE_TIMEOUT', 'Liveness')
 
-# Seconds that a goodbye waits, unless its caller says how long, for the answer of a broker that is blocked.
+# Seconds that a close or cancel waits for the answer of a blocked broker, unless its caller says how long.
 BLOCKED_TIMEOUT = 3.0
 
 # Seconds that a close gets at least when what was before it has used up the time of both: acks

@@ -46,7 +46,7 @@ def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, 
     connection._life.move('close')
     connection._stop_renewal()
     try:
-        connection._call(Spec.Close, args, timeout=usual if timeout is None else timeout, goodbye=timeout is None)
+        connection._call(Spec.Close, args, timeout=usual if timeout is None else timeout, ending=timeout is None)
     except (TimeoutError, exceptions.AMQPError):
         pass  # the peer is gone, or silent: that is closed too
     finally:
@@ -121,7 +121,7 @@ def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline:
     for channel, expected in with_turns(connection.green, asked):
         try:
             left = deadline.left()
-            channel._await_reply(expected, Basic.Cancel, left, goodbye=left is None)
+            channel._await_reply(expected, Basic.Cancel, left, ending=left is None)
         except TimeoutError:
             return False
         except exceptions.AMQPError:
