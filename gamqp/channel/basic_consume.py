@@ -262,7 +262,7 @@ class ConsumeMethods(QosMethods, GetMethods):
     def _withdraw(self, consumer: ConsumerRecord) -> None:
         """Give back to the queue what has arrived for a consumer and was not handed out."""
         if consumer.inbox is None:
-            self._connection.event_queue.withdraw(consumer)
+            self._event_queue.withdraw(consumer)
             return
         overflow = self._connection.receive_memory.overflow
         if overflow is not None:

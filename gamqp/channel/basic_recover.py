@@ -70,12 +70,12 @@ class RecoverMethods(OpenState):
     def _forget_unsettled(self) -> None:
         """The broker has them; they come again under new tags. Does not switch."""
         self._doubt()
-        self._connection.event_queue.forget_unsettled(self, list(self._consumers.values()))
+        self._event_queue.forget_unsettled(self, list(self._consumers.values()))
         self._unacked.clear()
 
     def _doubt(self) -> None:
         """From now on each message that waits here is asked about, see ``_is_void``."""
-        self._doubtful = self._connection.event_queue.doubtful = True
+        self._doubtful = self._event_queue.doubtful = True
 
     def _is_void(self, consumer: ConsumerRecord, message: Any) -> bool:
         """Whether a message that was delivered to *consumer* and waits here must not be handed out any more."""
@@ -90,4 +90,4 @@ class RecoverMethods(OpenState):
         self._era += 1
         self._settled_to = 0
         self._doubt()
-        self._connection.event_queue.forget_deliveries(self, list(self._consumers.values()))
+        self._event_queue.forget_deliveries(self, list(self._consumers.values()))

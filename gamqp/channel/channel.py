@@ -78,6 +78,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self.events: defaultdict[str, EventHandlers] = defaultdict(EventHandlers)
         self._connection: Connection = connection  # for us; the public one becomes None at the end, as py-amqp's
         self._writer = connection.link.writer
+        self._event_queue = connection.event_queue
         self._heartbeat_clock = connection.link.heartbeat_clock
         self._life = Lifecycle()
         self._replies = Replies()
@@ -274,7 +275,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             if consumer.inbox is not None:
                 consumer.inbox.put(message)
             elif consumer.callback is not None:
-                self._connection.event_queue.on_delivery(consumer, message)
+                self._event_queue.on_delivery(consumer, message)
         elif self._is_reopening:
             pass  # for the channel that had the number before
         elif message.method == Basic.Deliver:
@@ -318,7 +319,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._usable_in = None  # from here on nothing must be sent before channel.open
         self._connection.count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-        queue = self._connection.event_queue
+        queue = self._event_queue
         if self._has_callbacks and (queue.drainers_idle or queue.handlers_running):
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason

@@ -27,6 +27,7 @@ class OpenState(Requester):
     incarnation: int  # how often all delivery tags became void: it was reopened, or told to recover
     _counts: Counters
     _declared: str  # the queue that was declared last on this channel, which '' stands for
+    _event_queue: Any  # of the connection: what waits for drain_events
     _life: Lifecycle
     _thread: int | None  # that of the connection
     _unraised: Reason | None  # an error of the broker that concerned no call, to be raised by the next one

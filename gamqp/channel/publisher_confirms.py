@@ -66,7 +66,7 @@ class ChannelConfirms:
             return False
         # Places are reserved for greenlets that are woken already. Otherwise one that publishes in a loop
         # would take every place first.
-        return len(outstanding) + (0 if room is None else room.woken) >= limit
+        return len(outstanding.waiting) + (0 if room is None else room.woken) >= limit
 
     def wait_for_room(self, limit: int, deadline: green.Deadline) -> None:
         """Wait until a confirm has come, or the channel began anew. Raises TimeoutError. Switches greenlets."""

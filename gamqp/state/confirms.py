@@ -66,11 +66,11 @@ class Confirms:
         '_keys',
         '_mandatory',
         '_returned',
-        '_waiting',
         '_walk',
         'published',
         'refused',
         'selected',
+        'waiting',
     )
 
     def __init__(self, walk: Callable[[Iterator[bool | None]], Any] | None = None) -> None:
@@ -81,19 +81,19 @@ class Confirms:
         self.published = 0  # the delivery tag of the latest publish
         self.selected = False  # whether confirm.select-ok has come
         self.refused = False  # whether a publish was nacked or returned since the last take_refused()
-        self._waiting: dict[int, Any] = {}
+        self.waiting: dict[int, Any] = {}  # tag -> who waits, of the publishes that have no confirm yet
         self._mandatory: dict[Key, dict[int, Any]] = {}  # the publishes that may come back: tag -> frames, or Content
         self._keys: dict[int, Key] = {}  # where in _mandatory a tag is
         self._returned: dict[int, Any] = {}  # tag -> message that came back, until its ack comes
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self.waiting)
 
     def publish(self, waiter: Any = None) -> int:
         """Number a publish; call it together with handing the frames over. Returns the tag."""
         self.published += 1
-        self._waiting[self.published] = waiter
+        self.waiting[self.published] = waiter
         return self.published
 
     def publish_mandatory(self, waiter: Any, exchange: str, routing_key: str, size: int, frames: Any) -> int:
@@ -105,7 +105,7 @@ class Confirms:
 
     def waiter(self, tag: int) -> Any:
         """The waiter of this publish; None when it has none or is settled."""
-        return self._waiting.get(tag)
+        return self.waiting.get(tag)
 
     def come_back(self, exchange: str, routing_key: str, message: Any) -> Any:
         """A message was returned. Finds its publish and returns that one's waiter, or None.
@@ -125,12 +125,12 @@ class Confirms:
             return None
         self._forget_mandatory(tag)
         self._returned[tag] = message
-        return self._waiting[tag]
+        return self.waiting[tag]
 
     @property
     def has_waiters(self) -> bool:
         """Whether a publish has a waiter."""
-        return any(waiter is not None for waiter in self._waiting.values())
+        return any(waiter is not None for waiter in self.waiting.values())
 
     @property
     def has_barriers(self) -> bool:
@@ -165,7 +165,7 @@ class Confirms:
         time for each publish that it settles, not for the others. A confirm with multiple settles step by step, in the
         order of publishing; the next one with multiple begins after the last step. Single confirms settle at once.
         """
-        waiting = self._waiting
+        waiting = self.waiting
         if not multiple:
             if tag not in waiting:
                 return 0
@@ -182,7 +182,7 @@ class Confirms:
         before = len(waiting)
         self._covered.append((tag, ok))
         self._walk(self._settle_covered())
-        return before - len(self._waiting)
+        return before - len(self.waiting)
 
     def covers(self, tag: int) -> bool:
         """Whether a confirm with multiple for publishes up to this tag, or to a lower one, has steps left."""
@@ -193,7 +193,7 @@ class Confirms:
             tag, ok = self._covered[0]
             tags = up_to(self._without_holes(), tag, PORTION)
             for one in tags:
-                if one not in self._waiting:
+                if one not in self.waiting:
                     continue  # a confirm of its own has settled it, or the channel has ended
                 if self._barriers and self._barriers[0].tag < one:
                     yield from self._pass_up_to(one - 1)
@@ -205,7 +205,7 @@ class Confirms:
             yield from self._pass_due()
 
     def _settle(self, tag: int, ok: bool) -> None:
-        waiter = self._waiting.pop(tag)
+        waiter = self.waiting.pop(tag)
         verdict = self._returned.pop(tag, ok) if self._returned else ok
         if self._keys:
             self._forget_mandatory(tag)
@@ -216,19 +216,19 @@ class Confirms:
 
     def fail_all(self, make_error: Callable[[], BaseException]) -> Ending:
         """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
-        ending = Ending(self._waiting, self._barriers, self._covered, self._returned, make_error)
-        self._waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
+        ending = Ending(self.waiting, self._barriers, self._covered, self._returned, make_error)
+        self.waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
         self._mandatory, self._keys = {}, {}
         return ending
 
     def _without_holes(self) -> dict[int, Any]:
         """The outstanding publishes; the dict is copied first if it begins with too many holes."""
-        waiting = self._waiting
+        waiting = self.waiting
         if is_wide(waiting):
             settled = self.published - len(waiting)
             if settled - self._compact > max(HOLES, len(waiting) // 8):
                 self._compact = settled
-                waiting = self._waiting = {**waiting}
+                waiting = self.waiting = {**waiting}
         return waiting
 
     def _note_refused(self, tag: int) -> None:

@@ -107,7 +107,6 @@ def test_a_publish_with_a_receipt(peer: ScriptedBroker, channel: gamqp.Channel) 
         'basic_publish.py:_hand_over',
         'basic_publish.py:publish',
         'basic_publish.py:taken_apart',
-        'confirms.py:__len__',
         'confirms.py:publish',
         'publisher_confirms.py:is_crowded',
         'receipt.py:__init__',

@@ -81,7 +81,7 @@ def test_confirms_with_multiple_after_single_ones(order: Callable[[list[int]], I
         confirms.settle(tag, False, True)
     for tag in range(WIDTH - 99, WIDTH + 1, 3):
         assert steps(confirms.settle, Tag(tag), True, True) < 150
-        assert holes(confirms._waiting) < 10_000
+        assert holes(confirms.waiting) < 10_000
     confirms.publish(Told())
     assert steps(confirms.settle, Tag(confirms.published), True, True) < 100
 
