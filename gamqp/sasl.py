@@ -63,7 +63,7 @@ class _UserPassword(SASL):
             return NotImplemented
         if not callable(self.password):
             return self._respond(self.password)
-        take = getattr(connection, 'take_password', None)
+        take = getattr(connection, '_take_password', None)
         return self._respond(self.password() if take is None else take(self.password))
 
     @discreet

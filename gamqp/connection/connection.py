@@ -333,7 +333,9 @@ class Connection(Liveness, SecretUpdates):
         if self._life.state != lifecycle.CLOSED:
             self.check_thread()
         self.event_queue.forget_loss()
-        self.end(Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True))
+        self._end(
+            Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
+        )
 
     # -- use ------------------------------------------------------------------------
 

@@ -96,10 +96,10 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     # -- opening -----------------------------------------------------------------------
 
-    def begin(self, backend: ModuleType) -> object:
+    def _begin(self, backend: ModuleType) -> object:
         """Everything new for a new socket. Returns what tells this attempt from a later one."""
         self._life.move('open')
-        self.bind_to_thread(backend)
+        self._bind_to_thread(backend)
         self.green = backend
         self.event_queue.forget_loss()
         self.link = None
@@ -117,19 +117,19 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         """The socket is there."""
         self.link = self.receive_memory.link = self.flow_control.link = self.event_queue.link = link
 
-    def check_opening(self, attempt: object) -> None:
+    def _check_opening(self, attempt: object) -> None:
         """Raise if another greenlet closed the connection meanwhile, or the link was lost."""
         if self._attempt is not attempt or self._life.state != lifecycle.OPENING:
             raise self._life.error_maker('the connection was closed while it was being opened')()
 
-    def give_up(self, attempt: object, error: BaseException) -> None:
+    def _give_up(self, attempt: object, error: BaseException) -> None:
         """The attempt has failed; one that came after it is left alone."""
         if self._attempt is attempt:
             if self.link is not None:
                 self.link.lose(error)
-            self.end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
+            self._end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
 
-    def set_limits(self, channel_max: int, frame_max: int) -> None:
+    def _set_limits(self, channel_max: int, frame_max: int) -> None:
         """What tune has settled. For the handshake."""
         self.channel_max = channel_max
         self.frame_max = frame_max
@@ -166,7 +166,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         """Whether the broker takes no messages at present (a resource alarm)."""
         return self.flow_control.blocked_reason is not None
 
-    def expect(self, expected: Expected) -> None:
+    def _expect(self, expected: Expected) -> None:
         """For the handshake: the next method on channel 0. Raises why the link ended, if it has."""
         if self.link.reason is not None:
             raise self.link.reason.make_error()
@@ -257,9 +257,9 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def on_link_end(self, link: Link, reason: Reason) -> None:
         if link is self.link:
-            self.end(reason)
+            self._end(reason)
 
-    def end(self, reason: Reason) -> None:
+    def _end(self, reason: Reason) -> None:
         """Everybody gets the reason; socket and greenlets go. The first reason wins. Does not switch."""
         lost = self.is_open and not reason.clean
         if not self._life.end(reason):
@@ -297,7 +297,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     # -- channels -------------------------------------------------------------------------
 
-    def watch_reading(self, limit: float | None) -> None:
+    def _watch_reading(self, limit: float | None) -> None:
         """The connection is open. limit: its read timeout. Does not switch."""
         if limit is not None:
             self._read_watch = ReadTimeout(self, limit)

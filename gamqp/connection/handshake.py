@@ -73,7 +73,7 @@ def _ask(connection: Connection, frames: Any, *sigs: tuple[int, int]) -> Expecte
     for sig in sigs:
         assert sig in _FROM_SERVER
     expected = Expected(sigs, green.Slot(connection.green))
-    connection.expect(expected)
+    connection._expect(expected)
     connection.link.writer.send(frames)
     return expected
 
@@ -165,7 +165,7 @@ def _on_tune(connection: Connection, channel_max: int, frame_max: int, heartbeat
     if wanted is None and connection.heartbeat_needs_patching and not green.is_patched():
         wanted = 0  # as py-amqp's
     connection.heartbeat = negotiation.heartbeat(wanted, heartbeat)
-    connection.set_limits(
+    connection._set_limits(
         negotiation.channel_max(connection.client_channel_max, channel_max),
         negotiation.frame_max(
             connection.client_frame_max, frame_max, negotiation.smallest_frame(connection.server_properties)

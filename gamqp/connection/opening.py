@@ -23,21 +23,21 @@ __all__ = ('run',)
 
 def run(connection: Any) -> None:
     """Open a Connection that is new or closed. Raises why it could not, and has left nothing open then. Switches."""
-    attempt = connection.begin(green.backend())
+    attempt = connection._begin(green.backend())
     transport = _make_transport(connection)
     try:
         connection._ask_for_passwords()
-        connection.check_opening(attempt)
+        connection._check_opening(attempt)
         deadline = green.Deadline(connection.connect_timeout)
         transport.connect(deadline)
-        connection.check_opening(attempt)
+        connection._check_opening(attempt)
         _serve(connection, transport)
         handshake.run(connection, deadline)
-        connection.check_opening(attempt)
+        connection._check_opening(attempt)
         _note_opened(connection)
     except BaseException as exc:
         transport.close()
-        connection.give_up(attempt, exc)
+        connection._give_up(attempt, exc)
         raise
     finally:
         connection._forget_passwords()
@@ -70,7 +70,7 @@ def _note_opened(connection: Any) -> None:
     connection._life.move('opened')
     connection.counts.opened += 1
     connection._start_renewal()
-    connection.watch_reading(connection.read_timeout)
+    connection._watch_reading(connection.read_timeout)
     stats.notify_observers(connection)
     if connection.metrics is not None:
         connection._pump = stats.MetricsReporter(connection, connection.metrics_interval)

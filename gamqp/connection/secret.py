@@ -40,7 +40,7 @@ class SecretUpdates(Requester):
                 self._secret_end = token_expiry.end_of(password) if isinstance(password, str) else None
                 del password
 
-    def take_password(self, ask: Callable[[], Any]) -> Any:
+    def _take_password(self, ask: Callable[[], Any]) -> Any:
         """What this callable has given for the login that is under way. Asks it if nobody has."""
         if self._asked and id(ask) in self._asked:
             return self._asked.pop(id(ask))

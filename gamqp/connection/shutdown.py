@@ -39,7 +39,7 @@ def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, 
         return
     reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
     if state == lifecycle.OPENING:
-        connection.end(reason)
+        connection._end(reason)
     if state != lifecycle.OPEN:
         return
     usual = min(CLOSE_TIMEOUT, connection.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
@@ -50,7 +50,7 @@ def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, 
     except (TimeoutError, exceptions.AMQPError):
         pass  # the peer is gone, or silent: that is closed too
     finally:
-        connection.end(reason)
+        connection._end(reason)
 
 
 def drain(connection: Dispatch, deadline: green.Deadline) -> bool:

@@ -34,7 +34,7 @@ class ThreadAffinity:
     thread: int | None = None
     _hub_calls: Any = None  # made when it connects
 
-    def bind_to_thread(self, backend: ModuleType) -> None:
+    def _bind_to_thread(self, backend: ModuleType) -> None:
         """It belongs to the running thread from now on."""
         self.thread = os_threads.get_ident()
         self._hub_calls = hub_calls_of_this_thread(backend)

@@ -284,7 +284,7 @@ def test_a_scrape_lets_others_run(rabbit, scraper, where):
     """In a patched process the thread that scrapes is a greenlet."""
     connections = [gamqp.Connection(name=f'{number % 50}') for number in range(1000)]
     for connection in connections:
-        connection.bind_to_thread(greenlets.backend)
+        connection._bind_to_thread(greenlets.backend)
         connection.green = greenlets.backend
         scraper.collector._opened(connection)
     turns, scraped = [0], []
