@@ -56,4 +56,4 @@ class QosMethods(OpenState):
         """Have the consumer that is started next get this prefetch. Does not switch."""
         if self._prefetch.differs_from(count):
             self._call(Basic.Qos, (0, count, False), wait=False)
-            self._prefetch = self._prefetch.tell(count)
+            self._prefetch = self._prefetch.note_sent(count)

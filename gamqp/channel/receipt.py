@@ -69,7 +69,7 @@ class Receipt(Uncopyable):
     def _is_lost(self) -> bool:
         """Whether its channel has ended. Then it is told now, before its turn: nobody sees it pending any more."""
         return self._connection.in_own_thread() and any(
-            one.tell(self.delivery_tag, self) for one in self._connection.endings
+            one.settle_now(self.delivery_tag, self) for one in self._connection.endings
         )
 
     @property

@@ -309,21 +309,21 @@ class Ending:
             waiter, awaited = waiting.pop(tag, None), False
             if waiter is not None:
                 awaited = waiter.awaited
-                self._tell(tag, waiter)
+                self._give_verdict(tag, waiter)
             yield awaited
         for barrier in self._barriers:
             barrier.waiter.fail(self._make_error)
             yield False
 
-    def tell(self, tag: int, waiter: Any) -> bool:
+    def settle_now(self, tag: int, waiter: Any) -> bool:
         """Settle this publish now, before its step. Returns False if it is none of these, or was settled already."""
         if self._waiting.get(tag) is not waiter:
             return False
         del self._waiting[tag]
-        self._tell(tag, waiter)
+        self._give_verdict(tag, waiter)
         return True
 
-    def _tell(self, tag: int, waiter: Any) -> None:
+    def _give_verdict(self, tag: int, waiter: Any) -> None:
         for covered, ok in self._covered:
             if tag <= covered:
                 waiter.succeed(self._returned.get(tag, ok))

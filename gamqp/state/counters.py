@@ -14,7 +14,7 @@ __all__ = ('Counters', 'every')
 class Counters:
     """Counters of one connection, over all its channels and sockets.
 
-    told: the values that the metrics hook was last called with.
+    reported: the values that the metrics hook was last called with.
     """
 
     __slots__ = (
@@ -32,9 +32,9 @@ class Counters:
         'published',
         'redelivered',
         'rejected',
+        'reported',
         'returned',
         'stale_settlements',
-        'told',
         'unnoticed',
         'write_wait_seconds',
     )
@@ -45,7 +45,7 @@ class Counters:
 
     def reset(self) -> None:
         """Begin at zero. A forked child calls it: what was counted before, its parent has done."""
-        self.told: dict[str, float] = {}
+        self.reported: dict[str, float] = {}
         self.opened = 0  # how often the connection was opened
         self.published = 0
         self.confirmed = 0

@@ -38,7 +38,7 @@ class Prefetch(NamedTuple):
         """Whether basic.qos has to be sent before a consumer with this limit is started."""
         return count != (self.sent or 0)
 
-    def tell(self, count: int) -> Prefetch:
+    def note_sent(self, count: int) -> Prefetch:
         """This limit is sent for one consumer; the program still wants another one for other consumers."""
         return self._replace(sent=count)
 

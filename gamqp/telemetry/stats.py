@@ -148,12 +148,12 @@ def collect_for_hook(connection: Any) -> dict[str, Any]:
     """The dict for the hook: ``collect``, the name, and the counters summed over all connections of that name."""
     numbers, name = collect(connection), name_of(connection)
     if name:
-        told = connection.counts.told
+        reported = connection.counts.reported
         with _names_lock:
             sums = _names.pop(name, {})
             for counter in totals(connection.counts):
-                sums[counter] = sums.get(counter, 0) + numbers[counter] - told.get(counter, 0)
-                told[counter] = numbers[counter]
+                sums[counter] = sums.get(counter, 0) + numbers[counter] - reported.get(counter, 0)
+                reported[counter] = numbers[counter]
             _names[name] = sums
             if len(_names) > MOST_NAMES:
                 del _names[next(iter(_names))]

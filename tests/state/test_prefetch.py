@@ -13,10 +13,10 @@ def test_what_the_program_asks_for_is_what_the_broker_knows():
 
 
 def test_a_consumer_with_a_limit_of_its_own_leaves_what_the_program_wants():
-    prefetch = NO_PREFETCH.ask_for(10).tell(100)
+    prefetch = NO_PREFETCH.ask_for(10).note_sent(100)
     assert (prefetch.wanted, prefetch.sent) == (10, 100)
     assert prefetch.differs_from(prefetch.wanted)
-    assert not prefetch.tell(10).differs_from(10)
+    assert not prefetch.note_sent(10).differs_from(10)
 
 
 def test_without_a_word_there_is_no_limit():
