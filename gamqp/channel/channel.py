@@ -1,9 +1,8 @@
 """Channel: one conversation with the broker inside a connection.
 
 Layer 3. The operations are in ``gamqp.channel``, one file per AMQP class; this
-file holds what a channel is: its life, what the reader tells it, and whose turn
-an error is. What the reader calls here (``on_…``) never switches greenlets and
-never runs user code.
+file holds what a channel is: its life, and what the reader tells it. What the reader
+calls here (``_on_…``) never switches greenlets and never runs user code.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from ..state.consumers import ConsumerTable, NoAckTags
 from ..state.error_hints import add_hint, cancelled, name_consumer
 from ..state.lifecycle import Lifecycle, Reason
 from ..state.negotiation import rabbitmq_version
+from ..state.prefetch import NO_PREFETCH
 from ..state.replies import Replies
 from ..state.unacked import Unacked, WideUnacked
 from ..wire import encode_method
@@ -227,11 +227,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._consumers.clear()
         self._unacked.drop_spooled()
         self._unacked.clear()
-        self._prefetch_sent = None
-        self._prefetch_wanted = 0
+        self._prefetch = NO_PREFETCH
         self._has_watched = False
         self._streams = None
-        self._left_of_streams = False
         self._declared = ''
         self._connection.long_walks.add(self._replies.fail_all(reason.make_error))
         self._connection.long_walks.add(self._fail_cancels(reason.make_error))
@@ -243,8 +241,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
     def _on_connection_end(self, reason: Reason) -> None:
         self._end(reason)
-
-    # -- what Caller asks -----------------------------------------------------------
 
     # -- from the reader ---------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from scripted_consumers import Work
 
 import gamqp
 from gamqp import exceptions
+from gamqp.state.prefetch import NO_PREFETCH
 
 CLOSE = {'reply_code': 406, 'reply_text': 'PRECONDITION_FAILED - unknown delivery tag 77', 'class_id': 60}
 NO_ROUTE = {'reply_code': 312, 'reply_text': 'NO_ROUTE', 'exchange': 'ex', 'routing_key': 'k'}
@@ -52,6 +53,24 @@ def close(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     peer.expect('channel.open')
     with pytest.raises(exceptions.PreconditionFailed):
         channel.basic_ack(78)
+
+
+def test_a_reopened_channel_has_no_prefetch_until_it_is_asked_for_again(
+    peer: ScriptedBroker, channel: gamqp.Channel
+) -> None:
+    for a_global in (False, True):
+        limiting = greenlets.spawn(lambda a_global=a_global: channel.basic_qos(0, 5, a_global))
+        peer.expect('basic.qos')
+        peer.send('basic.qos-ok')
+        limiting.get()
+    close(peer, channel)
+    peer.send('channel.open-ok')
+    assert channel._prefetch == NO_PREFETCH
+    starting = greenlets.spawn(lambda: channel.consume('q', prefetch=5))
+    assert peer.expect('basic.qos').prefetch_count == 5  # the new channel has not heard of it
+    peer.send('basic.qos-ok')
+    peer.send('basic.consume-ok', consumer_tag=peer.expect('basic.consume').consumer_tag)
+    starting.get()
 
 
 @each_and_all
