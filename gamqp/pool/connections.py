@@ -15,6 +15,7 @@ from typing import Any
 from .. import exceptions, green
 from ..channel import reuse
 from ..channel.channel import Channel
+from ..connection.connection import Connection
 from ..connection.liveness import LAST_CLOSE_TIMEOUT
 from ..green import os_threads
 from ..state.durations import in_seconds
@@ -35,7 +36,7 @@ class PoolConnections(PoolOpening):
     """
 
     def __init__(
-        self, make: Callable[[], Any], where: str, connections: int, channels: int, confirm: bool = True
+        self, make: Callable[[], Connection], where: str, connections: int, channels: int, confirm: bool = True
     ) -> None:
         super().__init__(make, connections, channels, confirm)
         self._where = where
@@ -69,7 +70,7 @@ class PoolConnections(PoolOpening):
         leases.leases += 1
         return held
 
-    def put_back(self, member: PoolConnection, channel: Any) -> None:
+    def put_back(self, member: PoolConnection, channel: Channel) -> None:
         """A lease has ended, or the broker has answered what was sent in an ended one. Does not switch."""
         if self.inherited:
             return
@@ -97,7 +98,7 @@ class PoolConnections(PoolOpening):
         elif os_threads.get_ident() != self._thread:
             raise exceptions.WrongThread(f'the pool {self} belongs to another thread: make a pool for each')
 
-    def _wait(self, timeout: float) -> tuple[PoolConnection, Any]:
+    def _wait(self, timeout: float) -> tuple[PoolConnection, Channel]:
         deadline = green.Deadline(timeout)
         ticket = 0
         while True:
@@ -188,7 +189,7 @@ class PoolConnections(PoolOpening):
             self._dismiss(Reason(exceptions.RecoverableConnectionError(text)), self.leases.ticket)
 
 
-def _close_connection(connection: Any, slot: green.Slot, timeout: float | None) -> None:
+def _close_connection(connection: Connection, slot: green.Slot, timeout: float | None) -> None:
     try:
         connection.close(timeout=timeout)
     finally:

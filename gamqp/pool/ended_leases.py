@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..channel import reuse
 from .leases import AT_ONCE, PoolConnection
+
+if TYPE_CHECKING:
+    from ..channel.channel import Channel
 
 __all__ = ('EndedLeases',)
 
@@ -19,26 +22,26 @@ __all__ = ('EndedLeases',)
 class EndedLeases:
     """The ended leases of one pool. done: called with member and channel when the broker has answered, or cannot."""
 
-    def __init__(self, done: Callable[[PoolConnection, Any], None]) -> None:
+    def __init__(self, done: Callable[[PoolConnection, Channel], None]) -> None:
         self._done = done
         self._pending: dict[_EndedLease, None] = {}  # oldest first
 
     def __len__(self) -> int:
         return len(self._pending)
 
-    def begin(self, member: PoolConnection, channel: Any, now: float) -> bool:
+    def begin(self, member: PoolConnection, channel: Channel, now: float) -> bool:
         """Have *done* called when the broker has answered. Returns False, and does nothing, if no answer is due.
 
         Does not switch. The reader calls *done*, which must not switch either.
         """
         if not reuse.has_unanswered(channel):
             return False
-        settlement = _EndedLease(self, member, channel, now + channel.connection.confirm_timeout)
+        settlement = _EndedLease(self, member, channel, now + member.connection.confirm_timeout)
         self._pending[settlement] = None
         reuse.ask_for_answers(channel, settlement)
         return True
 
-    def give_up_late(self, now: float) -> list[tuple[PoolConnection, Any]]:
+    def give_up_late(self, now: float) -> list[tuple[PoolConnection, Channel]]:
         """Remove and return those without an answer within confirm_timeout, a limited number. Does not call *done*."""
         late = [one for one in islice(self._pending, AT_ONCE) if one.until <= now]
         for one in late:
@@ -60,7 +63,7 @@ class _EndedLease:
 
     __slots__ = ('_book', 'channel', 'member', 'until')
 
-    def __init__(self, book: EndedLeases, member: PoolConnection, channel: Any, until: float) -> None:
+    def __init__(self, book: EndedLeases, member: PoolConnection, channel: Channel, until: float) -> None:
         self._book = book
         self.member = member
         self.channel = channel

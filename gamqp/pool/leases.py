@@ -10,7 +10,11 @@ from __future__ import annotations
 from bisect import insort
 from collections import OrderedDict
 from operator import itemgetter
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..channel.channel import Channel
+    from ..connection.connection import Connection
 
 __all__ = ('AT_ONCE', 'Leases', 'PoolConnection')
 
@@ -34,7 +38,7 @@ class PoolConnection:
 
     def __init__(self, capacity: int) -> None:
         self.connection: Any = None
-        self.idle: list[Any] = []
+        self.idle: list[Channel] = []
         self.leased = 0
         self.opening = 0
         self.closing = 0
@@ -134,7 +138,7 @@ class Leases:
 
     # -- channels ----------------------------------------------------------------
 
-    def take(self) -> tuple[PoolConnection, Any] | None:
+    def take(self) -> tuple[PoolConnection, Channel] | None:
         """Lease an idle channel: of the connection with the fewest leases the one used last; None if none is idle."""
         best: PoolConnection | None = None
         for member in self.members:
@@ -151,7 +155,7 @@ class Leases:
         member.leased += 1
         member.peak = max(member.peak, member.open)
 
-    def offer(self, member: PoolConnection, channel: Any, now: float) -> Any:
+    def offer(self, member: PoolConnection, channel: Channel, now: float) -> Any:
         """A leased channel is free. Returns the waiter that gets it, or None: then it is idle."""
         if self._ahead:
             _, waiter, since = self._ahead.pop(0)
@@ -274,7 +278,7 @@ class Leases:
         """A member that has no connection yet and on which channels are planned."""
         return next((one for one in self.members if one.connection is None and one.opening), None)
 
-    def connected(self, member: PoolConnection, connection: Any, now: float, capacity: int) -> int:
+    def connected(self, member: PoolConnection, connection: Connection, now: float, capacity: int) -> int:
         """A member has a connection, which can have *capacity* channels. Returns how many to open on it now."""
         member.connection = connection
         member.since = now

@@ -17,6 +17,8 @@ import greenlet
 
 from .. import exceptions
 from ..channel import reuse
+from ..channel.channel import Channel
+from ..connection.connection import Connection
 from ..state.backoff import Backoff
 from ..state.lifecycle import Reason
 from .ended_leases import EndedLeases
@@ -47,7 +49,7 @@ class PoolOpening:
 
     _settlements: EndedLeases
 
-    def __init__(self, make: Callable[[], Any], connections: int, channels: int, confirm: bool) -> None:
+    def __init__(self, make: Callable[[], Connection], connections: int, channels: int, confirm: bool) -> None:
         self.leases = Leases(connections, channels)
         self._make = make
         self._confirm = confirm
@@ -212,15 +214,15 @@ class PoolOpening:
             self._may_complain_at = now + COMPLAIN_EVERY
             logger.warning('pool %s; could not open a channel: %s', str(self), str(self._trouble))
 
-    def _is_fit(self, member: PoolConnection, channel: Any) -> bool:
+    def _is_fit(self, member: PoolConnection, channel: Channel) -> bool:
         return reuse.is_as_new(channel) and bool(member.connection.is_alive())
 
-    def _offer(self, member: PoolConnection, channel: Any) -> None:
+    def _offer(self, member: PoolConnection, channel: Channel) -> None:
         waiter = self.leases.offer(member, channel, time.monotonic())
         if waiter is not None:
             waiter.succeed((member, channel))
 
-    def _give_up(self, member: PoolConnection, channel: Any) -> None:
+    def _give_up(self, member: PoolConnection, channel: Channel) -> None:
         """A leased channel cannot be used any more: close it in the background. Does not switch."""
         leases = self.leases
         leases.drop(member)
@@ -235,7 +237,7 @@ class PoolOpening:
             member.connection.collect()
         self._open_more()
 
-    def _close_channel(self, member: PoolConnection, channel: Any) -> None:
+    def _close_channel(self, member: PoolConnection, channel: Channel) -> None:
         try:
             channel.close()
             if self.leases.most is not None:

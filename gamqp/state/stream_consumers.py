@@ -1,7 +1,7 @@
-"""The consumers of a channel that read a stream: what the broker refuses because of them.
+"""The consumers of a channel that read a stream, and which calls the broker refuses because of them.
 
-State, no I/O. A stream keeps its messages: an ack asks for more, and there is nothing to give back. Which
-RabbitMQ refuses what is in ``queue_types``.
+State, no I/O. A stream keeps its messages: an ack only asks for more, and a nack cannot give a message back.
+``queue_types`` knows which version of RabbitMQ refuses what. Does not belong here: the calls (``channel``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _IF_NONE = 'if it is none, declare it over this connection'
 
 
 class StreamConsumers:
-    """Of one channel, made with the first of them."""
+    """The stream consumers of one channel; made when the first one starts."""
 
     __slots__ = ('_left_unacked', '_queue_types', '_tags')
 

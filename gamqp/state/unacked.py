@@ -3,6 +3,7 @@
 State, no I/O. The broker keeps the same list. It closes a channel whose oldest delivery is
 unsettled for too long, and does not say which one that was; from this list the error can.
 Deliveries in the temporary file (the spool) may be millions: they are kept as ranges of tags.
+Does not belong here: sending an ack (``channel``).
 """
 
 from __future__ import annotations
