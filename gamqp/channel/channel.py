@@ -50,7 +50,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     """
 
     # What most channels never change. Here and not in __init__, because an object with more than 30
-    # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them.
+    # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them. All channels
+    # of a program share the 30: an attribute that has its value from the class is not set to the same again.
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back; for ``reuse``
     _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
     _owes_close_ok = False  # the broker closed while we did
@@ -84,8 +85,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._replies = Replies()
         self._consumers = ConsumerTable()
         self._unacked: Unacked | WideUnacked = Unacked()
+        self._confirms = None
         self._counts = connection.counts
-        self._thread = connection.thread
         self._usable_in: int | None = None
         self._unraised: Reason | None = None
         connection.channels[channel_id] = self
@@ -138,7 +139,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._connection.closes_due.discard(self.channel_id)
         if self._life.state == lifecycle.OPENING:
             self._life.move('opened')
-            self._usable_in = self._thread if self._unraised is None else None
+            self._usable_in = self._connection.thread if self._unraised is None else None
 
     def _give_up(self, reply: Any) -> None:
         """open-ok has come for a caller that is gone."""
@@ -207,7 +208,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             return
         self._usable_in = None
         self._drop(reason)
-        self._unraised = self._consumers_lost = None
+        self._unraised = None
+        if self._consumers_lost is not None:
+            self._consumers_lost = None
         if self._handler_calls is not None:
             self._handler_calls.pending.clear()
         self.events.clear()
@@ -229,8 +232,10 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._unacked.clear()
         self._prefetch = NO_PREFETCH
         self._has_watched = False
-        self._streams = None
-        self._declared = ''
+        if self._streams is not None:
+            self._streams = None
+        if self._declared:
+            self._declared = ''
         self._connection.long_walks.add(self._replies.fail_all(reason.make_error))
         self._connection.long_walks.add(self._fail_cancels(reason.make_error))
         if self._confirms is not None:

@@ -29,7 +29,6 @@ class OpenState(Requester):
     _declared: str  # the queue that was declared last on this channel, which '' stands for
     _event_queue: Any  # of the connection: what waits for drain_events
     _life: Lifecycle
-    _thread: int | None  # that of the connection
     _unraised: Reason | None  # an error of the broker that concerned no call, to be raised by the next one
     # The thread in which each method may go ahead, None unless the channel is open and no error waits to be
     # raised. Methods that are called for each message compare it themselves and call ``_check`` if it is another.
@@ -55,7 +54,7 @@ class OpenState(Requester):
             return
         unraised, self._unraised = self._unraised, None
         if unraised is not None:
-            self._usable_in = self._thread if self.is_open else None
+            self._usable_in = self._connection.thread if self.is_open else None
             raise unraised.make_error()
         if self._life.state == lifecycle.OPENING:
             return  # reopening after an error: what is sent now stands behind channel.open
