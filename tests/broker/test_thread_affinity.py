@@ -21,6 +21,11 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions
+from gamqp.connection.event_queue import EventQueue
+from gamqp.connection.finishing import Finishing
+from gamqp.connection.flow_control import FlowControl
+from gamqp.connection.long_walks import LongWalks
+from gamqp.connection.receive_memory import ReceiveMemory
 from gamqp.io.send_thread import send_thread
 
 
@@ -92,9 +97,18 @@ OF_CONNECTIONS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+#: The objects that a connection is made of, whose state is its own.
+PARTS = (EventQueue, Finishing, FlowControl, LongWalks, ReceiveMemory)
+
+
 def state_of(thing: Any) -> Any:
-    """Everything it holds, as text; what would differ anyway is left out."""
-    return {name: repr(value) for name, value in vars(thing).items() if name not in ('_looked_at', 'unlooked')}
+    """Everything that it and its parts hold, as text; what would differ anyway is left out."""
+    held = vars(thing) if hasattr(thing, '__dict__') else {name: getattr(thing, name) for name in thing.__slots__}
+    return {
+        name: state_of(value) if isinstance(value, PARTS) else repr(value)
+        for name, value in held.items()
+        if name not in ('_looked_at', 'unlooked')
+    }
 
 
 @pytest.mark.parametrize('name', OF_CHANNELS)
