@@ -101,7 +101,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         if not consumer.no_ack:
             consumer.watched = prefetch
             self._has_watched = True
-            self._connection.watch_unsettled()
+            self._connection._watch_unsettled()
 
     def _begin_consumer(
         self, consumer: ConsumerRecord, queue: str, no_local: bool, exclusive: bool, nowait: bool, arguments: Arguments

@@ -163,7 +163,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
             if deadline is not None:
                 connection.flow_control.wait_until_sent(deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout
-            if not connection.wait_for(slot, wait):
+            if not connection._wait_for(slot, wait):
                 raise TimeoutError(
                     f'basic.publish: no confirm within {in_seconds(wait)}; the broker may have taken the message'
                 )

@@ -214,7 +214,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._handler_calls is not None:
             self._handler_calls.pending.clear()
         self.events.clear()
-        self._connection.forget_channel(self)
+        self._connection._forget_channel(self)
         self.connection = self.channel_id = None
 
     def _drop(self, reason: Reason, unheard: Callable[[], Any] | None = None) -> None:
@@ -281,10 +281,10 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             pass  # for the channel that had the number before
         elif message.method == Basic.Deliver:
             if consumer is None:
-                self._connection.count_answer()
+                self._connection._count_answer()
                 self._on_stray(message)
             elif not consumer.no_ack:
-                self._connection.count_answer()
+                self._connection._count_answer()
                 self._give_back(message, consumer.of_stream)
         elif message.method == Basic.Return:
             self._on_return(message)
@@ -294,7 +294,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     def _on_stray(self, message: Any) -> None:
         """A delivery to no consumer of ours. A few may be under way when one has ended."""
         if self._consumers.is_stray(message.consumer_tag):
-            self._connection.report(
+            self._connection._report(
                 '%s: the broker goes on delivering to consumer %r, which has ended; the messages are given back',
                 repr(self),
                 message.consumer_tag,
@@ -318,7 +318,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             self._end(reason)
             return
         self._usable_in = None  # from here on nothing must be sent before channel.open
-        self._connection.count_answer()
+        self._connection._count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         queue = self._event_queue
         if self._has_callbacks and (queue.drainers_idle or queue.handlers_running):
@@ -328,7 +328,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
         # it comes out of some later call, or of none at all.
         text, number = 'channel %s was closed by the broker and is reopened: %s', self.channel_id
-        report = functools.partial(self._connection.report, text, number, str(reason))
+        report = functools.partial(self._connection._report, text, number, str(reason))
         heard = self._is_heard
         told = heard or (self._confirms is not None and self._confirms.has_waiters)
         unheard = any(inbox.is_unheard for inbox in self._inboxes())
@@ -368,7 +368,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             return  # a consumer of before, see is_of_before
         consumer = self._consumers.leave(consumer_tag)
         if self._life.state == lifecycle.OPEN:
-            self._connection.count_answer()
+            self._connection._count_answer()
             self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
         if consumer is None:
             return

@@ -100,7 +100,7 @@ class ChannelEvents(ConfirmMethods):
 
     def _on_return(self, message: Any) -> None:
         connection = self._connection
-        connection.count_return(message)
+        connection._count_return(message)
         if tracing.installed and connection.tracing is not None:
             connection.green.spawn(connection.tracing.returned, connection, message)
         info = message.delivery_info
@@ -116,7 +116,7 @@ class ChannelEvents(ConfirmMethods):
             self.returned_messages.put(basic_return_t(**info, message=message))
             calls = self._told_later
             if calls.pending.add_return(error.throw):
-                self._connection.report(
+                self._connection._report(
                     'channel %s: more than %s messages came back that no basic_return handler takes and that '
                     'drain_events has not raised; only the latest are kept',
                     self.channel_id,

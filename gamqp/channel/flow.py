@@ -25,7 +25,7 @@ class FlowMethods(OpenState):
 
     def _on_flow(self, active: bool) -> None:
         self._set_active(active)
-        self._connection.count_answer()
+        self._connection._count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.FlowOk, (active,)))
 
     def flow(self, active: bool) -> None:

@@ -72,7 +72,7 @@ class ChannelConfirms:
         """Wait until a confirm has come, or the channel began anew. Raises TimeoutError. Switches greenlets."""
         if self._room is None:
             self._room = green.Gate(self._connection.green)
-        woken = self._room.wait_by(self._connection.wait_for, deadline.left())
+        woken = self._room.wait_by(self._connection._wait_for, deadline.left())
         if not woken and self.is_crowded(limit):
             raise TimeoutError(
                 f'publish: {limit} publishes of channel {self._number} are without a confirm, '
@@ -97,7 +97,7 @@ class ChannelConfirms:
         slot = green.Slot(self._connection.green)
         barrier = outstanding.barrier(slot)
         try:
-            if not self._connection.wait_for(slot, limit):
+            if not self._connection._wait_for(slot, limit):
                 raise TimeoutError(f'{len(outstanding)} publishes are still without a confirm')
         except BaseException:
             outstanding.leave(barrier)

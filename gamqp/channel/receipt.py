@@ -103,7 +103,7 @@ class Receipt(Uncopyable):
             limit = connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
             if self._done is None:
                 self._done = green.Event(connection.green)
-            if not connection.wait_for(self._done, limit):
+            if not connection._wait_for(self._done, limit):
                 raise TimeoutError(f'no confirm within {in_seconds(limit)}; the broker may have taken the message')
         error = self.error
         if error is not None:
@@ -173,7 +173,7 @@ def _note_unnoticed(connection: Any, exchange: str, routing_key: str, what: str)
     """In the thread of the connection. Does not switch."""
     connection.counts.unnoticed += 1
     if connection.counts.unnoticed == 1:
-        connection.report(
+        connection._report(
             '%s: a publish to exchange %r with routing key %r was %s and nobody has looked at its receipt; wait() '
             'raises why. Others are only counted: unnoticed in stats()',
             repr(connection),

@@ -90,7 +90,7 @@ def _close(channel: Any, *args: Any) -> None:
 
 def _crossed(channel: Any, *args: Any) -> None:
     """The broker closed the channel that had this number before, when we did."""
-    channel._connection.count_answer()
+    channel._connection._count_answer()
     channel._writer.send(encode_method(channel.channel_id, ChannelSpec.CloseOk, ()))
 
 

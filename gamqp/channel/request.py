@@ -93,11 +93,11 @@ class Requester(Uncopyable):
     def _await_reply(self, expected: Expected, sig: Sig, timeout: float | None, ending: bool = False) -> Any:
         """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.
 
-        ending: it is a close or cancel, see ``wait_for_close``.
+        ending: it is a close or cancel, see ``_wait_for_close``.
         Returns the reply; raises TimeoutError, or why channel or connection ended.
         """
         connection = self._connection
-        wait = connection.wait_for_close if ending else connection.wait_for
+        wait = connection._wait_for_close if ending else connection._wait_for
         if timeout is None:
             timeout = connection.rpc_timeout
         slot = expected.slot

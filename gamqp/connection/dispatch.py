@@ -172,7 +172,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
             raise self.link.reason.make_error()
         self._replies.expect(expected)
 
-    def run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
+    def _run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
         """Call the program's handler or callback of a message. Switches if that does."""
         if tracing.installed and self.tracing is not None:
             self.tracing.process(self, message, handler)
@@ -196,7 +196,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
                     channels[channel_id]._on_method(sig, args)
                 elif sig == ChannelSpec.Close:
                     # A close that crossed ours must be answered all the same.
-                    self.count_answer()
+                    self._count_answer()
                     self.link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
                 elif sig == ChannelSpec.CloseOk:
                     self.closes_due.discard(channel_id)
@@ -216,17 +216,17 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.link.writer.send(encode_method(0, Spec.Close, args))
         self.link.lose(error)
 
-    def count_answer(self) -> None:
+    def _count_answer(self) -> None:
         """The reader is about to send what the peer asks for. Raises ResourceError where the peer reads no answers."""
         self._answers.add(ANSWER_SIZE, self.counts.bytes_out, self.link.writer.queued)
 
-    def count_return(self, message: Any) -> None:
+    def _count_return(self, message: Any) -> None:
         """A message has come back. Raises UnexpectedFrame when more come back than were published."""
         counts = self.counts
         counts.returned += 1
         self.peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
 
-    def report(self, text: str, *args: Any) -> None:
+    def _report(self, text: str, *args: Any) -> None:
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
         self._log.warn(self.green.spawn, text, args)
 
@@ -302,12 +302,12 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         if limit is not None:
             self._read_watch = ReadTimeout(self, limit)
 
-    def watch_unsettled(self) -> None:
+    def _watch_unsettled(self) -> None:
         """There is a consumer whose messages the program has to settle. Does not switch."""
         if self._unsettled_watch is None and self.unsettled_warning is not None:
             self._unsettled_watch = UnackedWarning(self, self.unsettled_warning)
 
-    def forget_channel(self, channel: Any) -> None:
+    def _forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""
         number = channel.channel_id
         if self.channels.get(number) is channel:

@@ -220,7 +220,7 @@ class EventQueue:
                 else:
                     assert consumer.callback is not None  # one without is not queued
                     if tracing.installed:
-                        message.channel._connection.run_handler(consumer.callback, message)
+                        message.channel._connection._run_handler(consumer.callback, message)
                     else:
                         consumer.callback(message)
             finally:

@@ -37,7 +37,7 @@ class FlowControl:
     """Of one connection.
 
     owner: has ``rpc_timeout``, ``blocked_policy``, ``blocked_timeout``, ``on_blocked``, ``on_unblocked``,
-    ``check_open()`` and ``report(text, *args)``. Held weakly.
+    ``check_open()`` and ``_report(text, *args)``. Held weakly.
     counts: the owner's; the time that is spent blocked and waiting is added to it.
     """
 
@@ -89,7 +89,7 @@ class FlowControl:
         self.blocked_reason = reason
         owner = self._owner()
         if owner is not None:
-            owner.report('%s: the broker takes no messages: %s', repr(owner), reason)
+            owner._report('%s: the broker takes no messages: %s', repr(owner), reason)
         self._call_about_blocking()
 
     def on_unblocked(self) -> None:

@@ -84,7 +84,7 @@ class Liveness(Dispatch):
         """When something, heartbeat or not, was received last: seconds of time.monotonic(), 0 before connecting."""
         return 0 if self.link is None else self.link.heartbeat_clock.heard_at
 
-    def wait_for(self, slot: Any, timeout: float | None) -> bool:
+    def _wait_for(self, slot: Any, timeout: float | None) -> bool:
         """``slot.wait(timeout)`` for a reply or a confirm, under the read timeout. Switches.
 
         Meanwhile the connection is read on, even if the budget is spent. When
@@ -100,14 +100,14 @@ class Liveness(Dispatch):
         finally:
             self.receive_memory.wait_ends()
 
-    def wait_for_close(self, slot: Any, timeout: float) -> bool:
-        """``wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.
+    def _wait_for_close(self, slot: Any, timeout: float) -> bool:
+        """``_wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.
 
         Then it does not read either, and no answer can come.
         """
-        if self.wait_for(slot, min(timeout, BLOCKED_TIMEOUT)):
+        if self._wait_for(slot, min(timeout, BLOCKED_TIMEOUT)):
             return True
-        return timeout > BLOCKED_TIMEOUT and not self.is_blocked and self.wait_for(slot, timeout - BLOCKED_TIMEOUT)
+        return timeout > BLOCKED_TIMEOUT and not self.is_blocked and self._wait_for(slot, timeout - BLOCKED_TIMEOUT)
 
     def _wait_hearing(self, slot: Any, deadline: green.Deadline, read_timeout: float) -> bool:
         link, begun = self.link, time.monotonic()

@@ -66,7 +66,7 @@ class UnackedWarning(ConnectionTimer):
 
     def _report(self, connection: Any, channel: Any, tag: str, what: str) -> None:
         consumer = channel._consumers.get(tag)
-        connection.report(
+        connection._report(
             'consumer %r of queue %r on channel %s gets no more messages: %s that nobody has settled for %g s '
             'or longer. Ack what is done with; is every message taken out of the loop, or handed out by drain_events?',
             tag,

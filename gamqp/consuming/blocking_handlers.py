@@ -64,7 +64,7 @@ class BlockingWatch:
         self._left -= 1
         begun = monotonic()
         try:
-            self._connection.run_handler(handler, message)
+            self._connection._run_handler(handler, message)
         finally:
             seconds = monotonic() - begun
             if seconds > LIMIT and not turns and self._name not in _named:

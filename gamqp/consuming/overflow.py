@@ -165,7 +165,7 @@ class Overflow:
         if not self._memory.spool_failed:
             self._memory.spool_failed = True
             text = '%s: deliveries beyond the budget cannot be written to a temporary file and stay in memory: %s'
-            connection.report(text, repr(connection), str(error))
+            connection._report(text, repr(connection), str(error))
 
     # -- there is room ------------------------------------------------------------------
 

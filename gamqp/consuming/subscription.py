@@ -92,7 +92,7 @@ class Consumer(Inbox):
         self.on_error = on_error
         self.acked = self.failed = self.in_flight = 0
         self._workers: dict[Any, str] = {}  # greenlet -> what it does
-        self._run: Callable[[Any, Any], None] = connection.run_handler  # what calls the handler
+        self._run: Callable[[Any, Any], None] = connection._run_handler  # what calls the handler
         self._blocking = watch_of(connection, tag, handler)
         self._failures: HandlerFailures | None = None  # made when a handler has failed, as _kept
         self._kept: DelayedRequeue | None = None  # what goes back to the queue after a while
@@ -241,7 +241,7 @@ class Consumer(Inbox):
         if watch is None:
             return 0.0
         now = monotonic() if begun is None else watch.look(begun)
-        self._run = watch.run if watch.armed else self.connection.run_handler
+        self._run = watch.run if watch.armed else self.connection._run_handler
         return now
 
     def _end_worker(self, worker: Any) -> None:

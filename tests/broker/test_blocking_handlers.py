@@ -93,7 +93,7 @@ def test_short_work_costs_nothing(
     monkeypatch.setattr(blocking_handlers, 'LIMIT', 60)  # a busy machine is no handler
     consumer = subscribed(peer, channel, lambda message: None)
     handled(peer, consumer, 1, 2)
-    assert consumer._run == consumer.connection.run_handler
+    assert consumer._run == consumer.connection._run_handler
 
 
 def test_nothing_is_looked_at_where_the_process_is_patched(

@@ -30,7 +30,7 @@ class Owner:
     def check_open(self) -> None:
         pass
 
-    def report(self, text: str, *args: Any) -> None:
+    def _report(self, text: str, *args: Any) -> None:
         self.reports.append(text % args)
 
 

@@ -77,7 +77,7 @@ def test_while_one_greenlet_runs_them_another_has_nothing_to_do(
 
     def first() -> None:
         got.append('first')
-        assert client.wait_for(go_on, 60)
+        assert client._wait_for(go_on, 60)
 
     calls.pending.add_call(first)
     calls.pending.add_call(note(got, 'second'))

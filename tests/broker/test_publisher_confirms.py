@@ -137,7 +137,7 @@ def test_the_next_wait_raises_why_publishes_were_lost(
 def test_who_waits_hears_of_the_end(client: gamqp.Connection, confirms: ChannelConfirms) -> None:
     slot = green.Slot(client.green)
     outstanding(confirms).publish(slot)
-    publishing = greenlets.spawn(client.wait_for, slot, 60)
+    publishing = greenlets.spawn(client._wait_for, slot, 60)
     crowded = greenlets.spawn(confirms.wait_for_room, 1, green.Deadline(60))
     waiting = greenlets.spawn(confirms.wait, 60)
     greenlets.wait_until(lambda: confirms.has_barriers and bool(confirms._room) and slot.awaited)
