@@ -35,6 +35,7 @@ NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'channel', 4: 'connection', 5: 'pro
 ANNOTATIONS: dict[str, tuple[str, ...]] = {
     'basic_message': ('channel',),
     'channel': ('connection',),
+    'consuming': ('connection',),
     'exceptions': ('basic_message',),
     'protocol': ('basic_message',),
     'sasl': ('connection',),

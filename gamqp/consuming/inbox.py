@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..green.yielding import AT_ONCE, in_turns
 from ..state.consumers import ConsumerRecord as Entry
 from ..state.lifecycle import Reason
 from ..state.uncopyable import Uncopyable
+
+if TYPE_CHECKING:
+    from ..channel.channel import Channel
+    from ..connection.connection import Connection
 
 __all__ = ('Inbox', 'Term', 'complete_ends')
 
@@ -47,7 +51,7 @@ class Inbox(Uncopyable):
     #: Whether messages wait here. False where each is taken at once; then it must not wait on disk either.
     keeps = True
 
-    def __init__(self, channel: Any, connection: Any, tag: str, no_ack: bool) -> None:
+    def __init__(self, channel: Channel, connection: Connection, tag: str, no_ack: bool) -> None:
         self.channel = channel
         self.connection = connection
         self.entry = Entry(tag, None, None, no_ack, self)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Container
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from greenlet import getcurrent
 
@@ -19,6 +19,10 @@ from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
 from .inbox import Inbox
 
+if TYPE_CHECKING:
+    from ..channel.channel import Channel
+    from ..connection.connection import Connection
+
 __all__ = ('Deliveries',)
 
 
@@ -27,7 +31,7 @@ class IteratorInbox(Inbox):
 
     __slots__ = ('__weakref__', '_link', 'in_hand', 'owner', 'waiting')
 
-    def __init__(self, channel: Any, connection: Any, tag: str, no_ack: bool) -> None:
+    def __init__(self, channel: Channel, connection: Connection, tag: str, no_ack: bool) -> None:
         super().__init__(channel, connection, tag, no_ack)
         self.waiting: green.Slot | None = None
         self.in_hand = False  # a message was yielded and its next one not asked for yet
@@ -111,7 +115,9 @@ class Deliveries(Uncopyable):
         self._timeout = timeout
 
     @classmethod
-    def start(cls, channel: Any, connection: Any, tag: str, no_ack: bool, timeout: float | None) -> Deliveries:
+    def start(
+        cls, channel: Channel, connection: Connection, tag: str, no_ack: bool, timeout: float | None
+    ) -> Deliveries:
         return cls(IteratorInbox(channel, connection, tag, no_ack), timeout)
 
     def __repr__(self) -> str:

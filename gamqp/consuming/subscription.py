@@ -11,7 +11,7 @@ import itertools
 import logging
 from collections.abc import Callable, Container, Iterator
 from time import monotonic
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import greenlet
 
@@ -22,6 +22,9 @@ from ..state.handler_failures import HandlerFailures, delay
 from .blocking_handlers import watch_of
 from .delayed_requeue import MOST_DELAYED, DelayedRequeue
 from .inbox import Inbox
+
+if TYPE_CHECKING:
+    from ..connection.connection import Connection
 
 __all__ = ('POLICIES', 'Consumer', 'OnError', 'Policy')
 
@@ -79,7 +82,7 @@ class Consumer(Inbox):
     def __init__(
         self,
         channel: Any,
-        connection: Any,
+        connection: Connection,
         tag: str,
         no_ack: bool,
         handler: Callable[[Message], object],

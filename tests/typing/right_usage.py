@@ -89,6 +89,7 @@ def consuming(connection: gamqp.Connection, channel: gamqp.Channel) -> None:
     consumer = channel.subscribe('jobs', handle, concurrency=20, on_error='reject')
     assert_type(consumer, gamqp.Consumer)
     assert_type(consumer.in_flight, int)
+    assert_type(consumer.channel, gamqp.Channel)
     channel.subscribe('jobs', lambda message: message.body, on_error=decide)
     assert_type(channel.basic_consume('jobs', callback=handle, on_cancel=print), str)
     assert_type(channel.callbacks, Mapping[str, Callable[[gamqp.Message], object] | None])
