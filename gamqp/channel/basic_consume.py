@@ -22,10 +22,9 @@ from ..state.stream_consumers import StreamConsumers
 from ..wire.spec import Basic
 from .basic_get import GetMethods
 from .basic_qos import QosMethods
+from .request import Arguments
 
 __all__ = ('ConsumeMethods',)
-
-Arguments = dict[str, Any] | None
 
 _NO_CALLBACK = (
     'basic_consume without a callback: its messages are dropped, {}; pass callback=…, '

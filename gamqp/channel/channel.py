@@ -324,7 +324,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._has_callbacks and (queue.drainers_idle or queue.handlers_running):
             # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
             self._consumers_lost = reason
-            self._told_later.flag()
+            self._due_calls.flag()
         # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
         # it comes out of some later call, or of none at all.
         text, number = 'channel %s was closed by the broker and is reopened: %s', self.channel_id
@@ -337,7 +337,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             report()
         if not told:
             self._unraised = reason
-            self._told_later.flag()
+            self._due_calls.flag()
         if self._life.state == lifecycle.OPEN:
             self._life.move('reopen')
         self._reopen()
@@ -380,11 +380,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             consumer.inbox.finish(reason)
             return
         if consumer.on_cancel is not None:
-            self._told_later.pending.add_error(functools.partial(consumer.on_cancel, consumer_tag))
+            self._due_calls.pending.add_error(functools.partial(consumer.on_cancel, consumer_tag))
         else:
-            self._told_later.pending.add_error(reason.throw)
+            self._due_calls.pending.add_error(reason.throw)
         self._close_books(consumer)
-        self._told_later.flag()
+        self._due_calls.flag()
 
     _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,

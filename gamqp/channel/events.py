@@ -1,8 +1,8 @@
 """What a channel tells the program: confirms, returned messages, and errors that belong to no call.
 
-Layer 3, a base class of Channel. The reader only notes what there is to tell. Event
-handlers run in drain_events; what concerns the message of a publisher that waits for
-its confirm, it runs itself. What must not enter: deliveries.
+Layer 3, a base class of Channel. The reader only queues the calls of event handlers (``handler_calls``).
+They run in drain_events; a publisher that waits for its confirm runs those for its own message itself.
+Does not belong here: deliveries.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class EventHandlers(set[Callable[..., object]]):
 
 
 class ChannelEvents(ConfirmMethods):
-    """A channel's notices and its confirms."""
+    """Mixin of Channel."""
 
     auto_decode: bool
     events: defaultdict[str, EventHandlers]
@@ -59,8 +59,8 @@ class ChannelEvents(ConfirmMethods):
         return self._returned
 
     @property
-    def _told_later(self) -> HandlerCalls:
-        """What waits to be told, by drain_events or a publisher."""
+    def _due_calls(self) -> HandlerCalls:
+        """The handler calls and errors that wait. Made when it is asked for the first time."""
         if self._handler_calls is None:
             self._handler_calls = HandlerCalls(self, self._connection)
         return self._handler_calls
@@ -90,7 +90,7 @@ class ChannelEvents(ConfirmMethods):
         # A confirm that is repeated is no event: else a peer could make as many as it likes.
         if confirms.settle(delivery_tag, multiple, sig == Basic.Ack) and handlers:
             if multiple and publisher is None and outstanding.covers(last := delivery_tag or outstanding.published):
-                self._told_later.pending.add_call(functools.partial(self._wait_until_settled, outstanding, last))
+                self._due_calls.pending.add_call(functools.partial(self._wait_until_settled, outstanding, last))
             self._notify(event, publisher, delivery_tag, multiple)
 
     def _wait_until_settled(self, confirms: Confirms, tag: int) -> None:
@@ -114,7 +114,7 @@ class ChannelEvents(ConfirmMethods):
             publisher.leave_to_handlers(message)
         if publisher is None and not told:
             self.returned_messages.put(basic_return_t(**info, message=message))
-            calls = self._told_later
+            calls = self._due_calls
             if calls.pending.add_return(error.throw):
                 self._connection._report(
                     'channel %s: more than %s messages came back that no basic_return handler takes and that '
@@ -144,7 +144,7 @@ class ChannelEvents(ConfirmMethods):
         handlers = self.events.get(event)
         if not handlers:
             return False
-        calls = self._told_later
+        calls = self._due_calls
         for handler in list(handlers):
             call = functools.partial(handler, *args)
             if publisher is not None:
@@ -166,7 +166,7 @@ class ChannelEvents(ConfirmMethods):
 
         Returns whether there was anything to do.
         """
-        calls = self._told_later
+        calls = self._due_calls
         pending = calls.pending
         pending.flagged = False
         did = bool(pending.calls) and not calls.running

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
 
 from ..state.names import name
 from ..wire.spec import Exchange
-from .request import Requester
+from .request import Arguments, Requester
 
 __all__ = ('ExchangeMethods', 'VDeprecationWarning')
-
-Arguments = dict[str, Any] | None
 
 _AUTO_DELETE = 'exchange_declare: auto_delete is deprecated and on by default; pass auto_delete=False'
 

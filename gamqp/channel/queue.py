@@ -10,11 +10,9 @@ from ..protocol import queue_declare_ok_t
 from ..state.names import name
 from ..state.negotiation import rabbitmq_version
 from ..wire.spec import Queue
-from .request import Requester
+from .request import Arguments, Requester
 
 __all__ = ('QueueMethods',)
-
-Arguments = dict[str, Any] | None
 
 _TRANSIENT = (
     'a queue that is neither durable nor exclusive: RabbitMQ 4.3 takes it only where its operator allows that, and '

@@ -18,9 +18,10 @@ from ..state.replies import Expected, Replies
 from ..state.uncopyable import Uncopyable
 from ..wire import METHODS, encode_method
 
-__all__ = ('Requester',)
+__all__ = ('Arguments', 'Requester')
 
 Sig = tuple[int, int]
+Arguments = dict[str, Any] | None  # a method's table of arguments; their names are the broker's
 
 
 class Requester(Uncopyable):

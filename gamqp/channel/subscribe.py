@@ -20,8 +20,9 @@ from ..state.names import name
 from ..state.queue_types import OFFSET, check_offset
 from ..state.replies import fail_each
 from ..wire.spec import Basic
-from .basic_consume import Arguments, ConsumeMethods
+from .basic_consume import ConsumeMethods
 from .basic_qos import PREFETCH_COUNT, PREFETCH_LIMIT
+from .request import Arguments
 
 __all__ = ('SubscribeMethods', 'check_concurrency')
 

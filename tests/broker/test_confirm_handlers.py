@@ -166,6 +166,6 @@ def test_confirms_that_are_repeated_without_end_make_no_events(
     peer.raw(frames('basic.ack', delivery_tag=1) * 5000 + frames('basic.ack', delivery_tag=0, multiple=True) * 5000)
     peer.send('connection.blocked', reason='a full stop')
     greenlets.wait_until(lambda: client.is_blocked)
-    assert len(confirming._told_later.pending.calls or ()) == 1
+    assert len(confirming._due_calls.pending.calls or ()) == 1
     client.drain_events(timeout=30)
     assert tags == [1]

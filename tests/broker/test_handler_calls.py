@@ -17,7 +17,7 @@ from gamqp.channel.handler_calls import HandlerCalls
 def calls(client: gamqp.Connection, channel: gamqp.Channel) -> HandlerCalls:
     """Those of a channel that has nothing to tell."""
     assert channel._handler_calls is None
-    return channel._told_later
+    return channel._due_calls
 
 
 @pytest.fixture
