@@ -115,9 +115,7 @@ class Deliveries(Uncopyable):
         self._timeout = timeout
 
     @classmethod
-    def start(
-        cls, channel: Channel, connection: Connection, tag: str, no_ack: bool, timeout: float | None
-    ) -> Deliveries:
+    def start(cls, channel: Any, connection: Any, tag: str, no_ack: bool, timeout: float | None) -> Deliveries:
         return cls(IteratorInbox(channel, connection, tag, no_ack), timeout)
 
     def __repr__(self) -> str:
