@@ -1,9 +1,8 @@
 """Connection: one AMQP connection that any number of greenlets may use at the same time.
 
-Layer 4. This file is the public face: arguments, connect, close, channels,
-drain_events. What the reader hands over is sorted in ``dispatch``; the opening
-conversation is in ``handshake``; everything that dies with the socket is in
-``io.link``. What must not enter: sockets, frames.
+Layer 4. The methods that programs call: connect, close, drain, channel, drain_events. How it is opened is in
+``opening``, how it is closed in ``shutdown``; what arrives is sorted in ``dispatch``, which holds the objects
+with the state of a connection (``event_queue`` and others). Does not belong here: sockets, frames.
 """
 
 from __future__ import annotations

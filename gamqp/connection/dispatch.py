@@ -1,9 +1,9 @@
 """What arrives on a connection, and who gets it.
 
-Layer 4, base class of Connection. The reader calls the ``on_…`` methods; they
-only put things where they belong, wake who waits, and never switch greenlets
-nor run user code. Control never stands behind deliveries: replies and confirms
-go to their slots at once, deliveries and notices into the queue of drain_events.
+Layer 4, base class of Connection. The reader calls the ``on_…`` methods. They put what arrived where it
+belongs and wake the greenlets that wait for it; they never switch greenlets and run no code of the program.
+A reply or a confirm goes to its slot at once, also if deliveries before it still wait for drain_events.
+Does not belong here: the objects that hold what waits (``event_queue``, ``receive_memory``, ``flow_control``).
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.flow_control = FlowControl(self, self.counts, self.receive_memory)
         self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self.long_walks)
         self.finishing = Finishing(self, self.event_queue, self.flow_control)
-        self.endings: list[Ending] = []  # of channels whose publishers are being told
+        self.endings: list[
+            Ending
+        ] = []  # of ended channels, until the last of their publishers has the reason
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook
@@ -97,7 +99,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     # -- opening -----------------------------------------------------------------------
 
     def _begin(self, backend: ModuleType) -> object:
-        """Everything new for a new socket. Returns what tells this attempt from a later one."""
+        """Forget the socket before, and begin to open a new one. Returns an object that identifies this attempt."""
         self._life.move('open')
         self._bind_to_thread(backend)
         self.green = backend
@@ -123,20 +125,20 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
             raise self._life.error_maker('the connection was closed while it was being opened')()
 
     def _give_up(self, attempt: object, error: BaseException) -> None:
-        """The attempt has failed; one that came after it is left alone."""
+        """The attempt has failed: end the connection, unless a later attempt has begun."""
         if self._attempt is attempt:
             if self.link is not None:
                 self.link.lose(error)
             self._end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
 
     def _set_limits(self, channel_max: int, frame_max: int) -> None:
-        """What tune has settled. For the handshake."""
+        """Use the limits that were agreed on in connection.tune."""
         self.channel_max = channel_max
         self.frame_max = frame_max
         self.channel_ids = ChannelIds(channel_max)
         self.link.decoder.frame_max = frame_max
 
-    # -- what Caller asks ------------------------------------------------------------
+    # -- what Requester asks ---------------------------------------------------------
 
     @property
     def _connection(self) -> Any:
@@ -167,7 +169,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         return self.flow_control.blocked_reason is not None
 
     def _expect(self, expected: Expected) -> None:
-        """For the handshake: the next method on channel 0. Raises why the link ended, if it has."""
+        """Register what the handshake waits for next. Raises why the link ended, if it has."""
         if self.link.reason is not None:
             raise self.link.reason.make_error()
         self._replies.expect(expected)
@@ -210,7 +212,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.event_queue.wake_drainers()
 
     def on_protocol_error(self, error: Any) -> None:
-        """The peer broke the protocol: tell it which rule, and end."""
+        """The broker broke the protocol: send it connection.close with the rule, and end without its answer."""
         text = str(error.reply_text).encode()[:200].decode(errors='ignore')  # a short string has 255 bytes
         args = (error.reply_code or 501, text, *(error.method_sig or (0, 0)))
         self.link.writer.send(encode_method(0, Spec.Close, args))
@@ -260,7 +262,10 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
             self._end(reason)
 
     def _end(self, reason: Reason) -> None:
-        """Everybody gets the reason; socket and greenlets go. The first reason wins. Does not switch."""
+        """Close the socket, end its greenlets, and give the reason to everybody who waits. Does not switch.
+
+        The first reason wins: later calls do nothing.
+        """
         lost = self.is_open and not reason.clean
         if not self._life.end(reason):
             return
@@ -276,13 +281,13 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
                 watch.stop()
         self._read_watch = self._unsettled_watch = self._renewal = None
         if self._pump is not None:
-            self._pump.stop()  # now that it is known what was lost
+            self._pump.stop()  # after the channels have ended, which counts the publishes that were lost
             self._pump = None
         self.receive_memory.begin_budget()
         self._show_end(lost, reason)
 
     def _end_waits(self, reason: Reason) -> None:
-        """At once, as far as anybody can see; greenlets that wait are woken turn by turn."""
+        """Everything ends at once for whoever asks. The greenlets that wait are woken 1000 in a turn of the hub."""
         walks = self.long_walks
         walks.gather()
         walks.add(self._replies.fail_all(reason.make_error))

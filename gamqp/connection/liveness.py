@@ -1,8 +1,8 @@
 """Is the peer still there? Heartbeats as the program sees them, and the read timeout.
 
-Layer 4, a base class of Connection. The heartbeat greenlet (``io.heartbeat_greenlet``)
-works without any of this; what is here looks at the same pulse. What must not
-enter: rules of its own, they are in ``state.heartbeat``.
+Layer 4, a base class of Connection, without state. The heartbeat greenlet (``io.heartbeat_greenlet``) sends
+heartbeats and finds a silent peer by itself; the methods here let a program ask and call as py-amqp does.
+Does not belong here: the arithmetic of heartbeats (``state.heartbeat``).
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class SecretUpdates(Requester):
             self._renewal = SecretRenewal(self, ask, None if rule is True else rule, self._secret_end)
 
     def _stop_renewal(self) -> None:
-        """The connection says goodbye: the broker takes no secret any more. Does not switch."""
+        """The connection is being closed: the broker takes no secret any more. Does not switch."""
         if self._renewal is not None:
             self._renewal.stop()
 

@@ -16,7 +16,7 @@ __all__ = ('ConnectionTimer',)
 
 
 class ConnectionTimer(ABC):
-    """Made in the thread of the connection's hub. Derived classes have ``_due(root)``, called in the hub."""
+    """Made in the thread of the connection's hub. Derived classes have ``_due(connection)``, called in the hub."""
 
     def __init__(self, connection: Any) -> None:
         self._connection_ref = weakref.ref(connection, self._dropped)

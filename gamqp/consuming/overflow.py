@@ -2,9 +2,9 @@
 
 Layer 3. While somebody waits for a reply the connection is read on, and the reply
 stands behind megabytes of deliveries; memory must not grow with each of them. A
-connection has a Backlog from then until the last of them has come back. What is kept
+connection has an Overflow from then until the last of them has come back. What is kept
 in memory is per consumer, not per message (of consumers that ack and take turns on one
-channel, 16 bytes a turn). What must not enter: files.
+channel, 16 bytes a turn). Does not belong here: files.
 """
 
 from __future__ import annotations
