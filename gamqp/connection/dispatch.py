@@ -85,9 +85,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.flow_control = FlowControl(self, self.counts, self.receive_memory)
         self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self.long_walks)
         self.finishing = Finishing(self, self.event_queue, self.flow_control)
-        self.endings: list[
-            Ending
-        ] = []  # of ended channels, until the last of their publishers has the reason
+        self.endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook
