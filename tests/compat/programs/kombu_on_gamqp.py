@@ -432,7 +432,7 @@ def kombus_hub_polls_the_socket() -> None:
             for number in range(5):
                 other.Producer().publish(number, exchange=queue.exchange, routing_key=queue.routing_key)
                 deadline = green.Deadline(60)
-                while not raw.has_events and not deadline.passed:
+                while not raw.event_queue.has_events and not deadline.passed:
                     consumer.channel.queue_declare(queue.name, passive=True)
                 # No turn of our hub from here on but what drain_events gives it.
                 for _ in range(2):  # the first may still be busy with the message before
