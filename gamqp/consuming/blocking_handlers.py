@@ -1,9 +1,9 @@
-"""Handlers that keep the hub from everything else, where sleeping and sockets do so: named once in the log.
+"""Warns, once per handler, of handlers that block the hub in a process that is not patched.
 
-Layer 3. A process that gevent or eventlet has patched needs none of this. In another a handler that
-sleeps or uses sockets by the standard library stops every greenlet, which nobody sees who has one
-handler only. A worker looks at the clock when it ends and when it pauses, which costs a message
-nothing; only after it took long are the next calls of the handler watched one by one.
+Layer 3. In a process that gevent or eventlet has not patched, a handler that sleeps or uses sockets of the standard
+library stops every greenlet. With a single handler that is easily overlooked. A worker looks at the clock when it
+ends and when it lets others run, so the check costs nothing per message. Only after a worker took long are the next
+calls of its handler timed one by one. Does not belong here: hubs that are blocked otherwise, see ``io.hub_monitor``.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ __all__ = ('BlockingWatch', 'watch_of')
 
 logger = logging.getLogger('gamqp.consumer')
 
-# Seconds for which a handler may keep the hub.
+# Seconds for which a handler may block the hub before the warning.
 LIMIT = 0.1
 
-# Calls that are watched after a worker took long.
+# So many calls are timed after a worker took long.
 CALLS = 10
 
-# Handlers that have been named.
+# The names of the handlers that have been warned of.
 _named: set[str] = set()
 
 
 def watch_of(connection: Any, tag: str, handler: Any) -> BlockingWatch | None:
-    """For a consumer of this handler; None where nothing blocks, or where it has been said."""
+    """The watch for a consumer with this handler; None in a patched process, or if it has been warned of."""
     blocking = connection.green.unpatched()
     name = handler_name(handler)
     return BlockingWatch(connection, tag, name, blocking) if blocking and name not in _named else None
 
 
 class BlockingWatch:
-    """Of one consumer. armed: whether ``run`` is to call the handler."""
+    """Watches the handler of one consumer."""
 
     __slots__ = ('_blocking', '_connection', '_left', '_name', '_tag')
 
@@ -48,17 +48,18 @@ class BlockingWatch:
 
     @property
     def armed(self) -> bool:
+        """Whether the worker is to call the handler by ``run``."""
         return self._left > 0
 
     def look(self, begun: float) -> float:
-        """A worker that began then, or let others run then, has come to its end, or lets them run. Returns the time."""
+        """A worker ends or lets others run, and has not let others run since *begun*. Returns the time now."""
         now = monotonic()
         if now - begun > LIMIT and self._name not in _named:
             self._left = CALLS
         return now
 
     def run(self, handler: Callable[[Any], Any], message: Any) -> None:
-        """Call the handler, and see whether the hub had a turn."""
+        """Call the handler, and warn if it took long and the hub did not run meanwhile."""
         turns: list[bool] = []
         self._connection.green.run_soon(turns.append, True)
         self._left -= 1
@@ -70,7 +71,7 @@ class BlockingWatch:
             if seconds > LIMIT and not turns and self._name not in _named:
                 _named.add(self._name)
                 self._left = 0
-                # In a greenlet of its own: a log handler may wait, and this one may be on its way out.
+                # In a greenlet of its own: a log handler may switch, and this greenlet may be raising an error.
                 self._connection.green.spawn(
                     logger.warning,
                     'consumer %s: the handler %s kept every other greenlet from running for %.2f s. %s not patched in '
@@ -85,10 +86,10 @@ class BlockingWatch:
 
 
 def handler_name(handler: Any) -> str:
-    """'module.name' of a handler."""
+    """'module.name' of a handler, for the log."""
     owner: Any = getattr(handler, '__self__', None)
     if type(owner).__module__.startswith('gamqp.') and hasattr(owner, 'handler'):
-        handler = owner.handler  # of an RPCServer: the program's
+        handler = owner.handler  # a method of RPCServer: name the program's handler instead
     handler = getattr(handler, 'func', handler)  # of a partial
     name = getattr(handler, '__qualname__', None) or type(handler).__qualname__
     return f'{getattr(handler, "__module__", None) or type(handler).__module__}.{name}'

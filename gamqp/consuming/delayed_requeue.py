@@ -1,9 +1,9 @@
-"""Messages that go back to their queue after a while: the brake on a handler that always fails.
+"""Keeps the messages of failed handlers for a while before they are requeued.
 
-Layer 3. A message that goes back at once comes back at once. While it is kept here it is unsettled
-and its worker does something else; so its place in the prefetch is what a consumer pays for it.
-Whoever ends the consumer takes what is here, or the broker has taken it back. Does not belong here:
-how long, that is ``state.handler_failures``.
+Layer 3. A message that is requeued at once is delivered again at once, so a handler that always fails would run in a
+tight loop. While a message is kept here it is not acked, and takes one place of the prefetch; its worker is
+free for other messages. When the consumer ends, the messages that are left are given back, or the broker has
+requeued them. Does not belong here: for how long a message is kept, see ``state.handler_failures``.
 """
 
 from __future__ import annotations
@@ -16,28 +16,28 @@ from typing import Any
 
 __all__ = ('MOST_DELAYED', 'DelayedRequeue')
 
-# Messages that are kept at a time by one consumer. Without a prefetch there would be no end of them.
+# Messages that one consumer keeps, at most. Without a prefetch there is no other limit.
 MOST_DELAYED = 1000
 
 
 class DelayedRequeue:
-    """Calls *release* with each message when its time has come, in the hub: it must neither switch nor raise."""
+    """Calls *release* in the hub with each message whose time has come. *release* must neither switch nor raise."""
 
     __slots__ = ('_due', '_green', '_heap', '_number', '_release', '_timer')
 
     def __init__(self, backend: ModuleType, release: Callable[[Any], None]) -> None:
         self._green = backend
         self._release = release
-        self._heap: list[tuple[float, int, Any]] = []  # when, a number that makes it unique, which
+        self._heap: list[tuple[float, int, Any]] = []  # (due time, running number, message)
         self._number = 0
         self._timer: Any = None
-        self._due = 0.0  # of the timer
+        self._due = 0.0  # when the timer is due
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def add(self, message: Any, seconds: float) -> None:
-        """Does not switch."""
+        """Keep a message for so many seconds. Does not switch."""
         due = time.monotonic() + seconds
         self._number += 1
         heapq.heappush(self._heap, (due, self._number, message))
@@ -45,7 +45,7 @@ class DelayedRequeue:
             self._arm(due)
 
     def take_all(self) -> list[Any]:
-        """The messages, oldest first; they are not kept any longer. Does not switch."""
+        """Remove and return all messages, in the order in which they were added. Does not switch."""
         self._disarm()
         heap, self._heap = self._heap, []
         return [message for _, _, message in sorted(heap, key=lambda one: one[1])]
@@ -61,7 +61,7 @@ class DelayedRequeue:
             self._timer = None
 
     def _look(self) -> None:
-        """In the hub."""
+        """Called by the timer, in the hub: release what is due."""
         self._timer = None
         now = time.monotonic()
         while self._heap and self._heap[0][0] <= now:

@@ -1,13 +1,14 @@
-"""Messages that have arrived for one consumer and have not been handed out.
+"""Messages that have arrived for one consumer and that the program has not taken yet.
 
-Layer 3. The reader puts messages in; an iterating greenlet (``iterator``) or worker
-greenlets (``subscription``) take them out. Each message counts against the
-connection's budget while it is here. What the reader calls never switches
-greenlets and runs no user code.
+Layer 3. The reader puts messages in. A greenlet that iterates (``iterator``), or worker greenlets
+(``subscription``), take them out. While a message is here it counts towards the connection's memory limits. Methods
+that the reader calls do not switch greenlets and run no user code. Does not belong here: deliveries for
+drain_events, which wait in ``gamqp.connection``.
 """
 
 from __future__ import annotations
 
+import abc
 from collections import deque
 from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ __all__ = ('Inbox', 'Term', 'complete_ends')
 
 
 class Term:
-    """The time in which the consumers of a channel can live. reason: why it is over, None before."""
+    """What the consumers of one open channel share. reason: why the channel has ended, None while it is open."""
 
     __slots__ = ('reason',)
 
@@ -36,29 +37,29 @@ class Term:
 _UNENDED = Term()
 
 
-class Inbox(Uncopyable):
+class Inbox(Uncopyable, abc.ABC):
     """One consumer's messages, in order of arrival.
 
-    entry: what the channel knows of the consumer. term: it ends with that, if not before.
+    entry: the channel's record of the consumer. term: of the channel; the consumer ends with it at the latest.
     """
 
     __slots__ = ('_budget', '_over', '_reason', 'channel', 'connection', 'delivered', 'entry', 'messages', 'term')
 
-    #: False for what those may need who finish what they have begun: Connection.drain leaves it.
+    #: False for consumers that running handlers may still need (RPC replies); Connection.drain does not cancel those.
     brings_work = True
-    #: Whether nobody will ask why it has ended.
+    #: Whether the program will not learn from this object that the consumer has ended, so that it must be logged.
     is_unheard = False
-    #: Whether messages wait here. False where each is taken at once; then it must not wait on disk either.
+    #: Whether messages wait here. False if each is taken at once; then it must not wait on disk either.
     keeps = True
 
     def __init__(self, channel: Channel, connection: Connection, tag: str, no_ack: bool) -> None:
         self.channel = channel
         self.connection = connection
         self.entry = Entry(tag, None, None, no_ack, self)
-        self.messages: deque[Any] | None = None  # made when needed: most consumers wait most of the time
+        self.messages: deque[Any] | None = None  # made when needed: most consumers have no messages most of the time
         self.delivered = 0
-        self.term = _UNENDED  # until it is started
-        self._over = False  # before its term
+        self.term = _UNENDED  # replaced by the channel's when the consumer starts
+        self._over = False  # the consumer has ended before its term
         self._reason: Reason | None = None
         self._budget = connection.receive_memory.budget
 
@@ -69,7 +70,7 @@ class Inbox(Uncopyable):
 
     @property
     def reason(self) -> Reason | None:
-        """Why it is over, None when we cancelled it ourselves."""
+        """Why it has ended; None while it has not, and when the program cancelled it."""
         return self._reason if self._over else self.term.reason
 
     @property
@@ -79,53 +80,55 @@ class Inbox(Uncopyable):
 
     @property
     def spooled(self) -> int:
-        """Messages that are on disk, and will come."""
+        """How many of its messages are on disk, and will be put in later."""
         overflow = self.connection.receive_memory.overflow
         return 0 if overflow is None else overflow.of(self.entry)
 
     @property
+    @abc.abstractmethod
     def busy(self) -> bool:
-        """Whether the program works on a message from here, or will."""
-        raise NotImplementedError
+        """Whether the program works on a message from here, or will, although the consumer may have ended."""
 
     @property
     def awaits_message(self) -> bool:
         """Whether the program has nothing to do until the next message comes."""
         return self.brings_work and not self.busy and not self.messages
 
+    @abc.abstractmethod
     def works_apart_from(self, some: Container[Any]) -> bool:
-        """Whether another greenlet than these works on a message from here."""
-        raise NotImplementedError
+        """Whether a greenlet that is not among these works on a message from here."""
 
     # -- from the reader ------------------------------------------------------------
 
     def put(self, message: Any) -> None:
+        """A message has arrived. Does not switch."""
         self._budget.take(message.weight)
         self.delivered += 1
         if self.messages is None:
             self.messages = deque()
         self.messages.append(message)
         self.arrived()
-        if self.entry.discard:  # an iterator was collected since the reader looked
+        if self.entry.discard:  # the garbage collector ended this consumer since the reader checked that
             self.channel._withdraw(self.entry)
 
+    @abc.abstractmethod
     def arrived(self) -> None:
-        """A message has been put in."""
-        raise NotImplementedError
+        """A message has been put in: wake or start whatever takes it. Must not switch."""
 
     def finish(self, reason: Reason | None) -> None:
-        """The broker knows this consumer no more. What it sent with no_ack can still be had."""
+        """The consumer has ended at the broker. Messages of a no_ack consumer can still be taken. Does not switch."""
         if not self.over:
             self._over = True
             self._reason = reason
             in_turns(self.connection.green, self.complete_end())
 
     def complete_end(self, same_tags: bool = True) -> Iterator[None]:
-        """It is over, some turns of the hub ago perhaps: what is here goes, and who waits is woken.
+        """Do what follows from the end of the consumer, perhaps some passes of the hub later. Does not switch.
 
-        same_tags: its delivery tags are still those of the channel. Returns steps that are left to be done.
+        Messages that the broker requeues are dropped, and waiting greenlets are woken. same_tags: the channel has not
+        been reopened since, so its delivery tags still count. Returns the steps that free the memory of the messages.
         """
-        # What the broker has taken back.
+        # The broker requeues what was not acked when the channel or connection ended.
         rest = iter(()) if self.reason is None or self.entry.no_ack else self.take_all()
         if self.busy:
             self.connection.finishing.retiring.add(self)
@@ -135,26 +138,26 @@ class Inbox(Uncopyable):
         return rest
 
     @property
+    @abc.abstractmethod
     def has_hearer(self) -> bool:
-        """Whether somebody will ask why it has ended."""
-        raise NotImplementedError
+        """Whether a greenlet of the program will get the error with which this consumer ended."""
 
     def close_books(self) -> None:
-        """The consumer has ended, and the program works on none of its messages."""
+        """The consumer has ended and its messages are done: the channel forgets what it knows of them."""
         if self.entry.of_stream or self.entry.numbered:
             self.channel._close_books(self.entry)
 
+    @abc.abstractmethod
     def ended(self) -> None:
-        """There will be no more."""
-        raise NotImplementedError
+        """No more messages will be put in: wake what waits for one. Must not switch."""
 
-    # -- for those who take out --------------------------------------------------------
+    # -- for the program's greenlets -----------------------------------------------------
 
     def take(self) -> Any:
-        """The oldest message; there must be one. Does not switch.
+        """Take out the oldest message; there must be one. Does not switch.
 
-        Messages that were settled while they waited are passed over; None after 1000 of them,
-        or if there are no others.
+        Messages that were acked or nacked while they waited here, by a *multiple*, are dropped. Returns None after
+        1000 of those, or when there are no others.
         """
         messages = self.messages
         assert messages
@@ -175,11 +178,14 @@ class Inbox(Uncopyable):
         return None
 
     def withdraw(self, give_back: bool = False) -> None:
-        """Take out everything that is here. give_back: to its queue. Does not switch."""
+        """Drop all messages. give_back: have the broker requeue them. Does not switch."""
         in_turns(self.connection.green, self.take_all(give_back))
 
     def take_all(self, give_back: bool = False) -> Iterator[None]:
-        """``withdraw``: at once for all who ask; the steps that it returns free the room of each message."""
+        """``withdraw`` in steps.
+
+        The messages are gone from here at once; each returned step frees the memory of one.
+        """
         messages, self.messages = self.messages, None
         overflow = self.connection.receive_memory.overflow
         if overflow is not None:
@@ -195,13 +201,13 @@ class Inbox(Uncopyable):
             yield
 
     def drop_void(self) -> Iterator[None]:
-        """Take out what must not be handed out any more, message by message."""
+        """Drop, from the oldest on, messages that must not be handed out any more; one in each step."""
         while self.messages and self.channel._is_void(self.entry, self.messages[0]):
             self._return_budget(self.messages.popleft().weight)
             yield
 
     def spool_lost(self) -> None:
-        """What was on disk will not come."""
+        """Messages of this consumer that were on disk will not be put in."""
         if self.over:
             self.ended()
             self.settled_idle()
@@ -213,14 +219,14 @@ class Inbox(Uncopyable):
             memory.freed()
 
     def settled_idle(self) -> None:
-        """The program has finished what it had in hand."""
+        """The program has finished the message it worked on. Does not switch."""
         finishing = self.connection.finishing
         if finishing.retiring:
             finishing.retire(self)
 
 
 def complete_ends(channel: Any, inboxes: Iterable[Any], incarnation: int) -> Iterator[None]:
-    """``complete_end`` of each whose term is over, in steps. The channel may be open again before the last of them."""
+    """``complete_end`` of inboxes whose channel has ended, in steps. It may be open again before the last step."""
     for inbox in inboxes:
         yield from inbox.complete_end(channel.incarnation == incarnation)
         yield

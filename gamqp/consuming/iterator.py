@@ -1,7 +1,8 @@
-"""The messages of one consumer as an iterator: what ``Channel.consume`` gives.
+"""The iterator that ``Channel.consume`` returns.
 
-Layer 3. The channel keeps the inbox, and the program the iterator; the end of the program's
-greenlet ends the consumer. Does not belong here: how messages arrive, see ``inbox``.
+Layer 3. It has two parts: the channel holds the inbox, and the program holds the iterator. When the iterator is
+dropped, or the greenlet that iterates fails, the consumer is cancelled. Does not belong here: how messages arrive,
+see ``inbox``.
 """
 
 from __future__ import annotations
@@ -27,25 +28,25 @@ __all__ = ('Deliveries',)
 
 
 class IteratorInbox(Inbox):
-    """The half of an iterator that the channel holds."""
+    """The part of an iterator that the channel holds."""
 
     __slots__ = ('__weakref__', '_link', 'in_hand', 'owner', 'waiting')
 
     def __init__(self, channel: Channel, connection: Connection, tag: str, no_ack: bool) -> None:
         super().__init__(channel, connection, tag, no_ack)
         self.waiting: green.Slot | None = None
-        self.in_hand = False  # a message was yielded and its next one not asked for yet
-        # A weak reference to the greenlet that got the latest message, or waits for the next. A strong one would
-        # keep the traceback of what ended it, whose frames keep the iterator.
+        self.in_hand = False  # the program works on a message: it has not asked for the next one yet
+        # A weak reference to the greenlet that got the latest message, or waits for the next. A strong one would keep
+        # the traceback of the error that ended the greenlet, and the frames of that traceback keep the iterator.
         self.owner: weakref.ref[Any] | None = None
-        self._link: Any = None  # to that greenlet
+        self._link: Any = None  # the FailureLink of that greenlet
 
     @property
     def busy(self) -> bool:
         if self.owner is not None:
             owner = self.owner()
             if owner is None or owner.dead:
-                return False  # the iterator may outlive it for a while, in the traceback of what ended it
+                return False  # that greenlet ended; the iterator may still exist in the traceback of its error
         return self.in_hand or (self.entry.no_ack and bool(self.messages or self.spooled))
 
     @property
@@ -56,7 +57,7 @@ class IteratorInbox(Inbox):
         return self.busy and (self.owner is None or self.owner() not in some)
 
     def belong_to(self, owner: Any) -> None:
-        """Another greenlet iterates now than before. If that fails, the consumer ends."""
+        """This greenlet iterates from now on. If it is killed or fails, the consumer is cancelled."""
         self._unlink()
         self.owner = weakref.ref(owner)
         self._link = self.connection.green.FailureLink(owner, self.leave)
@@ -72,25 +73,25 @@ class IteratorInbox(Inbox):
 
     @property
     def has_hearer(self) -> bool:
-        return not self.entry.discard  # whoever iterates, by its next step
+        return not self.entry.discard  # the next step of the iteration raises it
 
     def ended(self) -> None:
         if self.waiting is not None:
             self.waiting.succeed()
 
     def leave(self) -> None:
-        """Nobody takes out any more. Does not switch and raises nothing."""
+        """No greenlet iterates any more: cancel the consumer. Does not switch and raises nothing."""
         if not self.over and not self.entry.discard:
             self.channel._end_consumer(self.entry, wait=False)
         self.forget()
 
     def forget(self) -> None:
-        """Take in nothing more, and let go of what is here."""
-        self.entry.discard = True  # of a no_ack consumer, too: what still comes would stay here for ever
+        """Drop the messages that are here and those that still arrive. Does not switch."""
+        self.entry.discard = True  # also of a no_ack consumer, whose messages would stay here for ever
         self.withdraw()
         self.in_hand = False
         self._unlink()
-        self.ended()  # whoever waits for what was on disk looks again
+        self.ended()  # a greenlet that waits for messages from disk must check again
         self.settled_idle()
 
 
@@ -108,10 +109,10 @@ class Deliveries(Uncopyable):
     returns leaves it to whoever has it now.
     """
 
-    __slots__ = ('__weakref__', '_inlet', '_timeout')
+    __slots__ = ('__weakref__', '_inbox', '_timeout')
 
-    def __init__(self, inlet: IteratorInbox, timeout: float | None) -> None:
-        self._inlet = inlet
+    def __init__(self, inbox: IteratorInbox, timeout: float | None) -> None:
+        self._inbox = inbox
         self._timeout = timeout
 
     @classmethod
@@ -119,35 +120,35 @@ class Deliveries(Uncopyable):
         return cls(IteratorInbox(channel, connection, tag, no_ack), timeout)
 
     def __repr__(self) -> str:
-        inlet = self._inlet
-        state = 'ended' if inlet.over else 'closing' if inlet.entry.discard else 'open'
-        return f'<Deliveries {inlet.tag} {state}, {len(inlet.messages or ())} waiting>'
+        inbox = self._inbox
+        state = 'ended' if inbox.over else 'closing' if inbox.entry.discard else 'open'
+        return f'<Deliveries {inbox.tag} {state}, {len(inbox.messages or ())} waiting>'
 
     @property
     def inbox(self) -> Inbox:
-        return self._inlet
+        return self._inbox
 
     @property
     def tag(self) -> str:
         """The consumer tag."""
-        return self._inlet.tag
+        return self._inbox.tag
 
     @property
     def delivered(self) -> int:
         """Messages that have arrived."""
-        return self._inlet.delivered
+        return self._inbox.delivered
 
     def __iter__(self) -> Deliveries:
         return self
 
     def __next__(self) -> Message:
-        inlet = self._inlet
-        connection = inlet.connection
+        inbox = self._inbox
+        connection = inbox.connection
         if get_ident() != connection.thread:
             connection.check_thread()
-        if inlet.in_hand:
-            inlet.in_hand = False
-            inlet.settled_idle()
+        if inbox.in_hand:
+            inbox.in_hand = False
+            inbox.settled_idle()
         flow = connection.flow_control
         if flow.until_look > 1:
             flow.until_look -= 1
@@ -155,34 +156,34 @@ class Deliveries(Uncopyable):
             flow.let_others_run()
         message: Message | None = None
         while message is None:
-            while not inlet.messages:
-                if inlet.over and not inlet.spooled:
-                    if inlet.reason is not None:
-                        inlet.reason.throw()
+            while not inbox.messages:
+                if inbox.over and not inbox.spooled:
+                    if inbox.reason is not None:
+                        inbox.reason.throw()
                     raise StopIteration
                 self._wait()
-            message = inlet.take()
+            message = inbox.take()
             if message is None:
                 flow.let_others_run()
-        inlet.in_hand = True
-        owner, me = inlet.owner, getcurrent()
+        inbox.in_hand = True
+        owner, me = inbox.owner, getcurrent()
         if owner is None or owner() is not me:
-            inlet.belong_to(me)
+            inbox.belong_to(me)
         return message
 
     def _wait(self) -> None:
-        inlet = self._inlet
-        if inlet.waiting is not None:
-            raise RuntimeError(f'two greenlets iterate over consumer {inlet.tag}; use subscribe to share its work')
-        owner, me = inlet.owner, getcurrent()
+        inbox = self._inbox
+        if inbox.waiting is not None:
+            raise RuntimeError(f'two greenlets iterate over consumer {inbox.tag}; use subscribe to share its work')
+        owner, me = inbox.owner, getcurrent()
         if owner is None or owner() is not me:
-            inlet.belong_to(me)
-        inlet.waiting = green.Slot(inlet.connection.green)
+            inbox.belong_to(me)
+        inbox.waiting = green.Slot(inbox.connection.green)
         try:
-            if not inlet.waiting.wait(self._timeout):
-                raise TimeoutError(f'consumer {inlet.tag}: no message within {in_seconds(self._timeout)}')
+            if not inbox.waiting.wait(self._timeout):
+                raise TimeoutError(f'consumer {inbox.tag}: no message within {in_seconds(self._timeout)}')
         finally:
-            inlet.waiting = None
+            inbox.waiting = None
 
     def __enter__(self) -> Deliveries:
         return self
@@ -196,20 +197,21 @@ class Deliveries(Uncopyable):
         What a no_ack consumer had here is lost: the broker has forgotten it. Waits
         for the broker's consent, at most rpc_timeout (TimeoutError). Switches greenlets.
         """
-        inlet = self._inlet
-        inlet.connection.check_thread()
+        inbox = self._inbox
+        inbox.connection.check_thread()
         try:
-            if not inlet.over and not inlet.entry.discard:
-                inlet.channel._end_consumer(inlet.entry, wait=True)
+            if not inbox.over and not inbox.entry.discard:
+                inbox.channel._end_consumer(inbox.entry, wait=True)
         finally:
-            inlet.forget()
+            inbox.forget()
 
     def __del__(self) -> None:
-        inlet = self._inlet
-        connection = inlet.connection
+        inbox = self._inbox
+        connection = inbox.connection
         if not connection.in_own_thread():
-            connection.call_in_hub_later(inlet.leave)
-        elif inlet.channel._asking:
-            connection.green.run_soon(inlet.leave)  # the garbage collector came between two steps that belong together
+            connection.call_in_hub_later(inbox.leave)
+        elif inbox.channel._asking:
+            # The garbage collector runs inside a step of the channel that must not be interrupted.
+            connection.green.run_soon(inbox.leave)
         else:
-            inlet.leave()
+            inbox.leave()

@@ -1,10 +1,10 @@
-"""Deliveries beyond the budget: on disk while the program is busy, and back when it has room for them.
+"""Keeps deliveries beyond the memory limits on disk, and hands them out when there is room again.
 
-Layer 3. While somebody waits for a reply the connection is read on, and the reply
-stands behind megabytes of deliveries; memory must not grow with each of them. A
-connection has an Overflow from then until the last of them has come back. What is kept
-in memory is per consumer, not per message (of consumers that ack and take turns on one
-channel, 16 bytes a turn). Does not belong here: files.
+Layer 3. While a call waits for its reply the socket must be read even if the memory limits are reached, since the reply
+may come behind megabytes of deliveries. Those go to temporary files. A connection has an Overflow from the first of
+them until the last one has been handed out. In memory it keeps some numbers per consumer and none per message (16
+bytes for each change from one consumer that acks to another on the same channel). Does not belong here: files, see
+``spool_file``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ('Overflow',)
 
 
 class _ChannelGroup:
-    """Consumers of one channel whose messages become void at the same moment. dropped: that has come."""
+    """Consumers of one channel whose messages become void at the same time. dropped: they are void."""
 
     __slots__ = ('dropped', 'messages', 'of_callbacks', 'shares')
 
@@ -36,7 +36,7 @@ class _ChannelGroup:
 
 
 class _ConsumerShare:
-    """One consumer's messages in the spool, of one incarnation of its channel."""
+    """One consumer's messages on disk, that arrived between an opening of its channel and the end of that channel."""
 
     __slots__ = ('_dropped', 'channel', 'consumer', 'count', 'group', 'incarnation', 'numbered', 'tags')
 
@@ -47,32 +47,32 @@ class _ConsumerShare:
         self.incarnation = channel._arriving
         self.count = 0
         self._dropped = False
-        self.tags = TagRanges()  # of those that await an ack
-        self.numbered = TagRanges()  # the same, of messages that a stream has numbered
+        self.tags = TagRanges()  # the delivery tags of those that need an ack
+        self.numbered = TagRanges()  # the same for messages with a stream offset
         group.shares[self] = None
 
     @property
     def dropped(self) -> bool:
-        """Whether they are passed over when they come back."""
+        """Whether the messages are to be ignored when they are read back."""
         return self._dropped or self.group.dropped
 
     def drop(self) -> None:
-        """Nobody is to get them."""
+        """The messages are not to be handed out."""
         self._dropped = True
         self.group.messages -= self.count
         self.group.shares.pop(self, None)
 
     def unlink(self) -> None:
-        """There are no more deliveries here that await anything."""
+        """No message of this consumer on disk needs an ack any more."""
         known = self.channel._unacked
         known.forget_spooled(self.tags)
         known.forget_spooled(self.numbered)
 
 
 class Overflow:
-    """The messages that a connection keeps on disk. messages: those that will still be handed out.
+    """The messages that a connection has on disk. messages: how many of them will still be handed out.
 
-    ``put`` is for the reader; nothing here switches greenlets. due: some come back in the next pass of the hub.
+    The reader calls ``put``. Nothing here switches greenlets. due: some will be handed out in the next pass of the hub.
     """
 
     def __init__(self, connection: Any) -> None:
@@ -87,17 +87,17 @@ class Overflow:
         self._groups: dict[
             tuple[Any, bool, bool], _ChannelGroup
         ] = {}  # by channel, whether of callbacks, whether no_ack
-        self._of_callbacks = 0  # consumers with messages for drain_events
-        # (channel number, consumer tag) -> whose messages these are, one consumer after the other.
+        self._of_callbacks = 0  # how many consumers have messages here for drain_events
+        # (channel number, consumer tag) -> the consumers that have had this tag and have messages here, oldest first.
         self._owners: dict[tuple[int, Any], deque[_ConsumerShare]] = {}
-        self._taken: deque[Any] = deque()  # read back, and not handed over yet
-        self._came_at = 0.0  # when those came
-        self.due = False  # _step is
+        self._taken: deque[Any] = deque()  # read back from disk and not handed out yet
+        self._came_at = 0.0  # when those in _taken arrived
+        self.due = False  # _step will be called
         self._timer: Any = None
 
     @property
     def bytes(self) -> int:
-        """What lies there, in bytes."""
+        """The size of the messages on disk, in bytes."""
         return self._spool.bytes
 
     @property
@@ -112,16 +112,19 @@ class Overflow:
 
     def holders(self) -> Iterator[tuple[int, str, int]]:
         """(channel number, consumer tag, messages) of each consumer that has some here."""
-        for share in list(self._shares.values()):  # an iterator may be collected meanwhile
+        for share in list(self._shares.values()):  # a copy: the garbage collector may end a consumer meanwhile
             if not share.dropped:
                 yield share.channel.channel_id, share.consumer.tag, share.count
 
     # -- from the reader ---------------------------------------------------------------
 
     def put(self, channel: Any, message: Any) -> bool:
-        """Take in a delivery. Returns False for what is none, or is not wanted: that must go its usual way."""
+        """Store a delivery.
+
+        Returns False if it must be handled as usual: it is no delivery, or its consumer wants none.
+        """
         if self._memory.overflow is not self:
-            return False  # it has ended amid a batch: nobody wanted what it had
+            return False  # closed in the middle of a batch of events, since no consumer wanted its messages
         consumer = channel._consumers.get(message.consumer_tag)
         if consumer is None or consumer.discard or not _keeps(consumer) or channel._is_of_before(message):
             return False
@@ -135,7 +138,9 @@ class Overflow:
                 channel._look_at_first(consumer, message)
             tags = share.numbered if has_stream_offset(message) else share.tags
         if share.dropped or self._memory.overflow is not self:
-            return False  # an iterator was collected since we looked; until it is noted, nothing makes objects
+            # The lines above may have run the garbage collector, which may have ended this consumer. The lines
+            # below allocate nothing until the message is counted, so it cannot run in between.
+            return False
         if not share.count:
             owners.append(share)
         if tags is not None:
@@ -167,10 +172,10 @@ class Overflow:
             text = '%s: deliveries beyond the budget cannot be written to a temporary file and stay in memory: %s'
             connection._report(text, repr(connection), str(error))
 
-    # -- there is room ------------------------------------------------------------------
+    # -- handing out --------------------------------------------------------------------
 
     def come_back(self) -> None:
-        """Hand out what there is room for, from the hub and a piece in each of its passes."""
+        """Hand out messages in the next passes of the hub, some in each, while there is room. Does not switch."""
         if not self.due:
             self.due = True
             self._timer = self._connection.green.call_later(TICK, self._step)
@@ -188,13 +193,13 @@ class Overflow:
                 taken.extend(messages)
             for _ in range(min(len(taken), AT_ONCE)):
                 if self._memory.overflow is not self:
-                    break  # an iterator was collected, and nobody wants the rest
+                    break  # the garbage collector ended the last consumer that wanted messages
                 self._hand_over(taken.popleft(), self._came_at)
         except OSError as exc:
             connection.link.lose(exc)
             return
         except BaseException as exc:
-            connection.link.lose(exc)  # a fault of ours; nobody would get what was taken
+            connection.link.lose(exc)  # a bug in gamqp: the messages in _taken would be lost without an error
             raise
         self._events.wake_drainers()
         if not self.messages or not (self._spool or self._taken):
@@ -234,7 +239,7 @@ class Overflow:
             self._events.on_delivery(consumer, message)
 
     def _forget(self, key: tuple[int, Any], share: _ConsumerShare) -> None:
-        """The last of them has been read."""
+        """The last message of this share has been read back."""
         owners = self._owners[key]
         owners.popleft()
         if not owners:
@@ -244,10 +249,10 @@ class Overflow:
             del share.group.shares[share]
             self._of_callbacks -= share.group.of_callbacks
 
-    # -- nobody wants them any more ---------------------------------------------------------
+    # -- dropping -----------------------------------------------------------------------------
 
     def drop(self, consumer: ConsumerRecord) -> None:
-        """Forget the messages of a consumer: the broker has taken them back, or nobody can have them."""
+        """Forget the messages of a consumer, which the broker requeues, or which cannot be handed out any more."""
         share = self._shares.get(consumer)
         if share is not None and not share.dropped:
             self._drop(share)
@@ -255,7 +260,7 @@ class Overflow:
             self._settle_down()
 
     def withdraw(self, consumer: ConsumerRecord) -> None:
-        """Give the messages of a consumer back to their queue, those of one without acks excepted: they are dropped."""
+        """Have the broker requeue the messages of a consumer. Those that need no ack are dropped."""
         share = self._shares.get(consumer)
         if share is not None and not share.dropped:
             self._drop(share)
@@ -264,9 +269,9 @@ class Overflow:
             self._settle_down()
 
     def forget_channel(self, channel: Any, all_of_callbacks: bool = True) -> None:
-        """The broker takes back what is not acked. What iterators and handlers got without acks is still theirs.
+        """Forget the messages of a channel that the broker requeues. No_ack messages of iterators and handlers stay.
 
-        all_of_callbacks: what callbacks have here goes in any case, since the channel ends.
+        all_of_callbacks: forget also the no_ack messages of callbacks, since the channel ends.
         """
         channel._unacked.drop_spooled()
         for of_callbacks, no_ack in ((True, False), (False, False), (True, True)):
@@ -274,7 +279,7 @@ class Overflow:
                 break
             group = self._groups.pop((channel, of_callbacks, no_ack), None)
             if group is not None:
-                group.dropped = True  # which is what tells, whatever still lies about
+                group.dropped = True  # from now on all its shares count as dropped; they are removed in steps
                 self.messages -= group.messages
                 if of_callbacks:
                     self._of_callbacks -= len(group.shares)
@@ -284,7 +289,7 @@ class Overflow:
     def _remove(self, group: _ChannelGroup) -> Iterator[None]:
         while group.shares:
             share, _ = group.shares.popitem()
-            if self._shares.get(share.consumer) is share:  # it may have new ones by now
+            if self._shares.get(share.consumer) is share:  # the consumer may have a new share by now
                 del self._shares[share.consumer]
             yield
 
@@ -295,20 +300,20 @@ class Overflow:
         share.drop()
 
     def _settle_down(self) -> None:
-        """Perhaps nothing is left that anybody wants; then the files need not be read."""
+        """Close the files if no message in them is wanted any more."""
         if self._memory.overflow is self and not self.messages:
             self.close()
             self._memory.freed()
 
     def _give_back(self, share: _ConsumerShare) -> bool:
-        """Give back some. Returns whether more are left."""
+        """Have the broker requeue some of the messages. Returns whether more are left."""
         channel, of_stream = share.channel, share.consumer.of_stream
         for tags, numbered in ((share.tags, False), (share.numbered, True)):
             if numbered and not of_stream and not self._connection.queue_types.takes_nack_of_any:
-                break  # not to be given back, see Channel._give_back; they stay unsettled
+                break  # they may be of a stream, which refuses a nack; they stay unsettled, see Channel._give_back
             for _ in range(AT_ONCE):
                 if not tags:
-                    break  # at once when a send fails: the end of the link settles all
+                    break  # also when a send fails: the link has ended then, and all tags are gone
                 channel._give_back_tag(tags.pop(), share.incarnation, numbered, of_stream)
             if tags:
                 return True
@@ -317,7 +322,7 @@ class Overflow:
         return False
 
     def _give_back_rest(self, share: _ConsumerShare) -> None:
-        """Body of a greenlet: no more than the socket takes."""
+        """Body of a greenlet: have the rest requeued, as fast as the socket takes the nacks."""
         link = self._connection.link
         while link.reason is None:
             self._connection.green.sleep(0)
@@ -327,7 +332,7 @@ class Overflow:
     # -- the end --------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the files; whoever waits for messages from here learns that there are none."""
+        """Close the files, and wake the greenlets that wait for messages from here. Does not switch."""
         if self._memory.overflow is not self:
             return
         self._memory.overflow = None
@@ -338,10 +343,10 @@ class Overflow:
         self._owners.clear()
         self._taken.clear()
         self._spool.close()
-        in_turns(self._connection.green, self._tell(shares))
+        in_turns(self._connection.green, self._notify(shares))
         self._events.wake_finishing()
 
-    def _tell(self, shares: dict[ConsumerRecord, _ConsumerShare]) -> Iterator[None]:
+    def _notify(self, shares: dict[ConsumerRecord, _ConsumerShare]) -> Iterator[None]:
         while shares:
             consumer, _ = shares.popitem()
             if consumer.inbox is not None:
@@ -350,5 +355,5 @@ class Overflow:
 
 
 def _keeps(consumer: ConsumerRecord) -> bool:
-    """Whether its messages wait for the program, and not the program for them."""
+    """Whether messages of this consumer may wait; False if each must be handled when it arrives."""
     return consumer.callback is not None if consumer.inbox is None else bool(consumer.inbox.keeps)

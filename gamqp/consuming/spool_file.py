@@ -1,10 +1,9 @@
-"""Messages on disk, in order: what had to be read while there was no room for it in memory.
+"""A queue of messages on disk.
 
-Layer 3. Messages lie in unlinked temporary files, as the frames they came in, and are
-read back through a decoder. They are put together in blocks, a block being what is
-written at once; one that cannot be written stays in memory. The files belong to the
-process that made them: nothing here moves a position that a forked child would share.
-What must not enter: whose messages they are, budgets, when they are wanted back.
+Layer 3. The messages are written as frames to unlinked temporary files, and read back through a decoder. They are
+collected into blocks, and each block is written at once; a block that cannot be written stays in memory. Reads and
+writes name their position, so a forked child, which shares the file's position, disturbs nothing.
+Does not belong here: whose messages they are, memory limits, when they are read back.
 """
 
 from __future__ import annotations
@@ -19,31 +18,31 @@ from ..wire import Decoder, add_frames
 
 __all__ = ('CHUNK', 'SpoolFile')
 
-# Bytes written, or read, at a time: the hub stands still meanwhile, for a fraction of a millisecond.
+# Bytes that are written or read at a time. The hub is blocked meanwhile, for a fraction of a millisecond.
 CHUNK = 256 * 1024
 
-# Bytes after which another file is begun. The space of one that was read is given back as a whole.
+# Bytes after which another file is begun. A file is closed, and its space free, when all of it has been read.
 SEGMENT = 32 * 1024 * 1024
 
 
 class _Segment:
-    """One file. size: what was written to it. unread: how many blocks of it are still wanted."""
+    """One file. size: bytes written to it. unread: how many of its blocks have not been read."""
 
     __slots__ = ('file', 'size', 'unread')
 
     def __init__(self) -> None:
-        self.file = tempfile.TemporaryFile(prefix='gamqp-', buffering=0)  # noqa: SIM115  closed when it was read
+        self.file = tempfile.TemporaryFile(prefix='gamqp-', buffering=0)  # noqa: SIM115  closed when all of it was read
         self.size = 0
         self.unread = 0
 
 
 class _Block:
-    """Whole messages that are read back one after the other; the first came at *came_at*."""
+    """Whole messages, one after the other; the first one arrived at *came_at*."""
 
     __slots__ = ('at', 'came_at', 'left', 'parts', 'segment')
 
     def __init__(self, parts: list[Any], size: int, came_at: float) -> None:
-        self.parts = parts  # while it is in memory
+        self.parts = parts  # its bytes, while it is in memory
         self.left = size
         self.came_at = came_at
         self.segment: _Segment | None = None
@@ -51,10 +50,10 @@ class _Block:
 
 
 class SpoolFile:
-    """First in, first out. No call switches greenlets; ``put`` and ``take`` wait for the file system, if that does.
+    """First in, first out. No call switches greenlets. ``put`` and ``take`` block while the file system does.
 
-    content_class, max_body: of the decoder that the messages come from. on_error: called
-    with the first OSError of a write. bytes: how much is here.
+    content_class, max_body: as for the decoder that the messages come from. on_error: called
+    with the first OSError of a write. bytes: the size of all messages here.
     """
 
     def __init__(self, content_class: type, max_body: int, on_error: Callable[[OSError], Any]) -> None:
@@ -62,7 +61,7 @@ class SpoolFile:
         self._on_error: Callable[[OSError], Any] | None = on_error
         self._segments: deque[_Segment] = deque()
         self._blocks: deque[_Block] = deque()
-        self._parts: list[Any] = []  # of the block to come
+        self._parts: list[Any] = []  # the bytes of the next block
         self._size = 0
         self._came_at = 0.0
         self._decoder = Decoder(content_class, 0, max_body)
@@ -74,7 +73,7 @@ class SpoolFile:
         self.close()
 
     def put(self, message: Any, now: float) -> None:
-        """Take in a message as it came from the decoder. now: its time of arrival, given back by ``take``."""
+        """Add a message as it came from the decoder. now: its time of arrival, which ``take`` returns."""
         if not self._parts:
             self._came_at = now
         size = add_frames(message, self._parts)
@@ -84,12 +83,12 @@ class SpoolFile:
             self._write(self._end_block())
 
     def take(self) -> tuple[list[Any], float]:
-        """The next messages, and about when they arrived. Raises OSError if they cannot be read.
+        """Remove and return the next messages, and about when they arrived. Raises OSError if they cannot be read.
 
-        No messages where one is larger than what is read at a time: then ask again.
+        The list is empty when a message is larger than what is read at a time: then call again.
         """
         if not self._blocks:
-            self._end_block()  # it was never on disk
+            self._end_block()  # the last block, which was not written
         block = self._blocks[0]
         before = block.left
         messages = self._read(block) if block.segment is not None else self._recall(block)
@@ -134,7 +133,7 @@ class SpoolFile:
         segment.unread += 1
 
     def _open_segment(self) -> _Segment:
-        """The file that is written to."""
+        """The file for the next block."""
         if not self._segments or self._segments[-1].size >= SEGMENT:
             segment = _Segment()
             last = self._segments[-1] if self._segments else None
@@ -144,7 +143,7 @@ class SpoolFile:
         return self._segments[-1]
 
     def _release(self, segment: _Segment | None) -> None:
-        """A block of it has been read."""
+        """A block of this file has been read."""
         if segment is not None:
             segment.unread -= 1
             self._close_if_read(segment)
@@ -170,7 +169,7 @@ class SpoolFile:
         return messages
 
     def _recall(self, block: _Block) -> list[Any]:
-        """The same for a block in memory, of which there is never more than a piece at a time in the decoder."""
+        """``_read`` for a block in memory. It is fed to the decoder in pieces of about CHUNK bytes."""
         taken = used = 0
         for part in block.parts:
             if taken >= CHUNK:
@@ -184,7 +183,7 @@ class SpoolFile:
 
 
 def _joined(block: _Block) -> list[Any]:
-    """What to write: small parts in one go, those of a large message as they are."""
+    """The pieces to write: small parts joined to one piece, the parts of a large message as they are."""
     return [b''.join(block.parts)] if block.left < 2 * CHUNK else block.parts
 
 

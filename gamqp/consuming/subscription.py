@@ -1,8 +1,7 @@
-"""Consumer: a handler that gets the messages of one queue, in worker greenlets.
+"""The Consumer that ``Channel.subscribe`` returns: worker greenlets call a handler with the messages of one queue.
 
-Layer 3. ``Channel.subscribe`` makes it. Workers are made when there is work and
-end when there is none, so a consumer that waits costs no greenlet. What must
-not enter: how messages arrive; that is ``gamqp.consuming``.
+Layer 3. A worker is started when a message arrives and ends when none is left, so a consumer without messages
+has no greenlet. Does not belong here: how messages arrive, see ``inbox``.
 """
 
 from __future__ import annotations
@@ -37,15 +36,15 @@ REJECT: Policy = 'reject'
 STOP: Policy = 'stop'
 POLICIES = (REQUEUE, REJECT, STOP)
 
-# What a worker does.
-YOUNG = 'young'  # it has not begun
+# The states of a worker.
+STARTING = 'starting'  # it was spawned and has not run yet
 WORKING = 'working'
-LEAVING = 'leaving'  # its handler waits for the end of the others
+WAITING = 'waiting'  # its handler called cancel or join, and waits for the other workers
 
-# What ends a worker, and not only what its handler does.
+# Exceptions that end the worker. All others end only the call of the handler.
 ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
 
-# Seconds that a worker pauses at a failure when no more messages can be kept.
+# Seconds for which a worker pauses, at most, after a failure when no more messages can be kept.
 LONGEST_SLEEP = 1.0
 
 # Characters of an error's text in a log line.
@@ -94,14 +93,14 @@ class Consumer(Inbox):
         self.concurrency = concurrency
         self.on_error = on_error
         self.acked = self.failed = self.in_flight = 0
-        self._workers: dict[Any, str] = {}  # greenlet -> what it does
-        self._run: Callable[[Any, Any], None] = connection._run_handler  # what calls the handler
+        self._workers: dict[Any, str] = {}  # greenlet -> its state
+        self._run: Callable[[Any, Any], None] = connection._run_handler  # calls the handler with a message
         self._blocking = watch_of(connection, tag, handler)
-        self._failures: HandlerFailures | None = None  # made when a handler has failed, as _kept
-        self._kept: DelayedRequeue | None = None  # what goes back to the queue after a while
-        self._looks = False  # _look_after is due
-        self._has_left_some = False  # and has said so
-        self._idle: green.Gate | None = None  # made when somebody waits for the handlers to finish
+        self._failures: HandlerFailures | None = None  # made when the handler has failed for the first time
+        self._kept: DelayedRequeue | None = None  # messages to be requeued later; made as _failures
+        self._looks = False  # _check_starting will be called
+        self._has_left_some = False  # messages stay unsettled, and the warning was logged
+        self._idle: green.Gate | None = None  # greenlets wait here for the handlers to finish; made when needed
         self._stopped_by: BaseException | None = None
 
     def __repr__(self) -> str:
@@ -116,10 +115,10 @@ class Consumer(Inbox):
         others = [does for worker, does in self._workers.items() if worker not in some]
         if len(others) == len(self._workers):
             return self.busy
-        # A worker asks, and those that leave wait for it.
-        if any(does is not LEAVING for does in others):
+        # A worker asks. The workers that wait for the others wait for it, too, so they do not count.
+        if any(does is not WAITING for does in others):
             return True
-        # What is on disk is still to be handled, if there is a worker left to do so.
+        # Messages on disk are still to be handled, if another worker can be started for them.
         return self.spooled > 0 and len(self._workers) - len(others) < self.concurrency
 
     # -- ending ----------------------------------------------------------------------
@@ -158,16 +157,16 @@ class Consumer(Inbox):
     def _others_idle(self) -> bool:
         if greenlet.getcurrent() not in self._workers:
             return not self.busy
-        # Those that leave do not wait for each other: while they do, none of them gets to what is on disk.
-        return not self.works_apart_from([worker for worker, does in self._workers.items() if does is LEAVING])
+        # Workers that wait here do not wait for each other: they would wait for ever.
+        return not self.works_apart_from([worker for worker, does in self._workers.items() if does is WAITING])
 
     def _wait_until(self, condition: Callable[[], bool], deadline: green.Deadline) -> None:
         if self._idle is None:
             self._idle = green.Gate(self.connection.green)
         me = greenlet.getcurrent()
         if me in self._workers:
-            self._workers[me] = LEAVING
-            self._tell()  # others of its kind may wait for this one
+            self._workers[me] = WAITING
+            self._wake_waiting()  # other workers that wait may have waited for this one only
         try:
             while not condition():
                 if not self._idle.wait(deadline.left()) and not condition():
@@ -193,32 +192,32 @@ class Consumer(Inbox):
         return not (self.over or self.entry.discard or self._idle)
 
     def ended(self) -> None:
-        self._tell()
+        self._wake_waiting()
 
     def _start_worker(self) -> None:
-        self._workers[self.connection.green.spawn(self._work)] = YOUNG
+        self._workers[self.connection.green.spawn(self._work)] = STARTING
         if not self._looks:
             self._looks = True
-            self.connection.green.run_soon(self._look_after)
+            self.connection.green.run_soon(self._check_starting)
 
-    def _look_after(self) -> None:
-        """In the hub, when new workers should have begun: one that was killed before runs nothing, not even finally."""
+    def _check_starting(self) -> None:
+        """Called in the hub when new workers should have run: end those that were killed before, which ran nothing."""
         self._looks = False
-        for worker in [worker for worker, does in self._workers.items() if does is YOUNG]:
+        for worker in [worker for worker, does in self._workers.items() if does is STARTING]:
             if worker.dead:
                 self._end_worker(worker)
             elif not self._looks:
                 self._looks = True
-                self.connection.green.run_soon(self._look_after)
+                self.connection.green.run_soon(self._check_starting)
 
-    def _tell(self) -> None:
+    def _wake_waiting(self) -> None:
         if self._idle is not None:
             self._idle.wake_all()
 
     # -- workers -------------------------------------------------------------------------
 
     def _work(self) -> None:
-        """Body of a worker greenlet: handle what is here until there is no more."""
+        """Body of a worker greenlet: handle messages until none is left. Switches."""
         me = greenlet.getcurrent()
         self._workers[me] = WORKING
         begun = self._look_for_blocking(None)
@@ -239,7 +238,10 @@ class Consumer(Inbox):
             self._end_worker(me)
 
     def _look_for_blocking(self, begun: float | None) -> float:
-        """A worker begins (None), or has worked since *begun*, without a message in hand. Returns the time."""
+        """Between two messages: a worker begins (None), or has not let others run since *begun*.
+
+        Returns the time now.
+        """
         watch = self._blocking
         if watch is None:
             return 0.0
@@ -250,11 +252,11 @@ class Consumer(Inbox):
     def _end_worker(self, worker: Any) -> None:
         del self._workers[worker]
         if self.messages:
-            self._start_worker()  # this one was killed
+            self._start_worker()  # this one was killed before it had handled all of them
         elif not self._workers:
             self.messages = None
             self.settled_idle()
-        self._tell()
+        self._wake_waiting()
 
     def _handle(self, message: Any) -> None:
         self.in_flight += 1
@@ -265,13 +267,13 @@ class Consumer(Inbox):
             self._refuse(message, REQUEUE)
             raise
         except BaseException as exc:
-            # gevent.Timeout, too: it ends what the handler did, not the worker.
+            # This includes gevent.Timeout: it ends the call of the handler, not the worker.
             self._fail(message, exc)
         finally:
             self.in_flight -= 1
 
     def _ack(self, message: Any) -> None:
-        if self._is_open_question(message):
+        if self._is_unsettled(message):
             message.ack()
             self.acked += 1
 
@@ -279,7 +281,7 @@ class Consumer(Inbox):
         self.failed += 1
         if self._failures is None:
             self._failures = HandlerFailures()
-        count, is_new = self._failures.note(_look_of(message), message.redelivered, _kind(error))
+        count, is_new = self._failures.note(_identity_of(message), message.redelivered, _kind(error))
         on_error = self.on_error
         if not callable(on_error):
             self._follow(on_error, message, error, count)
@@ -308,7 +310,7 @@ class Consumer(Inbox):
         if policy == STOP and self._stopped_by is None:
             self._stopped_by = error
             if not self.over and not self.entry.discard:
-                # Before the message goes back, or the broker would send it here again.
+                # Before the message is requeued, or the broker would deliver it to this consumer again.
                 self.channel._end_consumer(self.entry, wait=False)
         if policy == REQUEUE and not (self.over or self.entry.discard or self.entry.of_stream or self.entry.no_ack):
             self._requeue_later(message, delay(count))
@@ -316,7 +318,7 @@ class Consumer(Inbox):
             self._refuse(message, policy)
 
     def _requeue_later(self, message: Any, seconds: float) -> None:
-        """Once more it would fail at once. The worker is free meanwhile."""
+        """Requeue a message after a while: delivered at once, it would fail again. The worker is free meanwhile."""
         if self._kept is None:
             self._kept = DelayedRequeue(self.connection.green, self._requeue)
         if len(self._kept) < MOST_DELAYED:
@@ -341,10 +343,10 @@ class Consumer(Inbox):
             yield
 
     def _refuse(self, message: Any, policy: str) -> None:
-        """Requeue or reject, if the broker still waits for an answer."""
-        if self._is_open_question(message):
+        """Requeue or reject a message, unless it was acked or the like meanwhile, or needs no ack."""
+        if self._is_unsettled(message):
             if self.entry.of_stream:
-                message.ack()  # a stream takes nothing back
+                message.ack()  # a stream cannot requeue
             elif self.entry.numbered and self.connection.queue_types.streams_refuse_nack:
                 self._leave_unsettled(message)
             elif policy == REJECT:
@@ -353,7 +355,10 @@ class Consumer(Inbox):
                 message.nack(requeue=True)
 
     def _leave_unsettled(self, message: Any) -> None:
-        """It seems to be of a stream, which refuses a nack; an ack would lose it if it is a copy in another queue."""
+        """Neither ack nor nack a message that seems to be of a stream, and log that once.
+
+        A stream refuses a nack. But if this is a copy of the message in another queue, an ack would lose it.
+        """
         if not self._has_left_some:
             self._has_left_some = True
             logger.warning(
@@ -364,21 +369,21 @@ class Consumer(Inbox):
                 self.entry.queue,
             )
 
-    def _is_open_question(self, message: Any) -> bool:
+    def _is_unsettled(self, message: Any) -> bool:
         return not self.entry.no_ack and self.channel._awaits_settlement(message)
 
 
-def _look_of(message: Any) -> Any:
-    """What tells a message from others, as well as one can tell."""
+def _identity_of(message: Any) -> Any:
+    """A value that is equal for deliveries of the same message, and very likely differs for other messages."""
     try:
         info = message.delivery_info
         return info['exchange'], info['routing_key'], message.size, hash(message.body)
     except Exception:
-        return None  # of bytes that cannot be read
+        return None  # the received properties cannot be decoded
 
 
 def _kind(error: BaseException) -> Any:
-    """What two failures have in common that need not be logged twice in full."""
+    """A value that is equal for failures of the same kind, of which only the first is logged with its traceback."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

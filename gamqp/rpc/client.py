@@ -237,8 +237,11 @@ class _ReplyRouter(Inbox):
         # A channel of the client's own has no other users who could want to know of an error.
         return bool(self.pending) or self.client._owns
 
+    def arrived(self) -> None:
+        """Not called: ``put`` keeps no message here."""
+
     def ended(self) -> None:
-        pass
+        """Nothing waits here for another message."""
 
     def settled_idle(self) -> None:
         finishing = self.connection.finishing

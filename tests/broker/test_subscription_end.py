@@ -194,7 +194,7 @@ def test_who_is_no_handler_waits_also_for_handlers_that_cancel(
     work.go(1)
     peer.expect('basic.cancel')
     ended(peer, consumer)
-    greenlets.wait_until(lambda: 'leaving' in consumer._workers.values())
+    greenlets.wait_until(lambda: 'waiting' in consumer._workers.values())
     work.go(2)  # runs in the next pass of the hub, right before the program
     wait = getattr(client if how == 'drain' else consumer, how)
     waiting = greenlets.spawn(lambda: (wait(), work.running, consumer.acked))
