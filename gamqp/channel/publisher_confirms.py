@@ -116,26 +116,28 @@ class ChannelConfirms:
         assert self.outstanding is not None
         count = self.outstanding.settle(tag, multiple, ok)
         if not multiple and count:  # the publishes of a multiple are counted step by step
-            self._count(count, ok)
+            if ok:
+                self._connection.counts.confirmed += 1
+            else:
+                self._connection.counts.nacked += 1
+            if self._room:
+                self._room.wake()
         return count
-
-    def _count(self, count: int, ok: bool) -> None:
-        counts = self._connection.counts
-        if ok:
-            counts.confirmed += count
-        else:
-            counts.nacked += count
-        if self._room:
-            self._room.wake(count)
 
     def _walk(self, steps: Iterator[bool | None]) -> None:
         """For Confirms: take these steps, 1000 of them now. Does not switch."""
         in_turns(self._connection.green, self._count_steps(steps))
 
     def _count_steps(self, steps: Iterator[bool | None]) -> Iterator[None]:
+        counts = self._connection.counts
         for ok in steps:
             if ok is not None:
-                self._count(1, ok)
+                if ok:  # as in ``settle``: a call for each publish would cost more than these lines
+                    counts.confirmed += 1
+                else:
+                    counts.nacked += 1
+                if self._room:
+                    self._room.wake()
             yield
 
     def end(self, reason: Reason, unheard: Callable[[], Any] | None) -> None:
