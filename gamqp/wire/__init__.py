@@ -1,18 +1,19 @@
 """Layer 0: AMQP 0-9-1 as bytes and values, both directions, without I/O.
 
     spec        the protocol as data
-    read        bytes -> values             write       values -> bytes
+    read        bytes -> values             write       values -> bytes, with value_checks
     properties  of a message, both ways     methods     arguments and method frames, both ways
     content     one message, decoded lazily
     frames      stream of bytes -> events   publish     messages -> frames
+                with assembly, buffer, frame_errors
 
-Imports go down that list only; everything here imports nothing else of gamqp but its exceptions.
-No socket, clock, log, thread or greenlet is known, so no call can switch greenlets.
+A module imports only from its own line and those above it, and of the rest of gamqp only the exceptions.
+Does not belong here: sockets, clocks, logs, threads and greenlets, so no call can switch greenlets.
 
-This is the only compiled part. Each compiled module is an ordinary ``.py`` with a ``.pxd`` beside
-it that adds types and nothing else; both builds give the same values and the same errors, and the
-same tests run over both. ``COMPILED`` tells which build is loaded. ``GAMQP_PURE_PYTHON=1`` in the
-environment uses the sources although extensions are there.
+Only this package is compiled, and of it the modules in ``COMPILED_MODULES``. Each of those is an ordinary ``.py`` file
+with a ``.pxd`` file that adds types and nothing else. Both builds give the same values and the same errors, and the
+same tests run with both. ``COMPILED`` tells which build is loaded. With ``GAMQP_PURE_PYTHON=1`` in the
+environment the sources are used although there are extensions. Public: nothing.
 """
 
 from __future__ import annotations

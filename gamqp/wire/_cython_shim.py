@@ -1,8 +1,7 @@
-"""What ``import cython`` would give to sources that run uncompiled.
+"""Replaces the module ``cython`` in modules that are not compiled.
 
-The compiled modules of this package ask one thing of Cython at run time, whether they are
-compiled. Importing the real package for that costs 37 ms where Cython happens to be
-installed. Nothing else belongs here.
+Layer 0. Those modules need only ``cython.compiled``, whether they are compiled. To import the real package for that
+takes 37 ms, and it may not be installed. Does not belong here: anything else.
 """
 
 from __future__ import annotations

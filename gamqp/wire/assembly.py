@@ -1,8 +1,8 @@
-"""Contents of which a part is still to come: what has arrived, per channel.
+"""Messages of which a part has not arrived yet, per channel.
 
-Here stand the rules about the order of method, header and body frames; each breach is an
-exception of its own text. Not compiled: a message that arrives whole, as nearly all do, never
-comes here. What must not enter: cutting of frames, decoding.
+Layer 0. Checks the order of method, header and body frames; each violation is an exception with its own text. Not
+compiled: messages that arrive whole, as nearly all do, are not handled here. No call switches greenlets.
+Does not belong here: finding the frames in the stream, decoding.
 """
 
 from __future__ import annotations
@@ -17,49 +17,49 @@ from .content import Content
 
 __all__ = ('CONTENTS', 'Assembly', 'ContentMemory', 'PartialContent')
 
-#: The kind of what is kept here, for a Memory that counts several.
+#: The kind under which a ContentMemory counts what is kept here.
 CONTENTS = 'unfinished contents'
 
 # class, weight (unused), body size; the property flags follow
 _FIXED = Struct('>HHQ')
 _FLAGS_SIZE = 2
 _BASIC = 60
-# Chunks of a body below this size are put together as they come: a peer that sends its body byte
-# by byte would otherwise cost forty times the memory.
+# Parts of a body below this size are joined as they arrive. Otherwise a peer that sends a body byte by
+# byte would make it take forty times the memory.
 _SMALL = 1024
-# What a content takes beside its bytes.
+# Bytes of memory that a message takes beside its own bytes.
 _COST = 700
 
 
 class ContentMemory(Protocol):
-    """Where it is counted what is kept here."""
+    """Counts the memory of what is kept here."""
 
     def hold(self, kind: str, size: int) -> None:
-        """*size* bytes more are kept. Raises an AMQPError when that is too much."""
+        """*size* more bytes are kept. Raises an AMQPError if that is too much."""
 
     def release(self, kind: str, size: int) -> None:
-        """*size* bytes are kept no more."""
+        """*size* bytes are not kept any more."""
 
 
 class PartialContent:
-    """One content on its way. content: None for one that is only counted, and never delivered."""
+    """An incomplete message. content: None if it is dropped and only its frames are checked."""
 
     __slots__ = ('_chunks', 'content', 'header', 'kept', 'method', 'remaining', 'size')
 
     def __init__(self, content: Content, wanted: bool, size: int) -> None:
         self.method = content.method
         self.content: Content | None = content if wanted else None
-        #: What it takes in memory, in bytes.
+        #: The memory that it takes, in bytes.
         self.kept = _COST + (size if wanted else 0)
         #: The property section.
         self.header = b''
         self.size = 0
-        #: Bytes of the body to come; -1 while the header is awaited.
+        #: Bytes of the body that have not arrived; -1 before the header.
         self.remaining = -1
         self._chunks: list[bytes | bytearray] = []
 
     def add(self, chunk: bytes) -> None:
-        """Take in the payload of one body frame."""
+        """Add the payload of one body frame."""
         last = self._chunks[-1] if self._chunks else None
         if len(chunk) >= _SMALL:
             self._chunks.append(chunk)
@@ -69,20 +69,20 @@ class PartialContent:
             self._chunks.append(bytearray(chunk))
 
     def drop(self) -> None:
-        """Nobody wants it any more; the rest of it must come all the same."""
+        """Drop what has arrived. The rest of the message must still arrive, and is dropped, too."""
         self.content = None
         self.header = b''
         self._chunks.clear()
 
     def body(self) -> bytes:
-        """All of the body, joined once."""
+        """The whole body."""
         return b''.join(self._chunks)
 
 
 class Assembly:
-    """The contents on their way, at most one per channel.
+    """The incomplete messages, at most one per channel.
 
-    channels: numbers of those that may have one, None for all. memory: told what is kept, None for nobody.
+    channels: the numbers of the open channels, None for all. memory: counts what is kept; None: nothing does.
     """
 
     __slots__ = ('_channels', '_memory', 'halves')
@@ -90,7 +90,7 @@ class Assembly:
     def __init__(self, channels: Container[int] | None = None, memory: ContentMemory | None = None) -> None:
         self._channels = channels
         self._memory = memory
-        #: By channel; always this one dict.
+        #: By channel. The dict is never replaced, so others may hold it.
         self.halves: dict[int, PartialContent] = {}
 
     def __len__(self) -> int:
@@ -100,14 +100,14 @@ class Assembly:
         return f'<Assembly of {len(self.halves)} contents>'
 
     def begin(self, channel_id: int, content: Content, size: int) -> None:
-        """A method with content has arrived, with arguments of *size* bytes; its header is not here yet."""
+        """A method with content has arrived, without its header. size: bytes of its arguments."""
         wanted = self._channels is None or channel_id in self._channels
         half = self.halves[channel_id] = PartialContent(content, wanted, size)
         if self._memory is not None:
             self._memory.hold(CONTENTS, half.kept)
 
     def forget(self, channel_id: int) -> None:
-        """Drop what has arrived for a channel, and the rest of it when that comes."""
+        """Drop the incomplete message of a channel, and the rest of it when it arrives."""
         half = self.halves.get(channel_id)
         if half is not None and half.content is not None:
             half.drop()
@@ -115,7 +115,7 @@ class Assembly:
 
     def clear(self) -> None:
         """Drop everything."""
-        self.halves.clear()  # at the end of the decoder: nobody asks any more what is kept
+        self.halves.clear()  # the decoder has ended, so the memory need not be counted any more
 
     def expect_method(self, channel_id: int) -> None:
         """Raise unless a method may come now."""
@@ -127,7 +127,7 @@ class Assembly:
             )
 
     def expect_header(self, channel_id: int) -> PartialContent:
-        """The content that a header belongs to."""
+        """The message that a header belongs to; raises if none is expected."""
         half = self.halves.get(channel_id)
         if half is None:
             raise exceptions.UnexpectedFrame(f'content header on channel {channel_id} without a method before it')
@@ -138,7 +138,7 @@ class Assembly:
         return half
 
     def expect_body(self, channel_id: int, size: int) -> PartialContent:
-        """The content that a body frame of *size* bytes belongs to."""
+        """The message that a body frame of *size* bytes belongs to; raises if none is expected."""
         half = self.halves.get(channel_id)
         if half is None or half.remaining < 0:
             missing = 'method' if half is None else 'header'
@@ -150,7 +150,7 @@ class Assembly:
         return half
 
     def header(self, channel_id: int, payload: bytes, max_body: int) -> PartialContent | None:
-        """Take in a header frame; returns the content if that completes it."""
+        """Handle a header frame. Returns the message if that completes it."""
         half = self.expect_header(channel_id)
         if len(payload) < _FIXED.size + _FLAGS_SIZE:
             raise exceptions.FrameSyntaxError(f'content header on channel {channel_id} has only {len(payload)} bytes')
@@ -170,7 +170,7 @@ class Assembly:
         return self._if_complete(channel_id, half)
 
     def body(self, channel_id: int, payload: bytes) -> PartialContent | None:
-        """Take in a body frame; returns the content if that completes it."""
+        """Handle a body frame. Returns the message if that completes it."""
         half = self.expect_body(channel_id, len(payload))
         half.remaining -= len(payload)
         if half.content is not None:

@@ -1,22 +1,22 @@
-"""The bytes that were received and are not yet part of an event.
+"""Received bytes that are not yet part of an event.
 
-One bytearray for the life of a connection, so that receiving allocates nothing. It grows when it
-is nearly full of one frame, never because a frame announces its size, and shrinks again. Not
-compiled: it works once per receive, not per message. What must not enter: what the bytes mean.
+Layer 0. One bytearray is used for the whole connection, so that receiving allocates nothing. It grows when it is
+nearly full with one frame, never because a frame announces its size, and shrinks again. Not compiled: it is used once
+per receive, not per message. Does not belong here: what the bytes mean.
 """
 
 from __future__ import annotations
 
 __all__ = ('Buffer',)
 
-# Twice RabbitMQ's frame_max, so that a whole frame always fits behind a partial one.
+# Twice RabbitMQ's frame_max, so that a whole frame fits behind a part of another one.
 _CAPACITY = 256 * 1024
-# Least free space offered: large enough that a busy socket is emptied in few calls.
+# The least free space: large enough to empty a busy socket in few calls.
 _MIN_ROOM = 64 * 1024
 
 
 class Buffer:
-    """Bytes held, and free space behind them."""
+    """Received bytes, and free space behind them."""
 
     __slots__ = ('_bytes', '_end', '_start', '_view')
 
@@ -36,21 +36,21 @@ class Buffer:
         self._allocate(_CAPACITY)
 
     def room(self) -> memoryview:
-        """The free space, at least 64 KiB; valid until the next call of anything else."""
+        """The free space, at least 64 KiB; valid until another method is called."""
         return self._view[self._end :]
 
     def commit(self, n: int) -> None:
-        """Hold *n* more bytes, which were put into ``room()``."""
+        """Keep *n* bytes that were written into ``room()``."""
         if n < 0 or n > len(self._bytes) - self._end:
             raise ValueError(f'commit of {n} bytes into a room of {len(self._bytes) - self._end}')
         self._end += n
 
     def copy(self) -> bytes:
-        """All that is held."""
+        """A copy of all bytes that are kept."""
         return bytes(self._view[self._start : self._end])
 
     def consume(self, n: int) -> None:
-        """Drop the first *n* bytes held, and see to it that there is room again."""
+        """Drop the first *n* bytes that are kept, and make room again."""
         self._start += n
         held = self._end - self._start
         capacity = len(self._bytes)
@@ -66,7 +66,7 @@ class Buffer:
             self._move(wanted)
 
     def _move(self, capacity: int) -> None:
-        """Bring what is held to the front of a buffer of *capacity* bytes."""
+        """Move the bytes that are kept to the front of a buffer of *capacity* bytes."""
         held = len(self)
         source = self._view[self._start : self._end]
         if capacity != len(self._bytes):
@@ -76,6 +76,6 @@ class Buffer:
         self._end = held
 
     def _allocate(self, capacity: int) -> None:
-        # Replaced and never resized: somebody may still hold a view of the old one.
+        # Replaced, not resized: a bytearray cannot be resized while a memoryview of it exists.
         self._bytes = bytearray(capacity)
         self._view = memoryview(self._bytes)

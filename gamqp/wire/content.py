@@ -1,13 +1,12 @@
 # cython: language_level=3, annotation_typing=False
-"""One message: the bytes that arrived, decoded when somebody asks.
+"""Content: one message, whose properties and method arguments are decoded on first access.
 
-Most consumers look at the body and a header or two, so a Content keeps method arguments and
-properties as they came and decodes each on its first access. What must not enter: anything that
-acts (acknowledging, channels); ``channel`` is a slot for the layers above and opaque here.
-No access switches greenlets.
+Layer 0. Most consumers need the body and one or two headers, so method arguments and properties are kept as they
+arrived. No access switches greenlets. Does not belong here: actions such as acks; ``channel`` is an attribute
+for the layers above, and not used here.
 
-Users' message class derives from Content, compiled or not. Such a class calls
-``super().__init__`` when it is made locally; the decoder makes instances without ``__init__``.
+The message class of users derives from Content. A program makes an instance by ``__init__``; the decoder makes
+instances without calling it.
 """
 
 from __future__ import annotations
@@ -29,24 +28,24 @@ __all__ = ('COMPILED', 'Content', 'add_frames')
 
 COMPILED: bool = cython.compiled
 
-# For each method with content: where its arguments go in delivery_info. basic.publish begins
-# with a reserved number that nobody wants to see.
+# method with content -> the keys of its arguments in delivery_info. The first argument of basic.publish is a
+# reserved number, which is left out.
 _INFO: dict[spec.Sig, tuple[str, ...]] = {
     sig: tuple(name for name, _ in method.args) for sig, method in spec.METHODS.items() if method.content
 }
 _RESERVED = 'ticket'
 
-# What stands before the arguments of a method frame; between them and the properties; before a part of the body.
+# The bytes of a frame set before the method's arguments, between those and the properties, before a part of the body.
 _NUMBERS = Struct('>HH')
 _BEFORE_ARGS = Struct('>BHIHH')
 _BEFORE_PROPERTIES = Struct('>BBHIHHQ')
 _BEFORE_BODY = Struct('>BBHI')
 _END = bytes([spec.FRAME_END])
 _BASIC = 60
-_PART = 128 * 1024  # of a body in one frame: what RabbitMQ makes of it, too
+_PART = 128 * 1024  # bytes of the body in one frame, as many as in RabbitMQ's own
 
-# What a sender may have us decode, in lower case and with '-'. Of Python's others some take quadratic
-# time (punycode), and any unknown name that Python is asked for stays in its memory.
+# The content encodings that are decoded, in lower case and with '-'. Not all of Python's: some take quadratic
+# time (punycode), and Python keeps every unknown name that it is asked for in memory.
 TEXT_ENCODINGS: frozenset[str] = frozenset(
     (
         *('utf-8', 'utf8', 'ascii', 'us-ascii', 'latin-1', 'latin1', 'cp437', 'cp850', 'koi8-r', 'koi8-u'),
@@ -106,8 +105,8 @@ class Content:
         return f'<{type(self).__name__} {method} channel={self.channel_id}{tag} size={self.size}>'
 
     def __reduce__(self) -> Any:
-        # Without it the compiled class could not be pickled and the other one could. The channel
-        # is left behind: it belongs to a connection of this process.
+        # Without this method the compiled class could not be pickled, and the pure one could. The channel is not
+        # pickled: it belongs to a connection of this process.
         fields = {name: getattr(self, name) for name in _PICKLED}
         return _restore, (type(self), fields, getattr(self, '__dict__', None))
 
@@ -118,7 +117,7 @@ class Content:
         return self._copy(memo)
 
     def _copy(self, memo: dict[int, Any] | None) -> Any:
-        """The same delivery once more, over the same channel; with a *memo* what it holds is copied, too."""
+        """A copy of the message, with the same channel. memo: of a deep copy, None for a shallow one."""
         other = type(self).__new__(type(self))
         Content.__init__(other)
         other.channel = self.channel
@@ -143,10 +142,10 @@ class Content:
 
     @property
     def body(self) -> bytes | str:
-        """What was sent, as bytes.
+        """The body as bytes.
 
-        With ``auto_decode`` and a content_encoding property that names one of TEXT_ENCODINGS,
-        decoded to str at first access; bytes after all if that fails, or with any other name.
+        With ``auto_decode`` and a content_encoding property that names one of TEXT_ENCODINGS it is
+        decoded to str at first access. It stays bytes if that fails, and with other encodings.
         """
         if self.auto_decode and self._is_encoded():
             self._decode_body()
@@ -155,10 +154,10 @@ class Content:
     @body.setter
     def body(self, value: Any) -> None:
         self._body = value
-        self.auto_decode = False  # what the user puts in, he gets back
+        self.auto_decode = False  # a body that the program sets is returned as it is
 
     def _is_encoded(self) -> bool:
-        """Whether a content_encoding is there; does not decode the properties to find out."""
+        """Whether there is a content_encoding. Does not decode the properties for that."""
         if not isinstance(self._body, bytes):
             return False
         if self._properties is None:
@@ -176,13 +175,13 @@ class Content:
                 return
         except Exception:
             pass
-        # Wrong encoding, or one that is not for us (gzip): by contract it stays bytes, and need
-        # not be tried again.
+        # A wrong encoding, or one that is no text encoding (gzip): the body stays bytes, and decoding is not tried
+        # again.
         self.auto_decode = False
 
     @property
     def properties(self) -> dict[str, Any]:
-        """Properties that are present, by py-amqp's names. FrameSyntaxError if they are malformed."""
+        """The properties that are present, by py-amqp's names. Raises FrameSyntaxError if they are malformed."""
         if self._properties is None:
             self._properties = decode_properties(self._header, 0)
         return self._properties
@@ -193,7 +192,7 @@ class Content:
 
     @property
     def headers(self) -> dict[str, Any]:
-        """The application_headers property, {} when there is none."""
+        """The application_headers property, {} if there is none."""
         headers: dict[str, Any] | None = self.properties.get('application_headers')
         return {} if headers is None else headers
 
@@ -212,7 +211,7 @@ class Content:
 
     @property
     def method_payload(self) -> bytes | None:
-        """The method frame's payload as it arrived; None where no frame brought it (made locally, unpickled)."""
+        """The payload of the method frame as it arrived; None for a message that was made locally or unpickled."""
         if self.method is None or not self._args:
             return None
         return _NUMBERS.pack(*self.method) + self._args
@@ -226,9 +225,9 @@ class Content:
 
 
 def add_frames(content: Content, parts: list[Any]) -> int:
-    """Append a message as it arrived, as frames that a Decoder understands, to *parts*. Returns how many bytes.
+    """Append the frames of a received message to *parts*. Returns how many bytes they have.
 
-    Only for what the decoder has made and nobody has changed. Bodies are not copied.
+    Only for messages that a Decoder has made and that were not changed. Bodies are not copied.
     """
     args, header, body, size = content._args, content._header, content._body, content.size
     channel = content.channel_id
@@ -270,7 +269,7 @@ _PICKLED = (
 
 
 def _restore(cls: type[Content], fields: dict[str, Any], extra: dict[str, Any] | None) -> Content:
-    """The other half of ``Content.__reduce__``."""
+    """Unpickle a message that ``Content.__reduce__`` has pickled."""
     content = cls.__new__(cls)
     Content.__init__(content)
     for name, value in fields.items():

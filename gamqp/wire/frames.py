@@ -1,16 +1,14 @@
 # cython: language_level=3, annotation_typing=False
-"""A stream of bytes into methods and messages: the Decoder.
+"""The Decoder: makes events, which are methods and messages, from a stream of bytes.
 
-Bytes go into the decoder's own buffer (``room``, ``commit``) or are copied in (``feed``), events
-come out. Channels interleave freely, content is put together per channel. The first violation of
-the protocol ends the decoder: ``error`` holds the exception, what came before it is delivered.
-What must not enter: sockets, the state of channels, decoding of what nobody asked for. No call
-switches greenlets.
+Layer 0. Bytes are received into the decoder's own buffer (``room``, ``commit``) or copied in (``feed``). Frames of
+several channels may alternate; a message is put together per channel. The first violation of the protocol ends the
+decoder: ``error`` holds the exception, and the events before it are returned. Memory is allocated for bytes that
+have arrived, never for a size that a frame announces. No call switches greenlets.
+Does not belong here: sockets, the state of channels, decoding that nobody has asked for.
 
-Memory follows what has arrived, never what was announced.
-
-Where the protocol leaves the reply code open: methods of class connection on another channel
-than 0, and all others on channel 0, are 503 (as the specification wants for the former).
+Methods of class connection on another channel than 0, and all others on channel 0, get reply code 503. The
+specification demands that for the former and leaves it open for the latter.
 """
 
 from __future__ import annotations
@@ -23,6 +21,7 @@ from . import spec
 from .assembly import Assembly
 from .buffer import Buffer
 from .content import Content
+from .frame_errors import other_version, wrong_end, wrong_method
 from .methods import decode_args
 
 if TYPE_CHECKING:
@@ -34,11 +33,11 @@ __all__ = ('COMPILED', 'MAX_BODY', 'Decoder')
 
 COMPILED: bool = cython.compiled
 
-#: Hard limit of a body unless told otherwise: RabbitMQ's own since 3.8 (4.x: 16 MiB).
+#: The default limit of a body: RabbitMQ's own limit since 3.8 (16 MiB in 4.x).
 MAX_BODY = 512 * 1024 * 1024
 
-# Limit of the payload of method and header frames. frame_max is none for them: RabbitMQ neither splits
-# nor limits a header, and one that dead-lettering has let grow would end each connection it is sent to.
+# Limit of the payload of method and header frames. frame_max is not applied to them: RabbitMQ neither splits nor
+# limits a header frame, and a header that dead-lettering has made long would end every connection it is sent to.
 _MAX_CONTROL = 16 * 1024 * 1024
 
 _METHOD = spec.FRAME_METHOD
@@ -51,7 +50,7 @@ _OVERHEAD = spec.FRAME_OVERHEAD
 _FIXED = 12  # class, weight and body size, before the property flags
 _BASIC = 60
 _CONNECTION = 10
-_LIGHT = 256  # bytes of properties that are not worth counting
+_LIGHT = 256  # properties of so many bytes, or fewer, do not count in a message's weight
 _DELIVER = (60 << 16) | 60
 _GET_OK = (60 << 16) | 71
 _ACK = (60 << 16) | 80
@@ -63,7 +62,7 @@ _Octets = bytes
 _HEAD = Struct('>BHI')
 _U32 = Struct('>I')
 _TAG_BITS = Struct('>QB')
-# A frame's head and what is fixed in a content header: type, channel, size, class, weight, body size.
+# A frame's head and the fixed part of a content header: type, channel, size, class, weight, body size.
 _HEADER_FRAME = Struct('>BHIHHQ')
 
 # class id << 16 | method id -> (sig, whether content follows)
@@ -73,17 +72,16 @@ _BY_KEY: dict[int, tuple[spec.Sig, bool]] = {
 
 
 class Decoder:
-    """Cuts a peer's bytes into events; both directions of the protocol.
+    """Decodes the bytes of a peer, client or broker.
 
     An event is an instance of *content_class* for a method with content, else a tuple
     (channel_id, sig, args). Heartbeats are only counted, in ``heartbeats``.
 
-    frame_max: largest body frame accepted, counting the 8 bytes around its payload; 0 is no limit.
-    Method and header frames may have 16 MiB.
-    max_body: largest body accepted. Both may be set at any time. channels: numbers of those
-    that are open, None for all; what comes in pieces for another one is not kept. memory: told what
-    contents that come in pieces take, see ``assembly.Memory``. ``error`` is None until the peer
-    breaks the protocol, or makes *memory* object; then it says how, and the decoder takes nothing more.
+    frame_max: largest body frame accepted, with the 8 bytes around its payload; 0 is no limit. Method and header
+    frames may have 16 MiB. max_body: largest body accepted. Both may be set at any time.
+    channels: the numbers of the open ones, None for all; content that arrives in pieces for others is not kept.
+    memory: counts the bytes of incomplete content, see ``assembly.ContentMemory``. error: None until the peer breaks
+    the protocol or *memory* raises; from then on everything received is ignored.
     """
 
     __slots__ = (
@@ -112,9 +110,9 @@ class Decoder:
         self.error: exceptions.AMQPError | None = None
         self._content_class = content_class
         self._assembly = Assembly(channels, memory)
-        self._halves = self._assembly.halves  # looked at for every method, hence at hand
+        self._halves = self._assembly.halves  # here, since every method needs it
         self._buffer = Buffer()
-        self._need = 1  # so many bytes must be held before another look is worth it
+        self._need = 1  # with fewer bytes in the buffer no frame is complete
 
     def __repr__(self) -> str:
         state = 'failed' if self.error is not None else f'{len(self._buffer)} bytes held'
@@ -122,15 +120,15 @@ class Decoder:
 
     @property
     def pending(self) -> bool:
-        """Whether a frame or a content is incomplete, so that an end of the stream cuts it off."""
+        """Whether a frame or a message is incomplete."""
         return len(self._buffer) > 0 or len(self._assembly) > 0
 
     def room(self) -> memoryview:
-        """Free space to receive into, at least 64 KiB; valid until the next commit."""
+        """Free space for received bytes, at least 64 KiB; valid until the next commit."""
         return self._buffer.room()
 
     def commit(self, n: _int) -> list[Any]:
-        """Take in *n* bytes that were put into ``room()``; returns the events they complete."""
+        """Decode *n* bytes that were written into ``room()``. Returns the events that they complete."""
         events: list[Any] = []
         self._buffer.commit(n)
         if self.error is not None:
@@ -138,21 +136,21 @@ class Decoder:
         elif len(self._buffer) < self._need:
             self._buffer.consume(0)
         else:
-            # Cut from a copy: slices of bytes are cheaper than of a bytearray, and it is one copy
-            # for hundreds of messages.
+            # Decode a copy: slices of bytes are cheaper than those of a bytearray, and one copy serves
+            # hundreds of messages.
             data = self._buffer.copy()
             try:
                 self._buffer.consume(self._cut(data, events))
             except exceptions.AMQPError as exc:
                 self._fail(exc)
             except BaseException as exc:
-                # Interrupted in the middle (a signal, no memory): where it stood is not known any more.
+                # Interrupted (by a signal handler, or without memory): the position in the stream is not known.
                 self._fail(exceptions.FrameError(f'decoding was interrupted by {type(exc).__name__}'))
                 raise
         return events
 
     def feed(self, data: Any) -> list[Any]:
-        """Copy *data* in, of any size; returns the events it completes."""
+        """Decode *data*, of any size. Returns the events that it completes."""
         source = memoryview(data).cast('B')
         events: list[Any] = []
         while len(source) and self.error is None:
@@ -164,12 +162,12 @@ class Decoder:
         return events
 
     def forget(self, channel_id: _int) -> None:
-        """Drop the incomplete content of a channel that was closed."""
+        """Drop the incomplete message of a channel that was closed."""
         self._assembly.forget(channel_id)
 
     def _fail(self, exc: exceptions.AMQPError) -> None:
-        """End for good; keep the reason and nothing else."""
-        # The traceback would tie this object, through its frames, to itself.
+        """End the decoder; keep the error and nothing else."""
+        # Without its traceback, whose stack frames refer to this object: that would be a reference cycle.
         self.error = exc.with_traceback(None)
         self._assembly.clear()
         self._buffer.clear()
@@ -177,7 +175,7 @@ class Decoder:
     # Frames.
 
     def _cut(self, data: bytes, events: list[Any]) -> int:
-        """Turn every whole frame of *data* into events; returns how many bytes that took."""
+        """Make events of every complete frame of *data*. Returns how many bytes those are."""
         p = data
         end = len(data)
         usual = self.frame_max - _OVERHEAD if self.frame_max else _MAX_CONTROL
@@ -196,7 +194,7 @@ class Decoder:
             if size > usual or p[after - 1] != _END:
                 self._judge(kind, channel_id, size, p[pos : pos + 8])
                 if p[after - 1] != _END:
-                    raise _wrong_end(kind, channel_id, size, p[after - 1])
+                    raise wrong_end(kind, channel_id, size, p[after - 1])
             if kind == _METHOD:
                 pos = self._on_method(data, pos, after, channel_id, events)
             else:
@@ -206,7 +204,7 @@ class Decoder:
         return pos
 
     def _on_rare(self, kind: _int, channel_id: _int, size: _int, frame: bytes, events: list[Any]) -> None:
-        """Whatever is no method and does not follow one at once."""
+        """A frame that is no method, and no content that directly follows its method."""
         if kind == _BODY:
             self._finish(self._assembly.body(channel_id, frame[_HEAD_SIZE:-1]), events)
         elif kind == _HEADER:
@@ -216,7 +214,7 @@ class Decoder:
             self.heartbeats += 1
 
     def _judge(self, kind: _int, channel_id: _int, size: _int, head: bytes) -> int:
-        """Refuse a frame by its first bytes, before its payload has arrived; else how many bytes it has."""
+        """Check a frame by its first bytes, before its payload has arrived. Returns its whole size."""
         if kind == _METHOD:
             self._assembly.expect_method(channel_id)
         elif kind == _HEADER:
@@ -229,8 +227,8 @@ class Decoder:
         elif head[:4] == b'AMQP':
             if len(head) < 8:
                 return 8
-            raise exceptions.FrameError(_refusal(head))
-        elif kind == 0x15 and channel_id >> 8 == 3:  # an alert record, what a TLS server answers to us
+            raise other_version(head)
+        elif kind == 0x15 and channel_id >> 8 == 3:  # an alert record: the answer of a TLS server
             raise exceptions.FrameError('the peer speaks TLS: use TLS here, or its port without')
         else:
             raise exceptions.FrameError(f'unknown frame type {kind}; the bytes are {head[:7]!r} …')
@@ -249,7 +247,7 @@ class Decoder:
     # Methods.
 
     def _on_method(self, data: bytes, pos: _int, after: _int, channel_id: _int, events: list[Any]) -> int:
-        """One method frame, and the rest of its content if that is at hand; returns where to go on."""
+        """A method frame, with its content if that has arrived, too. Returns the place of the next frame."""
         p = data
         if self._halves:
             self._assembly.expect_method(channel_id)
@@ -259,7 +257,7 @@ class Decoder:
         key = _be32(p, at)
         row = _BY_KEY.get(key)
         if row is None or (channel_id == 0) != (key >> 16 == _CONNECTION):
-            raise _wrong_method(key, channel_id)
+            raise wrong_method(key, channel_id)
         sig, content_follows = row
         args = p[at + 4 : after - 1]
         if not content_follows:
@@ -276,7 +274,7 @@ class Decoder:
     # Content.
 
     def _begin(self, sig: Any, key: _int, args: bytes, channel_id: _int) -> Content:
-        """The object for a content whose method has arrived; header and body are filled in later."""
+        """The object for a message whose method has arrived; header and body are filled in later."""
         cls = self._content_class
         content = cls.__new__(cls)
         content.channel = None
@@ -297,7 +295,7 @@ class Decoder:
             content.redelivered = False
             return content
         if len(args) < at + 9:
-            decode_args(sig, args, 0)  # too short: this raises, and knows how to say it
+            decode_args(sig, args, 0)  # too short: this raises the error that says so
         if cython.compiled:
             content.delivery_tag = _be64(args, at)
             content.redelivered = args[at + 8] & 1 != 0
@@ -307,10 +305,10 @@ class Decoder:
         return content
 
     def _complete(self, content: Content, data: bytes, pos: _int, channel_id: _int) -> int:
-        """The usual case: header and whole body follow at once. Returns where they end.
+        """The usual case: header and whole body follow the method directly. Returns where they end.
 
-        -1 where anything is missing or unusual; the frames are then taken one by one, and faults
-        are found there. Three frames for the price of one and a half.
+        Returns -1 if anything is missing or unusual. The frames are then handled one by one, and errors
+        are found there. This way three frames take the time of one and a half.
         """
         p = data
         end = len(data)
@@ -321,7 +319,7 @@ class Decoder:
             channel = (p[pos + 1] << 8) | p[pos + 2]
             size = _be32(p, pos + 3)
             class_id = (p[pos + 7] << 8) | p[pos + 8]
-            if _be32(p, pos + 11) != 0:  # a body of 4 GiB and more is unusual enough
+            if _be32(p, pos + 11) != 0:  # a body of 4 GiB or more
                 return -1
             total = _be32(p, pos + 15)
         else:
@@ -355,7 +353,7 @@ class Decoder:
         return stop
 
     def _finish(self, half: Any, events: list[Any]) -> None:
-        """A content that came in pieces is complete, or None is given."""
+        """A message that arrived in pieces is complete. half: None if it is not."""
         if half is None:
             return
         content: Content = half.content
@@ -367,7 +365,7 @@ class Decoder:
 
 
 def _decode(sig: Any, key: _int, args: bytes) -> Any:
-    """Arguments of a method without content; acks, which come by the thousand, without a Reader."""
+    """The arguments of a method without content. Acks, of which there are many, are decoded without a Reader."""
     if key == _ACK and len(args) == 9:
         if cython.compiled:
             return _be64(args, 0), args[8] & 1 != 0
@@ -392,31 +390,9 @@ def _be64(p: _Octets, at: _int) -> int:
 
 
 def _text(args: bytes, stop: _int) -> str | bytes:
-    """The short string at the front of *args*, which ends at *stop*."""
+    """The short string with which *args* begins; it ends at *stop*."""
     p = args
     try:
         return p[1:stop].decode('utf-8')
     except UnicodeDecodeError:
         return args[1:stop]
-
-
-def _wrong_end(kind: int, channel_id: int, size: int, end: int) -> exceptions.AMQPError:
-    return exceptions.FrameError(
-        f'frame of type {kind} on channel {channel_id} with {size} bytes ends in {end:#04x}, not in 0xce'
-    )
-
-
-def _wrong_method(key: int, channel_id: int) -> exceptions.AMQPError:
-    """Why a method may not come, at all or on this channel."""
-    sig = (key >> 16, key & 0xFFFF)
-    method = spec.METHODS.get(sig)
-    if method is None:
-        return exceptions.InvalidCommand(f'unknown method {sig} on channel {channel_id}', sig)
-    where = 'channel 0 is for class connection only' if channel_id == 0 else 'it belongs on channel 0'
-    return exceptions.InvalidCommand(f'{method.name} on channel {channel_id}: {where}', sig)
-
-
-def _refusal(head: bytes) -> str:
-    """A broker that does not speak our version answers with the one it does, and closes."""
-    version = '-'.join(str(part) for part in head[5:8])
-    return f'the peer refuses AMQP 0-9-1; it offers version {version} (protocol id {head[4]})'

@@ -1,10 +1,10 @@
 # cython: language_level=3, annotation_typing=False
-"""Arguments of methods, and whole method frames.
+"""Encodes and decodes the arguments of methods, and encodes method frames.
 
-Driven by the table in ``spec``; only the methods that go with every message (ack, nack, reject)
-have code of their own. What must not enter: content, channels' state. No call switches greenlets.
+Layer 0. Uses the table of methods in ``spec``. Only the methods that are sent for every message (ack, nack, reject)
+have code of their own. No call switches greenlets. Does not belong here: content, the state of channels.
 
-Bytes behind the last argument are left alone: a later revision may append arguments.
+Bytes behind the last argument are ignored: a later revision of AMQP may append arguments.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from .. import exceptions
 from . import spec
 from .read import Reader
-from .write import Encoder, ranged, within
+from .value_checks import within
+from .write import Encoder, ranged
 
 if TYPE_CHECKING:
     import cython
@@ -56,7 +57,7 @@ _SETTLE_SIZE = 13
 
 
 def decode_args(sig: spec.Sig, payload: bytes, offset: _int) -> tuple[Any, ...]:
-    """The arguments of method *sig*, which begin at *offset*.
+    """The arguments of method *sig*, which begin at *offset* of the payload.
 
     Raises FrameSyntaxError that names the method, InvalidCommand when there is no such method.
     """
@@ -111,7 +112,7 @@ def encode_reject(channel_id: _int, delivery_tag: _int, requeue: _bool) -> bytes
 
 
 def _settle(method_id: _int, channel_id: Any, delivery_tag: Any, bits: _int) -> bytes:
-    """The three settling methods are alike: a tag and some bits."""
+    """ack, nack and reject have the same form: a delivery tag and some bits."""
     try:
         return _SETTLE.pack(1, channel_id, _SETTLE_SIZE, 60, method_id, delivery_tag, bits, 0xCE)
     except StructError:

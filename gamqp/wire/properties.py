@@ -1,9 +1,8 @@
 # cython: language_level=3, annotation_typing=False
-"""The property section of a content header, as a dict and back.
+"""Decodes the properties of a content header into a dict, and encodes a dict of them.
 
-Keys are py-amqp's names, only properties that are present appear. What must not enter: frames,
-and opinions about what a property means (a content encoding is applied in ``content``).
-No call switches greenlets.
+Layer 0. The keys are py-amqp's names; only properties that are present are in the dict. No call switches greenlets.
+Does not belong here: frames, and what a property means (``content`` applies the content encoding).
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from .. import exceptions
 from . import spec
 from .read import Reader
-from .write import Encoder, ranged, within
+from .value_checks import within
+from .write import Encoder, ranged
 
 if TYPE_CHECKING:
     import cython
@@ -27,7 +27,7 @@ COMPILED: bool = cython.compiled
 # The compiler would take annotations of these types for C types that contradict the .pxd.
 _int = int
 
-#: Bit of the flags that says a content_encoding is present.
+#: The bit of the flags for content_encoding.
 CONTENT_ENCODING_FLAG = 0x4000
 
 _SHORTSTR = 0
@@ -45,7 +45,7 @@ _UNASSIGNED = 2  # the one bit between the 14 properties and the continuation
 def decode_properties(payload: bytes, offset: _int) -> dict[str, Any]:
     """Decode the flags at *offset* and the properties behind them.
 
-    Raises FrameSyntaxError. Bytes behind the last property are left alone.
+    Raises FrameSyntaxError. Bytes behind the last property are ignored.
     """
     reader = Reader(payload, offset)
     flags = _read_flags(reader)
@@ -60,7 +60,7 @@ def decode_properties(payload: bytes, offset: _int) -> dict[str, Any]:
             elif kind == _TABLE:
                 properties[name] = reader.table()
             else:
-                # Seconds, as a number: that is what py-amqp gives, and what comparing and sending on want.
+                # A number of seconds, as in py-amqp; it is also easy to compare and to send on.
                 properties[name] = reader.u64()
         flag >>= 1
     return properties
@@ -82,7 +82,7 @@ def _read_flags(reader: Reader) -> int:
 def write_properties(writer: Encoder, properties: Any) -> None:
     """Write flags and properties; None (as the dict, or as a value) means absent.
 
-    A name that is no property is ignored, as in py-amqp: celery gives its own. Raises EncodeError.
+    A name that is no property is ignored, as in py-amqp: Celery passes names of its own. Raises EncodeError.
     """
     given: dict[str, Any] = properties if type(properties) is dict else dict(properties or ())
     start = writer.tell()

@@ -1,9 +1,9 @@
 # cython: language_level=3, annotation_typing=False
-"""Messages into bytes: method, header and body frames in one buffer.
+"""Encodes messages: method, header and body frames in one buffer.
 
-One buffer because a message must go out whole or not at all: the frames of a content may not be
-separated by others of the same channel, and a caller may be killed at any switch. What must not
-enter: opinions about encodings, sending. No call switches greenlets.
+Layer 0. One buffer, because a message must be sent whole or not at all: no other frame of the same channel may come
+between its frames, and a caller may be killed at any switch. No call switches greenlets.
+Does not belong here: sending, and what properties mean.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from .. import exceptions
 from . import spec
 from .methods import encode_method, write_method
 from .properties import write_properties
-from .write import Encoder, ranged, within
+from .value_checks import within
+from .write import Encoder, ranged
 
 if TYPE_CHECKING:
     import cython
@@ -40,8 +41,8 @@ _METHOD = spec.FRAME_METHOD
 _HEADER = spec.FRAME_HEADER
 _BODY = spec.FRAME_BODY
 _OVERHEAD = spec.FRAME_OVERHEAD
-_ROOM = 512  # bytes beside the body: method, header and usual properties
-# Without a negotiated limit a frame is bounded by its 32-bit size; cut well below it.
+_ROOM = 512  # bytes without the body: method, header and usual properties
+# The size of body frames when no limit is negotiated, well below what a frame's 32-bit size can hold.
 _UNLIMITED = 0x4000_0000
 
 
@@ -58,7 +59,7 @@ def encode_publish(
     """basic.publish with its content; *frame_max* is the limit of a frame's whole size, 0 for none.
 
     properties: dict by py-amqp's names, or None. body: bytes, bytearray, contiguous memoryview,
-    or str, which goes out as UTF-8. Raises EncodeError that names what cannot be sent.
+    or str, which is encoded as UTF-8. Raises EncodeError that names what cannot be sent.
     """
     octets = _body(body)
     channel = ranged(channel_id, 0, 0xFFFF)
@@ -94,7 +95,7 @@ def encode_content(
 
 
 def _room_for(size: _int, frame_max: _int) -> int:
-    """Bytes that a message with a body of *size* usually takes, so that a large one is not moved while it grows."""
+    """The bytes that a message with a body of *size* usually takes, so that the buffer need not grow."""
     frames = size // (frame_max - _OVERHEAD) + 1 if frame_max > _OVERHEAD else 1
     return _ROOM + size + frames * _OVERHEAD
 
@@ -105,7 +106,7 @@ def _write_content(
     """Header and body frames."""
     size = len(octets)
     start = writer.begin_frame(_HEADER, channel_id)
-    writer.u32(_BASIC << 16)  # class, and a weight that nobody uses
+    writer.u32(_BASIC << 16)  # class, and the weight, which is always 0
     writer.u64(size)
     try:
         write_properties(writer, properties)

@@ -1,14 +1,13 @@
 # cython: language_level=3, annotation_typing=False
-"""Values out of bytes: one Reader over one payload.
+"""Decodes values: a Reader reads them one after the other from one payload.
 
-Malformed input raises FrameSyntaxError and nothing else; every access to the bytes passes the
-one bounds check, ``Reader._take``. What must not enter: frames, methods, anything that knows
-what the values mean. No call switches greenlets.
+Layer 0. Malformed input raises FrameSyntaxError and nothing else. Every access to the bytes passes one bounds check,
+``Reader._take``. No call switches greenlets. Does not belong here: frames, methods, what values mean.
 
-RabbitMQ's errata decide the letters of field values: 's' is a signed 16-bit integer (not a
-short string). Both 'l' and 'L' are signed 64-bit ones, though the letters of AMQP say otherwise
-of 'L': RabbitMQ, py-amqp and pika agree on it, and py-amqp writes negative numbers as 'L'. Text
-that is not UTF-8 stays bytes: a header written by a careless peer must not kill the connection.
+The type letters of field values follow RabbitMQ's errata: 's' is a signed 16-bit integer, not a short string.
+Both 'l' and 'L' are signed 64-bit integers. By AMQP's letters 'L' would be unsigned, but RabbitMQ, py-amqp
+and pika read it as signed, and py-amqp writes negative numbers as 'L'. Text that is not UTF-8 is returned
+as bytes: a header that another client has encoded wrongly must not end the connection.
 """
 
 from __future__ import annotations
@@ -30,9 +29,9 @@ __all__ = ('COMPILED', 'MAX_DEPTH', 'Reader')
 
 COMPILED: bool = cython.compiled
 
-#: Tables and arrays inside each other. Real headers nest 3 deep (x-death: table, array, table).
-#: The bound keeps a hostile payload of nested arrays (5 bytes a level) off the C stack, which
-#: in a greenlet cannot be caught as RecursionError.
+#: How deep tables and arrays may be nested. Real headers need 3 levels (x-death: table, array, table).
+#: Without a limit a hostile payload of nested arrays (5 bytes a level) would overflow the C stack, which
+#: in a greenlet crashes the process and raises no RecursionError.
 MAX_DEPTH = 64
 _MAX_DEPTH = MAX_DEPTH
 
@@ -76,7 +75,7 @@ class Reader:
         return f'<Reader at {self._pos} of {self._end}>'
 
     def _take(self, n: _int) -> int:
-        """Claim the next *n* bytes and return where they begin: the only bounds check."""
+        """Step over the next *n* bytes and return where they begin. This is the only bounds check."""
         at = self._pos
         if n < 0 or n > self._end - at:
             raise self._short_of(n)
@@ -116,7 +115,7 @@ class Reader:
         """longlong"""
         at = self._take(8)
         if cython.compiled:
-            self._pos = at  # claimed as a whole; now in halves
+            self._pos = at  # the bounds are checked; now read it in two halves
             high = self.u32()
             return (high << 32) | self.u32()
         number: int = _U64.unpack_from(self._data, at)[0]
@@ -130,7 +129,7 @@ class Reader:
         return self._data[at : at + n]
 
     def bit(self) -> bool:
-        """One bit; bits read one after the other come from the same octet."""
+        """One bit. Bits that are read one after the other come from the same octet, the lowest bit first."""
         if self._bit == 8 or self._bit_end != self._pos:
             self._bits = self.u8()
             self._bit_end = self._pos
@@ -167,7 +166,7 @@ class Reader:
         return value
 
     def timestamp(self) -> datetime | int:
-        """An aware datetime in UTC; the number of seconds, as a Timestamp, where no datetime reaches."""
+        """An aware datetime in UTC; a Timestamp, which is an int, from year 10000 on."""
         seconds = self.u64()
         if seconds > _LAST_SECOND:
             return Timestamp(seconds)
@@ -177,7 +176,7 @@ class Reader:
         """Scale and signed 32-bit number; the scale is kept (1.50 stays 1.50)."""
         scale = self.u8()
         unscaled = _signed(self.u32(), 32)
-        # From digits, because arithmetic would round in whatever context the caller has set.
+        # Made from digits, since arithmetic would round by the decimal context that the program has set.
         return Decimal((unscaled < 0, tuple(map(int, str(abs(unscaled)))), -scale))
 
     def table(self) -> dict[Any, Any]:
@@ -206,9 +205,9 @@ class Reader:
         return values
 
     def _enter(self, depth: _int) -> int:
-        """Bound reading to the table or array that begins here; returns the bound to restore.
+        """Limit reading to the table or array that begins here. Returns the end to restore.
 
-        After an error nobody reads on, so the bound is not restored then.
+        After an error the Reader is not used any more, so the end is not restored then.
         """
         if depth > _MAX_DEPTH:
             raise exceptions.FrameSyntaxError(f'tables nested deeper than {_MAX_DEPTH} levels')
@@ -220,7 +219,7 @@ class Reader:
         return outer
 
     def _field(self, depth: _int) -> Any:
-        """One tagged value; the letters most often seen come first."""
+        """One value with its type letter. The most frequent letters come first."""
         tag = self.u8()
         if tag == 0x53:  # S
             return self.longstr()
@@ -266,6 +265,6 @@ class Reader:
 
 def _signed(value: _int, width: _int) -> int:
     """An unsigned number of *width* bits as two's complement."""
-    half = 1  # grown in place, so that compiled it is shifted in 64 bits
+    half = 1  # shifted in place, so that the compiled code shifts a 64-bit number
     half <<= width - 1
     return (value ^ half) - half

@@ -1,9 +1,9 @@
 """AMQP 0-9-1 with RabbitMQ's extensions, as data: one table of methods and some constants.
 
-Everything that differs from method to method is a row here; the namespaces (``Basic.Ack``) are
-made of the same rows, so they cannot disagree with the table. So are the names of methods in error
+Layer 0. Everything that differs from method to method is in a row of this table. The namespaces (``Basic.Ack``) are
+made of the same rows, so they cannot disagree with it. So are the names of methods in error
 texts, ``exceptions.METHOD_NAME_MAP``. Does not belong here: behaviour.
-The source is not compiled, nothing here runs per message.
+Not compiled: nothing here runs per message.
 
 Letters of argument types: o octet, B short, l long, L longlong, s shortstr, S longstr, b bit,
 F table, T timestamp. Neighbouring bits share octets, lowest bit first.

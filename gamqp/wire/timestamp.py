@@ -1,7 +1,7 @@
 """Timestamp: seconds since 1970 that no datetime can hold.
 
-Its only job is to keep the wire's type of such a number, so that a message can be published again as it
-came: 2**63 and above fit no other integer type of AMQP. What does not belong here: reading and writing.
+Layer 0. It only marks that the number was encoded as a timestamp, so that a message can be published again as it
+arrived: numbers from 2**63 on fit no other integer type of AMQP. Does not belong here: encoding and decoding.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ cdef bint TYPE_CHECKING
 cdef int _MAX_DEPTH
 cdef Py_ssize_t _MAX_LONG, _HEAD_SIZE, _OVERHEAD
 cdef unsigned int _FRAME_END
-cdef object datetime, Decimal, Mapping, timegm, _F32, _F64
+cdef object datetime, Decimal, Mapping, _F32, _F64
 
 
 @cython.final
@@ -58,9 +58,8 @@ cdef class Encoder:
     cdef int _rare_field(self, object value, int depth) except -1
     @cython.locals(number="long long")
     cdef int _integer(self, object value) except -1
+    @cython.locals(number="long long")
     cdef int _decimal(self, object value) except -1
 
 
 cpdef object ranged(object value, object low, object high)
-cdef bytes _octets(object value)
-cdef object _seconds(object value)

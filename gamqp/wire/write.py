@@ -1,20 +1,14 @@
 # cython: language_level=3, annotation_typing=False
-"""Values into bytes: one Writer, one private growing buffer.
+"""Encodes values: an Encoder appends them to a buffer of its own.
 
-A value that cannot be sent raises EncodeError that names the place (``['x']['y'][3]: …``), and
-nothing else. What must not enter: methods, anything that knows
-what the values mean; of frames, only their shape.
-No call switches greenlets, but a Mapping of the user's is his code: a Writer is therefore never
-shared between two encodings.
-
-The primitives (u8 … u64, raw) take numbers that are known to fit; ``ranged`` is the check for
-those that come from users.
+Layer 0. A value that cannot be sent raises EncodeError that names the place (``['x']['y'][3]: …``), and nothing else.
+No call switches greenlets. But a Mapping of the user may run any code, so an Encoder is used for one encoding only.
+The primitives (u8 … u64, raw) take numbers that are known to fit; ``ranged`` checks those of users.
+Does not belong here: methods, and what values mean; of frames only where their size stands.
 """
 
 from __future__ import annotations
 
-import operator
-from calendar import timegm
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
@@ -27,6 +21,7 @@ from .. import exceptions
 from . import spec
 from .read import MAX_DEPTH
 from .timestamp import Timestamp
+from .value_checks import SURROGATE, decimal_parts, int_between, kind_of, octets_of, seconds_of, within
 
 # pyright: reportMissingImports=false
 if TYPE_CHECKING:
@@ -36,16 +31,15 @@ if TYPE_CHECKING:
 else:
     from ._cython_shim import cython
 
-__all__ = ('COMPILED', 'Encoder', 'ranged', 'within')
+__all__ = ('COMPILED', 'Encoder', 'ranged')
 
 COMPILED: bool = cython.compiled
 
 _HEAD_SIZE = 7
-_SURROGATE = 'text has no UTF-8 form (it holds a lone surrogate)'
 _OVERHEAD = spec.FRAME_OVERHEAD
 _FRAME_END = spec.FRAME_END
 
-# What is written nests no deeper than what is read. A dict that contains itself ends here too.
+# Values are not nested deeper than the Reader accepts. This also ends a dict that contains itself.
 _MAX_DEPTH = MAX_DEPTH
 _ROOM = 256  # bytes; most methods and properties fit without growing
 _MAX_LONG = 0xFFFF_FFFF
@@ -63,13 +57,13 @@ _F64 = Struct('>d')
 
 
 class Encoder:
-    """Appends AMQP values to a buffer of its own; *room* is how many bytes it will hold at first."""
+    """Appends AMQP values to a buffer of its own. room: the bytes of the buffer at first."""
 
     __slots__ = ('_bit', '_bit_end', '_buf', '_len', '_p', '_room')
 
     def __init__(self, room: _int = _ROOM) -> None:
         self._len = 0
-        self._bit = 8  # bits used of the octet before _bit_end
+        self._bit = 8  # how many bits of the octet before _bit_end are used
         self._bit_end = 0
         if cython.compiled:
             self._buf = PyByteArray_FromStringAndSize(cython.NULL, room)
@@ -82,24 +76,24 @@ class Encoder:
         return self.tell()
 
     def __repr__(self) -> str:
-        return f'<Writer with {self.tell()} bytes>'
+        return f'<Encoder with {self.tell()} bytes>'
 
     def getvalue(self) -> bytes:
-        """A copy of what was written."""
+        """A copy of the bytes that were written."""
         if cython.compiled:
             return self._p[: self._len]  # type: ignore[no-any-return]
         return bytes(self._buf)
 
     def detach(self) -> bytearray:
-        """The buffer itself, not copied; the writer must not be used after it."""
+        """The buffer itself, not copied. The Encoder must not be used afterwards."""
         if cython.compiled:
             PyByteArray_Resize(self._buf, self._len)
         return self._buf  # type: ignore[no-any-return]
 
-    # The primitives: nowhere else do the two builds differ. Numbers must be known to fit.
+    # The primitives: the two builds differ only here. The numbers must be known to fit.
 
     def tell(self) -> int:
-        """Number of bytes written, which is where the next one goes."""
+        """How many bytes were written, which is the place of the next one."""
         if cython.compiled:
             return self._len
         return len(self._buf)
@@ -134,7 +128,7 @@ class Encoder:
             self._buf += _U64.pack(value)
 
     def patch_u16(self, at: _int, value: _int) -> None:
-        """Fill in flags that were not known when their place was written."""
+        """Write a number at a place that was left free for it."""
         if cython.compiled:
             self._p[at] = (value >> 8) & 0xFF
             self._p[at + 1] = value & 0xFF
@@ -142,7 +136,7 @@ class Encoder:
             _U16.pack_into(self._buf, at, value)
 
     def patch_u32(self, at: _int, value: _int) -> None:
-        """Fill in a length that was not known when its place was written."""
+        """Write a number at a place that was left free for it."""
         if cython.compiled:
             self._p[at] = value >> 24
             self._p[at + 1] = (value >> 16) & 0xFF
@@ -156,7 +150,7 @@ class Encoder:
         self.part(value, 0, len(value))
 
     def part(self, value: bytes, at: _int, n: _int) -> None:
-        """*n* of the bytes, from *at* on; the caller knows that they are there."""
+        """*n* of the bytes, from *at* on; the caller has checked that there are so many."""
         if cython.compiled:
             source: Any = value  # compiled: a pointer to the bytes
             start = self._claim(n)
@@ -167,7 +161,7 @@ class Encoder:
             self._buf += memoryview(value)[at : at + n]
 
     def bit(self, value: _bool) -> None:
-        """One bit; bits written one after the other share octets, lowest first."""
+        """One bit. Bits that are written one after the other share octets, the lowest bit first."""
         at = self._bit
         if at == 8 or self._bit_end != self.tell():
             self.u8(0)
@@ -182,7 +176,7 @@ class Encoder:
         self._bit = at + 1
 
     def begin_frame(self, kind: _int, channel_id: _int) -> int:
-        """The head of a frame whose size ``end_frame`` fills in; returns its place."""
+        """The head of a frame; ``end_frame`` fills in the size. Returns the place of the head."""
         at = self.tell()
         if cython.compiled:
             self.u8(kind)
@@ -193,7 +187,7 @@ class Encoder:
         return at
 
     def end_frame(self, at: _int, frame_max: _int, what: str) -> None:
-        """Finish the frame that began at *at*; EncodeError if it exceeds *frame_max* (0: no limit)."""
+        """End the frame that began at *at*. EncodeError if it is larger than *frame_max* (0: no limit)."""
         size = self.tell() - at - _HEAD_SIZE
         if frame_max and size + _OVERHEAD > frame_max:
             raise exceptions.EncodeError(
@@ -203,16 +197,16 @@ class Encoder:
         self.u8(_FRAME_END)
 
     def _claim(self, n: _int) -> int:
-        """Make room for *n* more bytes and return where they go; compiled only."""
+        """Make room for *n* more bytes and return their place; compiled only."""
         at = self._len
         if n > self._room - at:
-            self._room += max(self._room, n)  # at least doubles: appending stays linear
+            self._room += max(self._room, n)  # at least twice as much, so that appending takes linear time
             PyByteArray_Resize(self._buf, self._room)
             self._p = self._buf
         self._len = at + n
         return at
 
-    # Values that come from users.
+    # Values of users.
 
     def shortstr(self, value: Any) -> None:
         """str as UTF-8, or bytes, at most 255 of them; None is the empty string."""
@@ -221,9 +215,9 @@ class Encoder:
                 text = value
                 octets = text.encode()
             except UnicodeEncodeError:
-                raise exceptions.EncodeError(_SURROGATE) from None
+                raise exceptions.EncodeError(SURROGATE) from None
         else:
-            octets = _octets(value)
+            octets = octets_of(value)
         n = len(octets)
         if n > 255:
             raise exceptions.EncodeError(f'short string of {n} bytes, the protocol allows 255')
@@ -241,9 +235,9 @@ class Encoder:
                 text = value
                 octets = text.encode()
             except UnicodeEncodeError:
-                raise exceptions.EncodeError(_SURROGATE) from None
+                raise exceptions.EncodeError(SURROGATE) from None
         else:
-            octets = _octets(value)
+            octets = octets_of(value)
         n = len(octets)
         if n > _MAX_LONG:
             raise exceptions.EncodeError(f'long string of {n} bytes, the protocol allows {_MAX_LONG}')
@@ -255,9 +249,9 @@ class Encoder:
             self._buf += octets
 
     def timestamp(self, value: Any) -> None:
-        """datetime (without a zone it is taken as UTC, as py-amqp does), or seconds since 1970."""
+        """datetime (without a zone it is taken as UTC, as in py-amqp), or seconds since 1970."""
         if isinstance(value, datetime):
-            value = _seconds(value)
+            value = seconds_of(value)
         self.u64(ranged(value, 0, 0xFFFF_FFFF_FFFF_FFFF))
 
     def f32(self, value: Any) -> None:
@@ -265,7 +259,7 @@ class Encoder:
         try:
             self.raw(_F32.pack(value))
         except (StructError, OverflowError, TypeError):
-            raise exceptions.EncodeError(f'{_kind(value)} does not fit a 32-bit float') from None
+            raise exceptions.EncodeError(f'{kind_of(value)} does not fit a 32-bit float') from None
 
     def table(self, value: Any) -> None:
         """Mapping of str (or bytes) to field values; None is the empty table."""
@@ -280,12 +274,12 @@ class Encoder:
             value = {}
         at = self._open(depth)
         if type(value) is not dict and not isinstance(value, Mapping):
-            raise exceptions.EncodeError(f'expected a table (a mapping), got {_kind(value)}')
+            raise exceptions.EncodeError(f'expected a table (a mapping), got {kind_of(value)}')
         key: Any = None
         try:
             for key, item in value.items():
                 if not isinstance(key, (str, bytes)):
-                    raise exceptions.EncodeError(f'a key must be str, not {_kind(key)}')
+                    raise exceptions.EncodeError(f'a key must be str, not {kind_of(key)}')
                 self.shortstr(key)
                 self._field(item, depth)
         except exceptions.EncodeError as exc:
@@ -295,7 +289,7 @@ class Encoder:
     def _array(self, value: Any, depth: _int) -> None:
         at = self._open(depth)
         if not isinstance(value, (list, tuple)):
-            raise exceptions.EncodeError(f'expected an array (list or tuple), got {_kind(value)}')
+            raise exceptions.EncodeError(f'expected an array (list or tuple), got {kind_of(value)}')
         index = 0
         try:
             for item in value:
@@ -306,7 +300,7 @@ class Encoder:
         self._close(at)
 
     def _open(self, depth: _int) -> int:
-        """Begin a table or array: leave room for its length, return the place."""
+        """Begin a table or array: leave room for its length, and return that place."""
         if depth > _MAX_DEPTH:
             raise exceptions.EncodeError(f'nested deeper than {_MAX_DEPTH} levels, or contains itself')
         at = self.tell()
@@ -320,7 +314,7 @@ class Encoder:
         self.patch_u32(at, size)
 
     def _field(self, value: Any, depth: _int) -> None:
-        """One tagged value; exact types first, because nearly every value has one of them."""
+        """One value with its type letter. Exact types come first, since nearly every value has one of them."""
         kind = type(value)
         if kind is str:
             self.u8(0x53)  # S
@@ -344,7 +338,7 @@ class Encoder:
     def _rare_field(self, value: Any, depth: _int) -> None:
         if isinstance(value, float):
             if not isfinite(value):
-                # The wire has them, but RabbitMQ answers one with 541 and closes the connection.
+                # They could be encoded, but RabbitMQ answers with error 541 and closes the connection.
                 raise exceptions.EncodeError(f'{value} is not a number that AMQP has')
             self.u8(0x64)  # d
             self.raw(_F64.pack(value))
@@ -368,83 +362,29 @@ class Encoder:
             self.u8(0x46)  # F
             self._table(value, depth + 1)
         else:
-            raise exceptions.EncodeError(f'{_kind(value)} has no AMQP type')
+            raise exceptions.EncodeError(f'{kind_of(value)} has no AMQP type')
 
     def _integer(self, value: Any) -> None:
-        """The narrowest of RabbitMQ's integers of 32 bits and more; two's complement."""
+        """As a signed integer of 32 bits if it fits, else of 64 bits."""
         if -0x8000_0000 <= value <= 0x7FFF_FFFF:
             number = value
             self.u8(0x49)  # I
             self.u32(number & 0xFFFF_FFFF)
         else:
-            # There is no unsigned type: RabbitMQ and all its clients read what could be one ('L') as signed.
+            # No unsigned type is used: 'L' is one by AMQP's letters, but RabbitMQ and its clients read it as signed.
             number = ranged(value, -0x8000_0000_0000_0000, 0x7FFF_FFFF_FFFF_FFFF)
             self.u8(0x6C)  # l
             self.u64(number & 0xFFFF_FFFF_FFFF_FFFF)
 
     def _decimal(self, value: Decimal) -> None:
-        sign, digits, exponent = value.as_tuple()
-        if not isinstance(exponent, int):
-            raise exceptions.EncodeError(f'Decimal {value} is not a number that AMQP has')
-        scale = max(-exponent, 0)
-        # Looked at before it is computed: Decimal('1e999999') is short to write and long to multiply out.
-        if scale > 255 or len(digits) > 10 or (exponent > 10 and any(digits)):
-            raise exceptions.EncodeError('Decimal does not fit 32 bits and a scale of 0 to 255')
-        unscaled = int(''.join(map(str, digits))) * 10 ** (max(exponent, 0) if any(digits) else 0)
-        unscaled = ranged(-unscaled if sign else unscaled, -0x8000_0000, 0x7FFF_FFFF)
+        scale, number = decimal_parts(value)
         self.u8(0x44)  # D
         self.u8(scale)
-        self.u32(unscaled & 0xFFFF_FFFF)
+        self.u32(number & 0xFFFF_FFFF)
 
 
 def ranged(value: Any, low: Any, high: Any) -> Any:
     """*value* as an int between *low* and *high*, or EncodeError."""
     if type(value) is int and low <= value <= high:
         return value
-    try:
-        if isinstance(value, bool):  # somebody meant another argument
-            raise TypeError
-        number = operator.index(value)
-    except TypeError:
-        raise exceptions.EncodeError(f'expected an integer, got {_kind(value)}') from None
-    if number < low or number > high:
-        raise exceptions.EncodeError(f'integer {_shown(number)} is outside of {low} to {high}')
-    return number
-
-
-def within(place: str, exc: exceptions.EncodeError) -> exceptions.EncodeError:
-    """The same error, told from one level further out."""
-    text = exc.reply_text or ''
-    return exceptions.EncodeError(f'{place}{"" if text.startswith("[") else ": "}{text}')
-
-
-def _octets(value: Any) -> bytes:
-    """The bytes of any string argument that is not exactly str, without their length."""
-    try:
-        if value is None:
-            return b''
-        if isinstance(value, str):
-            return str.encode(value)
-        if isinstance(value, (bytes, bytearray, memoryview)):
-            return bytes(value)
-    except UnicodeEncodeError:
-        raise exceptions.EncodeError(_SURROGATE) from None
-    except ValueError as exc:  # a released memoryview
-        raise exceptions.EncodeError(str(exc)) from None
-    raise exceptions.EncodeError(f'expected str or bytes, got {_kind(value)}')
-
-
-def _seconds(value: datetime) -> int:
-    try:
-        return timegm(value.utctimetuple())
-    except OverflowError:
-        raise exceptions.EncodeError('datetime is out of range in UTC') from None
-
-
-def _shown(number: _int) -> str:
-    """A number for a message; too long ones are not even converted to digits."""
-    return str(number) if number.bit_length() < 128 else f'of {number.bit_length()} bits'
-
-
-def _kind(value: Any) -> str:
-    return type(value).__name__
+    return int_between(value, low, high)

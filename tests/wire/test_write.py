@@ -186,6 +186,6 @@ def test_large_tables_come_back(wire: Any) -> None:
 def test_repr(wire: Any) -> None:
     writer = wire.Encoder()
     writer.u32(1)
-    assert repr(writer) == '<Writer with 4 bytes>'
+    assert repr(writer) == '<Encoder with 4 bytes>'
     assert len(writer) == 4
     assert writer.getvalue() == b'\0\0\0\x01'
