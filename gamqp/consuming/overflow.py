@@ -81,12 +81,10 @@ class Overflow:
         self._memory = connection.receive_memory
         self._events = connection.event_queue
         self._spool = SpoolFile(Message, connection.max_inbound_body, self._cannot_write)
-        self._shares: dict[
-            ConsumerRecord, _ConsumerShare
-        ] = {}  # the latest of each consumer; one that is dropped may stay a while
-        self._groups: dict[
-            tuple[Any, bool, bool], _ChannelGroup
-        ] = {}  # by channel, whether of callbacks, whether no_ack
+        # The latest share of each consumer. One that is dropped may stay for a while.
+        self._shares: dict[ConsumerRecord, _ConsumerShare] = {}
+        # (channel, whether for callbacks, whether no_ack) -> the group.
+        self._groups: dict[tuple[Any, bool, bool], _ChannelGroup] = {}
         self._of_callbacks = 0  # how many consumers have messages here for drain_events
         # (channel number, consumer tag) -> the consumers that have had this tag and have messages here, oldest first.
         self._owners: dict[tuple[int, Any], deque[_ConsumerShare]] = {}

@@ -27,9 +27,8 @@ def run(link: Link) -> None:
     try:
         while link.reason is None:
             if link.owner() is None:
-                process_end.abandon(
-                    link
-                )  # the connection was collected in another thread, which must not touch the link
+                # The connection was garbage-collected in another thread, which could not touch the link.
+                process_end.abandon(link)
             check(link)
             now = time.monotonic()
             if link.reason is None and heartbeat_clock.must_send(now):

@@ -78,6 +78,7 @@ class HubMonitor:
     def join(self, link: Link, interval: float) -> None:
         """Watch the hub for this link, too. interval: of its heartbeats, in seconds, 0 for none. Does not switch."""
         self._intervals[id(link)] = interval or WITHOUT_HEARTBEATS
+        # A shorter interval than before needs more frequent looks. A longer one is considered at the next look.
         if self._timer is None or self._next_pause() < self._pause:
             self._arm()
 
@@ -117,7 +118,7 @@ class HubMonitor:
         interval = interval or WITHOUT_HEARTBEATS
         overdue = now - self._due if self._timer is not None else 0.0
         seconds, until, who = self._block
-        if overdue > interval:
+        if overdue > interval:  # the hub is still blocked, so the timer has not run
             seconds, who = overdue, self._describe(self._seen)
         elif seconds <= interval or now - until > 2 * interval:
             return None
@@ -139,7 +140,7 @@ class HubMonitor:
         self.worst_lag = max(self.worst_lag, self.lag)
         seen, self._seen = self._seen, None
         limit = self.limit
-        if not self._intervals:
+        if not self._intervals:  # only in a forked child, see forget
             self._timer = None
             return
         if self.lag > limit:

@@ -77,7 +77,7 @@ class HubWriters:
 
     def help(self, now: float) -> float | None:
         """If the hub is blocked, send what waits. Returns seconds until the next look, None when none is needed."""
-        if self.turns != self._seen:
+        if self.turns != self._seen:  # the hub has run since the last look, and sends by itself
             self._seen = self.turns
             self._idle_looks = 0
             self._resting = False
@@ -93,6 +93,7 @@ class HubWriters:
                 pause = self._help_all(now) or LOOK
             self._resting = pause > LOOK
             return pause
+        # Nothing waits. Look some more times before the thread stops looking here.
         self._idle_looks += 1
         return LOOK if self._idle_looks < IDLE_LOOKS or not self.let_go() else None
 

@@ -129,7 +129,7 @@ class Link:
         self.heartbeat_clock.interval = interval
         self.heartbeat_clock.heard_at = self.heartbeat_clock.sent_at = now
         if self.reason is not None:
-            return
+            return  # the link ended during the handshake, and nothing would end these again
         self.hub_monitor.join(self, interval)
         if self._thread_beats:
             self.writer.start_beating(self.hub_monitor)
@@ -167,6 +167,7 @@ class Link:
 
         Does not switch.
         """
+        # After a timeout the peer has not hung up, so nothing that it sent explains the error.
         if self.listening and self.transport.has_input and not isinstance(error, TimeoutError):
             self.end_after(READ_AFTER_FAILED_SEND, functools.partial(self.lose, error))
         else:
@@ -179,9 +180,11 @@ class Link:
         """
         if self.reason is not None:
             return
+        # Before everything else: code that runs during the steps below checks it, and may call ``end`` again.
         self.reason = reason
         if not self.writer.closed:
             self.writer.flush()  # perhaps a close or close-ok is queued, and the kernel has room for it
+        # The writer before the socket, so that nothing sends on a closed descriptor.
         self.writer.close()
         self.transport.close()
         self.hub_monitor.leave(self)
@@ -189,6 +192,7 @@ class Link:
         if self._end_timer is not None:
             self._end_timer.cancel()
         process_end.alive.discard(self)
+        # At last, since the owner wakes greenlets of the program, which must find everything closed.
         owner = self.owner()
         if owner is not None:
             owner.on_link_end(self, reason)
@@ -247,8 +251,8 @@ class Link:
         """In a forked child: end without touching socket and hub, which are the parent's. Does not switch."""
         self.reason = reason
         self.hub_monitor.forget()
-        # The child has copies of the greenlets of the thread that forked. Greenlets of other threads do not exist in
-        # it.
+        # The child has copies of the greenlets of the thread that forked. Those of other threads do not exist in it,
+        # and must not be woken.
         with contextlib.nullcontext() if os_threads.get_ident() == self.thread else green.waking_nobody():
             self.writer.disown()
             self._wake_own()
@@ -278,6 +282,7 @@ class Link:
         self.listening = False
         self.transport.watch_input(False)
         slot = self._resume_slot = green.Slot(self.green)
+        # Switches. The reader may be killed here; the attributes are set back in any case.
         try:
             slot.wait()
         finally:
@@ -287,6 +292,7 @@ class Link:
             owner = self.owner()
             if owner is not None:
                 owner.show_events()  # a poll descriptor was readable because the reader had to resume
+            # The two intervals of silence after which the peer counts as dead begin anew.
             self.heartbeat_clock.heard_at = time.monotonic()
 
     def resume(self) -> None:
@@ -317,6 +323,7 @@ class Link:
         """Sleep for so many seconds, or until the link ends. Switches."""
         slot = self._heartbeat_slot = green.Slot(self.green)
         try:
+            # Checked when the slot is in place: from here on ``end`` wakes it, before that it could not.
             if self.reason is None:
                 slot.wait(seconds)
         finally:

@@ -131,6 +131,7 @@ def _close_all(links: list[Link]) -> None:
 
     To be called in the thread of their hub, or when that thread has ended.
     """
+    # No hub runs here, so each link is tried again every EXIT_LOOK seconds.
     links = [link for link in links if link.reason is None]
     waiting = [_LinkClose(link) for link in links]
     nap = os_threads.Lock()
@@ -140,7 +141,7 @@ def _close_all(links: list[Link]) -> None:
         moved = [closing for closing in waiting if closing.go_on()]
         waiting = [closing for closing in waiting if not closing.over]
         now = time.monotonic()
-        if moved:
+        if moved:  # at least one broker takes or sends bytes: go on waiting
             silent_since = now
         elif waiting:
             nap.acquire(timeout=EXIT_LOOK)
@@ -176,6 +177,7 @@ class _CloseInOtherHub:
         try:
             _close_all(self._links)
         finally:
+            # Calls of other threads that wait for this hub get an error instead of waiting for ever.
             self._owner.stop_hub()
             for_ever = os_threads.Lock()
             for_ever.acquire()

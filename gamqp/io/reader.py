@@ -27,6 +27,7 @@ def run(link: Link) -> None:
         while link.reason is None:
             if link.must_pause():
                 link.pause()
+            # wait_readable switches, so the link may have ended when it returns.
             elif link.transport.wait_readable() and link.reason is None and not link.must_pause():
                 # must_pause is asked a second time: while a call waits for its reply the reader goes on beyond the
                 # limits, and that reply may have come while this greenlet waited for the socket.
@@ -44,10 +45,11 @@ def run(link: Link) -> None:
 
 def _read_batch(link: Link) -> None:
     decoder = link.decoder
+    # Nothing below switches greenlets. So nothing can end the reader in the middle of a batch.
     try:
         count = link.transport.recv_into(decoder.room())
     except BlockingIOError:
-        return
+        return  # with TLS: the input was not a complete record
     if not count:
         where = ' in the middle of a frame' if decoder.pending else ''
         if not link.heard:
@@ -60,6 +62,7 @@ def _read_batch(link: Link) -> None:
     events = decoder.commit(count)
     owner = link.owner()
     if owner is None:
+        # The connection was garbage-collected. Close is sent once; from then on only its answer counts.
         process_end.abandon(link)
         if process_end.is_agreed(events) or decoder.error is not None:
             link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
@@ -68,5 +71,6 @@ def _read_batch(link: Link) -> None:
         owner.on_events(events)
     except exceptions.AMQPError as exc:
         owner.on_protocol_error(exc)
+    # After the events: the decoder returns those that came before the violation of the protocol.
     if decoder.error is not None and link.reason is None:
         owner.on_protocol_error(decoder.error)

@@ -131,10 +131,12 @@ class SendThread:
             self._stopping = True
             running, ended, native_id = self.running, self._ended, self._native_id
             self._nudge()
+        # Not under the lock, which the thread takes before it ends.
         if running and ended.acquire(timeout=STOP):
             ended.release()
             if _WARNS_OF_FORKS and native_id:
                 _await_exit(native_id)
+            # The thread has ended, so its own lists may be changed here.
             self._take_new()
             self._held = [entry for entry in self._held if not entry[2].let_go()]
             heapq.heapify(self._held)
@@ -166,6 +168,7 @@ class SendThread:
         self._ended = ended
 
     def _nudge(self) -> None:
+        """Wake the thread if it sleeps for long. To be called under the lock."""
         if self._sleeps:
             self._sleeps = False
             self._wake.release()
@@ -181,11 +184,12 @@ class SendThread:
                 pause = min(self._help(now), self._beat(now), LINGER)
                 if self._held or self._members:
                     idle_since = now
+                # Under the lock, so that ``add`` and ``hold`` either see that the thread has ended, or wake it.
                 with self._lock:
                     if self._stopping or not (self._has_work or now - idle_since < LINGER):
                         self.running = False
                         return
-                    if self._new or self._added:
+                    if self._new or self._added:  # they came during the calls above, and are not in *pause*
                         pause = LOOK
                     self._sleeps = pause > LOOK
                 self._sleep(wake, pause)
@@ -206,9 +210,8 @@ class SendThread:
             if self._sleeps:
                 self._sleeps = False
             else:
-                wake.acquire(
-                    False
-                )  # another thread has released it in this moment: do not keep that for the next sleep
+                # Another thread has released the lock at this moment. Take it, or the next sleep would end at once.
+                wake.acquire(False)
 
     def _help(self, now: float) -> float:
         """Call ``help`` of those whose time has come. Returns seconds until the next look."""
@@ -238,12 +241,13 @@ class SendThread:
         """Send the heartbeats whose time has come. Returns seconds until the next look."""
         if not self._members:
             return LONGEST
+        # Cleared before the members are looked at: one that is added meanwhile sets it again.
         added, self._added = self._added, False
         if now < self._beats_at and not added:
             return self._beats_at - now
         pause = LONGEST
         members = self._take_members()
-        while members:
+        while members:  # emptied on the way, so that no reference keeps a closed writer alive during the sleep
             pause = min(pause, self._look(members.pop()))
         self._beats_at = now + pause
         return pause

@@ -89,14 +89,17 @@ class Writer(WriterThreadSide):
         self._queue.append(frames)
         queued = self.load = self.load + len(frames)
         if self._pass_due:
+            # Not the first set of this pass: it waits for the end of the pass, or until a whole batch is queued.
             if queued >= BATCH and not self._watching:
                 self._push()
             elif not self._hub_writers.helped:
                 self._get_help()
         elif self._watching:
+            # The kernel has no room. The hub calls _push when it has.
             if not self._hub_writers.helped:
                 self._get_help()
         else:
+            # The first set of this pass is sent at once: a single publish does not wait for the end of the pass.
             self._pass_due = True
             self._green.run_soon(self._end_of_pass)
             self._push()
@@ -110,7 +113,7 @@ class Writer(WriterThreadSide):
         """Wait until the queue is below HIGH_WATER or the writer closed. False after *timeout* seconds. Switches."""
         deadline = green.Deadline(timeout)
         if self._touched:
-            self._push()
+            self._push()  # the sending thread may have made room, which only this call notes
         while self.full and not self.closed:
             if not self._room.wait(deadline.left()) and self.full and not self.closed:
                 return False
@@ -135,6 +138,7 @@ class Writer(WriterThreadSide):
 
     def close(self) -> None:
         """Drop what is queued and wake all that wait for room. Does not switch, never raises."""
+        # Under the guard, so that the sending thread is not in the middle of a send.
         with self._transport.guard:
             self._unwatch()
             self.disown()
@@ -160,7 +164,7 @@ class Writer(WriterThreadSide):
 
     def _end_of_pass(self) -> None:
         self._pass_due = False
-        self._hub_writers.turns += 1
+        self._hub_writers.turns += 1  # the sending thread sees by this that the hub is not blocked
         if self.load and not self._watching and not self.closed:
             self._push()
 
@@ -173,6 +177,7 @@ class Writer(WriterThreadSide):
                 self._pushing = True
                 if self._touched:
                     self._note_help()
+                # At most TURN bytes, then other greenlets run; _watch has the hub call this method again.
                 while turn > 0 and (self._queue or self._head is not None or transport.unsent):
                     head = self._head or self._gather()
                     self._head = head or None  # never empty: a _head means that the stream may stand inside a frame
@@ -197,11 +202,12 @@ class Writer(WriterThreadSide):
                 raise
             finally:
                 self._pushing = False
+        # At half of the limit, not at each byte below it: publishers then wake up rarely, and many at a time.
         if self._room and self.load < HIGH_WATER // 2:
             self._room.wake_all()
 
     def _lose(self, exc: BaseException) -> None:
-        on_lost = self._on_lost
+        on_lost = self._on_lost  # close() replaces it
         self.close()
         on_lost(exc)
 
@@ -210,7 +216,7 @@ class Writer(WriterThreadSide):
     def _watch(self) -> None:
         if self._watching or self.closed:
             return
-        self._watching = True
+        self._watching = True  # before the next lines, which may call _push, and that this method
         self._transport.watch_writable(self._push)
         if not self._hub_writers.helped:
             self._get_help()

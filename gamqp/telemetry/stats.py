@@ -55,27 +55,36 @@ def name_of(connection: Any) -> str:
 def collect(connection: Any) -> dict[str, float]:
     """The numbers of a connection. May be called in any thread. Does not switch.
 
-    Counters, over all its sockets since it was made: opened; published; confirmed,
-    nacked and returned publishes (the broker confirms also what it returns), and
-    lost ones, of which nobody knows because their channel ended before the confirm;
-    delivered, those that came by get included, and of these redelivered; acked and
-    rejected deliveries, and given_back ones: their consumer was cancelled before the
-    program saw them, or read a stream and has ended before anybody acked them;
-    stale_settlements (acks that came too late to be sent); unnoticed (publishes
-    that were nacked or returned, and nobody has looked at their Receipt);
-    bytes_in, bytes_out, without TLS's own; blocked_seconds (the broker took no
-    messages), write_wait_seconds (greenlets waited to publish, added when they have).
+    Counters, from when the connection object was made on, over all its sockets:
 
-    Gauges: channels, consumers; unconfirmed publishes; undelivered_messages and
-    undelivered_bytes (arrived, in memory, and not handed out); spooled_messages and
-    spooled_bytes (the same in temporary files); unsettled deliveries, and
-    oldest_unsettled_seconds, the age of the oldest; send_queue_bytes;
-    hub_lag_seconds, the latest or, while the hub is late, the present one, and
-    worst_hub_lag_seconds, by which the hub was late.
+    * opened: how often it was opened;
+    * published: publishes that were sent or queued;
+    * confirmed, nacked, returned: publishes by the broker's answer; it confirms returned ones, too;
+    * lost: publishes whose channel ended before their confirm came, so that their fate is not known;
+    * unnoticed: nacked or returned publishes whose Receipt the program has not looked at;
+    * delivered: messages that arrived, those of basic_get included; redelivered: those of them that the broker had
+      delivered before;
+    * acked, rejected: deliveries that the program has acked, or has nacked or rejected;
+    * given_back: deliveries that the program never saw because their consumer was cancelled, and unacked deliveries of
+      a stream whose consumer has ended;
+    * stale_settlements: acks, nacks and rejects that came after the end of their channel, and were not sent;
+    * bytes_in, bytes_out: without the overhead of TLS;
+    * blocked_seconds: for how long the broker took no messages (connection.blocked);
+    * write_wait_seconds: for how long greenlets waited to publish, added when a wait ends.
 
-    So with publisher confirms on all channels
-    published = confirmed + nacked + lost + unconfirmed, and without no_ack, while
+    Gauges, which are about this moment:
+
+    * channels, consumers; unconfirmed publishes;
+    * undelivered_messages, undelivered_bytes: arrived, in memory, and not taken by the program yet;
+    * spooled_messages, spooled_bytes: the same in temporary files;
+    * unsettled: deliveries that were not acked, nacked or rejected; oldest_unsettled_seconds: the age of the oldest;
+    * send_queue_bytes: bytes that the kernel has not taken yet;
+    * hub_lag_seconds, worst_hub_lag_seconds: by how much the hub is, or was at the latest look, late; the most so far.
+
+    So, with publisher confirms on all channels,
+    published = confirmed + nacked + lost + unconfirmed. Without no_ack, and while
     no channel is closed, delivered = acked + rejected + given_back + unsettled.
+    Raises RuntimeError in another thread if the hub keeps changing the connection.
     """
     for _ in range(TRIES):
         try:
