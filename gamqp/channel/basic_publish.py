@@ -40,7 +40,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
     outstanding_limit: int
     events: Any
 
-    # Who is asked first about a message that came back: the intake of an RPC client, by ``take_return``.
+    # Who is asked first about a message that came back: the inbox of an RPC client, by ``take_return``.
     _return_taker: Any = None
 
     def publish(

@@ -132,7 +132,7 @@ class SubscribeMethods(ConsumeMethods):
     def _begin_unawaited(self, inbox: Inbox, queue: str) -> None:
         """Start a consumer ahead of what is sent next, without waiting for the broker's consent. Does not switch.
 
-        A refusal closes the channel, and the intake is told why.
+        A refusal closes the channel, and the inbox gets the reason.
         """
         self._check(Basic.Consume)
         if inbox.brings_work:
