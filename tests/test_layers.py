@@ -48,7 +48,8 @@ GREENLETS = {'gevent': ('green',), 'eventlet': ('green',)}
 SOCKETS = {'socket': ('transport', 'green'), 'ssl': ('transport', 'green')}
 NOBODY: dict[str, tuple[str, ...]] = {'asyncio': (), 'amqp': (), 'kombu': (), 'celery': ()}
 OPTIONAL = {'opentelemetry': ('opentelemetry', 'telemetry'), 'prometheus_client': ('prometheus',)}
-LONGEST = 500
+LONGEST = 400  # lines of a file
+LONGEST_FUNCTION = 60  # lines of its body, without the docstring
 
 FILES = sorted(path for path in ROOT.rglob('*.py') if '__pycache__' not in path.parts)
 every_file = pytest.mark.parametrize('path', FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
@@ -129,6 +130,25 @@ def test_imports_for_annotations_alone_are_listed(path: Path) -> None:
         if target is not None and layer_of(top(target)) > layer_of(top(path)):
             allowed = ANNOTATIONS.get(top(path), ())
             assert top(target) in allowed, f'{path.name}:{line} imports {dotted} for annotations, which is not listed'
+
+
+@every_file
+def test_within_a_layer_packages_import_in_one_direction(path: Path) -> None:
+    for order in ORDER:
+        if top(path) in order:
+            later = order[order.index(top(path)) + 1 :]
+            for line, dotted in imports(path):
+                target = own_module(dotted)
+                assert target is None or top(target) not in later, f'{path.name}:{line} must not import {dotted}'
+
+
+@every_file
+def test_no_function_is_long(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        if isinstance(node, ast.FunctionDef):
+            body = node.body[1:] if ast.get_docstring(node) is not None else node.body
+            length = node.body[-1].end_lineno - body[0].lineno + 1 if body else 0
+            assert length <= LONGEST_FUNCTION, f'{path.name}: {node.name} has {length} lines'
 
 
 @every_file
