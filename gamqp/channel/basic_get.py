@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..basic_message import Message
-from ..state.names import name
+from ..state.name_arguments import name
 from ..wire.spec import Basic
 from .basic_ack import AckMethods
 

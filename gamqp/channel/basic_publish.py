@@ -18,13 +18,13 @@ from ..green.os_threads import get_ident
 from ..io.writer import HIGH_WATER
 from ..state.argument_checks import given_timeout
 from ..state.durations import in_seconds
-from ..state.names import name
+from ..state.name_arguments import name
 from ..telemetry import tracing
 from ..telemetry.tracing import Tracing
 from ..wire import Content, encode_publish
 from ..wire.spec import PROPERTIES, PROPERTY_NAMES, Basic
+from .channel_flow import FlowMethods
 from .events import ChannelEvents
-from .flow import FlowMethods
 from .receipt import Receipt, nacked_error, returned_error
 
 if TYPE_CHECKING:

@@ -19,11 +19,12 @@ from ..protocol import basic_return_t
 from ..state.confirms import Confirms
 from ..state.consumers import ConsumerTable
 from ..state.lifecycle import Reason
-from ..state.pending_events import MOST_RETURNS, PendingReturns
+from ..state.pending_events import MOST_RETURNS
+from ..state.returned_messages import PendingReturns
 from ..telemetry import tracing
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
-from .confirm import ConfirmMethods
+from .confirm_mode import ConfirmMethods
 from .handler_calls import HandlerCalls
 from .receipt import Receipt, returned_error
 

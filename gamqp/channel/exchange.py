@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 
-from ..state.names import name
+from ..state.name_arguments import name
 from ..wire.spec import Exchange
 from .request import Arguments, Requester
 

@@ -7,7 +7,7 @@ from typing import Any, Literal, overload
 
 from ..exceptions import AMQPDeprecationWarning
 from ..protocol import queue_declare_ok_t
-from ..state.names import name
+from ..state.name_arguments import name
 from ..state.negotiation import rabbitmq_version
 from ..wire.spec import Queue
 from .request import Arguments, Requester

@@ -16,7 +16,7 @@ from ..consuming.subscription import POLICIES, Consumer, OnError
 from ..state.argument_checks import timeout as checked_timeout
 from ..state.argument_checks import whole
 from ..state.consumers import Callbacks, CancelCallbacks
-from ..state.names import name
+from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, check_offset
 from ..state.replies import fail_each
 from ..wire.spec import Basic
@@ -136,7 +136,7 @@ class SubscribeMethods(ConsumeMethods):
         """
         self._check(Basic.Consume)
         if inbox.brings_work:
-            self._connection.finishing.check_taking()
+            self._connection.handler_waits.check_taking()
         entry = inbox.entry
         entry.queue, entry.era, inbox.term = queue, self._era, self._current_term
         self._consumers.enter(entry)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..state import settings
-from .arguments import ConnectionArguments
+from .argument_types import ConnectionArguments
 from .connection import Connection
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ from ..wire import encode_method
 from ..wire.spec import Connection as Spec
 from . import opening, shutdown
 from .liveness import Liveness
-from .secret import SecretUpdates
+from .update_secret import SecretUpdates
 
 __all__ = ('Connection',)
 

@@ -33,8 +33,8 @@ from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Connection as Spec
 from .event_queue import EventQueue
 from .external_event_loop import ExternalEventLoop
-from .finishing import Finishing
 from .flow_control import FlowControl
+from .handler_waits import HandlerWaits
 from .long_walks import LongWalks
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
@@ -84,7 +84,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.receive_memory = ReceiveMemory(self, budget)
         self.flow_control = FlowControl(self, self.counts, self.receive_memory)
         self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self.long_walks)
-        self.finishing = Finishing(self, self.event_queue, self.flow_control)
+        self.handler_waits = HandlerWaits(self, self.event_queue, self.flow_control)
         self.endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
@@ -109,7 +109,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._answers = UnreadAnswers(self.peer_memory)
         for part in (self.long_walks, self.receive_memory, self.flow_control, self.event_queue):
             part.begin(backend)
-        self.finishing.draining = False
+        self.handler_waits.draining = False
         self._attempt = object()
         return self._attempt
 

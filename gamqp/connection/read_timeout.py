@@ -13,7 +13,7 @@ from typing import Any
 
 from ..green.yielding import in_turns
 from ..state.durations import in_seconds
-from .timer import ConnectionTimer
+from .connection_timer import ConnectionTimer
 
 __all__ = ('ReadTimeout', 'silence')
 

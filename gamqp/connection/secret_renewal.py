@@ -15,7 +15,7 @@ import greenlet
 
 from .. import exceptions
 from ..state import token_expiry
-from .timer import ConnectionTimer
+from .connection_timer import ConnectionTimer
 
 __all__ = ('SecretRenewal',)
 

@@ -68,10 +68,10 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
 
 def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
     """Everything but the close. Returns whether all was finished in time. Switches."""
-    events, finishing = connection.event_queue, connection.finishing
-    in_drain = finishing.in_drain
-    finishing.draining = True
-    inboxes = list(finishing.retiring)
+    events, handler_waits = connection.event_queue, connection.handler_waits
+    in_drain = handler_waits.in_drain
+    handler_waits.draining = True
+    inboxes = list(handler_waits.retiring)
     asked: list[tuple[Any, Any]] = []
     for channel in list(connection.channels.values()):
         inboxes += channel._inboxes()
@@ -101,7 +101,7 @@ def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
         return (
             _await_cancels(connection, asked, deadline)
             and _leave_out_idle(connection, inboxes)
-            and finishing.wait_until(quiet, deadline)
+            and handler_waits.wait_until(quiet, deadline)
             and _await_confirms(connection, deadline)
         )
     finally:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..green.yielding import in_turns
-from .timer import ConnectionTimer
+from .connection_timer import ConnectionTimer
 
 __all__ = ('UnackedWarning',)
 

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from .. import green
 from ..basic_message import Body, Message, PublishProperties
 from ..channel.channel import Channel
-from ..connection.arguments import ConnectionArguments
+from ..connection.argument_types import ConnectionArguments
 from ..connection.connection import Connection
 from ..green.forking import at_fork
 from ..state.argument_checks import flag, given_timeout, optional_timeout, whole
-from ..state.names import name
+from ..state.name_arguments import name
 from ..state.negotiation import CHANNEL_LIMIT
 from ..state.secret_hiding import discreet
 from ..state.settings import from_uri

@@ -24,7 +24,7 @@ from ..green.yielding import in_turns
 from ..state.argument_checks import timeout as checked_timeout
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
-from ..state.names import name
+from ..state.name_arguments import name
 from ..state.uncopyable import Uncopyable
 
 if TYPE_CHECKING:
@@ -244,9 +244,9 @@ class _ReplyRouter(Inbox):
         """Nothing waits here for another message."""
 
     def settled_idle(self) -> None:
-        finishing = self.connection.finishing
-        if finishing.draining:
-            finishing.retire(self)
+        handler_waits = self.connection.handler_waits
+        if handler_waits.draining:
+            handler_waits.retire(self)
 
     def fail_pending(self, make_error: Any) -> Iterator[None]:
         """Remove all pending calls. Returns steps; each gives one caller the error."""

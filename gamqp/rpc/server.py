@@ -21,7 +21,7 @@ from ..channel.subscribe import check_concurrency
 from ..connection.connection import Connection
 from ..consuming.subscription import REJECT, REQUEUE, Consumer, Policy
 from ..state.argument_checks import timeout as checked_timeout
-from ..state.names import name
+from ..state.name_arguments import name
 from ..state.uncopyable import Uncopyable
 from .client import ERROR, ERROR_TYPE
 

@@ -9,23 +9,19 @@ State, no I/O. There are four kinds:
 
 Only the latest returned messages are kept, because a program may never call drain_events. Calls of handlers are
 never dropped: there is at most one for each message that the program has published.
-Does not belong here: when they are made and raised (``channel.events``).
+Does not belong here: when they are made and raised (``channel.events``); the messages that py-amqp's
+attribute ``returned_messages`` holds (``returned_messages``).
 """
 
 from __future__ import annotations
 
-import queue
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..protocol import basic_return_t
-
-__all__ = ('MOST_RETURNS', 'HandlerCall', 'PendingEvents', 'PendingReturns')
+__all__ = ('MOST_RETURNS', 'HandlerCall', 'PendingEvents')
 
 MOST_RETURNS = 1000  # returned messages kept as errors; one takes a few hundred bytes, and its body
-
-KEPT_RETURNS = 100  # returned messages kept for Channel.returned_messages, which most programs never read
 
 HandlerCall = Callable[[], Any]
 
@@ -113,26 +109,3 @@ class PendingEvents:
 
     def __bool__(self) -> bool:
         return bool(self.calls or self.errors or self._returns)
-
-
-class PendingReturns(deque[basic_return_t]):
-    """Returned messages, with the verbs of queue.Queue that py-amqp's attribute has, none of which waits here."""
-
-    def __init__(self) -> None:
-        super().__init__(maxlen=KEPT_RETURNS)
-
-    put = deque.append
-
-    def get(self, block: bool = False, timeout: float | None = None) -> basic_return_t:
-        """The oldest. Raises queue.Empty at once when there is none, whatever the arguments."""
-        if not self:
-            raise queue.Empty
-        return self.popleft()
-
-    get_nowait = get
-
-    def empty(self) -> bool:
-        return not self
-
-    def qsize(self) -> int:
-        return len(self)

@@ -10,8 +10,8 @@ import pytest
 
 from gamqp import green
 from gamqp.connection.event_queue import EventQueue
-from gamqp.connection.finishing import Finishing
 from gamqp.connection.flow_control import FlowControl
+from gamqp.connection.handler_waits import HandlerWaits
 from gamqp.connection.long_walks import LongWalks
 from gamqp.connection.receive_memory import ReceiveMemory
 from gamqp.green.yielding import AT_ONCE
@@ -30,7 +30,7 @@ class Owner:
         self.flow = FlowControl(self, Counters(), self.memory)
         self.walks = LongWalks()
         self.event_queue = EventQueue(self, self.memory, self.flow, self.walks)
-        self.finishing = Finishing(self, self.event_queue, self.flow)
+        self.handler_waits = HandlerWaits(self, self.event_queue, self.flow)
         for part in (self.walks, self.memory, self.flow, self.event_queue):
             part.begin(green.backend())
 
@@ -186,9 +186,9 @@ def test_whoever_waits_until_callbacks_have_finished_hands_out_itself(owner: Own
     record = consumer('a', got.append)
     for number in range(3):
         events.on_delivery(record, message(number))
-    assert owner.finishing.wait_until(lambda: not events.undelivered, green.Deadline(10))
+    assert owner.handler_waits.wait_until(lambda: not events.undelivered, green.Deadline(10))
     assert len(got) == 3 and events.finish_awaited == 0
-    assert not owner.finishing.wait_until(lambda: False, green.Deadline(0))
+    assert not owner.handler_waits.wait_until(lambda: False, green.Deadline(0))
 
 
 def test_a_walk_that_is_gathered_is_done_at_the_start(owner: Owner) -> None:

@@ -22,8 +22,8 @@ from script import ScriptedBroker
 import gamqp
 from gamqp import exceptions
 from gamqp.connection.event_queue import EventQueue
-from gamqp.connection.finishing import Finishing
 from gamqp.connection.flow_control import FlowControl
+from gamqp.connection.handler_waits import HandlerWaits
 from gamqp.connection.long_walks import LongWalks
 from gamqp.connection.receive_memory import ReceiveMemory
 from gamqp.io.send_thread import send_thread
@@ -98,7 +98,7 @@ OF_CONNECTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 #: The objects that a connection is made of, whose state is its own.
-PARTS = (EventQueue, Finishing, FlowControl, LongWalks, ReceiveMemory)
+PARTS = (EventQueue, HandlerWaits, FlowControl, LongWalks, ReceiveMemory)
 
 
 def state_of(thing: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from gamqp import exceptions
-from gamqp.state.names import name
+from gamqp.state.name_arguments import name
 
 
 class Text(str):

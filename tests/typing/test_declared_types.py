@@ -7,7 +7,7 @@ import typing
 
 from gamqp import Connection
 from gamqp.basic_message import MessageProperties, PublishProperties
-from gamqp.connection.arguments import ConnectionArguments
+from gamqp.connection.argument_types import ConnectionArguments
 from gamqp.wire.spec import PROPERTY_NAMES
 
 

@@ -15,13 +15,13 @@ from ..state.consumers import ConsumerRecord
 from .event_queue import EventQueue
 from .flow_control import FlowControl
 
-__all__ = ('Finishing',)
+__all__ = ('HandlerWaits',)
 
 # Seconds between two looks at whether handlers and loops have finished: a greenlet that dies wakes nobody here.
 LOOK = 0.5
 
 
-class Finishing:
+class HandlerWaits:
     """Of one connection.
 
     owner: has ``check_open()``. Held weakly.

@@ -1,0 +1,39 @@
+"""``Channel.returned_messages``: mandatory messages that came back, for programs that look there as in py-amqp.
+
+State, no I/O. Does not belong here: what becomes of them otherwise: an event handler is called, a Receipt or
+basic_publish_confirm gets them, or drain_events raises them (``pending_events``, ``channel.events``).
+"""
+
+from __future__ import annotations
+
+import queue
+from collections import deque
+
+from ..protocol import basic_return_t
+
+__all__ = ('PendingReturns',)
+
+KEPT_RETURNS = 100  # most programs never read them
+
+
+class PendingReturns(deque[basic_return_t]):
+    """Returned messages, with the verbs of queue.Queue that py-amqp's attribute has, none of which waits here."""
+
+    def __init__(self) -> None:
+        super().__init__(maxlen=KEPT_RETURNS)
+
+    put = deque.append
+
+    def get(self, block: bool = False, timeout: float | None = None) -> basic_return_t:
+        """The oldest. Raises queue.Empty at once when there is none, whatever the arguments."""
+        if not self:
+            raise queue.Empty
+        return self.popleft()
+
+    get_nowait = get
+
+    def empty(self) -> bool:
+        return not self
+
+    def qsize(self) -> int:
+        return len(self)
