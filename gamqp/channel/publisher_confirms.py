@@ -30,7 +30,8 @@ class ChannelConfirms:
         self._connection = connection
         self._number = number
         self.outstanding: Confirms | None = None
-        self._lost: Reason | None = None  # why publishes have got no confirm, until ``wait`` has raised it
+        # Which publishes have got no confirm, and why, until ``wait`` has raised it.
+        self._lost: tuple[Confirms, Reason] | None = None
         self._room: green.Gate | None = None  # made when a publish waits for others to be confirmed
 
     def __len__(self) -> int:
@@ -90,7 +91,7 @@ class ChannelConfirms:
         """``Channel.wait_for_confirms``, for at most *limit* seconds. Switches greenlets."""
         lost, self._lost = self._lost, None
         if lost is not None:
-            lost.throw()
+            lost[1].throw()
         outstanding = self.outstanding
         if not outstanding:
             return outstanding is None or not outstanding.take_refused()
@@ -102,8 +103,12 @@ class ChannelConfirms:
         except BaseException:
             outstanding.leave(barrier)
             raise
-        self._lost = None  # if there was a reason, the caller gets it here
-        return bool(slot.result())
+        try:
+            return bool(slot.result())
+        except BaseException:
+            if self._lost is not None and self._lost[0] is outstanding:
+                self._lost = None  # the caller gets it here
+            raise
 
     def take_refused(self) -> bool:
         """Whether a publish was refused since somebody asked."""
@@ -150,10 +155,10 @@ class ChannelConfirms:
             if unheard is not None:
                 unheard()
         else:
-            if outstanding or outstanding.refused:
-                self._lost = reason
             self.outstanding = None
             ending = outstanding.fail_all(reason.make_error)
+            if ending.lost or ending.refused or outstanding.refused:
+                self._lost = outstanding, reason
             connection.counts.confirmed += ending.confirmed
             connection.counts.nacked += ending.nacked
             connection.counts.lost += ending.lost

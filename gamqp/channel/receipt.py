@@ -51,6 +51,7 @@ class Receipt(Uncopyable):
         """pending, acked, nacked, returned (no queue took it), or lost (nobody knows)."""
         if not self.done:
             return 'pending'
+        _noticed(self)
         if self._make_error is not None:
             return 'lost'
         if not isinstance(self._verdict, bool):
@@ -75,12 +76,12 @@ class Receipt(Uncopyable):
     @property
     def acked(self) -> bool:
         """Whether the broker has taken responsibility for the message."""
-        return self._verdict is True or (self.done and self._verdict is True)
+        return self._verdict is True or (self.done and _noticed(self)._verdict is True)
 
     @property
     def error(self) -> BaseException | None:
         """What ``wait`` would raise, as a new object each time; None while pending and when acked."""
-        if not self.done or self._verdict is True:
+        if not self.done or _noticed(self)._verdict is True:
             return None
         if self._make_error is not None:
             error: BaseException = self._make_error()

@@ -129,13 +129,18 @@ class Confirms:
 
     @property
     def has_waiters(self) -> bool:
-        """Whether a publish has a waiter."""
-        return any(waiter is not None for waiter in self.waiting.values())
+        """Whether a publish that has no confirm yet has a waiter."""
+        covered = self._covered[-1][0] if self._covered else 0
+        return any(waiter is not None and tag > covered for tag, waiter in self.waiting.items())
 
     @property
     def has_barriers(self) -> bool:
-        """Whether the program waits in wait_for_confirms."""
-        return any(not barrier.quiet for barrier in self._barriers)
+        """Whether the program waits in wait_for_confirms for a publish that has no confirm yet."""
+        if not self._barriers:
+            return False
+        covered = self._covered[-1][0] if self._covered else 0
+        lost = next((tag for tag in self.waiting if tag > covered), self.published + 1)
+        return any(not barrier.quiet and barrier.tag >= lost for barrier in self._barriers)
 
     def barrier(self, waiter: Any, quiet: bool = False) -> Barrier:
         """Have *waiter* called when all publishes up to now are settled. There must be one that is not.
@@ -275,7 +280,18 @@ class Ending:
     that verdict. lost: all others; their waiters get the error.
     """
 
-    __slots__ = ('_barriers', '_covered', '_make_error', '_returned', '_waiting', 'confirmed', 'lost', 'nacked')
+    __slots__ = (
+        '_barriers',
+        '_covered',
+        '_first_lost',
+        '_first_refused',
+        '_make_error',
+        '_returned',
+        '_waiting',
+        'confirmed',
+        'lost',
+        'nacked',
+    )
 
     def __init__(
         self,
@@ -291,28 +307,36 @@ class Ending:
         self._returned = returned
         self._make_error = make_error
         self.confirmed = self.nacked = 0
+        self._first_lost = self._first_refused = 0  # the lowest tags of such; 0 if there is none
+        tags, before = list(waiting), 0
         if covered:
-            tags, before = list(waiting), 0
+            self._first_refused = min((tag for tag in returned if tag <= covered[-1][0]), default=0)
             for tag, ok in covered:
                 place = bisect_right(tags, tag)
                 if ok:
                     self.confirmed += place - before
-                else:
+                elif place > before:
                     self.nacked += place - before
+                    self._first_refused = min(tags[before], self._first_refused or tags[before])
                 before = place
+        if before < len(tags):
+            self._first_lost = tags[before]
         self.lost = len(waiting) - self.confirmed - self.nacked
 
     def __iter__(self) -> Iterator[bool]:
-        """One step a publish and barrier. Each gives whether a greenlet waited for that very publish."""
+        """One step a publish and barrier. Each gives whether a greenlet that waited for that publish got the error."""
         waiting = self._waiting
         for tag in list(waiting):
-            waiter, awaited = waiting.pop(tag, None), False
+            waiter, heard = waiting.pop(tag, None), False
             if waiter is not None:
-                awaited = waiter.awaited
-                self._give_verdict(tag, waiter)
-            yield awaited
+                heard = waiter.awaited  # asked first: one that is settled is not awaited any more
+                heard = not self._give_verdict(tag, waiter) and heard
+            yield heard
         for barrier in self._barriers:
-            barrier.waiter.fail(self._make_error)
+            if self._first_lost and self._first_lost <= barrier.tag:
+                barrier.waiter.fail(self._make_error)
+            else:
+                barrier.waiter.succeed(not (barrier.refused or 0 < self._first_refused <= barrier.tag))
             yield False
 
     def settle_now(self, tag: int, waiter: Any) -> bool:
@@ -323,12 +347,19 @@ class Ending:
         self._give_verdict(tag, waiter)
         return True
 
-    def _give_verdict(self, tag: int, waiter: Any) -> None:
+    def _give_verdict(self, tag: int, waiter: Any) -> bool:
+        """Returns whether it was settled by a confirm; otherwise it is lost, and the waiter gets the error."""
         for covered, ok in self._covered:
             if tag <= covered:
                 waiter.succeed(self._returned.get(tag, ok))
-                return
+                return True
         waiter.fail(self._make_error)
+        return False
+
+    @property
+    def refused(self) -> bool:
+        """Whether a publish was nacked or returned, of those that a confirm has settled."""
+        return self._first_refused > 0
 
 
 def _most_alike(candidates: dict[int, Any], message: Any) -> int:

@@ -203,6 +203,10 @@ class Callbacks(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self._consumers)
 
+    def copy(self) -> dict[str, Any]:
+        """As of the dict that py-amqp has here."""
+        return dict(self)
+
     def __repr__(self) -> str:
         return repr(dict(self))
 

@@ -18,6 +18,13 @@ from gamqp.green.yielding import AT_ONCE
 from gamqp.state.consumers import ConsumerRecord
 from gamqp.state.counters import Counters
 from gamqp.state.receive_budget import ReceiveBudget
+from gamqp.telemetry import tracing
+
+
+@pytest.fixture(autouse=True)
+def untraced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test may have installed a tracer, which asks a message for more than those here have."""
+    monkeypatch.setattr(tracing, 'installed', False)
 
 
 class Owner:
