@@ -96,8 +96,14 @@ class ChannelEvents(ConfirmMethods):
 
     def _wait_until_settled(self, confirms: Confirms, tag: int) -> None:
         """In front of the handlers of a confirm: each publish that it names is settled when they run. Switches."""
-        while confirms.covers(tag):
-            self._connection.green.sleep(TICK)
+        try:
+            while confirms.covers(tag):
+                self._connection.green.sleep(TICK)
+        except BaseException:
+            calls = self._due_calls.pending.calls
+            if calls is not None:  # else the channel has ended
+                calls.appendleft(functools.partial(self._wait_until_settled, confirms, tag))
+            raise
 
     def _on_return(self, message: Any) -> None:
         connection = self._connection

@@ -289,12 +289,13 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         walks = self.long_walks
         walks.gather()
         walks.add(self._replies.fail_all(reason.make_error))
+        # Before the channels, whose walks may be long: these look at the state of the connection when they wake.
+        for waking in (*self.event_queue.wake_all(), self.flow_control.end()):
+            walks.add(waking)
         try:
             for channel in list(self.channels.values()):
                 channel._on_connection_end(reason)
         finally:
-            for waking in (*self.event_queue.wake_all(), self.flow_control.end()):
-                walks.add(waking)
             walks.start()
         self.channels.clear()
 

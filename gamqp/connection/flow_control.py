@@ -172,12 +172,13 @@ class FlowControl:
             self._counts.write_wait_seconds += time.monotonic() - begun
 
     def _wait_for_peer(self, owner: Any, deadline: green.Deadline, unblocking: green.Deadline) -> None:
-        while self.must_wait_to_publish and self.link.reason is None:
+        link = self.link  # of the channel that waits; another connect() may be under way when this greenlet wakes
+        while link.reason is None and self.must_wait_to_publish:
             if self._is_refused(owner):
                 refused = owner.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
                 if refused and self._is_refused(owner):
                     raise exceptions.Blocked(f'the broker takes no messages: {self.blocked_reason}')
-            elif not self.link.writer.wait_for_room(deadline.left()) and not self._is_refused(owner):
+            elif not link.writer.wait_for_room(deadline.left()) and not self._is_refused(owner):
                 raise TimeoutError(f'basic.publish: the send queue was full for {in_seconds(deadline.seconds)}')
 
     def wait_until_sent(self, deadline: green.Deadline) -> None:

@@ -28,6 +28,10 @@ LAST_CLOSE_TIMEOUT = 0.5
 # Seconds between two looks at a reader that has input and has not come to it yet.
 LOOK = 0.01
 
+# Seconds that a call, whose time is up, waits for the reason when its connection has ended: thousands of greenlets get
+# it in turns of the hub.
+LAST_TURNS = 10.0
+
 
 class Liveness(Dispatch):
     """What a connection knows of its peer's life."""
@@ -92,10 +96,11 @@ class Liveness(Dispatch):
         then the slot has the reason.
         """
         self.check_thread()
+        link = self.link
         self.receive_memory.wait_begins()
         try:
             if self.read_timeout is None:
-                return bool(slot.wait(timeout)) or self._late_look(slot)
+                return bool(slot.wait(timeout)) or self._late_look(slot, link)
             return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
         finally:
             self.receive_memory.wait_ends()
@@ -117,9 +122,10 @@ class Liveness(Dispatch):
                 link.lose(silence(read_timeout))  # of which those that wait learn in turns of the hub
             left = deadline.left()
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))
-        return bool(slot.done) or self._late_look(slot)
+        return bool(slot.done) or self._late_look(slot, link)
 
-    def _late_look(self, slot: Any) -> bool:
+    def _late_look(self, slot: Any, link: Any) -> bool:
         """Time is up; but if it was the hub that was late, what we wait for may be here and unread. Switches."""
-        link = self.link
+        if link.reason is not None:  # the slot gets the reason in one of the next turns of the hub
+            return bool(slot.wait(LAST_TURNS))
         return link.listening and link.transport.has_input and bool(slot.wait(LOOK))

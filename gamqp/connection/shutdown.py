@@ -58,12 +58,24 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
 
     Raises why the connection ended, if it does meanwhile.
     """
+    link = connection.link
     finished = _finish(connection, deadline)
+    if link.reason is not None:
+        if not link.reason.clean:
+            link.reason.throw()
+        return finished  # somebody else has closed it; what is open now, if anything, is another one
     left = deadline.left()
     if left is None and not finished and connection.is_blocked:
         left = 0.0  # it has been waited for already
     close(connection, (0, '', 0, 0), most=left if left is None else max(left, LAST_CLOSE_TIMEOUT))
     return finished
+
+
+def _check(connection: Dispatch, link: Any) -> None:
+    """Raise why the link that is being drained has ended, also if the program has connected again since."""
+    if link.reason is not None:
+        link.reason.throw()
+    connection.check_open()
 
 
 def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
@@ -118,6 +130,7 @@ def _leave_out_idle(connection: Dispatch, inboxes: list[Any]) -> bool:
 
 def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
     """Wait for each cancel-ok: only then the last delivery has passed."""
+    link = connection.link
     for channel, expected in with_turns(connection.green, asked):
         try:
             left = deadline.left()
@@ -125,12 +138,13 @@ def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline:
         except TimeoutError:
             return False
         except exceptions.AMQPError:
-            connection.check_open()  # else it is the channel that has ended, and its consumers have gone with it
+            _check(connection, link)  # else it is the channel that has ended, and its consumers have gone with it
     return True
 
 
 def _await_confirms(connection: Dispatch, deadline: green.Deadline) -> bool:
     """Wait for what was published up to now on the channels that live. The receipts tell what became of it."""
+    link = connection.link
     for channel in list(connection.channels.values()):
         incarnation = channel.incarnation
         # Again after an error, if that told of publishes that were lost before: each such error is raised once.
@@ -142,5 +156,5 @@ def _await_confirms(connection: Dispatch, deadline: green.Deadline) -> bool:
             except TimeoutError:
                 return False
             except exceptions.AMQPError:
-                connection.check_open()
+                _check(connection, link)
     return True

@@ -10,7 +10,7 @@ https://www.rabbitmq.com/docs/confirms
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from itertools import takewhile
@@ -198,10 +198,10 @@ class Confirms:
             tag, ok = self._covered[0]
             tags = up_to(self._without_holes(), tag, PORTION)
             for one in tags:
-                if one not in self.waiting:
-                    continue  # a confirm of its own has settled it, or the channel has ended
                 if self._barriers and self._barriers[0].tag < one:
                     yield from self._pass_up_to(one - 1)
+                if one not in self.waiting:
+                    continue  # a confirm of its own has settled it, or the channel has ended
                 self._settle(one, ok)
                 yield ok
             if len(tags) < PORTION and self._covered:
@@ -349,10 +349,10 @@ class Ending:
 
     def _give_verdict(self, tag: int, waiter: Any) -> bool:
         """Returns whether it was settled by a confirm; otherwise it is lost, and the waiter gets the error."""
-        for covered, ok in self._covered:
-            if tag <= covered:
-                waiter.succeed(self._returned.get(tag, ok))
-                return True
+        place = bisect_left(self._covered, (tag,))  # (tag,) is less than each (tag, ok)
+        if place < len(self._covered):
+            waiter.succeed(self._returned.get(tag, self._covered[place][1]))
+            return True
         waiter.fail(self._make_error)
         return False
 
