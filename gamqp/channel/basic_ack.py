@@ -1,6 +1,7 @@
 """Class basic, settling deliveries: ack, nack, reject; and giving back what the program has not seen.
 
-Errors: see ``gamqp.channel``. None of these switches greenlets: each only hands a frame to the writer.
+Layer 3. Errors: see ``gamqp.channel``. None of these switches greenlets: each only hands a frame to the writer.
+Does not belong here: which deliveries are unacked (``state.unacked``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Class basic, get: fetch one message. Errors and switching: see ``gamqp.channel``."""
+"""Class basic, get: fetch one message.
+
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: consumers (``basic_consume``).
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""Class basic, qos: the prefetch. Errors and switching: see ``gamqp.channel``."""
+"""Class basic, qos: the prefetch.
+
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: what a channel remembers of it
+(``state.prefetch``).
+"""
 
 from __future__ import annotations
 

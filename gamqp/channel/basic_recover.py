@@ -1,7 +1,8 @@
 """Class basic, recover; and which of the deliveries that wait here are void.
 
 Layer 3. A delivery is void when the broker has taken it back, or when the program has settled it by a
-*multiple* before it was handed out. Errors and switching: see ``gamqp.channel``.
+*multiple* before it was handed out. Errors and switching: see ``gamqp.channel``. Does not
+belong here: what becomes of those that are void; who hands out passes them over.
 """
 
 from __future__ import annotations

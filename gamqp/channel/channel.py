@@ -2,7 +2,8 @@
 
 Layer 3. The operations are in ``gamqp.channel``, one file per AMQP class; this
 file holds what a channel is: its life, and what the reader tells it. What the reader
-calls here (``_on_…``) never switches greenlets and never runs user code.
+calls here (``_on_…``) never switches greenlets and never runs user code. Does not belong here: what concerns the
+whole connection.
 """
 
 from __future__ import annotations

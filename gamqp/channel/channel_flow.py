@@ -1,7 +1,7 @@
 """Class channel, flow. From the broker: publishes of the channel wait until it takes messages again.
 
-Layer 3, a base class of Channel. RabbitMQ has not sent it for years, others do. What
-concerns a whole connection (connection.blocked) is in ``gamqp.connection.flow_control``.
+Layer 3, a base class of Channel. RabbitMQ has not sent it for years, others do.
+Does not belong here: what holds all publishes of a connection back (``gamqp.connection.flow_control``).
 """
 
 from __future__ import annotations

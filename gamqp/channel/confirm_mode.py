@@ -1,4 +1,8 @@
-"""Class confirm: turn publisher confirms on, and wait for them. Errors and switching: see ``gamqp.channel``."""
+"""Class confirm: turn publisher confirms on, and wait for them.
+
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: who waits for which confirm
+(``publisher_confirms``).
+"""
 
 from __future__ import annotations
 

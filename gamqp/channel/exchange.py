@@ -1,4 +1,7 @@
-"""Class exchange: declare, delete, bind, unbind. Errors and switching: see ``gamqp.channel``."""
+"""Class exchange: declare, delete, bind, unbind.
+
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: waiting for the reply (``request``).
+"""
 
 from __future__ import annotations
 

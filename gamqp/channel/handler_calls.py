@@ -1,7 +1,7 @@
 """The calls of a channel's event handlers that are due, the errors that wait for drain_events, and who takes them.
 
-Layer 3, held by Channel from the first event that has a handler, and the first error that waits. Which events
-there are is in ``events``; the order of what waits is in ``state.pending_events``.
+Layer 3, held by Channel from the first event that has a handler, and the first error that waits. Does not
+belong here: which events there are (``events``), and the order of what waits (``state.pending_events``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The publisher confirms of one channel: who waits for them, whether there is room for more, and why some were lost.
 
-Layer 3, held by Channel from the first time that confirm mode is turned on. Which publish a confirm speaks of
-is in ``state.confirms``; the calls of event handlers are in ``events``. What the reader calls never switches.
+Layer 3, held by Channel from the first time that confirm mode is turned on. What the reader calls never
+switches. Does not belong here: which publish a confirm speaks of (``state.confirms``), and event handlers (``events``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Class queue: declare, bind, unbind, purge, delete. Errors and switching: see ``gamqp.channel``."""
+"""Class queue: declare, bind, unbind, purge, delete.
+
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: waiting for the reply (``request``).
+"""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Layer 3. ``Channel.publish`` returns it at once; the channel's confirms settle
 it, whatever happens: by the broker's ack, nack or return, or by the end of the
-channel or connection. What must not enter: how they know.
+channel or connection. Does not belong here: how they know.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Layer 3, a base class of Channel. A channel that the broker has closed begins an
 a close that was not answered in time leaves its number to the next. RabbitMQ's queues
 go on writing for a while after its channel.close: deliveries, returns, cancels, confirms, replies. Until open-ok all of
 it is dropped, by a table that takes the place of the channel's own. Its old writer may
-even be slower than the new channel: what still comes then is told by its number, and
-by the replies that are due. What must not enter: what becomes of callers and consumers.
+even be slower than the new channel: what still comes then is recognised by its number,
+and by the replies that are due. Does not belong here: what becomes of callers and consumers.
 """
 
 from __future__ import annotations

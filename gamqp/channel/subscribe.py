@@ -1,7 +1,7 @@
 """Consuming without drain_events: consume (an iterator) and subscribe (a handler in worker greenlets).
 
-Errors and switching: see ``gamqp.channel``. Both may be mixed freely with
-basic_consume, on one channel too.
+Layer 3. Errors and switching: see ``gamqp.channel``. Both may be mixed freely with
+basic_consume, on one channel too. Does not belong here: the iterator and the workers (``gamqp.consuming``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Class tx: transactions. Errors and switching: see ``gamqp.channel``."""
+"""Class tx: transactions.
+
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: waiting for the reply (``request``).
+"""
 
 from __future__ import annotations
 

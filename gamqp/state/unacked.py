@@ -29,6 +29,12 @@ class _Settling:
     strays: bool  # a tag was settled that was not here: the broker will close the channel over it
     late: OrderedDict[int, None] | None  # tags that came back from the spool behind higher ones, in ascending order
 
+    def __init__(self: Any) -> None:
+        super().__init__()
+        self.spooled = ()
+        self.strays = False
+        self.late = None
+
     def __bool__(self: Any) -> bool:
         return len(self) > 0 or any(list(self.spooled))
 
@@ -134,7 +140,8 @@ class _Settling:
             for tag in [tag for tag in list(self) if tag not in old]:
                 self.pop(tag, None)
 
-    def _forget_all(self: Any) -> None:
+    def clear(self: Any) -> None:
+        super().clear()  # type: ignore[misc]  # of the dict that each class is
         self.late = None
         for spooled in list(self.spooled):
             spooled.clear()
@@ -147,16 +154,6 @@ class Unacked(_Settling, dict[int, Entry]):
     """
 
     __slots__ = ('late', 'spooled', 'strays')
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spooled: Collection[TagRanges] = ()
-        self.strays = False
-        self.late = None
-
-    def clear(self) -> None:
-        super().clear()
-        self._forget_all()
 
     @property
     def is_outgrown(self) -> bool:
@@ -173,16 +170,6 @@ class WideUnacked(_Settling, OrderedDict[int, Entry]):
     """The same for thousands of deliveries: an OrderedDict, for the reason that ``tag_order`` gives."""
 
     __slots__ = ('late', 'spooled', 'strays')
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.spooled: Collection[TagRanges] = ()
-        self.strays = False
-        self.late = None
-
-    def clear(self) -> None:
-        super().clear()
-        self._forget_all()
 
     @property
     def is_outgrown(self) -> bool:

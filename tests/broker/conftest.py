@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import greenlets
 import pytest
 from flooding import temporary_files
 from script import ScriptedBroker
@@ -29,6 +30,16 @@ def client(peer: ScriptedBroker) -> gamqp.Connection:
 def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
     """Channel 1 of ``client``."""
     return peer.open_channel(client)
+
+
+@pytest.fixture
+def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
+    """``channel`` in confirm mode."""
+    selecting = greenlets.spawn(channel.confirm_select)
+    peer.expect('confirm.select')
+    peer.send('confirm.select-ok')
+    selecting.get()
+    return channel
 
 
 @pytest.fixture

@@ -19,15 +19,6 @@ class Odd(Exception):
     """What the handlers here raise."""
 
 
-@pytest.fixture
-def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
-    return channel
-
-
 def publish(channel: gamqp.Channel, body: bytes) -> greenlets.Task:
     return greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(body), 'ex', 'k', True)
 

@@ -17,15 +17,6 @@ def publish(channel: gamqp.Channel, body: bytes = b'', **arguments: Any) -> gree
     return greenlets.spawn(lambda: channel.basic_publish_confirm(gamqp.Message(body), '', 'q', **arguments))
 
 
-@pytest.fixture
-def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
-    return channel
-
-
 def publish_some(peer: ScriptedBroker, channel: gamqp.Channel, count: int) -> list[greenlets.Task]:
     """Tasks by delivery tag; the one at 0 is of no publish."""
     tasks = [publish(channel, b'%d' % number) for number in range(1, count + 1)]

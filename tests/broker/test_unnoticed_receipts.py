@@ -18,15 +18,6 @@ from gamqp import exceptions
 NO_ROUTE = {'reply_code': 312, 'reply_text': 'NO_ROUTE', 'exchange': 'ex', 'routing_key': 'k'}
 
 
-@pytest.fixture
-def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
-    return channel
-
-
 def publish(peer: ScriptedBroker, channel: gamqp.Channel, count: int = 1) -> list[Any]:
     receipts = [channel.publish(b'%d' % number, 'ex', 'k', mandatory=True) for number in range(count)]
     for _ in range(count):
