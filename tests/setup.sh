@@ -20,6 +20,12 @@
 #   * Ctrl-C ends the script with one line, whatever was being installed;
 #   * the machine's own pip and apt settings are used as they are.
 
+# What the tests need, and what all of them need: the programs of others that gamqp is put into.
+# shellcheck disable=SC2034 # for the caller
+test_extras=tests,eventlet,kombu
+# shellcheck disable=SC2034
+all_extras=$test_extras,integrations
+
 # The checkout, wherever we were called from.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 
