@@ -226,7 +226,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._term is not None:
             self._term.reason, self._term = reason, None
             self._return_taker = None
-            self._connection.long_walks.add(complete_ends(self, self._inboxes(), self.incarnation))
+            self._connection._work_in_turns.add(complete_ends(self, self._inboxes(), self.incarnation))
         self._forget_deliveries()
         self._consumers.clear()
         self._unacked.drop_spooled()
@@ -237,8 +237,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             self._streams = None
         if self._declared:
             self._declared = ''
-        self._connection.long_walks.add(self._replies.fail_all(reason.make_error))
-        self._connection.long_walks.add(self._fail_cancels(reason.make_error))
+        self._connection._work_in_turns.add(self._replies.fail_all(reason.make_error))
+        self._connection._work_in_turns.add(self._fail_cancels(reason.make_error))
         if self._confirms is not None:
             self._confirms.end(reason, unheard)
         elif unheard is not None:
@@ -311,7 +311,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             # it gets our close-ok first: so that one has to wait until the answer is here.
             self._owes_close_ok = True
             self._hear_all()
-            self._connection.long_walks.add(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
+            self._connection._work_in_turns.add(self._replies.fail_all(reason.make_error, but=ChannelSpec.CloseOk))
             return
         if not self._was_opened:
             # In answer to the first channel.open: nobody has this channel, so it need not be opened again.
@@ -357,7 +357,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         """close-ok, the last word on this channel: what is expected in front of it will not come."""
         if self._replies.due(ChannelSpec.CloseOk):
             make_error = self._closed_reason().make_error
-            self._connection.long_walks.add(self._replies.fail_all(make_error, but=ChannelSpec.CloseOk))
+            self._connection._work_in_turns.add(self._replies.fail_all(make_error, but=ChannelSpec.CloseOk))
         self._on_reply(ChannelSpec.CloseOk, ())
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:

@@ -37,7 +37,7 @@ class FlowMethods(OpenState):
         if active != self.active:
             self.active = active
             if active and self._activated is not None:
-                self._connection.long_walks.add(self._activated.wake_each())
+                self._connection._work_in_turns.add(self._activated.wake_each())
 
     def _wait_until_active(self, deadline: green.Deadline | None) -> None:
         """Wait until the broker takes messages on this channel. Switches.

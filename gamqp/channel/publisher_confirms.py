@@ -163,9 +163,9 @@ class ChannelConfirms:
             connection.counts.nacked += ending.nacked
             connection.counts.lost += ending.lost
             connection.endings.append(ending)
-            connection.long_walks.add(self._fail_each(ending, unheard))
+            connection._work_in_turns.add(self._fail_each(ending, unheard))
         if self._room is not None:
-            connection.long_walks.add(self._room.wake_each())
+            connection._work_in_turns.add(self._room.wake_each())
 
     def _fail_each(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
         heard = False

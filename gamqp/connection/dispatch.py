@@ -35,13 +35,13 @@ from .event_queue import EventQueue
 from .external_event_loop import ExternalEventLoop
 from .flow_control import FlowControl
 from .handler_waits import HandlerWaits
-from .long_walks import LongWalks
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
 from .receive_memory import ReceiveMemory
 from .setting_attributes import SettingAttributes
 from .thread_affinity import ThreadAffinity
 from .unacked_warning import UnackedWarning
+from .work_in_turns import WorkInTurns
 
 __all__ = ('Dispatch', 'OpenChannels')
 
@@ -80,10 +80,10 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._life = Lifecycle()
         self._replies = Replies()
         self.counts = Counters()
-        self.long_walks = LongWalks()
+        self._work_in_turns = WorkInTurns()
         self.receive_memory = ReceiveMemory(self, budget)
         self.flow_control = FlowControl(self, self.counts, self.receive_memory)
-        self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self.long_walks)
+        self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self._work_in_turns)
         self.handler_waits = HandlerWaits(self, self.event_queue, self.flow_control)
         self.endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self.queue_types = QueueTypes()  # as far as this connection knows them
@@ -107,7 +107,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.closes_due.clear()
         self.peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self.peer_memory)
-        for part in (self.long_walks, self.receive_memory, self.flow_control, self.event_queue):
+        for part in (self._work_in_turns, self.receive_memory, self.flow_control, self.event_queue):
             part.begin(backend)
         self.handler_waits.draining = False
         self._attempt = object()
@@ -286,7 +286,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def _end_waits(self, reason: Reason) -> None:
         """Everything ends at once for whoever asks. The greenlets that wait are woken 1000 in a turn of the hub."""
-        walks = self.long_walks
+        walks = self._work_in_turns
         walks.gather()
         walks.add(self._replies.fail_all(reason.make_error))
         # Before the channels, whose walks may be long: these look at the state of the connection when they wake.

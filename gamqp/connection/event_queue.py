@@ -24,8 +24,8 @@ from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
 from ..transport import PollDescriptor
 from .flow_control import FlowControl
-from .long_walks import LongWalks
 from .receive_memory import ReceiveMemory
+from .work_in_turns import WorkInTurns
 
 __all__ = ('EventQueue',)
 
@@ -52,7 +52,7 @@ class EventQueue:
     loss_unraised: the connection was lost while it had callback consumers, and no drain_events has raised that yet.
     """
 
-    def __init__(self, owner: Any, memory: ReceiveMemory, flow: FlowControl, walks: LongWalks) -> None:
+    def __init__(self, owner: Any, memory: ReceiveMemory, flow: FlowControl, walks: WorkInTurns) -> None:
         self._owner = weakref.ref(owner)
         self._memory = memory
         self._flow = flow

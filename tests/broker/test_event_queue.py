@@ -12,8 +12,8 @@ from gamqp import green
 from gamqp.connection.event_queue import EventQueue
 from gamqp.connection.flow_control import FlowControl
 from gamqp.connection.handler_waits import HandlerWaits
-from gamqp.connection.long_walks import LongWalks
 from gamqp.connection.receive_memory import ReceiveMemory
+from gamqp.connection.work_in_turns import WorkInTurns
 from gamqp.green.yielding import AT_ONCE
 from gamqp.state.consumers import ConsumerRecord
 from gamqp.state.counters import Counters
@@ -35,7 +35,7 @@ class Owner:
     def __init__(self) -> None:
         self.memory = ReceiveMemory(self, ReceiveBudget(10 * AT_ONCE, 0))
         self.flow = FlowControl(self, Counters(), self.memory)
-        self.walks = LongWalks()
+        self.walks = WorkInTurns()
         self.event_queue = EventQueue(self, self.memory, self.flow, self.walks)
         self.handler_waits = HandlerWaits(self, self.event_queue, self.flow)
         for part in (self.walks, self.memory, self.flow, self.event_queue):

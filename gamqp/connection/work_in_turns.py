@@ -14,10 +14,10 @@ from typing import Any
 
 from ..green.yielding import in_turns
 
-__all__ = ('LongWalks',)
+__all__ = ('WorkInTurns',)
 
 
-class LongWalks:
+class WorkInTurns:
     """Of one connection. A walk is an iterator whose steps neither switch greenlets nor raise."""
 
     __slots__ = ('_gathered', '_green')
