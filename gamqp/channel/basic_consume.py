@@ -108,7 +108,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         """Enter a consumer, tell the broker, and wait for its consent."""
         tag = consumer.tag
         self._check(Basic.Consume)
-        self._connection.handler_waits.check_taking()
+        self._connection._unfinished_handlers.check_taking()
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
         # Entered first: a delivery may come in the same packet as consume-ok.
@@ -200,7 +200,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         finally:
             consumer.discard = not consumer.no_ack
         if not connection.event_queue.callbacks_around():
-            connection.handler_waits.hand_out(consumer, connection.rpc_timeout)
+            connection._unfinished_handlers.hand_out(consumer, connection.rpc_timeout)
 
     def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
         self._check(Basic.Cancel)

@@ -136,7 +136,7 @@ class SubscribeMethods(ConsumeMethods):
         """
         self._check(Basic.Consume)
         if inbox.brings_work:
-            self._connection.handler_waits.check_taking()
+            self._connection._unfinished_handlers.check_taking()
         entry = inbox.entry
         entry.queue, entry.era, inbox.term = queue, self._era, self._current_term
         self._consumers.enter(entry)

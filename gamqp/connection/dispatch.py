@@ -34,13 +34,13 @@ from ..wire.spec import Connection as Spec
 from .event_queue import EventQueue
 from .external_event_loop import ExternalEventLoop
 from .flow_control import FlowControl
-from .handler_waits import HandlerWaits
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
 from .receive_memory import ReceiveMemory
 from .setting_attributes import SettingAttributes
 from .thread_affinity import ThreadAffinity
 from .unacked_warning import UnackedWarning
+from .unfinished_handlers import UnfinishedHandlers
 from .work_in_turns import WorkInTurns
 
 __all__ = ('Dispatch', 'OpenChannels')
@@ -84,7 +84,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.receive_memory = ReceiveMemory(self, budget)
         self.flow_control = FlowControl(self, self.counts, self.receive_memory)
         self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self._work_in_turns)
-        self.handler_waits = HandlerWaits(self, self.event_queue, self.flow_control)
+        self._unfinished_handlers = UnfinishedHandlers(self, self.event_queue, self.flow_control)
         self.endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self.queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
@@ -109,7 +109,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._answers = UnreadAnswers(self.peer_memory)
         for part in (self._work_in_turns, self.receive_memory, self.flow_control, self.event_queue):
             part.begin(backend)
-        self.handler_waits.draining = False
+        self._unfinished_handlers.draining = False
         self._attempt = object()
         return self._attempt
 

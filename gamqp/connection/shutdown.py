@@ -80,10 +80,10 @@ def _check(connection: Dispatch, link: Any) -> None:
 
 def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
     """Everything but the close. Returns whether all was finished in time. Switches."""
-    events, handler_waits = connection.event_queue, connection.handler_waits
-    in_drain = handler_waits.in_drain
-    handler_waits.draining = True
-    inboxes = list(handler_waits.retiring)
+    events, unfinished_handlers = connection.event_queue, connection._unfinished_handlers
+    in_drain = unfinished_handlers.in_drain
+    unfinished_handlers.draining = True
+    inboxes = list(unfinished_handlers.retiring)
     asked: list[tuple[Any, Any]] = []
     for channel in list(connection.channels.values()):
         inboxes += channel._inboxes()
@@ -113,7 +113,7 @@ def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
         return (
             _await_cancels(connection, asked, deadline)
             and _leave_out_idle(connection, inboxes)
-            and handler_waits.wait_until(quiet, deadline)
+            and unfinished_handlers.wait_until(quiet, deadline)
             and _await_confirms(connection, deadline)
         )
     finally:

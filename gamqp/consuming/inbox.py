@@ -131,7 +131,7 @@ class Inbox(Uncopyable, abc.ABC):
         # The broker requeues what was not acked when the channel or connection ended.
         rest = iter(()) if self.reason is None or self.entry.no_ack else self.take_all()
         if self.busy:
-            self.connection.handler_waits.retiring.add(self)
+            self.connection._unfinished_handlers.retiring.add(self)
         elif same_tags:
             self.close_books()
         self.ended()
@@ -220,9 +220,9 @@ class Inbox(Uncopyable, abc.ABC):
 
     def settled_idle(self) -> None:
         """The program has finished the message it worked on. Does not switch."""
-        handler_waits = self.connection.handler_waits
-        if handler_waits.retiring:
-            handler_waits.retire(self)
+        unfinished_handlers = self.connection._unfinished_handlers
+        if unfinished_handlers.retiring:
+            unfinished_handlers.retire(self)
 
 
 def complete_ends(channel: Any, inboxes: Iterable[Any], incarnation: int) -> Iterator[None]:

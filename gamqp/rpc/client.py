@@ -244,9 +244,9 @@ class _ReplyRouter(Inbox):
         """Nothing waits here for another message."""
 
     def settled_idle(self) -> None:
-        handler_waits = self.connection.handler_waits
-        if handler_waits.draining:
-            handler_waits.retire(self)
+        unfinished_handlers = self.connection._unfinished_handlers
+        if unfinished_handlers.draining:
+            unfinished_handlers.retire(self)
 
     def fail_pending(self, make_error: Any) -> Iterator[None]:
         """Remove all pending calls. Returns steps; each gives one caller the error."""

@@ -13,7 +13,7 @@ from scripted_consumers import messages, silent
 
 import gamqp
 from gamqp import exceptions, green
-from gamqp.connection import handler_waits
+from gamqp.connection import unfinished_handlers
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: str = 'tag') -> None:
@@ -87,7 +87,7 @@ def test_what_came_before_for_others_is_handed_out_first_and_what_came_later_wai
 def test_what_was_settled_meanwhile_is_not_waited_for(
     peer: ScriptedBroker, got: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(handler_waits, 'LOOK', 1000.0)
+    monkeypatch.setattr(unfinished_handlers, 'LOOK', 1000.0)
     client = peer.open(rpc_timeout=1000)
     channel = peer.open_channel(client)
     consume(peer, channel, got.append)

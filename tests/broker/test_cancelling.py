@@ -35,7 +35,7 @@ def test_drain_while_a_consumer_is_being_started(
     starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
     draining = greenlets.spawn(client.drain, 20)
-    greenlets.wait_until(lambda: client.handler_waits.draining)
+    greenlets.wait_until(lambda: client._unfinished_handlers.draining)
     silent(peer, client)
     peer.raw(consume_ok())
     assert peer.expect('basic.cancel').consumer_tag == 'tag'
@@ -71,7 +71,7 @@ def test_one_cancel_for_a_start_that_is_killed_during_drain(
     starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
     draining = greenlets.spawn(client.drain, 20)
-    greenlets.wait_until(lambda: client.handler_waits.draining)
+    greenlets.wait_until(lambda: client._unfinished_handlers.draining)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()

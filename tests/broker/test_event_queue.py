@@ -11,8 +11,8 @@ import pytest
 from gamqp import green
 from gamqp.connection.event_queue import EventQueue
 from gamqp.connection.flow_control import FlowControl
-from gamqp.connection.handler_waits import HandlerWaits
 from gamqp.connection.receive_memory import ReceiveMemory
+from gamqp.connection.unfinished_handlers import UnfinishedHandlers
 from gamqp.connection.work_in_turns import WorkInTurns
 from gamqp.green.yielding import AT_ONCE
 from gamqp.state.consumers import ConsumerRecord
@@ -37,7 +37,7 @@ class Owner:
         self.flow = FlowControl(self, Counters(), self.memory)
         self.walks = WorkInTurns()
         self.event_queue = EventQueue(self, self.memory, self.flow, self.walks)
-        self.handler_waits = HandlerWaits(self, self.event_queue, self.flow)
+        self._unfinished_handlers = UnfinishedHandlers(self, self.event_queue, self.flow)
         for part in (self.walks, self.memory, self.flow, self.event_queue):
             part.begin(green.backend())
 
@@ -193,9 +193,9 @@ def test_whoever_waits_until_callbacks_have_finished_hands_out_itself(owner: Own
     record = consumer('a', got.append)
     for number in range(3):
         events.on_delivery(record, message(number))
-    assert owner.handler_waits.wait_until(lambda: not events.undelivered, green.Deadline(10))
+    assert owner._unfinished_handlers.wait_until(lambda: not events.undelivered, green.Deadline(10))
     assert len(got) == 3 and events.finish_awaited == 0
-    assert not owner.handler_waits.wait_until(lambda: False, green.Deadline(0))
+    assert not owner._unfinished_handlers.wait_until(lambda: False, green.Deadline(0))
 
 
 def test_a_walk_that_is_gathered_is_done_at_the_start(owner: Owner) -> None:

@@ -62,7 +62,7 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     del deliveries
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
     assert client.receive_memory.budget.messages == 0
 
 
@@ -74,9 +74,9 @@ def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
     next(deliveries)
     peer.send('basic.cancel', consumer_tag=deliveries.tag, nowait=True)
     greenlets.wait_until(lambda: not channel._consumers)
-    assert client.handler_waits.retiring
+    assert client._unfinished_handlers.retiring
     del deliveries
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 @pytest.mark.parametrize('first', ['one that has ended', 'the one that drains'])

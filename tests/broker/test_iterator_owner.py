@@ -77,7 +77,7 @@ def test_its_consumer_ends(
     silent(peer, client)
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greenlets.wait_until(lambda: not channel.consumer_count)
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 def test_twenty_kills_leave_no_consumer(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:

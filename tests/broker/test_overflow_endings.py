@@ -146,7 +146,7 @@ def test_what_came_without_acks_is_handed_out_after_the_cancel(
         assert not consumer.busy
     assert [message.delivery_tag for message in got] == list(range(1, MANY + 2))
     assert empty(client)
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 def test_cancel_and_join_wait_for_what_stands_behind_others_on_disk(
@@ -294,7 +294,7 @@ def test_the_end_of_the_connection_closes_the_files(
     with pytest.raises(exceptions.RecoverableConnectionError):
         for _ in loop:
             pass
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
@@ -313,7 +313,7 @@ def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
     assert not iterating.done
     client.collect()
     assert iterating.get() == []
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 # -- drain ------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_cannot_come_back(
     handlers.cancel()
     handlers.consumer.join(30)
     assert sorted(handlers.handled) == list(range(1, MANY + 1))
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_only_they_can_take(
@@ -97,7 +97,7 @@ def test_closing_an_iterator_ends_the_loop_that_waits_for_the_spool(
     loop.close()
     assert looping.get() == []
     drained(client, got, 79)
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 # -- a message that never was there --------------------------------------------------------------

@@ -39,7 +39,7 @@ def drain(peer: ScriptedBroker, client: gamqp.Connection, timeout: float | None 
 def begun(client: gamqp.Connection) -> Any:
     """The greenlet of a drain that has begun."""
     draining = greenlets.spawn(client.drain, 20)
-    greenlets.wait_until(lambda: client.handler_waits.draining)
+    greenlets.wait_until(lambda: client._unfinished_handlers.draining)
     return draining
 
 
@@ -326,7 +326,7 @@ def test_a_callback_that_drain_calls_can_drain(
     with pytest.raises(exceptions.RecoverableConnectionError, match='closed by this program'):
         drain(peer, client)  # it has closed the connection under the outer one
     assert got == [2, True]
-    assert not client.handler_waits.in_drain
+    assert not client._unfinished_handlers.in_drain
 
 
 def test_an_event_handler_that_runs_is_waited_for(

@@ -119,7 +119,7 @@ def test_cancel_gives_back_what_has_not_begun_and_waits_for_what_has(
     consumer.cancel()
     consumer.join()
     silent(peer, client)
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
     assert client.receive_memory.budget.messages == 0
 
 
@@ -159,11 +159,11 @@ def test_cancel_without_acks_lets_all_be_handled_that_came(
     peer.expect('basic.cancel')
     peer.raw(messages(consumer.tag, [4]))
     ended(peer, consumer)
-    assert client.handler_waits.retiring == {consumer}
+    assert client._unfinished_handlers.retiring == {consumer}
     work.go(1)
     cancelling.get()
     assert work.begun == ['1', '2', '3', '4']
-    assert not client.handler_waits.retiring
+    assert not client._unfinished_handlers.retiring
 
 
 @pytest.mark.parametrize('count', [1, 3])

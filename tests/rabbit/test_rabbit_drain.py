@@ -223,7 +223,7 @@ def test_no_new_consumer_while_draining(rabbit):
     consumer = channel.subscribe(queue, lambda message: (gate.wait(), handle(message)))
     greenlets.wait_until(lambda: consumer.in_flight)
     draining = greenlets.spawn(connection.drain, 20)
-    greenlets.wait_until(lambda: connection.handler_waits.draining)
+    greenlets.wait_until(lambda: connection._unfinished_handlers.draining)
     gate.wake_all()
     assert draining.get() is True
     assert isinstance(errors[0], gamqp.RecoverableConnectionError)
@@ -242,7 +242,7 @@ def test_a_lost_connection_is_told(rabbit):
     consumer = channel.subscribe(queue, lambda message: gate.wait())
     greenlets.wait_until(lambda: consumer.in_flight)
     draining = greenlets.spawn(connection.drain, 20)
-    greenlets.wait_until(lambda: connection.handler_waits.draining)
+    greenlets.wait_until(lambda: connection._unfinished_handlers.draining)
     connection.sock.shutdown(2)
     assert isinstance(broker_tools.raised(draining), gamqp.RecoverableConnectionError)
     gate.wake_all()

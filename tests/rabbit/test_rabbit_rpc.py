@@ -338,7 +338,7 @@ def test_drain_lets_handlers_and_callers_have_their_replies(
             task = greenlets.spawn(outside.call, b'', mine)
             greenlets.wait_until(lambda: gated.begun)
             drained = greenlets.spawn(draining.drain, 30)
-            greenlets.wait_until(lambda: draining.handler_waits.draining)
+            greenlets.wait_until(lambda: draining._unfinished_handlers.draining)
             gated.open.set()
             assert drained.get(30) is True
             assert task.get().body == b'firstsecond'

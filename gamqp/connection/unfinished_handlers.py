@@ -15,13 +15,13 @@ from ..state.consumers import ConsumerRecord
 from .event_queue import EventQueue
 from .flow_control import FlowControl
 
-__all__ = ('HandlerWaits',)
+__all__ = ('UnfinishedHandlers',)
 
 # Seconds between two looks at whether handlers and loops have finished: a greenlet that dies wakes nobody here.
 LOOK = 0.5
 
 
-class HandlerWaits:
+class UnfinishedHandlers:
     """Of one connection.
 
     owner: has ``check_open()``. Held weakly.
