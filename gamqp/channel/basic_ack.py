@@ -94,7 +94,7 @@ class AckMethods(RecoverMethods):
         if self._unacked.is_outgrown:
             self._replace_unsettled()
         self._settled_to = max(self._settled_to, tag or self._unacked.latest())
-        if self._connection.receive_memory.budget.messages:
+        if self._connection._backpressure.budget.messages:
             self._doubt()
 
     def _replace_unsettled(self) -> None:

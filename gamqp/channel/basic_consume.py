@@ -238,7 +238,7 @@ class ConsumeMethods(QosMethods, GetMethods):
                 yield None
                 continue
             expected = self._ask_to_cancel(tag, wait=True)
-            budget = self._connection.receive_memory.budget
+            budget = self._connection._backpressure.budget
             before = budget.messages
             self._stop_taking(consumer)
             yield expected
@@ -263,7 +263,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         if consumer.inbox is None:
             self._event_queue.withdraw(consumer)
             return
-        overflow = self._connection.receive_memory.overflow
+        overflow = self._connection._backpressure.overflow
         if overflow is not None:
             overflow.withdraw(consumer)
         consumer.inbox.withdraw(give_back=not consumer.no_ack)

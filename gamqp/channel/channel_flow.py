@@ -51,7 +51,7 @@ class FlowMethods(OpenState):
         if self._activated is None:
             self._activated = green.Gate(connection.green)
         begun = time.monotonic()
-        connection.receive_memory.wait_begins()  # channel.flow may stand behind more deliveries than there is room for
+        connection._backpressure.wait_begins()  # channel.flow may stand behind more deliveries than there is room for
         try:
             while not self.active:
                 refused = connection.blocked_policy == 'raise' or not self._activated.wait(deadline.left())
@@ -60,5 +60,5 @@ class FlowMethods(OpenState):
                         f'the broker takes no messages on channel {self.channel_id} (channel.flow)'
                     )
         finally:
-            connection.receive_memory.wait_ends()
+            connection._backpressure.wait_ends()
             connection.counts.write_wait_seconds += time.monotonic() - begun

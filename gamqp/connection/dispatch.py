@@ -3,7 +3,7 @@
 Layer 4, base class of Connection. The reader calls the ``on_…`` methods. They put what arrived where it
 belongs and wake the greenlets that wait for it; they never switch greenlets and run no code of the program.
 A reply or a confirm goes to its slot at once, also if deliveries before it still wait for drain_events.
-Does not belong here: the objects that hold what waits (``event_queue``, ``receive_memory``, ``flow_control``).
+Does not belong here: the objects that hold what waits (``event_queue``, ``receive_backpressure``, ``flow_control``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .external_event_loop import ExternalEventLoop
 from .flow_control import FlowControl
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
-from .receive_memory import ReceiveMemory
+from .receive_backpressure import ReceiveBackpressure
 from .setting_attributes import SettingAttributes
 from .thread_affinity import ThreadAffinity
 from .unacked_warning import UnackedWarning
@@ -81,9 +81,9 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._replies = Replies()
         self.counts = Counters()
         self._work_in_turns = WorkInTurns()
-        self.receive_memory = ReceiveMemory(self, budget)
-        self.flow_control = FlowControl(self, self.counts, self.receive_memory)
-        self.event_queue = EventQueue(self, self.receive_memory, self.flow_control, self._work_in_turns)
+        self._backpressure = ReceiveBackpressure(self, budget)
+        self.flow_control = FlowControl(self, self.counts, self._backpressure)
+        self.event_queue = EventQueue(self, self._backpressure, self.flow_control, self._work_in_turns)
         self._unfinished_handlers = UnfinishedHandlers(self, self.event_queue, self.flow_control)
         self.endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self.queue_types = QueueTypes()  # as far as this connection knows them
@@ -107,7 +107,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self.closes_due.clear()
         self.peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self.peer_memory)
-        for part in (self._work_in_turns, self.receive_memory, self.flow_control, self.event_queue):
+        for part in (self._work_in_turns, self._backpressure, self.flow_control, self.event_queue):
             part.begin(backend)
         self._unfinished_handlers.draining = False
         self._attempt = object()
@@ -115,7 +115,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def _use_link(self, link: Link) -> None:
         """The socket is there."""
-        self.link = self.receive_memory.link = self.flow_control.link = self.event_queue.link = link
+        self.link = self._backpressure.link = self.flow_control.link = self.event_queue.link = link
 
     def _check_opening(self, attempt: object) -> None:
         """Raise if another greenlet closed the connection meanwhile, or the link was lost."""
@@ -184,7 +184,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     def on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
         channels = self.channels
-        overflow = self.receive_memory.overflow_if_due()
+        overflow = self._backpressure.overflow_if_due()
         methods = 0
         for event in events:
             if type(event) is tuple:
@@ -232,7 +232,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def must_pause(self) -> bool:
         """Whether the reader has to stop for a while."""
-        return self.receive_memory.must_pause()
+        return self._backpressure.must_pause()
 
     def show_events(self) -> None:
         """The reader reads on: a reason less to call drain_events."""
@@ -270,8 +270,8 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._note_end(lost)
         if self.link is not None:
             self.link.end(reason)
-        if self.receive_memory.overflow is not None:
-            self.receive_memory.overflow.close()
+        if self._backpressure.overflow is not None:
+            self._backpressure.overflow.close()
         self.event_queue.forget()
         self._end_waits(reason)
         for watch in (self._read_watch, self._unsettled_watch, self._renewal):
@@ -281,7 +281,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         if self._pump is not None:
             self._pump.stop()  # after the channels have ended, which counts the publishes that were lost
             self._pump = None
-        self.receive_memory.begin_budget()
+        self._backpressure.begin_budget()
         self._show_end(lost, reason)
 
     def _end_waits(self, reason: Reason) -> None:

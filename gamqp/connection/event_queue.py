@@ -24,7 +24,7 @@ from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
 from ..transport import PollDescriptor
 from .flow_control import FlowControl
-from .receive_memory import ReceiveMemory
+from .receive_backpressure import ReceiveBackpressure
 from .work_in_turns import WorkInTurns
 
 __all__ = ('EventQueue',)
@@ -52,9 +52,9 @@ class EventQueue:
     loss_unraised: the connection was lost while it had callback consumers, and no drain_events has raised that yet.
     """
 
-    def __init__(self, owner: Any, memory: ReceiveMemory, flow: FlowControl, walks: WorkInTurns) -> None:
+    def __init__(self, owner: Any, backpressure: ReceiveBackpressure, flow: FlowControl, walks: WorkInTurns) -> None:
         self._owner = weakref.ref(owner)
-        self._memory = memory
+        self._backpressure = backpressure
         self._flow = flow
         self._walks = walks
         self._green: Any = None
@@ -95,7 +95,7 @@ class EventQueue:
 
     def on_delivery(self, consumer: ConsumerRecord, message: Any) -> None:
         """A message has arrived for a consumer with a callback."""
-        budget = self._memory.budget  # as ReceiveBudget.take, without another call for each message
+        budget = self._backpressure.budget  # as ReceiveBudget.take, without another call for each message
         budget.messages += 1
         budget.bytes += message.weight
         try:
@@ -141,7 +141,7 @@ class EventQueue:
 
     def _wait(self, timeout: float | None) -> None:
         if timeout is not None and timeout <= 0:
-            timeout = POLL if self._memory.overflow is not None or self.link.transport.has_input else 0
+            timeout = POLL if self._backpressure.overflow is not None or self.link.transport.has_input else 0
             self._green.sleep(0)
         deadline = green.Deadline(timeout)
         while not (self._events or self._older):
@@ -189,12 +189,12 @@ class EventQueue:
                 consumer = event.consumer
                 if not event:
                     del self._waiting[consumer]
-                memory = self._memory
-                budget = memory.budget  # as ReceiveBudget.give_back
+                backpressure = self._backpressure
+                budget = backpressure.budget  # as ReceiveBudget.give_back
                 budget.messages -= 1
                 budget.bytes -= message.weight
-                if memory.crowded:
-                    memory.freed()
+                if backpressure.crowded:
+                    backpressure.freed()
                 if self.doubtful and message.channel._doubtful and message.channel._is_void(consumer, message):
                     passed_over = self._pass_over(passed_over)
                     continue
@@ -243,7 +243,7 @@ class EventQueue:
     @property
     def undelivered(self) -> bool:
         """Whether a delivery waits for drain_events."""
-        overflow = self._memory.overflow
+        overflow = self._backpressure.overflow
         return self._has_deliveries or (overflow is not None and overflow.concerns_callbacks)
 
     @property
@@ -257,7 +257,7 @@ class EventQueue:
 
     def has_some_of(self, consumer: ConsumerRecord) -> bool:
         """Whether messages of this consumer wait here, or on disk."""
-        overflow = self._memory.overflow
+        overflow = self._backpressure.overflow
         return consumer in self._waiting or (overflow is not None and overflow.of(consumer) > 0)
 
     def holders(self) -> Iterator[tuple[int, str, int]]:
@@ -274,7 +274,7 @@ class EventQueue:
         The hub has to run when the reader was told to read on, since the rest of its
         input may be decrypted already, and when deliveries are due to come back from disk.
         """
-        descriptor, overflow = self.descriptor, self._memory.overflow
+        descriptor, overflow = self.descriptor, self._backpressure.overflow
         if descriptor is not None:
             descriptor.show(
                 self.has_events or self.loss_unraised or self.link.resuming or (overflow is not None and overflow.due)
@@ -303,8 +303,8 @@ class EventQueue:
 
         From now on they are void by themselves (``Channel._is_void``); the room is freed little by little.
         """
-        if self._memory.overflow is not None:
-            self._memory.overflow.forget_channel(channel)
+        if self._backpressure.overflow is not None:
+            self._backpressure.overflow.forget_channel(channel)
         self._walks.add(self._drop_all(consumers))
 
     def _drop_all(self, consumers: list[ConsumerRecord]) -> Iterator[None]:
@@ -320,17 +320,17 @@ class EventQueue:
 
     def forget_unsettled(self, channel: Any, consumers: list[ConsumerRecord]) -> None:
         """The same for those that await an ack, of consumers that go on."""
-        if self._memory.overflow is not None:
-            self._memory.overflow.forget_channel(channel, all_of_callbacks=False)
+        if self._backpressure.overflow is not None:
+            self._backpressure.overflow.forget_channel(channel, all_of_callbacks=False)
         in_turns(self._green, self._drop_void(channel, consumers))
 
     def _drop_void(self, channel: Any, consumers: list[ConsumerRecord]) -> Iterator[None]:
-        budget = self._memory.budget
+        budget = self._backpressure.budget
         for consumer in consumers:
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
-                if budget is not self._memory.budget or not channel._is_void(consumer, waiting[0]):
+                if budget is not self._backpressure.budget or not channel._is_void(consumer, waiting[0]):
                     break
                 message = waiting.popleft()
                 self._void += 1
@@ -346,8 +346,8 @@ class EventQueue:
         """Give back to the queue what is undelivered of this consumer. Does not switch."""
         if consumer in self._waiting:
             in_turns(self._green, self._free_all(self._take_away(consumer), not consumer.no_ack, consumer.of_stream))
-        if self._memory.overflow is not None:
-            self._memory.overflow.withdraw(consumer)
+        if self._backpressure.overflow is not None:
+            self._backpressure.overflow.withdraw(consumer)
 
     def _take_away(self, consumer: ConsumerRecord) -> deque[Any]:
         """The messages of a consumer; their entries in the queue are void."""
@@ -360,8 +360,8 @@ class EventQueue:
         return messages
 
     def _free_all(self, messages: deque[Any], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
-        budget = self._memory.budget
-        while messages and budget is self._memory.budget:  # else the connection has ended, and a new budget begun
+        budget = self._backpressure.budget
+        while messages and budget is self._backpressure.budget:  # else the connection has ended, and a new budget begun
             message = messages.popleft()
             if give_back:
                 message.channel._give_back_known(message, of_stream)
@@ -370,8 +370,8 @@ class EventQueue:
 
     def _free(self, budget: ReceiveBudget, message: Any) -> None:
         budget.give_back(message.weight)
-        if self._memory.crowded:
-            self._memory.freed()
+        if self._backpressure.crowded:
+            self._backpressure.freed()
 
     # -- void entries ------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from greenlet import getcurrent
 from .. import exceptions, green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
-from .receive_memory import ReceiveMemory
+from .receive_backpressure import ReceiveBackpressure
 
 __all__ = ('FlowControl',)
 
@@ -42,13 +42,13 @@ class FlowControl:
     """
 
     __slots__ = (
+        '_backpressure',
         '_blocked_at',
         '_call_missed',
         '_callers',
         '_counts',
         '_green',
         '_looked_at',
-        '_memory',
         '_owner',
         '_unblocked',
         'blocked_reason',
@@ -58,9 +58,9 @@ class FlowControl:
         'until_look',
     )
 
-    def __init__(self, owner: Any, counts: Counters, memory: ReceiveMemory) -> None:
+    def __init__(self, owner: Any, counts: Counters, backpressure: ReceiveBackpressure) -> None:
         self._owner = weakref.ref(owner)
-        self._memory = memory
+        self._backpressure = backpressure
         self._counts = counts
         self.link: Any = None
         self.blocked_reason: str | None = None
@@ -164,11 +164,11 @@ class FlowControl:
         deadline = deadline or green.Deadline(owner.rpc_timeout)
         begun = time.monotonic()
         # connection.unblocked may stand behind more deliveries than there is room for: read on.
-        self._memory.wait_begins()
+        self._backpressure.wait_begins()
         try:
             self._wait_for_peer(owner, deadline, unblocking)
         finally:
-            self._memory.wait_ends()
+            self._backpressure.wait_ends()
             self._counts.write_wait_seconds += time.monotonic() - begun
 
     def _wait_for_peer(self, owner: Any, deadline: green.Deadline, unblocking: green.Deadline) -> None:

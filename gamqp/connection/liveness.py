@@ -97,13 +97,13 @@ class Liveness(Dispatch):
         """
         self.check_thread()
         link = self.link
-        self.receive_memory.wait_begins()
+        self._backpressure.wait_begins()
         try:
             if self.read_timeout is None:
                 return bool(slot.wait(timeout)) or self._late_look(slot, link)
             return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
         finally:
-            self.receive_memory.wait_ends()
+            self._backpressure.wait_ends()
 
     def _wait_for_close(self, slot: Any, timeout: float) -> bool:
         """``_wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.

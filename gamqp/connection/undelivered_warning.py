@@ -34,16 +34,16 @@ def warn(connection: Connection) -> None:
         return
     number, count = of_channels.most_common(1)[0]
     (_, tag), most = max(of_consumers.items(), key=lambda one: (one[0][0] == number, one[1]))
-    memory = connection.receive_memory
-    overflow = memory.overflow
+    backpressure = connection._backpressure
+    overflow = backpressure.overflow
     logger.warning(
         '%s reads no more until messages are handled: %s of %s undelivered messages (%s bytes in all, and %s '
         'in temporary files) are of channel %s, %s of them of consumer %r. A lower prefetch, acks or more '
         'handlers help',
         repr(connection),
         count,
-        memory.budget.messages + (0 if overflow is None else overflow.messages),
-        memory.budget.bytes,
+        backpressure.budget.messages + (0 if overflow is None else overflow.messages),
+        backpressure.budget.bytes,
         0 if overflow is None else overflow.bytes,
         number,
         most,
@@ -57,6 +57,6 @@ def _held(connection: Connection) -> Iterator[Held]:
         for inbox in channel._inboxes():
             yield number, inbox.tag, len(inbox.messages or ())
         yield number, '', 0  # a channel without any counts as a step, too
-    overflow = connection.receive_memory.overflow
+    overflow = connection._backpressure.overflow
     if overflow is not None:
         yield from overflow.holders()

@@ -61,7 +61,7 @@ class Inbox(Uncopyable, abc.ABC):
         self.term = _UNENDED  # replaced by the channel's when the consumer starts
         self._over = False  # the consumer has ended before its term
         self._reason: Reason | None = None
-        self._budget = connection.receive_memory.budget
+        self._budget = connection._backpressure.budget
 
     @property
     def over(self) -> bool:
@@ -81,7 +81,7 @@ class Inbox(Uncopyable, abc.ABC):
     @property
     def spooled(self) -> int:
         """How many of its messages are on disk, and will be put in later."""
-        overflow = self.connection.receive_memory.overflow
+        overflow = self.connection._backpressure.overflow
         return 0 if overflow is None else overflow.of(self.entry)
 
     @property
@@ -187,7 +187,7 @@ class Inbox(Uncopyable, abc.ABC):
         The messages are gone from here at once; each returned step frees the memory of one.
         """
         messages, self.messages = self.messages, None
-        overflow = self.connection.receive_memory.overflow
+        overflow = self.connection._backpressure.overflow
         if overflow is not None:
             overflow.drop(self.entry)
         return self._put_away(messages or deque(), give_back)
@@ -214,9 +214,9 @@ class Inbox(Uncopyable, abc.ABC):
 
     def _return_budget(self, size: int) -> None:
         self._budget.give_back(size)
-        memory = self.connection.receive_memory
-        if memory.crowded:
-            memory.freed()
+        backpressure = self.connection._backpressure
+        if backpressure.crowded:
+            backpressure.freed()
 
     def settled_idle(self) -> None:
         """The program has finished the message it worked on. Does not switch."""

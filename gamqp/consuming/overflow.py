@@ -78,7 +78,7 @@ class Overflow:
     def __init__(self, connection: Any) -> None:
         self.messages = 0
         self._connection = connection
-        self._memory = connection.receive_memory
+        self._backpressure = connection._backpressure
         self._events = connection.event_queue
         self._spool = SpoolFile(Message, connection.max_inbound_body, self._cannot_write)
         # The latest share of each consumer. One that is dropped may stay for a while.
@@ -121,7 +121,7 @@ class Overflow:
 
         Returns False if it must be handled as usual: it is no delivery, or its consumer wants none.
         """
-        if self._memory.overflow is not self:
+        if self._backpressure.overflow is not self:
             return False  # closed in the middle of a batch of events, since no consumer wanted its messages
         consumer = channel._consumers.get(message.consumer_tag)
         if consumer is None or consumer.discard or not _keeps(consumer) or channel._is_of_before(message):
@@ -135,7 +135,7 @@ class Overflow:
             if not consumer.books:
                 channel._look_at_first(consumer, message)
             tags = share.numbered if has_stream_offset(message) else share.tags
-        if share.dropped or self._memory.overflow is not self:
+        if share.dropped or self._backpressure.overflow is not self:
             # The lines above may have run the garbage collector, which may have ended this consumer. The lines
             # below allocate nothing until the message is counted, so it cannot run in between.
             return False
@@ -165,8 +165,8 @@ class Overflow:
 
     def _cannot_write(self, error: OSError) -> None:
         connection = self._connection
-        if not self._memory.spool_failed:
-            self._memory.spool_failed = True
+        if not self._backpressure.spool_failed:
+            self._backpressure.spool_failed = True
             text = '%s: deliveries beyond the budget cannot be written to a temporary file and stay in memory: %s'
             connection._report(text, repr(connection), str(error))
 
@@ -182,7 +182,7 @@ class Overflow:
         self.due = False
         self._timer.cancel()
         connection = self._connection
-        if self._memory.overflow is not self or not self._memory.budget.relaxed:
+        if self._backpressure.overflow is not self or not self._backpressure.budget.relaxed:
             return
         try:
             taken = self._taken
@@ -190,7 +190,7 @@ class Overflow:
                 messages, self._came_at = self._spool.take()
                 taken.extend(messages)
             for _ in range(min(len(taken), AT_ONCE)):
-                if self._memory.overflow is not self:
+                if self._backpressure.overflow is not self:
                     break  # the garbage collector ended the last consumer that wanted messages
                 self._hand_over(taken.popleft(), self._came_at)
         except OSError as exc:
@@ -202,7 +202,7 @@ class Overflow:
         self._events.wake_drainers()
         if not self.messages or not (self._spool or self._taken):
             self.close()
-        self._memory.freed()
+        self._backpressure.freed()
 
     def _hand_over(self, message: Any, came_at: float) -> None:
         key = message.channel_id, message.consumer_tag
@@ -299,9 +299,9 @@ class Overflow:
 
     def _settle_down(self) -> None:
         """Close the files if no message in them is wanted any more."""
-        if self._memory.overflow is self and not self.messages:
+        if self._backpressure.overflow is self and not self.messages:
             self.close()
-            self._memory.freed()
+            self._backpressure.freed()
 
     def _give_back(self, share: _ConsumerShare) -> bool:
         """Have the broker requeue some of the messages. Returns whether more are left."""
@@ -331,9 +331,9 @@ class Overflow:
 
     def close(self) -> None:
         """Close the files, and wake the greenlets that wait for messages from here. Does not switch."""
-        if self._memory.overflow is not self:
+        if self._backpressure.overflow is not self:
             return
-        self._memory.overflow = None
+        self._backpressure.overflow = None
         self.messages = 0
         shares, self._shares = self._shares, {}
         self._groups.clear()

@@ -20,8 +20,8 @@ from ..green.forking import at_fork
 from ..state.lifecycle import Reason
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
-from .hub_writers import forget_all
 from .send_thread import send_thread
+from .send_thread_hubs import forget_all
 
 if TYPE_CHECKING:
     from .link import Link, LinkOwner

@@ -6,7 +6,7 @@ system call, or never switches greenlets) cannot send what calls have queued. Th
 that it did not send. It sleeps while no writer has any, ends after a second of that, and is started again when
 needed. It keeps neither the process nor a connection alive. It never logs: a log handler is user code,
 and must run in a thread of the program. Does not belong here: what to send; that is decided in
-``HubWriters.help`` and ``WriterThreadSide.send_overdue_heartbeat``.
+``HubWriters.help`` and ``SendThreadWriter.send_overdue_heartbeat``.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ queued later in the same pass is sent together, when the pass ends or when there
 does not take waits here and is sent from a hub callback, since a callback, unlike a greenlet, cannot be killed.
 
 While the hub is blocked its pass does not end. So while bytes wait here the sending thread looks at
-this writer and sends them, see ``writer_thread_side``. Does not belong here: what frames mean.
+this writer and sends them, see ``send_thread_writer``. Does not belong here: what frames mean.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from ..state.counters import Counters
 from ..state.durations import in_seconds
 from ..state.heartbeat import HeartbeatClock
 from ..transport import TCPTransport
-from .hub_writers import writers_of
 from .send_thread import send_thread
-from .writer_thread_side import BATCH, TURN, WriterThreadSide
+from .send_thread_hubs import writers_of
+from .send_thread_writer import BATCH, TURN, SendThreadWriter
 
 __all__ = ('HIGH_WATER', 'Writer')
 
@@ -36,7 +36,7 @@ BLOCKED_AFTER = 0.005
 HIGH_WATER = 4 * 1024 * 1024
 
 
-class Writer(WriterThreadSide):
+class Writer(SendThreadWriter):
     """Queue of complete frame sets in front of one transport.
 
     on_lost(error): called once when the transport fails, possibly in the hub; it must not switch greenlets.

@@ -121,7 +121,7 @@ def totals(counts: Counters) -> dict[str, float]:
 def _gauges(connection: Any) -> dict[str, float]:
     """The gauges, and blocked_seconds with the seconds of a block that lasts until now."""
     channels = list(connection.channels.values())
-    link, overflow = connection.link, connection.receive_memory.overflow
+    link, overflow = connection.link, connection._backpressure.overflow
     watch = None if link is None else link.hub_monitor
     now = time.monotonic()
     # One loop without a switch, so that the numbers are of the same moment. There may be thousands of channels.
@@ -141,8 +141,8 @@ def _gauges(connection: Any) -> dict[str, float]:
         'channels': len(channels),
         'consumers': consumers,
         'unconfirmed': unconfirmed,
-        'undelivered_messages': connection.receive_memory.budget.messages,
-        'undelivered_bytes': connection.receive_memory.budget.bytes,
+        'undelivered_messages': connection._backpressure.budget.messages,
+        'undelivered_bytes': connection._backpressure.budget.bytes,
         'spooled_messages': 0 if overflow is None else overflow.messages,
         'spooled_bytes': 0 if overflow is None else overflow.bytes,
         'unsettled': unsettled,

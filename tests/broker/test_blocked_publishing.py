@@ -171,7 +171,7 @@ def test_unblocked_is_heard_though_there_is_no_room_for_deliveries(peer: Scripte
     greenlets.wait_until(lambda: not client.link.listening)
     channel.basic_publish(gamqp.Message(b'y'), '', 'q')
     assert peer.expect('basic.publish').body == b'y'
-    assert not client.receive_memory._waits
+    assert not client._backpressure._waits
 
 
 def test_that_the_broker_refuses_is_heard_while_the_send_queue_is_full(peer: ScriptedBroker) -> None:

@@ -98,7 +98,7 @@ def test_what_many_consumers_have_here_goes_in_turns(
                 for _ in range(each)
             )
         )
-    budget = client.receive_memory.budget
+    budget = client._backpressure.budget
     greenlets.wait_until(lambda: budget.messages == consumers * each)
     client.collect()
     assert meter.sum <= MOST

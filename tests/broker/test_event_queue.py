@@ -11,7 +11,7 @@ import pytest
 from gamqp import green
 from gamqp.connection.event_queue import EventQueue
 from gamqp.connection.flow_control import FlowControl
-from gamqp.connection.receive_memory import ReceiveMemory
+from gamqp.connection.receive_backpressure import ReceiveBackpressure
 from gamqp.connection.unfinished_handlers import UnfinishedHandlers
 from gamqp.connection.work_in_turns import WorkInTurns
 from gamqp.green.yielding import AT_ONCE
@@ -33,7 +33,7 @@ class Owner:
     spool = False
 
     def __init__(self) -> None:
-        self.memory = ReceiveMemory(self, ReceiveBudget(10 * AT_ONCE, 0))
+        self.memory = ReceiveBackpressure(self, ReceiveBudget(10 * AT_ONCE, 0))
         self.flow = FlowControl(self, Counters(), self.memory)
         self.walks = WorkInTurns()
         self.event_queue = EventQueue(self, self.memory, self.flow, self.walks)

@@ -11,7 +11,7 @@ import pytest
 
 from gamqp import exceptions, green
 from gamqp.connection.flow_control import BYTES_PER_LOOK, CALLS_AT_ONCE, FlowControl
-from gamqp.connection.receive_memory import ReceiveMemory
+from gamqp.connection.receive_backpressure import ReceiveBackpressure
 from gamqp.state.counters import Counters
 from gamqp.state.receive_budget import ReceiveBudget
 
@@ -41,7 +41,7 @@ def owner() -> Owner:
 
 @pytest.fixture
 def flow(owner: Owner) -> FlowControl:
-    memory = ReceiveMemory(owner, ReceiveBudget(10, 0))
+    memory = ReceiveBackpressure(owner, ReceiveBudget(10, 0))
     flow = FlowControl(owner, Counters(), memory)
     for part in (memory, flow):
         part.begin(green.backend())

@@ -131,11 +131,11 @@ def test_killed_before_consume_ok_nothing_is_left_behind(
         peer.send('basic.qos-ok')
     peer.expect('basic.consume')
     peer.raw(messages('t', [1, 2]))
-    greenlets.wait_until(lambda: client.receive_memory.budget.messages == 2)
+    greenlets.wait_until(lambda: client._backpressure.budget.messages == 2)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
-    assert client.receive_memory.budget.messages == client.receive_memory.budget.bytes == 0
+    assert client._backpressure.budget.messages == client._backpressure.budget.bytes == 0
     peer.raw(messages('t', [3]))
     peer.send('basic.consume-ok', consumer_tag='t')
     for tag in (1, 2, 3) if not no_ack else ():
@@ -145,7 +145,7 @@ def test_killed_before_consume_ok_nothing_is_left_behind(
     peer.send('basic.cancel-ok', consumer_tag='t')
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 def test_a_killed_basic_consume_without_acks_gives_nothing_back(
@@ -155,13 +155,13 @@ def test_a_killed_basic_consume_without_acks_gives_nothing_back(
     starting = greenlets.spawn(lambda: channel.basic_consume('q', 't', no_ack=True, callback=print))
     peer.expect('basic.consume')
     peer.raw(messages('t', [1, 2]))
-    greenlets.wait_until(lambda: client.receive_memory.budget.messages == 2)
+    greenlets.wait_until(lambda: client._backpressure.budget.messages == 2)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 # -- leaving -------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ def test_break_cancels_first_and_gives_back_then(
     assert peer.expect('basic.nack').delivery_tag == 5
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greenlets.wait_until(lambda: not channel._consumers)
-    assert client.receive_memory.budget.messages == client.receive_memory.budget.bytes == 0
+    assert client._backpressure.budget.messages == client._backpressure.budget.bytes == 0
     assert not channel._unacked
 
 
@@ -212,14 +212,14 @@ def test_a_dropped_iterator_without_acks_keeps_no_budget(
     deliveries = start(peer, channel, 10, no_ack=True)
     next(deliveries)
     tag = deliveries.tag
-    assert client.receive_memory.budget.messages == 9
+    assert client._backpressure.budget.messages == 9
     del deliveries
     peer.expect('basic.cancel')
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
     peer.raw(messages(tag, range(11, 15)))  # sent before the cancel came
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greenlets.wait_until(lambda: not channel._consumers)
-    assert client.receive_memory.budget.messages == client.receive_memory.budget.bytes == 0
+    assert client._backpressure.budget.messages == client._backpressure.budget.bytes == 0
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
 
@@ -268,7 +268,7 @@ def test_a_killed_close_has_cancelled_all_the_same(
     assert [peer.expect('basic.nack').delivery_tag for _ in range(2)] == [1, 2]
     end(peer, deliveries)
     assert list(deliveries) == []
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 def test_dropped_by_the_garbage_collector_in_another_thread(
@@ -289,7 +289,7 @@ def test_dropped_by_the_garbage_collector_in_another_thread(
     assert there() is None
     assert peer.expect('basic.cancel').consumer_tag
     assert [peer.expect('basic.nack').delivery_tag for _ in range(3)] == [1, 2, 3]
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 def test_dropped_between_a_question_and_its_sending(
@@ -335,7 +335,7 @@ def test_dropped_while_a_message_is_put_into_it(peer: ScriptedBroker, no_ack: bo
             if armed[0]:
                 box.clear()  # here
 
-    budget = client.receive_memory.budget = Collecting(LIMIT, 10_000_000)
+    budget = client._backpressure.budget = Collecting(LIMIT, 10_000_000)
     box.append(begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='t', no_ack=no_ack), 't'))
     if spool:
         flood(peer, client, deliveries(range(1, 5 * LIMIT), 't'))

@@ -63,7 +63,7 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
     assert not client._unfinished_handlers.retiring
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
@@ -140,7 +140,7 @@ def test_the_end_of_the_connection(
     waiting = start(peer, channel, consumer_tag='waiting')
     looping = greenlets.spawn(next, waiting)
     first = next(deliveries)
-    budget = client.receive_memory.budget
+    budget = client._backpressure.budget
     peer.cut()
     with pytest.raises(exceptions.RecoverableConnectionError):
         looping.get()
@@ -246,9 +246,9 @@ def test_undelivered_messages_count_against_the_budget_until_they_are_yielded(pe
     client = peer.open(max_undelivered_messages=4)
     channel = peer.open_channel(client)
     deliveries = start(peer, channel, 4)
-    assert client.receive_memory.budget.spent
+    assert client._backpressure.budget.spent
     peer.raw(messages(deliveries.tag, range(5, 9)))
     greenlets.wait_until(lambda: not client.link.listening)
     assert [int(next(deliveries).body) for _ in range(8)] == list(range(1, 9))
     greenlets.wait_until(lambda: client.link.listening)
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0

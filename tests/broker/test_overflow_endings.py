@@ -29,8 +29,8 @@ def stuck(message: Any) -> None:
 
 
 def empty(client: Any) -> bool:
-    budget = client.receive_memory.budget
-    return client.receive_memory.overflow is None and (budget.messages, budget.bytes) == (0, 0)
+    budget = client._backpressure.budget
+    return client._backpressure.overflow is None and (budget.messages, budget.bytes) == (0, 0)
 
 
 # -- a consumer is cancelled -----------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_drain_waits_for_what_came_without_acks(
     draining = greenlets.spawn(client.drain, 20)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    flood_nothing = client.receive_memory.overflow
+    flood_nothing = client._backpressure.overflow
     assert flood_nothing is not None
     gate[0] = True
     peer.agree_to_close()

@@ -83,7 +83,7 @@ def test_the_end_of_the_channel(
 ) -> None:
     callbacks(peer, channel, got, 1)
     assert channel.unsettled == CONSUMERS
-    overflow = client.receive_memory.overflow
+    overflow = client._backpressure.overflow
     before = overflow.messages
     consumers = list(channel._consumers.values())
     assert steps(overflow.forget_channel, channel) < MOST
@@ -94,7 +94,7 @@ def test_the_end_of_the_channel(
     assert drained(client, got, len(full)) == list(full)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.1)
-    assert client.receive_memory.overflow is None
+    assert client._backpressure.overflow is None
 
 
 def test_a_consumer_that_goes_on_has_new_ones_while_the_old_are_tidied_up(
@@ -110,7 +110,7 @@ def test_a_consumer_that_goes_on_has_new_ones_while_the_old_are_tidied_up(
     tags = [message.delivery_tag for message in got if message.channel is channel]
     assert tags == list(range(CONSUMERS + 1, 2 * CONSUMERS + 1))
     assert channel.unsettled == CONSUMERS
-    assert client.receive_memory.overflow is None
+    assert client._backpressure.overflow is None
 
 
 def test_the_end_of_one_of_them(
@@ -118,9 +118,9 @@ def test_the_end_of_one_of_them(
 ) -> None:
     callbacks(peer, channel, got, 1)
     consumer = channel._consumers['7']
-    assert steps(client.receive_memory.overflow.withdraw, consumer) < FEW
+    assert steps(client._backpressure.overflow.withdraw, consumer) < FEW
     assert nacked(peer, 1) == [7]
-    assert (channel.unsettled, client.receive_memory.overflow.of(consumer)) == (CONSUMERS - 1, 0)
+    assert (channel.unsettled, client._backpressure.overflow.of(consumer)) == (CONSUMERS - 1, 0)
 
 
 @pytest.mark.parametrize('no_ack', [True, False], ids=['no ack', 'ack'])
@@ -130,8 +130,8 @@ def test_the_end_of_the_connection(peer: ScriptedBroker, client: Any, channel: g
     loops = iterators(peer, channel, no_ack, 2 * LIMIT + 1)
     assert steps(lambda: client.event_queue.undelivered) < FEW
     assert client.event_queue.undelivered is False  # there is nothing for drain_events
-    closing = client.receive_memory.overflow.close
-    client.receive_memory.overflow.close = lambda: spent.append(steps(closing))
+    closing = client._backpressure.overflow.close
+    client._backpressure.overflow.close = lambda: spent.append(steps(closing))
     spent: list[int] = []
     waiting = [greenlets.spawn(list, loop) for loop in loops]
     greenlets.sleep(0)
@@ -157,7 +157,7 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
 
     def turn() -> None:
         came.append(0)
-        if client.receive_memory.overflow is not None:
+        if client._backpressure.overflow is not None:
             greenlets.backend.call_later(0, turn)
 
     turn()

@@ -174,5 +174,5 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     assert not client.is_open
     assert loop.inbox.over
     assert client.stats()['given_back'] > 100
-    assert client.receive_memory.overflow is None
+    assert client._backpressure.overflow is None
     assert client.link.reason is not None

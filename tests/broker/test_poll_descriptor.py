@@ -144,9 +144,9 @@ def test_a_reader_that_has_stopped_goes_on(peer: ScriptedBroker, got: list[Any])
 def test_deliveries_on_disk_are_shown_as_they_come_back(peer: ScriptedBroker, got: list[Any]) -> None:
     client: Any = consuming(peer, got, max_undelivered_messages=LIMIT)
     flood(peer, client, deliveries(range(1, 1001), size=100))
-    assert client.receive_memory.overflow is not None
+    assert client._backpressure.overflow is not None
     drain_when_readable(client, lambda: len(got) == 1000)
-    assert client.receive_memory.overflow is None and not readable(client.sock)
+    assert client._backpressure.overflow is None and not readable(client.sock)
 
 
 def test_input_does_not_count_while_it_is_iterators_that_have_no_room(peer: ScriptedBroker) -> None:

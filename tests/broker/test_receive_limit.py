@@ -89,7 +89,7 @@ def test_large_headers_count_as_bytes_too(peer: ScriptedBroker, got: list[Any]) 
     while len(got) < 500:
         client.drain_events(timeout=30)
     rest.get()
-    assert (client.receive_memory.budget.messages, client.receive_memory.budget.bytes) == (0, 0)
+    assert (client._backpressure.budget.messages, client._backpressure.budget.bytes) == (0, 0)
 
 
 def test_half_is_drained_before_reading_goes_on(peer: ScriptedBroker, channel: gamqp.Channel, got: list[Any]) -> None:
@@ -170,7 +170,7 @@ def test_cancel_and_close_give_the_budget_back(
         peer.send('channel.close-ok')
     task.get()
     assert len(got) == (LIMIT if how == 'cancel' else 0)
-    assert (client.receive_memory.budget.messages, client.receive_memory.budget.bytes) == (0, 0)
+    assert (client._backpressure.budget.messages, client._backpressure.budget.bytes) == (0, 0)
     greenlets.wait_until(lambda: not stopped(client))
 
 
@@ -213,5 +213,5 @@ def test_the_link_that_ends_while_messages_are_given_back_is_told_and_leaves_the
     with pytest.raises(gamqp.RecoverableConnectionError):
         channel.basic_cancel('tag')
     assert not client.is_open
-    assert (client.receive_memory.budget.messages, client.receive_memory.budget.bytes) == (0, 0)
+    assert (client._backpressure.budget.messages, client._backpressure.budget.bytes) == (0, 0)
     assert not client.event_queue._events

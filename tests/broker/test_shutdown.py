@@ -209,7 +209,7 @@ def test_deliveries_on_disk_are_handed_out(peer: ScriptedBroker) -> None:
     channel = peer.open_channel(client)
     consume(peer, channel, lambda message: got.append(message.delivery_tag))
     flood(peer, client, deliveries(range(1, 10 * LIMIT + 1)))
-    assert client.receive_memory.overflow is not None
+    assert client._backpressure.overflow is not None
     assert drain(peer, client) is True
     assert got == list(range(1, 10 * LIMIT + 1))
 

@@ -104,7 +104,7 @@ def test_a_killed_subscribe_gives_back_what_no_handler_has_begun(
     assert peer.expect('basic.ack').delivery_tag == 1
     peer.send('basic.cancel-ok', consumer_tag='t')
     greenlets.wait_until(lambda: not channel._consumers)
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 # -- settling ------------------------------------------------------------------------------------------------

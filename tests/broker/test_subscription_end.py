@@ -120,7 +120,7 @@ def test_cancel_gives_back_what_has_not_begun_and_waits_for_what_has(
     consumer.join()
     silent(peer, client)
     assert not client._unfinished_handlers.retiring
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 def test_cancel_that_does_not_wait(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> None:
@@ -215,7 +215,7 @@ def test_a_handler_that_closes_its_channel(
         consumer.join(30)
     silent(peer, client)
     assert work.begun == ['1']
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 def test_a_handler_that_closes_its_connection(
@@ -252,7 +252,7 @@ def test_a_channel_error_while_handlers_run(
         joining.get()
     silent(peer, client)
     assert (consumer.acked, second.acked) == (0, 1)
-    assert client.receive_memory.budget.messages == 0
+    assert client._backpressure.budget.messages == 0
 
 
 @pytest.mark.parametrize('no_ack', [False, True])
@@ -262,7 +262,7 @@ def test_the_connection_is_lost_while_handlers_run(
     work.hold(1, 2)
     consumer = subscribed(peer, channel, work, 4, concurrency=2, no_ack=no_ack)
     greenlets.wait_until(lambda: work.running == 2)
-    budget = client.receive_memory.budget
+    budget = client._backpressure.budget
     peer.cut(reset=True)
     greenlets.wait_until(lambda: consumer.over)
     work.go(1)

@@ -23,7 +23,7 @@ import gamqp
 from gamqp import exceptions
 from gamqp.connection.event_queue import EventQueue
 from gamqp.connection.flow_control import FlowControl
-from gamqp.connection.receive_memory import ReceiveMemory
+from gamqp.connection.receive_backpressure import ReceiveBackpressure
 from gamqp.connection.unfinished_handlers import UnfinishedHandlers
 from gamqp.connection.work_in_turns import WorkInTurns
 from gamqp.io.send_thread import send_thread
@@ -98,7 +98,7 @@ OF_CONNECTIONS: dict[str, Callable[[Any], Any]] = {
 
 
 #: The objects that a connection is made of, whose state is its own.
-PARTS = (EventQueue, UnfinishedHandlers, FlowControl, WorkInTurns, ReceiveMemory)
+PARTS = (EventQueue, UnfinishedHandlers, FlowControl, WorkInTurns, ReceiveBackpressure)
 
 
 def state_of(thing: Any) -> Any:

@@ -46,7 +46,7 @@ class Channel(gamqp.Channel):
     """Counts cancels, too."""
 
     def _ask_to_cancel(self, tag: str, wait: bool = False) -> Any:
-        self._connection.receive_memory.budget.note()
+        self._connection._backpressure.budget.note()
         return super()._ask_to_cancel(tag, wait)
 
 
@@ -60,7 +60,7 @@ def meter() -> Iterator[Meter]:
 @pytest.fixture
 def client(peer: ScriptedBroker, meter: Meter) -> gamqp.Connection:
     client = peer.open((10, 131072, 0))
-    client.receive_memory.budget = meter
+    client._backpressure.budget = meter
     client.Channel = Channel
     return client
 
@@ -80,8 +80,8 @@ def crowd(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
         peer.expect('basic.consume')
     peer.raw(b''.join(frames('basic.consume-ok', consumer_tag=tag) for tag in tags))
     peer.raw(b''.join(messages(tag, tags_of(number)) for number, tag in enumerate(tags)))
-    greenlets.wait_until(lambda: client.receive_memory.budget.messages == CONSUMERS * EACH)
-    meter: Any = client.receive_memory.budget
+    greenlets.wait_until(lambda: client._backpressure.budget.messages == CONSUMERS * EACH)
+    meter: Any = client._backpressure.budget
     meter.most = meter.turns = 0
     return tags
 
@@ -224,12 +224,12 @@ def test_void_entries_do_not_pile_up_where_nobody_drains(
         )
         peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + many)
         starting.get()
-        greenlets.wait_until(lambda: client.receive_memory.budget.messages == 1501)
+        greenlets.wait_until(lambda: client._backpressure.budget.messages == 1501)
         closing = greenlets.spawn(other.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok', 2)
         closing.get()
-        greenlets.wait_until(lambda: client.receive_memory.budget.messages == 1)
+        greenlets.wait_until(lambda: client._backpressure.budget.messages == 1)
         greenlets.wait_until(lambda: len(client.event_queue._events) + len(client.event_queue._older) < 1600)
     client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['tag']

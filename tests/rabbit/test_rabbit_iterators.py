@@ -97,7 +97,7 @@ def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(
             break
     channel.queue_declare(queue, passive=True)
     greenlets.wait_until(lambda: not channel._consumers)
-    assert connection.receive_memory.budget.messages == connection.receive_memory.budget.bytes == 0
+    assert connection._backpressure.budget.messages == connection._backpressure.budget.bytes == 0
 
 
 def test_dropped_in_another_thread_with_its_prefetch_full(channel, queue):
@@ -135,7 +135,7 @@ def test_a_hundred_loops_that_break_leave_nothing(connection, channel, queue):
     broker_tools.wait_ready(channel, queue, 20)
     assert consumers(channel, queue) == 0
     assert not channel._consumers and not channel._unacked
-    assert connection.receive_memory.budget.messages == 0
+    assert connection._backpressure.budget.messages == 0
 
 
 @pytest.mark.parametrize('how', ['loop', 'handler'])
@@ -185,7 +185,7 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
         broker_tools.wait_ready(channel, queue, count - len(acked))
     assert cut_short
     assert channel.is_open and not channel.incarnation
-    assert connection.receive_memory.budget.messages == connection.receive_memory.budget.bytes == 0
+    assert connection._backpressure.budget.messages == connection._backpressure.budget.bytes == 0
     left = [number_of(message) for message in broker_tools.get_all(channel, queue)]
     assert sorted(left + acked) == list(range(count))
 

@@ -52,7 +52,7 @@ def test_a_thousand_greenlets_on_one_channel_each_get_their_own_reply(
     assert (rpc.calls, rpc.replies, rpc.late, rpc.unknown, rpc.timeouts, rpc.pending) == (1000, 1000, 0, 0, 0, 0)
     assert (server.replied, server.failed) == (1000, 0)
     assert len(rpc.channel.callbacks) == 1
-    assert connection.receive_memory.budget.messages == 0
+    assert connection._backpressure.budget.messages == 0
 
 
 def test_text_messages_and_headers_travel_both_ways(

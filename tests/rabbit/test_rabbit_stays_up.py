@@ -55,7 +55,7 @@ def test_idle_publishing_and_busy_connections_stay_up(rabbit):
 
 def starving(connection):
     channel = connection.channel()
-    connection.receive_memory.budget.max_messages = 10
+    connection._backpressure.budget.max_messages = 10
     queue = channel.queue_declare(exclusive=True).queue
     channel.basic_consume(queue, callback=lambda message: None, no_ack=True)
     for _ in range(1000):

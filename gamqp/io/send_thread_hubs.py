@@ -3,7 +3,7 @@
 Layer 2. While the hub runs it sends everything itself, at the end of each of its passes, and counts the passes.
 So the sending thread compares one number and need not look at each writer. Only when the number has not
 changed since the last look does the thread look at the writers. Does not belong here: sending; that is
-``WriterThreadSide``.
+``SendThreadWriter``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from .send_thread import LOOK, send_thread
 
 if TYPE_CHECKING:
-    from .writer_thread_side import WriterThreadSide
+    from .send_thread_writer import SendThreadWriter
 
 __all__ = ('HubWriters', 'forget_all', 'writers_of')
 
@@ -32,7 +32,7 @@ class HubWriters:
     __slots__ = ('__weakref__', '_idle_looks', '_listed', '_resting', '_seen', '_writers', 'helped', 'turns')
 
     def __init__(self) -> None:
-        self._writers: dict[int, weakref.ref[WriterThreadSide]] = {}
+        self._writers: dict[int, weakref.ref[SendThreadWriter]] = {}
         self.turns = 0
         self._seen = 0  # what turns was when the thread looked last
         self._idle_looks = 0
@@ -40,10 +40,10 @@ class HubWriters:
         self._resting = False  # the thread looks rarely, since no kernel buffer of these writers has room
         self.helped = False
 
-    def add(self, writer: WriterThreadSide) -> None:
+    def add(self, writer: SendThreadWriter) -> None:
         self._writers[id(writer)] = weakref.ref(writer)
 
-    def discard(self, writer: WriterThreadSide) -> None:
+    def discard(self, writer: SendThreadWriter) -> None:
         self._writers.pop(id(writer), None)
 
     def forget(self) -> None:
@@ -108,7 +108,7 @@ class HubWriters:
             self.helped = self._listed = True
         return not self._listed
 
-    def _holders(self) -> list[WriterThreadSide]:
+    def _holders(self) -> list[SendThreadWriter]:
         """The writers that may have bytes to send."""
         holders = []
         for key, ref in list(self._writers.items()):

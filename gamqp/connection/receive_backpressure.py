@@ -1,4 +1,4 @@
-"""The memory for what has arrived and was not handed out: when reading stops, and what goes to disk instead.
+"""When the reader stops because too much has arrived that was not handed out, and what goes to disk instead.
 
 Layer 4. When the budget is spent the reader stops, unless a call waits for a reply: that may stand behind
 megabytes of deliveries, which then go to a temporary file (``Overflow``). Whoever hands out messages calls
@@ -16,13 +16,13 @@ from ..consuming.overflow import Overflow
 from ..state.receive_budget import ReceiveBudget
 from . import undelivered_warning
 
-__all__ = ('ReceiveMemory',)
+__all__ = ('ReceiveBackpressure',)
 
 # Seconds between two warnings that the budget is spent.
 WARN_EVERY = 60.0
 
 
-class ReceiveMemory:
+class ReceiveBackpressure:
     """Of one connection.
 
     owner: the connection; asked for ``spool`` and ``event_queue``, and handed to Overflow and the warning. Held weakly.

@@ -1,4 +1,4 @@
-"""ReceiveMemory by itself: when the reader stops, and when it goes on."""
+"""ReceiveBackpressure by itself: when the reader stops, and when it goes on."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from gamqp.connection.receive_memory import ReceiveMemory
+from gamqp.connection.receive_backpressure import ReceiveBackpressure
 from gamqp.state.receive_budget import ReceiveBudget
 
 LIMIT = 10
 
 
 class Owner:
-    """What ReceiveMemory asks of a connection. shown: how often a foreign event loop was to look again."""
+    """What ReceiveBackpressure asks of a connection. shown: how often a foreign event loop was to look again."""
 
     spool = False
 
@@ -43,15 +43,15 @@ def owner() -> Owner:
 
 
 @pytest.fixture
-def memory(owner: Owner) -> ReceiveMemory:
-    memory = ReceiveMemory(owner, ReceiveBudget(LIMIT, 0))
+def memory(owner: Owner) -> ReceiveBackpressure:
+    memory = ReceiveBackpressure(owner, ReceiveBudget(LIMIT, 0))
     memory.begin(SimpleNamespace(spawn=lambda *args: None))  # type: ignore[arg-type]
     memory.link = Link()
     return memory
 
 
 def test_the_reader_stops_when_the_budget_is_spent_and_goes_on_at_half_of_it(
-    owner: Owner, memory: ReceiveMemory
+    owner: Owner, memory: ReceiveBackpressure
 ) -> None:
     for _ in range(LIMIT - 1):
         memory.budget.take(1)
@@ -67,7 +67,7 @@ def test_the_reader_stops_when_the_budget_is_spent_and_goes_on_at_half_of_it(
     assert memory.link.resumed == owner.shown == 1 and not memory.crowded
 
 
-def test_it_reads_on_while_somebody_waits_for_a_reply(memory: ReceiveMemory) -> None:
+def test_it_reads_on_while_somebody_waits_for_a_reply(memory: ReceiveBackpressure) -> None:
     for _ in range(LIMIT):
         memory.budget.take(1)
     memory.link.listening = False
@@ -77,13 +77,13 @@ def test_it_reads_on_while_somebody_waits_for_a_reply(memory: ReceiveMemory) -> 
     assert memory.must_pause()
 
 
-def test_what_is_too_much_stays_in_memory_where_the_program_wants_no_files(memory: ReceiveMemory) -> None:
+def test_what_is_too_much_stays_in_memory_where_the_program_wants_no_files(memory: ReceiveBackpressure) -> None:
     for _ in range(LIMIT * 2):
         memory.budget.take(1)
     assert memory.budget.overspent and memory.overflow_if_due() is None
 
 
-def test_who_fills_the_memory_is_said_once_in_a_while(memory: ReceiveMemory) -> None:
+def test_who_fills_the_memory_is_said_once_in_a_while(memory: ReceiveBackpressure) -> None:
     said: list[Any] = []
     memory.begin(SimpleNamespace(spawn=lambda *args: said.append(args)))  # type: ignore[arg-type]
     for _ in range(LIMIT):
@@ -93,7 +93,7 @@ def test_who_fills_the_memory_is_said_once_in_a_while(memory: ReceiveMemory) -> 
 
 
 def test_a_new_budget_has_the_same_limits_and_what_is_handed_out_late_goes_by_the_old_one(
-    memory: ReceiveMemory,
+    memory: ReceiveBackpressure,
 ) -> None:
     old = memory.budget
     old.take(7)

@@ -20,13 +20,13 @@ from ..state.counters import Counters
 from ..state.heartbeat import HeartbeatClock
 from ..transport import TCPTransport
 from ..wire import HEARTBEAT
-from .hub_writers import HubWriters
 from .send_thread import LOOK, send_thread, with_short_switch_interval
+from .send_thread_hubs import HubWriters
 
 if TYPE_CHECKING:
     from .hub_monitor import HubMonitor
 
-__all__ = ('BATCH', 'TURN', 'WriterThreadSide')
+__all__ = ('BATCH', 'TURN', 'SendThreadWriter')
 
 # Bytes that are joined for one system call, at most. The call costs about as much as copying so many
 # bytes: joining more would save nothing, and make the hub wait longer.
@@ -47,7 +47,7 @@ MOVED = 64 * 1024
 _NOTHING = memoryview(b'')
 
 
-class WriterThreadSide:
+class SendThreadWriter:
     """The part of a writer that the sending thread may use.
 
     hub_thread: returns None when the hub's thread has ended.
