@@ -15,9 +15,9 @@ from ..basic_message import Message
 from ..consuming.inbox import Term
 from ..green.yielding import in_turns
 from ..state.consumers import ConsumerRecord
+from ..state.expected_replies import Expected
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, STREAM, has_stream_offset
-from ..state.replies import Expected
 from ..state.stream_consumers import StreamConsumers
 from ..wire.spec import Basic
 from .basic_get import GetMethods

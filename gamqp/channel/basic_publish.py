@@ -4,7 +4,7 @@ A publish checks, waits where it must (a blocked connection, a full writer, too
 many publishes without a confirm), and then encodes, takes its sequence number
 and hands the frames over in one step without a switch, so the numbers always
 agree with the order on the wire. It never reads. Errors: see ``gamqp.channel``. Does not belong
-here: which confirm settles which publish (``state.confirms``), and the Receipt (``receipt``).
+here: which confirm settles which publish (``state.confirm_matching``), and the Receipt (``receipt``).
 """
 
 from __future__ import annotations
@@ -171,8 +171,8 @@ class PublishMethods(ChannelEvents, FlowMethods):
         except BaseException:
             self._leave_own_handlers(slot)
             raise
-        if self._handler_calls is not None and self._handler_calls.pending.own:
-            self._handler_calls.run_own(slot)
+        if self._event_handler_calls is not None and self._event_handler_calls.pending.own:
+            self._event_handler_calls.run_own(slot)
         verdict = slot.result()
         if verdict is False:
             raise nacked_error(exchange, routing_key)

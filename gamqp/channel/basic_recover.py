@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import exceptions, green
 from ..state.consumers import ConsumerRecord, ConsumerTable
-from ..state.replies import Expected
+from ..state.expected_replies import Expected
 from ..state.stream_consumers import StreamConsumers
 from ..state.unacked import Unacked, WideUnacked
 from ..wire.spec import Basic

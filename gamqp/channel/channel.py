@@ -20,20 +20,20 @@ from ..state import lifecycle
 from ..state.argument_checks import optional_timeout
 from ..state.consumers import ConsumerTable, NoAckTags
 from ..state.error_hints import add_hint, cancelled, name_consumer
+from ..state.expected_replies import Replies
 from ..state.lifecycle import Lifecycle, Reason
 from ..state.negotiation import rabbitmq_version
 from ..state.prefetch import NO_PREFETCH
-from ..state.replies import Replies
 from ..state.unacked import Unacked, WideUnacked
 from ..wire import encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 from .basic_publish import PublishMethods
+from .consume_and_subscribe import SubscribeMethods
 from .events import EventHandlers
 from .exchange import ExchangeMethods, VDeprecationWarning
 from .queue import QueueMethods
 from .reopening import Reopening
-from .subscribe import SubscribeMethods
 from .tx import TxMethods
 
 if TYPE_CHECKING:
@@ -212,8 +212,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._unraised = None
         if self._consumers_lost is not None:
             self._consumers_lost = None
-        if self._handler_calls is not None:
-            self._handler_calls.pending.clear()
+        if self._event_handler_calls is not None:
+            self._event_handler_calls.pending.clear()
         self.events.clear()
         self._connection._forget_channel(self)
         self.connection = self.channel_id = None

@@ -1,6 +1,6 @@
 """What a channel tells the program: confirms, returned messages, and errors that belong to no call.
 
-Layer 3, a base class of Channel. The reader only queues the calls of event handlers (``handler_calls``).
+Layer 3, a base class of Channel. The reader only queues the calls of event handlers (``event_handler_calls``).
 They run in drain_events; a publisher that waits for its confirm runs those for its own message itself.
 Does not belong here: deliveries.
 """
@@ -16,7 +16,7 @@ from .. import exceptions
 from ..green import Slot
 from ..green.yielding import TICK
 from ..protocol import basic_return_t
-from ..state.confirms import Confirms
+from ..state.confirm_matching import Confirms
 from ..state.consumers import ConsumerTable
 from ..state.lifecycle import Reason
 from ..state.pending_events import MOST_RETURNS
@@ -24,8 +24,8 @@ from ..state.returned_messages import PendingReturns
 from ..telemetry import tracing
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
-from .confirm_mode import ConfirmMethods
-from .handler_calls import HandlerCalls
+from .confirm_select import ConfirmMethods
+from .event_handler_calls import EventHandlerCalls
 from .receipt import Receipt, returned_error
 
 __all__ = ('ChannelEvents', 'EventHandlers')
@@ -45,7 +45,7 @@ class ChannelEvents(ConfirmMethods):
     _return_taker: Any
     _consumers: ConsumerTable
     _consumers_lost: Reason | None = None  # drain_events raises it, whoever else gets it
-    _handler_calls: HandlerCalls | None = None  # made when there is something to tell
+    _event_handler_calls: EventHandlerCalls | None = None  # made when there is something to tell
     _arriving: int
     _returned: PendingReturns | None = None
 
@@ -60,11 +60,11 @@ class ChannelEvents(ConfirmMethods):
         return self._returned
 
     @property
-    def _due_calls(self) -> HandlerCalls:
+    def _due_calls(self) -> EventHandlerCalls:
         """The handler calls and errors that wait. Made when it is asked for the first time."""
-        if self._handler_calls is None:
-            self._handler_calls = HandlerCalls(self, self._connection)
-        return self._handler_calls
+        if self._event_handler_calls is None:
+            self._event_handler_calls = EventHandlerCalls(self, self._connection)
+        return self._event_handler_calls
 
     # -- from the reader ---------------------------------------------------------------
 
@@ -165,8 +165,8 @@ class ChannelEvents(ConfirmMethods):
     def _leave_own_handlers(self, publisher: Slot) -> None:
         """The publisher waits no more: what concerns its message is for drain_events. Does not switch."""
         publisher.succeed()  # so that what is still to come is known to be nobody's, too
-        if self._handler_calls is not None:
-            self._handler_calls.leave_own(publisher)
+        if self._event_handler_calls is not None:
+            self._event_handler_calls.leave_own(publisher)
 
     def _attend(self) -> bool:
         """drain_events has come. It raises one error at a time: the others wait for its next call.

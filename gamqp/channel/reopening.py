@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..state.replies import Expected
+from ..state.expected_replies import Expected
 from ..wire import METHODS, encode_method
 from ..wire.spec import Channel as ChannelSpec
 from .open_state import OpenState

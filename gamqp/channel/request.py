@@ -4,7 +4,7 @@ Layer 3. Register, then send: the expected reply stands in the FIFO before a
 byte goes out. A caller that is killed or runs out of time leaves its entry
 there, so a late reply is dropped in order; where the broker did something that
 the vanished caller can no longer know of (a message was fetched, a consumer
-started), ``undo`` takes it back. Does not belong here: the order of the replies (``state.replies``).
+started), ``undo`` takes it back. Does not belong here: the order of the replies (``state.expected_replies``).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 from .. import green
 from ..state.durations import in_seconds
-from ..state.replies import Expected, Replies
+from ..state.expected_replies import Expected, Replies
 from ..state.uncopyable import Uncopyable
 from ..wire import METHODS, encode_method
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..state.replies import Expected
+from ..state.expected_replies import Expected
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
 
@@ -23,7 +23,11 @@ def is_as_new(channel: Channel) -> bool:
         channel.is_open
         and not channel.incarnation
         and not (
-            channel._altered or channel._consumers or channel._unacked or channel._handler_calls or channel._returned
+            channel._altered
+            or channel._consumers
+            or channel._unacked
+            or channel._event_handler_calls
+            or channel._returned
         )
         and channel._prefetch.sent is None
         and channel._streams is None

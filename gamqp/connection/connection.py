@@ -1,7 +1,7 @@
 """Connection: one AMQP connection that any number of greenlets may use at the same time.
 
 Layer 4. The methods that programs call: connect, close, drain, channel, drain_events. How it is opened is in
-``opening``, how it is closed in ``shutdown``; what arrives is sorted in ``dispatch``, which holds the objects
+``connecting``, how it is closed in ``shutdown``; what arrives is sorted in ``dispatch``, which holds the objects
 with the state of a connection (``event_queue`` and others). Does not belong here: sockets, frames.
 """
 
@@ -29,7 +29,7 @@ from ..telemetry import stats
 from ..transport import TLSOptions, check_ssl_options
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
-from . import opening, shutdown
+from . import connecting, shutdown
 from .liveness import Liveness
 from .update_secret import SecretUpdates
 
@@ -267,7 +267,7 @@ class Connection(Liveness, SecretUpdates):
         if not self.is_open:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
-            opening.run(self)
+            connecting.run(self)
             if self.on_open is not None:
                 try:
                     self.on_open(self)

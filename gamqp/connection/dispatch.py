@@ -19,14 +19,14 @@ from ..channel.request import Requester
 from ..io.link import Link
 from ..state import lifecycle
 from ..state.channel_ids import ChannelIds
-from ..state.confirms import Ending
+from ..state.confirm_matching import Ending
 from ..state.counters import Counters
 from ..state.error_hints import add_hint
+from ..state.expected_replies import Expected, Replies
 from ..state.lifecycle import Lifecycle, Reason
-from ..state.peer_memory import ANSWER_SIZE, PeerMemory, UnreadAnswers
+from ..state.peer_memory_limit import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from ..state.queue_types import QueueTypes
 from ..state.receive_budget import ReceiveBudget
-from ..state.replies import Expected, Replies
 from ..telemetry import tracing
 from ..wire import encode_method
 from ..wire.spec import Channel as ChannelSpec

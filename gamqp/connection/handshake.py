@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from .. import exceptions, green
 from ..state import negotiation
 from ..state.durations import in_seconds
+from ..state.expected_replies import Expected
 from ..state.queue_types import QueueTypes
-from ..state.replies import Expected
 from ..state.secret_hiding import discreet
 from ..wire import PROTOCOL_HEADER, encode_method
 from ..wire.spec import Connection as Spec

@@ -11,7 +11,7 @@ from typing import Any
 from .. import green, sasl
 from ..channel.request import Requester
 from ..state import token_expiry
-from ..state.replies import Expected
+from ..state.expected_replies import Expected
 from ..state.settings import Settings
 from ..wire import METHODS
 from ..wire.spec import Connection as Spec

@@ -1,7 +1,7 @@
 """The connections and channels of a pool in one process: leased, taken back, closed.
 
-Layer 5. ``leases`` knows who has which channel and who waits; ``opening`` opens connections and channels, in
-greenlets of its own. A greenlet that leases a channel only waits here: if it is killed, that ends its wait and
+Layer 5. ``leases`` knows who has which channel and who waits; ``opening_connections`` opens connections and channels,
+in greenlets of its own. A greenlet that leases a channel only waits here: if it is killed, that ends its wait and
 nothing else. Does not belong here: what the program does with a channel.
 """
 
@@ -22,7 +22,7 @@ from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from .ended_leases import EndedLeases
 from .leases import PoolConnection
-from .opening import LOOK, PoolOpening
+from .opening_connections import LOOK, PoolOpening
 
 __all__ = ('PoolConnections',)
 

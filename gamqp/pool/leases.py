@@ -2,7 +2,7 @@
 
 State, no I/O. It calls nothing of connections, channels and waiters; the time is an argument. The rule: a free
 channel goes to the greenlet that waits longest, so there is never an idle channel while one waits.
-Does not belong here: opening, closing and waiting (``opening``, ``connections``).
+Does not belong here: opening, closing and waiting (``opening_connections``, ``connections``).
 """
 
 from __future__ import annotations

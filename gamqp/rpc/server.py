@@ -17,7 +17,7 @@ from .. import exceptions
 from ..basic_message import Body, Message
 from ..channel.basic_publish import taken_apart
 from ..channel.channel import Channel
-from ..channel.subscribe import check_concurrency
+from ..channel.consume_and_subscribe import check_concurrency
 from ..connection.connection import Connection
 from ..consuming.subscription import REJECT, REQUEUE, Consumer, Policy
 from ..state.argument_checks import timeout as checked_timeout

@@ -4,7 +4,7 @@ State, no I/O. Python's dict leaves a hole where an entry was removed. To find i
 entry it walks over the holes in front of it. There are at most a few times as many holes as the dict has held
 entries at the same time; that costs nothing in a small dict. A large one is replaced by an
 OrderedDict, which has no holes but takes more memory for each entry.
-Does not belong here: what the entries are (``unacked``, ``confirms``).
+Does not belong here: what the entries are (``unacked``, ``confirm_matching``).
 """
 
 from __future__ import annotations

@@ -56,10 +56,10 @@ def test_a_publish_waits_while_the_broker_is_blocked(owner: Owner, flow: FlowCon
     flow.on_blocked('low on disk')
     assert flow.must_wait_to_publish and len(owner.reports) == 1
     waiting = greenlets.spawn(flow.wait_to_publish, None)
-    greenlets.wait_until(lambda: flow._memory._waits == 1)  # and so the connection is read on
+    greenlets.wait_until(lambda: flow._backpressure._waits == 1)  # and so the connection is read on
     flow.on_unblocked()
     waiting.get()
-    assert flow._memory._waits == 0 and not flow.must_wait_to_publish
+    assert flow._backpressure._waits == 0 and not flow.must_wait_to_publish
 
 
 def test_the_policies(owner: Owner, flow: FlowControl) -> None:
@@ -73,7 +73,7 @@ def test_the_policies(owner: Owner, flow: FlowControl) -> None:
     owner.blocked_policy = 'pass'
     assert not flow.must_wait_to_publish
     flow.wait_to_publish(None)
-    assert flow._memory._waits == 0
+    assert flow._backpressure._waits == 0
 
 
 def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
@@ -88,7 +88,7 @@ def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
 def test_the_end_wakes_whoever_waits(flow: FlowControl) -> None:
     flow.on_blocked('low on disk')
     waiting = greenlets.spawn(flow.wait_to_publish, None)
-    greenlets.wait_until(lambda: flow._memory._waits == 1)  # and so the connection is read on
+    greenlets.wait_until(lambda: flow._backpressure._waits == 1)  # and so the connection is read on
     flow.link.reason = 'lost'
     for _ in flow.end():
         pass
@@ -114,7 +114,7 @@ def test_only_so_many_calls_of_on_blocked_run_and_the_latest_state_is_told(owner
 
 
 def test_a_connection_that_is_gone_is_told_nothing(flow: FlowControl) -> None:
-    nobody = FlowControl(Owner(), Counters(), flow._memory)  # held weakly: it is gone at once
+    nobody = FlowControl(Owner(), Counters(), flow._backpressure)  # held weakly: it is gone at once
     nobody.begin(green.backend())
     nobody.on_blocked('low on disk')
     nobody.on_unblocked()

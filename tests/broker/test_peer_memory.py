@@ -19,7 +19,7 @@ from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions, green
-from gamqp.state.peer_memory import LIMIT
+from gamqp.state.peer_memory_limit import LIMIT
 
 # Bytes that may be held in these tests; what a flood takes beside it for a moment: the receive buffer, one batch of
 # events, warnings on their way to the log.

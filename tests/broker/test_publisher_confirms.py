@@ -10,8 +10,8 @@ import pytest
 
 import gamqp
 from gamqp import exceptions, green
-from gamqp.channel.publisher_confirms import ChannelConfirms
-from gamqp.state.confirms import Confirms
+from gamqp.channel.waiting_for_confirms import ChannelConfirms
+from gamqp.state.confirm_matching import Confirms
 from gamqp.state.lifecycle import Reason
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from gamqp.state.confirms import Confirms
+from gamqp.state.confirm_matching import Confirms
 from gamqp.wire import Content, Decoder, encode_content, encode_publish
 from gamqp.wire.spec import Basic
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gamqp import exceptions
-from gamqp.state.replies import Expected, Replies
+from gamqp.state.expected_replies import Expected, Replies
 
 A, B, C = (50, 11), (50, 31), (60, 72)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from gamqp.state.confirms import Confirms
+from gamqp.state.confirm_matching import Confirms
 from gamqp.state.consumers import Callbacks, ConsumerRecord, ConsumerTable
 from gamqp.state.tag_ranges import TagRanges
 from gamqp.state.unacked import Unacked, WideUnacked

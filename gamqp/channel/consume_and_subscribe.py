@@ -16,9 +16,9 @@ from ..consuming.subscription import POLICIES, Consumer, OnError
 from ..state.argument_checks import timeout as checked_timeout
 from ..state.argument_checks import whole
 from ..state.consumers import Callbacks, CancelCallbacks
+from ..state.expected_replies import fail_each
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, check_offset
-from ..state.replies import fail_each
 from ..wire.spec import Basic
 from .basic_consume import ConsumeMethods
 from .basic_qos import PREFETCH_COUNT, PREFETCH_LIMIT

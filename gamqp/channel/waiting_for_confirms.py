@@ -1,7 +1,8 @@
 """The publisher confirms of one channel: who waits for them, whether there is room for more, and why some were lost.
 
 Layer 3, held by Channel from the first time that confirm mode is turned on. What the reader calls never
-switches. Does not belong here: which publish a confirm speaks of (``state.confirms``), and event handlers (``events``).
+switches. Does not belong here: which publish a confirm speaks of (``state.confirm_matching``), and event handlers
+(``events``).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import Any
 
 from .. import green
 from ..green.yielding import in_turns
-from ..state.confirms import Confirms, Ending
+from ..state.confirm_matching import Confirms, Ending
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 

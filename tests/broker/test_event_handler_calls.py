@@ -10,13 +10,13 @@ import pytest
 
 import gamqp
 from gamqp import green
-from gamqp.channel.handler_calls import HandlerCalls
+from gamqp.channel.event_handler_calls import EventHandlerCalls
 
 
 @pytest.fixture
-def calls(client: gamqp.Connection, channel: gamqp.Channel) -> HandlerCalls:
+def calls(client: gamqp.Connection, channel: gamqp.Channel) -> EventHandlerCalls:
     """Those of a channel that has nothing to tell."""
-    assert channel._handler_calls is None
+    assert channel._event_handler_calls is None
     return channel._due_calls
 
 
@@ -33,7 +33,9 @@ def stop() -> None:
     raise KeyError('a handler')
 
 
-def test_drain_events_runs_what_is_due_in_order(client: gamqp.Connection, calls: HandlerCalls, got: list[Any]) -> None:
+def test_drain_events_runs_what_is_due_in_order(
+    client: gamqp.Connection, calls: EventHandlerCalls, got: list[Any]
+) -> None:
     for what in 'abc':
         calls.pending.add_call(note(got, what))
         calls.flag()
@@ -46,7 +48,7 @@ def test_drain_events_runs_what_is_due_in_order(client: gamqp.Connection, calls:
 
 
 def test_one_that_raises_leaves_the_rest_to_the_next_drain_events(
-    client: gamqp.Connection, calls: HandlerCalls, got: list[Any]
+    client: gamqp.Connection, calls: EventHandlerCalls, got: list[Any]
 ) -> None:
     for call in (note(got, 'a'), stop, note(got, 'b')):
         calls.pending.add_call(call)
@@ -58,7 +60,7 @@ def test_one_that_raises_leaves_the_rest_to_the_next_drain_events(
     assert got == ['a', 'b']
 
 
-def test_no_handler_runs_inside_another(client: gamqp.Connection, calls: HandlerCalls, got: list[Any]) -> None:
+def test_no_handler_runs_inside_another(client: gamqp.Connection, calls: EventHandlerCalls, got: list[Any]) -> None:
     def first() -> None:
         got.append('first begins')
         calls.run()
@@ -71,7 +73,7 @@ def test_no_handler_runs_inside_another(client: gamqp.Connection, calls: Handler
 
 
 def test_while_one_greenlet_runs_them_another_has_nothing_to_do(
-    client: gamqp.Connection, calls: HandlerCalls, got: list[Any]
+    client: gamqp.Connection, calls: EventHandlerCalls, got: list[Any]
 ) -> None:
     go_on = green.Event(client.green)
 
@@ -91,7 +93,7 @@ def test_while_one_greenlet_runs_them_another_has_nothing_to_do(
 
 
 def test_a_publisher_runs_its_own_and_nobody_elses(
-    client: gamqp.Connection, calls: HandlerCalls, publisher: green.Slot, got: list[Any]
+    client: gamqp.Connection, calls: EventHandlerCalls, publisher: green.Slot, got: list[Any]
 ) -> None:
     calls.pending.add_own(publisher, note(got, 'own'))
     calls.pending.add_own(green.Slot(client.green), note(got, "another's"))
@@ -102,7 +104,7 @@ def test_a_publisher_runs_its_own_and_nobody_elses(
 
 @pytest.mark.parametrize('how', ['one raises', 'the publisher has gone'])
 def test_what_a_publisher_does_not_run_is_for_drain_events(
-    client: gamqp.Connection, calls: HandlerCalls, publisher: green.Slot, got: list[Any], how: str
+    client: gamqp.Connection, calls: EventHandlerCalls, publisher: green.Slot, got: list[Any], how: str
 ) -> None:
     if how == 'one raises':
         calls.pending.add_own(publisher, stop)
@@ -118,7 +120,7 @@ def test_what_a_publisher_does_not_run_is_for_drain_events(
 
 
 def test_a_handler_that_publishes_has_returned_when_those_of_its_message_run(
-    client: gamqp.Connection, calls: HandlerCalls, publisher: green.Slot, got: list[Any]
+    client: gamqp.Connection, calls: EventHandlerCalls, publisher: green.Slot, got: list[Any]
 ) -> None:
     def publishing() -> None:
         calls.pending.add_own(publisher, note(got, 'of its message'))

@@ -1,7 +1,7 @@
 """Class confirm: turn publisher confirms on, and wait for them.
 
 Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: who waits for which confirm
-(``publisher_confirms``).
+(``waiting_for_confirms``).
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from ..state.argument_checks import given_timeout
-from ..state.confirms import Confirms
+from ..state.confirm_matching import Confirms
 from ..wire.spec import Confirm
 from .open_state import OpenState
-from .publisher_confirms import ChannelConfirms
+from .waiting_for_confirms import ChannelConfirms
 
 __all__ = ('ConfirmMethods',)
 

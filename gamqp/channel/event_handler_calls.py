@@ -16,10 +16,10 @@ from greenlet import getcurrent
 from ..green import Slot
 from ..state.pending_events import HandlerCall, PendingEvents
 
-__all__ = ('HandlerCalls',)
+__all__ = ('EventHandlerCalls',)
 
 
-class HandlerCalls:
+class EventHandlerCalls:
     """channel: has ``_attend``, which drain_events calls. Held weakly. connection: the Connection.
 
     running: whether a greenlet runs the calls that are for drain_events.
