@@ -169,7 +169,7 @@ class Message(Content):
         """
         channel = self.channel
         # As _settling_channel, without another call for each message.
-        if channel is not None and channel.incarnation == self.incarnation and self.delivery_tag is not None:
+        if channel is not None and channel._incarnation == self.incarnation and self.delivery_tag is not None:
             channel.basic_ack(self.delivery_tag, multiple)
         else:
             self._settling_channel()  # raises, or counts an ack that comes too late
@@ -191,7 +191,7 @@ class Message(Content):
         channel = self.channel
         if channel is None or self.delivery_tag is None:
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
-        if channel.incarnation == self.incarnation:
+        if channel._incarnation == self.incarnation:
             return channel
         channel._count_stale_settlement()
         return None

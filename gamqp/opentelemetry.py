@@ -89,7 +89,7 @@ def process(message: Message, queue: str = '') -> Iterator[trace.Span]:
     in the greenlet that has entered it.
     """
     connection = getattr(message.channel, 'connection', None)
-    tracing = getattr(connection, 'tracing', None)
+    tracing = getattr(connection, '_tracing', None)
     spans = tracing if isinstance(tracing, Spans) else Spans(None, is_work)
     begun = spans.begin(connection, message, queue)
     if begun is None:

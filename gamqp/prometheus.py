@@ -213,8 +213,8 @@ class Collector(Base):
         if connection is None:
             numbers = stats.totals(counts)
         else:
-            if connection.green is not None:
-                backends[connection.thread] = connection.green
+            if connection._green is not None:
+                backends[connection._thread] = connection._green
             numbers = stats.collect(connection)
             numbers['connections'] = int(connection.is_open)
             gauges.append(numbers)
@@ -223,7 +223,7 @@ class Collector(Base):
     # -- in the threads of the connections -------------------------------------------------
 
     def _opened(self, connection: Any) -> None:
-        self._fresh.append((connection.counts, weakref.ref(connection), _labels_of(connection)))
+        self._fresh.append((connection._counts, weakref.ref(connection), _labels_of(connection)))
         if len(self._fresh) > MOST_FRESH:  # nobody scrapes
             with _lock:
                 self._sort_in()

@@ -166,7 +166,7 @@ class GSSAPI(SASL):
         transport: Any = connection.transport  # it is there: mechanisms are asked in the handshake
         name = transport.host
         if self.rdns:
-            name = connection.green.gethostbyaddr(transport.sock.getpeername()[0])[0]
+            name = connection._green.gethostbyaddr(transport.sock.getpeername()[0])[0]
         return _as_name(str(name))
 
     def start(self, connection: Connection) -> bytes | Any:
@@ -179,7 +179,7 @@ class GSSAPI(SASL):
             name = gssapi.Name(target, gssapi.NameType.hostbased_service)
             context = gssapi.SecurityContext(name=name, creds=credentials, usage='initiate')
             # In a thread: it may have to ask the Kerberos server first.
-            token = connection.green.in_thread(context.step, None)
+            token = connection._green.in_thread(context.step, None)
         except gssapi.raw.misc.GSSError:
             if self.fail_soft:
                 return NotImplemented
@@ -194,7 +194,7 @@ class GSSAPI(SASL):
             raise exceptions.AMQPNotImplementedError('GSSAPI: the broker asks again, after the end', (10, 20))
         question = question.encode() if isinstance(question, str) else bytes(question)
         if not context.complete:
-            return connection.green.in_thread(context.step, question) or b''
+            return connection._green.in_thread(context.step, question) or b''
         del self._contexts[connection]
         offered = context.unwrap(question).message
         if len(offered) != 4 or not offered[0] & 1:

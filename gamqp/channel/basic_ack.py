@@ -35,7 +35,7 @@ class AckMethods(RecoverMethods):
         """Whether this delivery can still be acked, nacked or rejected."""
         return (
             self._usable_in is not None
-            and message.incarnation == self.incarnation
+            and message.incarnation == self._incarnation
             and message.delivery_tag in self._unacked
         )
 
@@ -114,12 +114,12 @@ class AckMethods(RecoverMethods):
 
     def _give_back_tag(self, tag: int, incarnation: int, numbered: bool, of_stream: bool) -> None:
         """``_give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""
-        if not self.is_open or incarnation != self.incarnation:
+        if not self.is_open or incarnation != self._incarnation:
             return
         number = self.channel_id
         if numbered and of_stream:
             encoded = encode_ack(number, tag, False)
-        elif numbered and not self._connection.queue_types.takes_nack_of_any:
+        elif numbered and not self._connection._queue_types.takes_nack_of_any:
             return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
         elif self._connection.server_capabilities.get('basic.nack'):
             encoded = encode_nack(number, tag, False, True)

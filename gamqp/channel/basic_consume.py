@@ -129,7 +129,7 @@ class ConsumeMethods(QosMethods, GetMethods):
             self._give_up_consumer(consumer)
             raise
         if consumer.of_stream:
-            self._connection.queue_types.is_stream(consumer.queue)
+            self._connection._queue_types.is_stream(consumer.queue)
 
     def _ask_to_consume(self, tag: str, args: tuple[Any, ...], wait: bool) -> None:
         starting = self._starting = self._starting or {}
@@ -184,7 +184,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         greenlets. Raises TimeoutError, and why the channel or connection ended.
         """
         connection = self._connection
-        connection.check_thread()
+        connection._check_thread()
         consumer_tag = name('consumer_tag', consumer_tag)
         if self.connection is None:
             return
@@ -199,7 +199,7 @@ class ConsumeMethods(QosMethods, GetMethods):
                 self._await_reply(expected, Basic.Cancel, None)
         finally:
             consumer.discard = not consumer.no_ack
-        if not connection.event_queue.callbacks_around():
+        if not connection._event_queue.callbacks_around():
             connection._unfinished_handlers.hand_out(consumer, connection.rpc_timeout)
 
     def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
@@ -245,7 +245,7 @@ class ConsumeMethods(QosMethods, GetMethods):
             yield from itertools.repeat(None, max(0, before - budget.messages))
 
     def _ask_to_cancel(self, tag: str, wait: bool = False) -> Expected:
-        slot = green.Slot(self._connection.green) if wait else None
+        slot = green.Slot(self._connection._green) if wait else None
         expected = Expected((Basic.CancelOk,), slot, self._on_cancel_ok, tag=tag)
         if self._starting is not None and tag in self._starting:
             self._starting[tag].append(expected)
@@ -290,7 +290,7 @@ class ConsumeMethods(QosMethods, GetMethods):
     ) -> None:
         """Raise if the queue cannot be consumed from in that way; else note what is known of it."""
         consumer.queue = queue or self._declared
-        types = self._connection.queue_types
+        types = self._connection._queue_types
         types.check_consume(consumer.queue, consumer.no_ack, prefetch, self._prefetch.of_channel > 0, arguments)
         if (arguments and OFFSET in arguments) or types.type_of(consumer.queue) == STREAM:
             consumer.of_stream = True
@@ -298,7 +298,7 @@ class ConsumeMethods(QosMethods, GetMethods):
     def _look_at_first(self, consumer: ConsumerRecord, message: Any) -> None:
         """The first delivery of a consumer that acks: does it come from a stream? Does not switch."""
         consumer.books = True
-        types = self._connection.queue_types
+        types = self._connection._queue_types
         # What was delivered before is no stream's, but a copy of a message that was.
         if has_stream_offset(message) and not message.redelivered and not types.type_of(consumer.queue):
             consumer.numbered = True
@@ -307,7 +307,7 @@ class ConsumeMethods(QosMethods, GetMethods):
 
     def _reads_stream(self, consumer: ConsumerRecord) -> None:
         if self._streams is None:
-            self._streams = StreamConsumers(self._connection.queue_types)
+            self._streams = StreamConsumers(self._connection._queue_types)
         self._streams.enter(consumer.tag)
 
     def _close_books(self, consumer: ConsumerRecord) -> None:
@@ -318,14 +318,14 @@ class ConsumeMethods(QosMethods, GetMethods):
         if self._streams is None or not (consumer.of_stream or consumer.numbered):
             return
         self._streams.leave(consumer.tag)
-        in_turns(self._connection.green, self._take_out_of_books(self._streams, consumer.tag))
+        in_turns(self._connection._green, self._take_out_of_books(self._streams, consumer.tag))
 
     def _take_out_of_books(self, streams: StreamConsumers, tag: str) -> Iterator[None]:
         """A step for each delivery of the channel."""
-        incarnation = self.incarnation
+        incarnation = self._incarnation
         for known, entry in list(self._unacked.items()):
             yield
-            if self.incarnation != incarnation:
+            if self._incarnation != incarnation:
                 return  # and the numbers are those of other deliveries
             if entry[0] == tag and self._unacked.settle(known, False):
                 streams.note_left_unacked()

@@ -26,7 +26,7 @@ class GetMethods(AckMethods):
         where the queue is known to be one.
         """
         queue = name('queue', queue)
-        self._connection.queue_types.check_get(queue or self._declared)
+        self._connection._queue_types.check_get(queue or self._declared)
         if no_ack:
             reply = self._call(Basic.Get, (0, queue, no_ack))
         else:
@@ -35,7 +35,7 @@ class GetMethods(AckMethods):
 
     def _note_got(self, reply: Any) -> None:
         if not isinstance(reply, tuple):
-            self._unacked[reply.delivery_tag] = ('', self._connection.link.heartbeat_clock.heard_at)
+            self._unacked[reply.delivery_tag] = ('', self._connection._link.heartbeat_clock.heard_at)
 
     def _give_back_got(self, reply: Any) -> None:
         if not isinstance(reply, tuple):

@@ -124,7 +124,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         deadline = None if timeout is None else green.Deadline(timeout)
         self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
         if deadline is not None:
-            self._connection.flow_control.wait_until_sent(deadline)
+            self._connection._flow_control.wait_until_sent(deadline)
 
     _basic_publish = basic_publish
 
@@ -155,14 +155,14 @@ class PublishMethods(ChannelEvents, FlowMethods):
             exchange = name('exchange', exchange)
         if type(routing_key) is not str:
             routing_key = name('routing_key', routing_key)
-        slot = green.Slot(connection.green)
+        slot = green.Slot(connection._green)
         try:
             if not isinstance(msg, Content):
                 self._refuse(msg)
             deadline = None if timeout is None else green.Deadline(timeout)
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
             if deadline is not None:
-                connection.flow_control.wait_until_sent(deadline)
+                connection._flow_control.wait_until_sent(deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout
             if not connection._wait_for(slot, wait):
                 raise TimeoutError(
@@ -204,10 +204,10 @@ class PublishMethods(ChannelEvents, FlowMethods):
         traced: it is the tracer that calls.
         """
         connection, writer = self._connection, self._writer
-        flow = connection.flow_control
-        if tracing.installed and connection.tracing is not None and not traced:
+        flow = connection._flow_control
+        if tracing.installed and connection._tracing is not None and not traced:
             rest = (mandatory, immediate, deadline, waiter, limit, first, True)
-            return self._hand_over_traced(connection.tracing, body, properties, exchange, routing_key, *rest)
+            return self._hand_over_traced(connection._tracing, body, properties, exchange, routing_key, *rest)
         if get_ident() != self._usable_in:
             self._check(Basic.Publish)
         # 1. Admit. All waiting is done here: a caller that is interrupted in it has published nothing.
@@ -249,10 +249,10 @@ class PublishMethods(ChannelEvents, FlowMethods):
             writer.send(frames)
         except BaseException as exc:
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
-            connection.link.lose(exc)
+            connection._link.lose(exc)
             raise
         if writer.closed:
-            self._raise_loss(connection.link)
+            self._raise_loss(connection._link)
         self._counts.published += 1
         flow.unlooked += len(frames)
         return tag
@@ -261,7 +261,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         """Wait until a publish may go out, and let others run if it is time. Switches."""
         if immediate:
             raise exceptions.AMQPNotImplementedError('RabbitMQ has no immediate flag', Basic.Publish)
-        flow = self._connection.flow_control
+        flow = self._connection._flow_control
         try:
             if not self._wait_for_turn(deadline, limit) and monotonic() >= flow.look_at and flow.turn_due():
                 flow.let_others_run_to_publish()
@@ -279,8 +279,8 @@ class PublishMethods(ChannelEvents, FlowMethods):
         connection, waited = self._connection, False
         crowding = deadline or green.Deadline(connection.confirm_timeout)
         while True:
-            if connection.flow_control.must_wait_to_publish:
-                connection.flow_control.wait_to_publish(deadline)
+            if connection._flow_control.must_wait_to_publish:
+                connection._flow_control.wait_to_publish(deadline)
             elif not self.active:
                 self._wait_until_active(deadline)
             elif limit and self._confirms is not None and self._confirms.is_crowded(limit):

@@ -43,9 +43,9 @@ class RecoverMethods(OpenState):
         """
         self._check_recover(requeue, Basic.Recover)
         self._check(Basic.Recover)
-        expected = Expected((Basic.RecoverOk,), green.Slot(self._connection.green), self._on_recover_ok)
+        expected = Expected((Basic.RecoverOk,), green.Slot(self._connection._green), self._on_recover_ok)
         self._ask(Basic.Recover, (requeue,), expected)
-        self.incarnation += 1  # what was delivered up to now; what comes before recover-ok belongs to that
+        self._incarnation += 1  # what was delivered up to now; what comes before recover-ok belongs to that
         self._forget_unsettled()
         self._await_reply(expected, Basic.Recover, None)
 
@@ -57,7 +57,7 @@ class RecoverMethods(OpenState):
         """basic_recover without waiting for the reply; there is none. Does not switch."""
         self._check_recover(requeue, Basic.RecoverAsync)
         self._send(Basic.RecoverAsync, (requeue,))
-        self.incarnation += 1
+        self._incarnation += 1
         self._arriving += 1  # at once, since nothing tells where the old deliveries end
         self._forget_unsettled()
 
@@ -83,7 +83,7 @@ class RecoverMethods(OpenState):
         if consumer.era != self._era and not (consumer.no_ack and consumer.inbox is not None):
             return True  # the channel was closed since
         return not consumer.no_ack and (
-            message.incarnation != self.incarnation or message.delivery_tag <= self._settled_to
+            message.incarnation != self._incarnation or message.delivery_tag <= self._settled_to
         )
 
     def _forget_deliveries(self) -> None:

@@ -64,38 +64,38 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         auto_decode: bool = True,
         on_open: Callable[[Channel], object] | None = None,
     ) -> None:
-        connection.check_open()
+        connection._check_open()
         if channel_id:
-            connection.channel_ids.claim(channel_id)
+            connection._channel_ids.claim(channel_id)
         else:
-            channel_id = connection.channel_ids.take()
+            channel_id = connection._channel_ids.take()
         self.connection: Connection | None = connection
         self.channel_id = channel_id
-        self.number = channel_id  # the same, and still there when the channel has ended
+        self._number = channel_id  # the same, and still there when the channel has ended
         self.auto_decode = auto_decode
         self.on_open = on_open
-        self.incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
+        self._incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.outstanding_limit = connection.outstanding_limit
         self.events: defaultdict[str, EventHandlers] = defaultdict(EventHandlers)
         self._connection: Connection = connection  # for us; the public one becomes None at the end, as py-amqp's
-        self._writer = connection.link.writer
-        self._event_queue = connection.event_queue
-        self._heartbeat_clock = connection.link.heartbeat_clock
+        self._writer = connection._link.writer
+        self._event_queue = connection._event_queue
+        self._heartbeat_clock = connection._link.heartbeat_clock
         self._life = Lifecycle()
         self._replies = Replies()
         self._consumers = ConsumerTable()
         self._unacked: Unacked | WideUnacked = Unacked()
         self._confirms = None
-        self._counts = connection.counts
+        self._counts = connection._counts
         self._usable_in: int | None = None
         self._unraised: Reason | None = None
         connection.channels[channel_id] = self
-        if channel_id in connection.closes_due:
+        if channel_id in connection._closes_due:
             self._wait_for_close_ok()
 
     def __repr__(self) -> str:
-        return f'<{type(self).__name__} {self.number} {self._life.state} of {self._connection!r}>'
+        return f'<{type(self).__name__} {self._number} {self._life.state} of {self._connection!r}>'
 
     def __enter__(self) -> Channel:
         return self
@@ -120,11 +120,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         Raises the connection's error, or TimeoutError. A caller that is killed
         meanwhile leaves no channel behind.
         """
-        self._connection.check_thread()
+        self._connection._check_thread()
         if self._life.state in (lifecycle.OPENING, lifecycle.OPEN):
             return  # what is sent while it is being reopened stands behind channel.open
         if self._life.state != lifecycle.NEW:
-            raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()  # its number is gone
+            raise self._life.error_maker(f'channel {self._number} is {self._life.state}')()  # its number is gone
         self._life.move('open')
         self._call(ChannelSpec.Open, ('',), arrived=self._on_open_ok, undo=self._give_up)
         if self.on_open is not None:
@@ -137,10 +137,10 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
     def _on_open_ok(self, reply: Any) -> None:
         self._hear_all()
-        self._connection.closes_due.discard(self.channel_id)
+        self._connection._closes_due.discard(self.channel_id)
         if self._life.state == lifecycle.OPENING:
             self._life.move('opened')
-            self._usable_in = self._connection.thread if self._unraised is None else None
+            self._usable_in = self._connection._thread if self._unraised is None else None
 
     def _give_up(self, reply: Any) -> None:
         """open-ok has come for a caller that is gone."""
@@ -163,7 +163,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         Raises TimeoutError; the channel has ended all the same. Switches greenlets.
         """
         timeout = optional_timeout('timeout', timeout)
-        self._connection.check_thread()
+        self._connection._check_thread()
         if self._was_opened:  # one that is being reopened too: its close goes out behind the open
             self._begin_close(reply_code, reply_text, method_sig, wait=True, timeout=timeout)
 
@@ -188,7 +188,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._life.state == lifecycle.CLOSING:
             if self._owes_close_ok:
                 self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
-            self._connection.closes_due.add(self.channel_id)
+            self._connection._closes_due.add(self.channel_id)
             self._end(self._closed_reason())
 
     def _on_close_ok(self, reply: Any) -> None:
@@ -197,11 +197,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._end(self._closed_reason())
 
     def _closed_reason(self) -> Reason:
-        return Reason(exceptions.RecoverableConnectionError(f'channel {self.number} is closed'), clean=True)
+        return Reason(exceptions.RecoverableConnectionError(f'channel {self._number} is closed'), clean=True)
 
     def collect(self) -> None:
         """Forget everything without talking to the broker. Does not switch."""
-        self._connection.check_thread()
+        self._connection._check_thread()
         self._end(self._closed_reason())
 
     def _end(self, reason: Reason) -> None:
@@ -226,7 +226,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._term is not None:
             self._term.reason, self._term = reason, None
             self._return_taker = None
-            self._connection._work_in_turns.add(complete_ends(self, self._inboxes(), self.incarnation))
+            self._connection._work_in_turns.add(complete_ends(self, self._inboxes(), self._incarnation))
         self._forget_deliveries()
         self._consumers.clear()
         self._unacked.drop_spooled()

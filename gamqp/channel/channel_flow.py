@@ -49,7 +49,7 @@ class FlowMethods(OpenState):
         limit = connection.rpc_timeout if connection.blocked_timeout is None else connection.blocked_timeout
         deadline = deadline or green.Deadline(limit)
         if self._activated is None:
-            self._activated = green.Gate(connection.green)
+            self._activated = green.Gate(connection._green)
         begun = time.monotonic()
         connection._backpressure.wait_begins()  # channel.flow may stand behind more deliveries than there is room for
         try:
@@ -61,4 +61,4 @@ class FlowMethods(OpenState):
                     )
         finally:
             connection._backpressure.wait_ends()
-            connection.counts.write_wait_seconds += time.monotonic() - begun
+            connection._counts.write_wait_seconds += time.monotonic() - begun

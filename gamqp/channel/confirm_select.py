@@ -54,7 +54,7 @@ class ConfirmMethods(OpenState):
     def _begin_confirms(self) -> ChannelConfirms:
         confirms = self._confirms
         if confirms is None:
-            confirms = self._confirms = ChannelConfirms(self._connection, self.number)
+            confirms = self._confirms = ChannelConfirms(self._connection, self._number)
         confirms.begin()
         return confirms
 

@@ -41,7 +41,7 @@ class EventHandlerCalls:
         channel = self._channel()
         if not self.pending.flagged and channel is not None:
             self.pending.flagged = True
-            self._connection.event_queue.on_notice(channel._attend)
+            self._connection._event_queue.on_notice(channel._attend)
 
     def run(self) -> None:
         """Call the handlers that are due, never one inside another. Whatever they raise comes out. Switches."""

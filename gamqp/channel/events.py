@@ -98,7 +98,7 @@ class ChannelEvents(ConfirmMethods):
         """In front of the handlers of a confirm: each publish that it names is settled when they run. Switches."""
         try:
             while confirms.covers(tag):
-                self._connection.green.sleep(TICK)
+                self._connection._green.sleep(TICK)
         except BaseException:
             calls = self._due_calls.pending.calls
             if calls is not None:  # else the channel has ended
@@ -108,8 +108,8 @@ class ChannelEvents(ConfirmMethods):
     def _on_return(self, message: Any) -> None:
         connection = self._connection
         connection._count_return(message)
-        if tracing.installed and connection.tracing is not None:
-            connection.green.spawn(connection.tracing.returned, connection, message)
+        if tracing.installed and connection._tracing is not None:
+            connection._green.spawn(connection._tracing.returned, connection, message)
         info = message.delivery_info
         error = Reason(returned_error(message))
         publisher = self._publisher_of(info, message)

@@ -23,8 +23,8 @@ class OpenState(Requester):
     """The life of a channel as its methods see it."""
 
     connection: Connection | None  # None when the channel has ended
-    number: int
-    incarnation: int  # how often all delivery tags became void: it was reopened, or told to recover
+    _number: int
+    _incarnation: int  # how often all delivery tags became void: it was reopened, or told to recover
     _counts: Counters
     _declared: str  # the queue that was declared last on this channel, which '' stands for
     _event_queue: Any  # of the connection: what waits for drain_events
@@ -46,18 +46,18 @@ class OpenState(Requester):
     @property
     def _was_opened(self) -> bool:
         """Open, or being reopened after an error; not while a first open is under way or an end."""
-        return self.is_open or (self._life.state == lifecycle.OPENING and self.incarnation > 0)
+        return self.is_open or (self._life.state == lifecycle.OPENING and self._incarnation > 0)
 
     def _check(self, sig: tuple[int, int]) -> None:
-        self._connection.check_thread()
+        self._connection._check_thread()
         if self._usable_in is not None:
             return
         unraised, self._unraised = self._unraised, None
         if unraised is not None:
-            self._usable_in = self._connection.thread if self.is_open else None
+            self._usable_in = self._connection._thread if self.is_open else None
             raise unraised.make_error()
         if self._life.state == lifecycle.OPENING:
             return  # reopening after an error: what is sent now stands behind channel.open
         if self._life.state == lifecycle.CLOSING and sig == ChannelSpec.Close:
             return
-        raise self._life.error_maker(f'channel {self.number} is {self._life.state}')()
+        raise self._life.error_maker(f'channel {self._number} is {self._life.state}')()

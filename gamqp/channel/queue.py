@@ -116,7 +116,7 @@ class QueueMethods(Requester):
         reply = self._request(Queue.Declare, args, nowait)
         self._declared = queue if queue or nowait else reply[0]
         if self._declared and not passive:  # which says nothing about the type
-            self._connection.queue_types.declare(self._declared, arguments)
+            self._connection._queue_types.declare(self._declared, arguments)
         return None if nowait else queue_declare_ok_t(*reply)
 
     def queue_bind(
@@ -160,7 +160,7 @@ class QueueMethods(Requester):
         A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
         """
         queue = name('queue', queue)
-        self._connection.queue_types.check_purge(queue or self._declared)
+        self._connection._queue_types.check_purge(queue or self._declared)
         reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
         return None if nowait else reply[0]
 
@@ -209,7 +209,7 @@ class QueueMethods(Requester):
         A quorum queue knows neither: AMQPNotImplementedError, before anything is sent
         where it is known to be one.
         """
-        queue, queue_types = name('queue', queue), self._connection.queue_types
+        queue, queue_types = name('queue', queue), self._connection._queue_types
         queue_types.check_delete(queue or self._declared, if_unused, if_empty)
         reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
         queue_types.forget(queue or self._declared)

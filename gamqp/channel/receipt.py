@@ -64,13 +64,13 @@ class Receipt(Uncopyable):
         return (
             self._verdict is not None
             or self._make_error is not None
-            or (bool(self._connection.endings) and self._is_lost())
+            or (bool(self._connection._endings) and self._is_lost())
         )
 
     def _is_lost(self) -> bool:
         """Whether its channel has ended. Then it is told now, before its turn: nobody sees it pending any more."""
-        return self._connection.in_own_thread() and any(
-            one.settle_now(self.delivery_tag, self) for one in self._connection.endings
+        return self._connection._in_own_thread() and any(
+            one.settle_now(self.delivery_tag, self) for one in self._connection._endings
         )
 
     @property
@@ -100,10 +100,10 @@ class Receipt(Uncopyable):
         """
         if not self.done:
             connection = self._connection
-            connection.check_thread()
+            connection._check_thread()
             limit = connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
             if self._done is None:
-                self._done = green.Event(connection.green)
+                self._done = green.Event(connection._green)
             if not connection._wait_for(self._done, limit):
                 raise TimeoutError(f'no confirm within {in_seconds(limit)}; the broker may have taken the message')
         error = self.error
@@ -158,10 +158,10 @@ class _UncheckedReceipt(Receipt):
         # The garbage collector may be at work, in any thread.
         what = 'refused by the broker' if self._verdict is False else 'returned, since no queue takes it,'
         note = functools.partial(_note_unnoticed, self._connection, self.exchange, self.routing_key, what)
-        if self._connection.in_own_thread():
+        if self._connection._in_own_thread():
             note()
         else:
-            self._connection.call_in_hub_later(note)
+            self._connection._call_in_hub_later(note)
 
 
 def _noticed(receipt: Any) -> Receipt:
@@ -172,8 +172,8 @@ def _noticed(receipt: Any) -> Receipt:
 
 def _note_unnoticed(connection: Any, exchange: str, routing_key: str, what: str) -> None:
     """In the thread of the connection. Does not switch."""
-    connection.counts.unnoticed += 1
-    if connection.counts.unnoticed == 1:
+    connection._counts.unnoticed += 1
+    if connection._counts.unnoticed == 1:
         connection._report(
             '%s: a publish to exchange %r with routing key %r was %s and nobody has looked at its receipt; wait() '
             'raises why. Others are only counted: unnoticed in stats()',

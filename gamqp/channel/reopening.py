@@ -47,7 +47,7 @@ class Reopening(OpenState):
         Not the next number is no new delivery, nor is one to a consumer before its consume-ok.
         """
         if self._is_reopening or (self._starting is not None and message.consumer_tag in self._starting):
-            return self.incarnation > 0
+            return self._incarnation > 0
         return bool(self._next and message.delivery_tag and message.delivery_tag != self._next)
 
     def _note_arrival(self, message: Any) -> None:
@@ -59,8 +59,8 @@ class Reopening(OpenState):
 
     def _reopen(self) -> None:
         """Ask for the new channel. What is sent from now on stands behind that."""
-        self.incarnation += 1
-        self._arriving = self.incarnation
+        self._incarnation += 1
+        self._arriving = self._incarnation
         self._is_reopening = True
         # RabbitMQ numbers the deliveries of a channel without a gap.
         self._next = 1 if self._connection.server_properties.get('product') == 'RabbitMQ' else 0
@@ -96,7 +96,7 @@ def _crossed(channel: Any, *args: Any) -> None:
 
 def _closed_at_last(channel: Any) -> None:
     """The close of the channel that had this number before is answered."""
-    channel._connection.closes_due.discard(channel.channel_id)
+    channel._connection._closes_due.discard(channel.channel_id)
     channel._HANDLERS = _WHILE_REOPENING
 
 

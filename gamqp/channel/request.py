@@ -43,7 +43,7 @@ class Requester(Uncopyable):
         connection = self._connection
         frames = encode_method(self.channel_id, sig, args, connection.frame_max)
         self._sent_unanswered = True
-        connection.link.writer.send(frames)
+        connection._link.writer.send(frames)
 
     def _call(
         self,
@@ -67,7 +67,7 @@ class Requester(Uncopyable):
         """
         self._check(sig)
         connection = self._connection
-        expected = Expected(METHODS[sig].replies, green.Slot(connection.green) if wait else None, arrived, undo, tag)
+        expected = Expected(METHODS[sig].replies, green.Slot(connection._green) if wait else None, arrived, undo, tag)
         self._ask(sig, args, expected)
         return self._await_reply(expected, sig, timeout, ending) if wait else None
 
@@ -78,11 +78,11 @@ class Requester(Uncopyable):
         self._asking = True
         try:
             self._replies.expect(expected)
-            connection.link.writer.send(frames)
+            connection._link.writer.send(frames)
         except BaseException as exc:
             # Only a signal handler can raise here, and then nobody knows whether
             # question and expectation still go together.
-            connection.link.lose(exc)
+            connection._link.lose(exc)
             raise
         finally:
             self._asking = False

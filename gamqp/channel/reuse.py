@@ -21,7 +21,7 @@ def is_as_new(channel: Channel) -> bool:
     """Whether somebody else can use it as if it were new, but for confirm mode and ``has_unanswered``."""
     return (
         channel.is_open
-        and not channel.incarnation
+        and not channel._incarnation
         and not (
             channel._altered
             or channel._consumers

@@ -73,7 +73,7 @@ class ChannelConfirms:
     def wait_for_room(self, limit: int, deadline: green.Deadline) -> None:
         """Wait until a confirm has come, or the channel began anew. Raises TimeoutError. Switches greenlets."""
         if self._room is None:
-            self._room = green.Gate(self._connection.green)
+            self._room = green.Gate(self._connection._green)
         woken = self._room.wait_by(self._connection._wait_for, deadline.left())
         if not woken and self.is_crowded(limit):
             raise TimeoutError(
@@ -96,7 +96,7 @@ class ChannelConfirms:
         outstanding = self.outstanding
         if not outstanding:
             return outstanding is None or not outstanding.take_refused()
-        slot = green.Slot(self._connection.green)
+        slot = green.Slot(self._connection._green)
         barrier = outstanding.barrier(slot)
         try:
             if not self._connection._wait_for(slot, limit):
@@ -123,19 +123,19 @@ class ChannelConfirms:
         count = self.outstanding.settle(tag, multiple, ok)
         if not multiple and count:  # the publishes of a multiple are counted step by step
             if ok:
-                self._connection.counts.confirmed += 1
+                self._connection._counts.confirmed += 1
             else:
-                self._connection.counts.nacked += 1
+                self._connection._counts.nacked += 1
             if self._room:
                 self._room.wake()
         return count
 
     def _walk(self, steps: Iterator[bool | None]) -> None:
         """For Confirms: take these steps, 1000 of them now. Does not switch."""
-        in_turns(self._connection.green, self._count_steps(steps))
+        in_turns(self._connection._green, self._count_steps(steps))
 
     def _count_steps(self, steps: Iterator[bool | None]) -> Iterator[None]:
-        counts = self._connection.counts
+        counts = self._connection._counts
         for ok in steps:
             if ok is not None:
                 if ok:  # as in ``settle``: a call for each publish would cost more than these lines
@@ -160,10 +160,10 @@ class ChannelConfirms:
             ending = outstanding.fail_all(reason.make_error)
             if ending.lost or ending.refused or outstanding.refused:
                 self._lost = outstanding, reason
-            connection.counts.confirmed += ending.confirmed
-            connection.counts.nacked += ending.nacked
-            connection.counts.lost += ending.lost
-            connection.endings.append(ending)
+            connection._counts.confirmed += ending.confirmed
+            connection._counts.nacked += ending.nacked
+            connection._counts.lost += ending.lost
+            connection._endings.append(ending)
             connection._work_in_turns.add(self._fail_each(ending, unheard))
         if self._room is not None:
             connection._work_in_turns.add(self._room.wake_each())
@@ -173,6 +173,6 @@ class ChannelConfirms:
         for awaited in ending:
             heard = heard or awaited
             yield
-        self._connection.endings.remove(ending)
+        self._connection._endings.remove(ending)
         if unheard is not None and not heard:
             unheard()

@@ -61,9 +61,9 @@ def install_as_amqp() -> None:
             f'install_as_amqp() came too late: amqp is imported already ({place}). '
             'Call it first in the program, before kombu, celery or anything else that imports amqp.'
         )
-    if not (Connection.heartbeat_needs_patching or green.is_patched()):
+    if not (Connection._heartbeat_needs_patching or green.is_patched()):
         warnings.warn(NOT_PATCHED, RuntimeWarning, stacklevel=2)
-    Connection.heartbeat_needs_patching = True
+    Connection._heartbeat_needs_patching = True
     for name in _MODULES:
         importlib.import_module(f'{_PACKAGE}.{name}')
     # Every loaded module gets the second name. Otherwise Python would load it again when it is imported by that.

@@ -51,16 +51,16 @@ def _make_transport(connection: Any) -> Any:
         read_timeout=connection.read_timeout,
         write_timeout=connection.write_timeout,
         socket_settings=connection.socket_settings,
-        backend=connection.green,
+        backend=connection._green,
     )
 
 
 def _serve(connection: Any, transport: Any) -> None:
     """Start the reader and the writer of a socket that is connected."""
     limits = settings.FRAME_MAX, connection.max_inbound_body
-    decoder = Decoder(Message, *limits, OpenChannels(connection), connection.peer_memory)
+    decoder = Decoder(Message, *limits, OpenChannels(connection), connection._peer_memory)
     write_timeout, in_thread = connection.write_timeout, connection.heartbeat_thread
-    link = Link(connection.green, transport, decoder, connection, connection.counts, write_timeout, in_thread)
+    link = Link(connection._green, transport, decoder, connection, connection._counts, write_timeout, in_thread)
     connection._use_link(link)
     link.start_reading()
 
@@ -68,7 +68,7 @@ def _serve(connection: Any, transport: Any) -> None:
 def _note_opened(connection: Any) -> None:
     """The broker has opened the connection: what goes on as long as it is open begins."""
     connection._life.move('opened')
-    connection.counts.opened += 1
+    connection._counts.opened += 1
     connection._start_renewal()
     connection._watch_reading(connection.read_timeout)
     stats.notify_observers(connection)

@@ -144,7 +144,7 @@ class Connection(Liveness, SecretUpdates):
     Channel: type[ChannelType] = ChannelType
 
     #: Whether heartbeat=None is off in a process that is not patched; set by install_as_amqp.
-    heartbeat_needs_patching = False
+    _heartbeat_needs_patching = False
 
     connection_errors: tuple[type[BaseException], ...] = (exceptions.ConnectionError, OSError)
     channel_errors: tuple[type[BaseException], ...] = (exceptions.ChannelError,)
@@ -228,10 +228,10 @@ class Connection(Liveness, SecretUpdates):
         self.frame_max = self.client_frame_max
         self.server_heartbeat: int | None = None
         self.heartbeat: int | None = None
-        self.channel_ids = ChannelIds(self.channel_max)
+        self._channel_ids = ChannelIds(self.channel_max)
 
     def __repr__(self) -> str:
-        settings = getattr(self, 'settings', None)
+        settings = getattr(self, '_settings', None)
         if settings is None:  # its arguments are just being refused
             return f'<{type(self).__name__} not made>'
         return f'<{type(self).__name__} {self.host} vhost {self.virtual_host!r} {self._life.state}>'
@@ -244,12 +244,12 @@ class Connection(Liveness, SecretUpdates):
         self.close()
 
     def __del__(self) -> None:
-        link = getattr(self, 'link', None)
+        link = getattr(self, '_link', None)
         if link is not None and link.reason is None:
-            if self.in_own_thread():
+            if self._in_own_thread():
                 process_end.abandon(link)
             else:
-                self.call_in_hub_later(functools.partial(process_end.abandon, link))
+                self._call_in_hub_later(functools.partial(process_end.abandon, link))
             # Last, since it may raise; and without source=self, which would bring this object back to life.
             warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
 
@@ -263,7 +263,7 @@ class Connection(Liveness, SecretUpdates):
         (credentials), NotAllowed (virtual host) and other ConnectionErrors. After an error nothing is left open.
         """
         if self._life.state not in (lifecycle.NEW, lifecycle.CLOSED):
-            self.check_thread()
+            self._check_thread()
         if not self.is_open:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
@@ -320,7 +320,7 @@ class Connection(Liveness, SecretUpdates):
         call it again to go on.
         """
         deadline = green.Deadline(timeout)
-        self.check_open()
+        self._check_open()
         return shutdown.drain(self, deadline)
 
     def stats(self) -> dict[str, float]:
@@ -330,8 +330,8 @@ class Connection(Liveness, SecretUpdates):
     def collect(self) -> None:
         """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
         if self._life.state != lifecycle.CLOSED:
-            self.check_thread()
-        self.event_queue.forget_loss()
+            self._check_thread()
+        self._event_queue.forget_loss()
         self._end(
             Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
         )
@@ -347,7 +347,7 @@ class Connection(Liveness, SecretUpdates):
         it is open. Raises ResourceError when all numbers are in use, TimeoutError, or why the connection ended.
         """
         channel_id = CHANNEL_ID('channel_id', channel_id)
-        self.check_open()
+        self._check_open()
         known: ChannelType | None = self.channels.get(channel_id or 0)
         if known is not None and known._was_opened:
             return known
@@ -365,9 +365,9 @@ class Connection(Liveness, SecretUpdates):
         caller, or that has ended the consumers with a callback meanwhile,
         ConsumerCancelled, and why the connection ended. Switches greenlets.
         """
-        if get_ident() != self.thread:
-            self.check_thread()
-        events, flow = self.event_queue, self.flow_control
+        if get_ident() != self._thread:
+            self._check_thread()
+        events, flow = self._event_queue, self._flow_control
         if flow.until_look > 1:
             flow.until_look -= 1
         elif flow.turn_overdue():
@@ -394,7 +394,7 @@ class Connection(Liveness, SecretUpdates):
         timeout: seconds, None for as long as the connection lives. Raises
         TimeoutError, and why the connection ended.
         """
-        self.check_open()
-        if not self.link.writer.wait_until_empty(timeout):
-            raise TimeoutError(f'flush: {self.link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
-        self.check_open()
+        self._check_open()
+        if not self._link.writer.wait_until_empty(timeout):
+            raise TimeoutError(f'flush: {self._link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
+        self._check_open()

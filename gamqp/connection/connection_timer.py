@@ -20,7 +20,7 @@ class ConnectionTimer(ABC):
 
     def __init__(self, connection: Any) -> None:
         self._connection_ref = weakref.ref(connection, self._dropped)
-        self._green = connection.green
+        self._green = connection._green
         self._thread = get_ident()
         self._timer: Any = None
 

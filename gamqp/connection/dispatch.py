@@ -61,9 +61,9 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     """The receiving half of a connection, and channel 0."""
 
     #: A Tracing, or None; set by ``telemetry.tracing.install``.
-    tracing: Any = None
+    _tracing: Any = None
 
-    channel_ids: ChannelIds
+    _channel_ids: ChannelIds
     server_properties: dict[str, Any]
     max_inbound_body: int
     rpc_timeout: float
@@ -72,21 +72,21 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def __init__(self, budget: ReceiveBudget) -> None:
         super().__init__()
-        self.green: Any = None
-        self.link: Any = None
+        self._green: Any = None
+        self._link: Any = None
         self.channel_id = 0
         self.channels: dict[int, Channel] = {}
-        self.closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
+        self._closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
         self._life = Lifecycle()
         self._replies = Replies()
-        self.counts = Counters()
+        self._counts = Counters()
         self._work_in_turns = WorkInTurns()
         self._backpressure = ReceiveBackpressure(self, budget)
-        self.flow_control = FlowControl(self, self.counts, self._backpressure)
-        self.event_queue = EventQueue(self, self._backpressure, self.flow_control, self._work_in_turns)
-        self._unfinished_handlers = UnfinishedHandlers(self, self.event_queue, self.flow_control)
-        self.endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
-        self.queue_types = QueueTypes()  # as far as this connection knows them
+        self._flow_control = FlowControl(self, self._counts, self._backpressure)
+        self._event_queue = EventQueue(self, self._backpressure, self._flow_control, self._work_in_turns)
+        self._unfinished_handlers = UnfinishedHandlers(self, self._event_queue, self._flow_control)
+        self._endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
+        self._queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook
         self._renewal: Any = None  # what renews the secret
@@ -100,14 +100,14 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         """Forget the socket before, and begin to open a new one. Returns an object that identifies this attempt."""
         self._life.move('open')
         self._bind_to_thread(backend)
-        self.green = backend
-        self.event_queue.forget_loss()
-        self.link = None
-        self.queue_types = QueueTypes()
-        self.closes_due.clear()
-        self.peer_memory = PeerMemory(self.max_inbound_body)
-        self._answers = UnreadAnswers(self.peer_memory)
-        for part in (self._work_in_turns, self._backpressure, self.flow_control, self.event_queue):
+        self._green = backend
+        self._event_queue.forget_loss()
+        self._link = None
+        self._queue_types = QueueTypes()
+        self._closes_due.clear()
+        self._peer_memory = PeerMemory(self.max_inbound_body)
+        self._answers = UnreadAnswers(self._peer_memory)
+        for part in (self._work_in_turns, self._backpressure, self._flow_control, self._event_queue):
             part.begin(backend)
         self._unfinished_handlers.draining = False
         self._attempt = object()
@@ -115,7 +115,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def _use_link(self, link: Link) -> None:
         """The socket is there."""
-        self.link = self._backpressure.link = self.flow_control.link = self.event_queue.link = link
+        self._link = self._backpressure.link = self._flow_control.link = self._event_queue.link = link
 
     def _check_opening(self, attempt: object) -> None:
         """Raise if another greenlet closed the connection meanwhile, or the link was lost."""
@@ -125,16 +125,16 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     def _give_up(self, attempt: object, error: BaseException) -> None:
         """The attempt has failed: end the connection, unless a later attempt has begun."""
         if self._attempt is attempt:
-            if self.link is not None:
-                self.link.lose(error)
+            if self._link is not None:
+                self._link.lose(error)
             self._end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
 
     def _set_limits(self, channel_max: int, frame_max: int) -> None:
         """Use the limits that were agreed on in connection.tune."""
         self.channel_max = channel_max
         self.frame_max = frame_max
-        self.channel_ids = ChannelIds(channel_max)
-        self.link.decoder.frame_max = frame_max
+        self._channel_ids = ChannelIds(channel_max)
+        self._link.decoder.frame_max = frame_max
 
     # -- what Requester asks ---------------------------------------------------------
 
@@ -144,11 +144,11 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def _check(self, sig: tuple[int, int]) -> None:
         if sig != Spec.Close:
-            self.check_open()
+            self._check_open()
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         """Raise why the connection cannot be used, if it cannot. Does not switch."""
-        self.check_thread()
+        self._check_thread()
         if self._life.state != lifecycle.OPEN:
             if self._life.state == lifecycle.NEW:
                 raise exceptions.RecoverableConnectionError(
@@ -164,24 +164,24 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     @property
     def is_blocked(self) -> bool:
         """Whether the broker takes no messages at present (a resource alarm)."""
-        return self.flow_control.blocked_reason is not None
+        return self._flow_control.blocked_reason is not None
 
     def _expect(self, expected: Expected) -> None:
         """Register what the handshake waits for next. Raises why the link ended, if it has."""
-        if self.link.reason is not None:
-            raise self.link.reason.make_error()
+        if self._link.reason is not None:
+            raise self._link.reason.make_error()
         self._replies.expect(expected)
 
     def _run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
         """Call the program's handler or callback of a message. Switches if that does."""
-        if tracing.installed and self.tracing is not None:
-            self.tracing.process(self, message, handler)
+        if tracing.installed and self._tracing is not None:
+            self._tracing.process(self, message, handler)
         else:
             handler(message)
 
     # -- from the reader --------------------------------------------------------------
 
-    def on_events(self, events: list[Any]) -> None:
+    def _on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
         channels = self.channels
         overflow = self._backpressure.overflow_if_due()
@@ -197,66 +197,66 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
                 elif sig == ChannelSpec.Close:
                     # A close that crossed ours must be answered all the same.
                     self._count_answer()
-                    self.link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
+                    self._link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
                 elif sig == ChannelSpec.CloseOk:
-                    self.closes_due.discard(channel_id)
+                    self._closes_due.discard(channel_id)
             else:
                 channel = channels.get(event.channel_id)
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
                     channel._on_content(event)
-            if self.link.reason is not None:
+            if self._link.reason is not None:
                 break
-        self.counts.delivered += len(events) - methods
-        self.event_queue.wake_drainers()
+        self._counts.delivered += len(events) - methods
+        self._event_queue.wake_drainers()
 
-    def on_protocol_error(self, error: Any) -> None:
+    def _on_protocol_error(self, error: Any) -> None:
         """The broker broke the protocol: send it connection.close with the rule, and end without its answer."""
         text = str(error.reply_text).encode()[:200].decode(errors='ignore')  # a short string has 255 bytes
         args = (error.reply_code or 501, text, *(error.method_sig or (0, 0)))
-        self.link.writer.send(encode_method(0, Spec.Close, args))
-        self.link.lose(error)
+        self._link.writer.send(encode_method(0, Spec.Close, args))
+        self._link.lose(error)
 
     def _count_answer(self) -> None:
         """The reader is about to send what the peer asks for. Raises ResourceError where the peer reads no answers."""
-        self._answers.add(ANSWER_SIZE, self.counts.bytes_out, self.link.writer.queued)
+        self._answers.add(ANSWER_SIZE, self._counts.bytes_out, self._link.writer.queued)
 
     def _count_return(self, message: Any) -> None:
         """A message has come back. Raises UnexpectedFrame when more come back than were published."""
-        counts = self.counts
+        counts = self._counts
         counts.returned += 1
-        self.peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
+        self._peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
 
     def _report(self, text: str, *args: Any) -> None:
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
-        self._log.warn(self.green.spawn, text, args)
+        self._log.warn(self._green.spawn, text, args)
 
-    def must_pause(self) -> bool:
+    def _must_pause(self) -> bool:
         """Whether the reader has to stop for a while."""
         return self._backpressure.must_pause()
 
-    def show_events(self) -> None:
+    def _show_events(self) -> None:
         """The reader reads on: a reason less to call drain_events."""
-        self.event_queue.show()
+        self._event_queue.show()
 
     def _on_own_method(self, sig: tuple[int, int], args: tuple[Any, ...]) -> None:
         if sig == Spec.Close:
             self._on_close(*args)
         elif sig == Spec.Blocked:
-            self.flow_control.on_blocked(exceptions.as_text(args[0]))
+            self._flow_control.on_blocked(exceptions.as_text(args[0]))
         elif sig == Spec.Unblocked:
-            self.flow_control.on_unblocked()
+            self._flow_control.on_unblocked()
         else:
             self._on_reply(sig, args)
 
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
-        self.link.writer.send(encode_method(0, Spec.CloseOk, ()))
+        self._link.writer.send(encode_method(0, Spec.CloseOk, ()))
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
-        self.link.lose(self._with_login_hint(error) if self._life.state == lifecycle.OPENING else add_hint(error))
+        self._link.lose(self._with_login_hint(error) if self._life.state == lifecycle.OPENING else add_hint(error))
 
     # -- the end -------------------------------------------------------------------------
 
-    def on_link_end(self, link: Link, reason: Reason) -> None:
-        if link is self.link:
+    def _on_link_end(self, link: Link, reason: Reason) -> None:
+        if link is self._link:
             self._end(reason)
 
     def _end(self, reason: Reason) -> None:
@@ -268,11 +268,11 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         if not self._life.end(reason):
             return
         self._note_end(lost)
-        if self.link is not None:
-            self.link.end(reason)
+        if self._link is not None:
+            self._link.end(reason)
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.close()
-        self.event_queue.forget()
+        self._event_queue.forget()
         self._end_waits(reason)
         for watch in (self._read_watch, self._unsettled_watch, self._renewal):
             if watch is not None:
@@ -290,7 +290,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         walks.gather()
         walks.add(self._replies.fail_all(reason.make_error))
         # Before the channels, whose walks may be long: these look at the state of the connection when they wake.
-        for waking in (*self.event_queue.wake_all(), self.flow_control.end()):
+        for waking in (*self._event_queue.wake_all(), self._flow_control.end()):
             walks.add(waking)
         try:
             for channel in list(self.channels.values()):
@@ -316,6 +316,6 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         number = channel.channel_id
         if self.channels.get(number) is channel:
             del self.channels[number]
-            self.channel_ids.release(number)
-            if self.link.reason is None:
-                self.link.decoder.forget(number)
+            self._channel_ids.release(number)
+            if self._link.reason is None:
+                self._link.decoder.forget(number)

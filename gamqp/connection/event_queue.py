@@ -44,7 +44,7 @@ class WaitingMessages(deque[Any]):
 class EventQueue:
     """The undelivered events of one connection, and the greenlets that come for them.
 
-    owner: has ``check_open()`` and ``check_thread()``. Held weakly.
+    owner: has ``_check_open()`` and ``_check_thread()``. Held weakly.
     descriptor: None as long as no other event loop polls the connection.
     doubtful: whether a channel has messages here that may be void, see ``Channel._is_void``.
     drainers_idle: greenlets in drain_events that run no callback: they wait, or let others run.
@@ -281,13 +281,13 @@ class EventQueue:
             )
 
     def check_drainable(self) -> None:
-        """``check_open`` in drain_events: a loss that comes out of it is known to the program."""
+        """``_check_open`` in drain_events: a loss that comes out of it is known to the program."""
         owner = self._owner()
         assert owner is not None  # it is in use
         if self.loss_unraised:
-            owner.check_thread()
+            owner._check_thread()
             self.forget_loss()
-        owner.check_open()
+        owner._check_open()
 
     def forget_loss(self) -> None:
         """The program knows that the connection has ended. Does not switch."""

@@ -28,9 +28,9 @@ class ExternalEventLoop:
     """What kombu's Hub and its like use; what they see is kept by the EventQueue."""
 
     channels: dict[int, Channel]
-    event_queue: EventQueue
-    green: Any
-    link: Any
+    _event_queue: EventQueue
+    _green: Any
+    _link: Any
     on_lost: Callable[[BaseException], Any] | None
     _life: Lifecycle
 
@@ -53,11 +53,11 @@ class ExternalEventLoop:
         would otherwise never learn that their consumers are gone. Without such consumers
         it is False at once. ``is_alive()`` and ``repr`` tell the truth at once.
         """
-        return self.is_open or self.event_queue.loss_unraised
+        return self.is_open or self._event_queue.loss_unraised
 
     @property
     def transport(self) -> TCPTransport | None:
-        return None if self.link is None else self.link.transport
+        return None if self._link is None else self._link.transport
 
     @property
     def sock(self) -> SocketGuard | None:
@@ -67,24 +67,24 @@ class ExternalEventLoop:
         has something to do. It closes with the connection; after a loss it stays,
         readable, until drain_events has raised the loss.
         """
-        return None if self.link is None else self.link.transport.sock
+        return None if self._link is None else self._link.transport.sock
 
-    def on_descriptor(self, descriptor: PollDescriptor) -> None:
+    def _on_descriptor(self, descriptor: PollDescriptor) -> None:
         """Somebody polls. Does not switch."""
-        self.event_queue.descriptor = descriptor
-        self.event_queue.show()
+        self._event_queue.descriptor = descriptor
+        self._event_queue.show()
 
     # -- the end -----------------------------------------------------------------------
 
     def _note_end(self, lost: bool) -> None:
         """The connection ends. lost: it was open, and the program has not asked for it."""
-        self.event_queue.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
+        self._event_queue.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
 
     def _show_end(self, lost: bool, reason: Reason) -> None:
         """Everything of it has ended: close the descriptor, unless drain_events has to tell why; call ``on_lost``."""
-        if self.event_queue.loss_unraised:
-            self.event_queue.show()
+        if self._event_queue.loss_unraised:
+            self._event_queue.show()
         else:
-            self.event_queue.forget_loss()
+            self._event_queue.forget_loss()
         if lost and self.on_lost is not None:
-            self.green.spawn(self.on_lost, reason.make_error())
+            self._green.spawn(self.on_lost, reason.make_error())

@@ -37,7 +37,7 @@ class FlowControl:
     """Of one connection.
 
     owner: has ``rpc_timeout``, ``blocked_policy``, ``blocked_timeout``, ``on_blocked``, ``on_unblocked``,
-    ``check_open()`` and ``_report(text, *args)``. Held weakly.
+    ``_check_open()`` and ``_report(text, *args)``. Held weakly.
     counts: the owner's; the time that is spent blocked and waiting is added to it.
     """
 
@@ -190,7 +190,7 @@ class FlowControl:
             )
         owner = self._owner()
         assert owner is not None  # it is in use
-        owner.check_open()
+        owner._check_open()
 
     def turn_due(self) -> bool:
         """Whether the hub has to have a turn before a publish. Asked every BREATH at most, for it costs a system call.

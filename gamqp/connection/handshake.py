@@ -35,7 +35,7 @@ _TOO_LONG = 'the password or token, or client_properties, are too long'
 
 
 def run(connection: Connection, deadline: green.Deadline) -> None:
-    """Shake hands over ``connection.link``. Switches greenlets.
+    """Shake hands over ``connection._link``. Switches greenlets.
 
     Raises AccessRefused (credentials), NotAllowed (virtual host), ConnectionError
     (no common mechanism), TimeoutError, or whatever ended the link.
@@ -57,7 +57,7 @@ def run(connection: Connection, deadline: green.Deadline) -> None:
         sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
     tuned = _on_tune(connection, *reply)
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
-    connection.link.start_heartbeat(connection.heartbeat)
+    connection._link.start_heartbeat(connection.heartbeat)
     if connection.on_tune_ok is not None:
         connection.on_tune_ok()
     _exchange(connection, deadline, frames, Spec.OpenOk)
@@ -72,9 +72,9 @@ def _ask(connection: Connection, frames: Any, *sigs: tuple[int, int]) -> Expecte
     """Send what one of *sigs* will answer. Does not switch."""
     for sig in sigs:
         assert sig in _FROM_SERVER
-    expected = Expected(sigs, green.Slot(connection.green))
+    expected = Expected(sigs, green.Slot(connection._green))
     connection._expect(expected)
-    connection.link.writer.send(frames)
+    connection._link.writer.send(frames)
     return expected
 
 
@@ -95,7 +95,7 @@ def _on_start(
     """Note who the server is. Returns the mechanism to log in by, and its first response."""
     connection.version_major, connection.version_minor = major, minor
     connection.server_properties = properties
-    connection.queue_types = QueueTypes(negotiation.rabbitmq_version(properties))
+    connection._queue_types = QueueTypes(negotiation.rabbitmq_version(properties))
     offered = _as_bytes(mechanisms).split()
     connection.mechanisms = offered
     connection.locales = _as_bytes(locales).decode('utf-8', 'replace').split(' ')
@@ -162,7 +162,7 @@ def _on_tune(connection: Connection, channel_max: int, frame_max: int, heartbeat
     """Settle the three numbers of tune; returns them for tune-ok."""
     connection.server_heartbeat = heartbeat
     wanted = connection.client_heartbeat
-    if wanted is None and connection.heartbeat_needs_patching and not green.is_patched():
+    if wanted is None and connection._heartbeat_needs_patching and not green.is_patched():
         wanted = 0  # as py-amqp's
     connection.heartbeat = negotiation.heartbeat(wanted, heartbeat)
     connection._set_limits(
@@ -178,7 +178,7 @@ def client_properties(connection: Connection) -> dict[str, Any]:
     """What we tell of ourselves: the library, the user's own properties on top, capabilities, the name."""
     properties = {
         **connection.library_properties,
-        'platform': f'Python {platform.python_version()}, {connection.green.NAME}',
+        'platform': f'Python {platform.python_version()}, {connection._green.NAME}',
         **connection.client_properties,
     }
     offered = connection.server_properties.get('capabilities')

@@ -46,10 +46,10 @@ class Liveness(Dispatch):
         intervals (where there are heartbeats), and the socket has neither failed
         nor been closed by the peer.
         """
-        return self._usable_link() and not heartbeat_greenlet.is_dead(self.link) and self.link.transport.is_sound
+        return self._usable_link() and not heartbeat_greenlet.is_dead(self._link) and self._link.transport.is_sound
 
     def _usable_link(self) -> bool:
-        return self.link is not None and self.link.reason is None and self.is_open
+        return self._link is not None and self._link.reason is None and self.is_open
 
     def heartbeat_tick(self, rate: float = 2) -> None:
         """Send a heartbeat if nothing was sent for interval / rate seconds. Switches only when the hub is overdue.
@@ -62,31 +62,31 @@ class Liveness(Dispatch):
         intervals, and why the connection ended.
         """
         number('rate', rate)
-        self.check_open()
-        self.link.run_overdue_hub()
-        self.check_open()
+        self._check_open()
+        self._link.run_overdue_hub()
+        self._check_open()
         if not self.heartbeat:
             return
-        heartbeat_greenlet.check(self.link)
-        self.check_open()
+        heartbeat_greenlet.check(self._link)
+        self._check_open()
         interval = self.heartbeat / (rate if rate > 0 else 2)
-        if time.monotonic() - self.link.heartbeat_clock.sent_at >= interval:
-            self.link.beat()
+        if time.monotonic() - self._link.heartbeat_clock.sent_at >= interval:
+            self._link.beat()
 
     def send_heartbeat(self) -> None:
         """Send a heartbeat frame now. Not needed: the connection does so by itself. Does not switch."""
-        self.check_open()
-        self.link.beat()
+        self._check_open()
+        self._link.beat()
 
     @property
     def last_heartbeat_sent(self) -> float:
         """When something, heartbeat or not, was sent last: seconds of time.monotonic(), 0 before connecting."""
-        return 0 if self.link is None else self.link.heartbeat_clock.sent_at
+        return 0 if self._link is None else self._link.heartbeat_clock.sent_at
 
     @property
     def last_heartbeat_received(self) -> float:
         """When something, heartbeat or not, was received last: seconds of time.monotonic(), 0 before connecting."""
-        return 0 if self.link is None else self.link.heartbeat_clock.heard_at
+        return 0 if self._link is None else self._link.heartbeat_clock.heard_at
 
     def _wait_for(self, slot: Any, timeout: float | None) -> bool:
         """``slot.wait(timeout)`` for a reply or a confirm, under the read timeout. Switches.
@@ -95,8 +95,8 @@ class Liveness(Dispatch):
         nothing at all was received for read_timeout seconds, the connection is lost;
         then the slot has the reason.
         """
-        self.check_thread()
-        link = self.link
+        self._check_thread()
+        link = self._link
         self._backpressure.wait_begins()
         try:
             if self.read_timeout is None:
@@ -115,7 +115,7 @@ class Liveness(Dispatch):
         return timeout > BLOCKED_TIMEOUT and not self.is_blocked and self._wait_for(slot, timeout - BLOCKED_TIMEOUT)
 
     def _wait_hearing(self, slot: Any, deadline: green.Deadline, read_timeout: float) -> bool:
-        link, begun = self.link, time.monotonic()
+        link, begun = self._link, time.monotonic()
         while not slot.done and not deadline.passed:
             patience = max(begun, link.heartbeat_clock.heard_at) + read_timeout - time.monotonic()
             if patience <= 0 and link.listening and not link.transport.has_input:

@@ -42,14 +42,14 @@ class ReadTimeout(ConnectionTimer):
         self._arm(max(min(left, self._limit / LOOKS), SHORTEST))
 
     def _due(self, connection: Any) -> None:
-        if connection.link.reason is None:
+        if connection._link.reason is None:
             in_turns(self._green, self._walk(connection))
 
     def _walk(self, connection: Any) -> Iterator[None]:
         """A step for each consumer, until one is found that waits; then judge."""
         waits = False
         # For callbacks: a greenlet is in drain_events, or a foreign loop waits for the connection's descriptor.
-        events = connection.event_queue
+        events = connection._event_queue
         drained = (events.drainers_idle or events.descriptor is not None) and not events.handlers_running
         for channel in list(connection.channels.values()):
             for consumer in list(channel._consumers.values()):
@@ -63,7 +63,7 @@ class ReadTimeout(ConnectionTimer):
         self._judge(connection, waits)
 
     def _judge(self, connection: Any, waits: bool) -> None:
-        link, now, left = connection.link, time.monotonic(), self._limit
+        link, now, left = connection._link, time.monotonic(), self._limit
         if link.reason is not None:
             return
         if not waits or not link.listening:

@@ -25,7 +25,7 @@ WARN_EVERY = 60.0
 class ReceiveBackpressure:
     """Of one connection.
 
-    owner: the connection; asked for ``spool`` and ``event_queue``, and handed to Overflow and the warning. Held weakly.
+    owner: the connection, which has ``spool`` and ``_event_queue``; handed to Overflow and the warning. Held weakly.
     budget: of the present socket.
     overflow: the messages that are on disk; None where there are none.
     crowded: whether reading has stopped, or messages are on disk.
@@ -101,4 +101,4 @@ class ReceiveBackpressure:
                 self.link.resume()
             owner = self._owner()
             if owner is not None:
-                owner.event_queue.show()
+                owner._event_queue.show()

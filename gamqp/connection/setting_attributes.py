@@ -20,7 +20,7 @@ class SettingAttributes:
     """Has its arguments checked and keeps them."""
 
     #: What it was made with; never changes, while the attributes may be set.
-    settings: Settings
+    _settings: Settings
 
     on_blocked: Callable[[str], Any] | None
     on_unblocked: Callable[[], Any] | None
@@ -33,7 +33,7 @@ class SettingAttributes:
 
     def _configure(self, settings: Settings) -> None:
         """Take over the settings. Does not switch."""
-        self.settings = settings
+        self._settings = settings
         self.host = settings.host
         self.virtual_host = settings.virtual_host
         self.ssl = settings.ssl

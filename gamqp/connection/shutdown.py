@@ -32,9 +32,9 @@ def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, 
     """
     state = connection._life.state
     if state in (lifecycle.NEW, lifecycle.CLOSED):
-        connection.event_queue.forget_loss()
+        connection._event_queue.forget_loss()
         return
-    connection.check_thread()
+    connection._check_thread()
     if state == lifecycle.CLOSING:
         return
     reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
@@ -58,7 +58,7 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
 
     Raises why the connection ended, if it does meanwhile.
     """
-    link = connection.link
+    link = connection._link
     finished = _finish(connection, deadline)
     if link.reason is not None:
         if not link.reason.clean:
@@ -75,19 +75,19 @@ def _check(connection: Dispatch, link: Any) -> None:
     """Raise why the link that is being drained has ended, also if the program has connected again since."""
     if link.reason is not None:
         link.reason.throw()
-    connection.check_open()
+    connection._check_open()
 
 
 def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
     """Everything but the close. Returns whether all was finished in time. Switches."""
-    events, unfinished_handlers = connection.event_queue, connection._unfinished_handlers
+    events, unfinished_handlers = connection._event_queue, connection._unfinished_handlers
     in_drain = unfinished_handlers.in_drain
     unfinished_handlers.draining = True
     inboxes = list(unfinished_handlers.retiring)
     asked: list[tuple[Any, Any]] = []
     for channel in list(connection.channels.values()):
         inboxes += channel._inboxes()
-        for expected in with_turns(connection.green, channel._ask_to_cancel_all()):
+        for expected in with_turns(connection._green, channel._ask_to_cancel_all()):
             if expected is not None:
                 asked.append((channel, expected))
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
@@ -124,14 +124,14 @@ def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
 
 def _leave_out_idle(connection: Dispatch, inboxes: list[Any]) -> bool:
     """Most are idle, and there may be thousands. Switches."""
-    inboxes[:] = [inbox for inbox in with_turns(connection.green, list(inboxes)) if inbox.busy]
+    inboxes[:] = [inbox for inbox in with_turns(connection._green, list(inboxes)) if inbox.busy]
     return True
 
 
 def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
     """Wait for each cancel-ok: only then the last delivery has passed."""
-    link = connection.link
-    for channel, expected in with_turns(connection.green, asked):
+    link = connection._link
+    for channel, expected in with_turns(connection._green, asked):
         try:
             left = deadline.left()
             channel._await_reply(expected, Basic.Cancel, left, ending=left is None)
@@ -144,11 +144,11 @@ def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline:
 
 def _await_confirms(connection: Dispatch, deadline: green.Deadline) -> bool:
     """Wait for what was published up to now on the channels that live. The receipts tell what became of it."""
-    link = connection.link
+    link = connection._link
     for channel in list(connection.channels.values()):
-        incarnation = channel.incarnation
+        incarnation = channel._incarnation
         # Again after an error, if that told of publishes that were lost before: each such error is raised once.
-        while channel._was_opened and channel.incarnation == incarnation:
+        while channel._was_opened and channel._incarnation == incarnation:
             try:
                 left = deadline.left()
                 channel.wait_for_confirms(BLOCKED_TIMEOUT if left is None and connection.is_blocked else left)

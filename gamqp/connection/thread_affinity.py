@@ -31,23 +31,23 @@ T = TypeVar('T')
 class ThreadAffinity:
     """Knows the thread in which it was connected last."""
 
-    thread: int | None = None
+    _thread: int | None = None
     _hub_calls: Any = None  # made when it connects
 
     def _bind_to_thread(self, backend: ModuleType) -> None:
         """It belongs to the running thread from now on."""
-        self.thread = os_threads.get_ident()
+        self._thread = os_threads.get_ident()
         self._hub_calls = hub_calls_of_this_thread(backend)
 
-    def in_own_thread(self) -> bool:
+    def _in_own_thread(self) -> bool:
         """Whether this is that thread. Does not switch."""
-        return bool(self.thread == os_threads.get_ident())
+        return bool(self._thread == os_threads.get_ident())
 
-    def check_thread(self) -> None:
+    def _check_thread(self) -> None:
         """Raise WrongThread if this is not the thread it belongs to. Does not switch."""
-        if self.thread is not None and os_threads.get_ident() != self.thread:
+        if self._thread is not None and os_threads.get_ident() != self._thread:
             raise exceptions.WrongThread(
-                f'this connection belongs to the hub of {name_of_thread(self.thread)}, and was used in '
+                f'this connection belongs to the hub of {name_of_thread(self._thread)}, and was used in '
                 f'{name_of_thread(os_threads.get_ident())}; Connection.run_in_hub calls a function over there'
             )
 
@@ -67,17 +67,17 @@ class ThreadAffinity:
         argument_checks.timeout('timeout', timeout)
         if self._hub_calls is None:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
-        if os_threads.get_ident() == self.thread:
+        if os_threads.get_ident() == self._thread:
             return fn(*args)
         result: T = self._hub_calls.pass_in(_HubCall(self._hub_calls.green, fn, args), timeout)
         return result
 
-    def call_in_hub_later(self, fn: Callable[[], object]) -> None:
+    def _call_in_hub_later(self, fn: Callable[[], object]) -> None:
         """Have the hub call *fn*, which must neither switch nor raise, in its next pass. From any thread, at once."""
         if self._hub_calls is not None:
             self._hub_calls.take(_OneWayCall(fn))
 
-    def stop_hub(self) -> None:
+    def _stop_hub(self) -> None:
         """The program ends, and this thread's hub will not run again: whoever waits for it is to be told."""
         if self._hub_calls is not None:
             self._hub_calls.is_shut = True

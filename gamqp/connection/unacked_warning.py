@@ -34,7 +34,7 @@ class UnackedWarning(ConnectionTimer):
         return min(LOOK, self._limit / LOOKS)
 
     def _due(self, connection: Any) -> None:
-        if connection.link.reason is None:
+        if connection._link.reason is None:
             self._arm(self._pause)
             in_turns(self._green, self._walk(connection, time.monotonic()))
 

@@ -27,7 +27,7 @@ def warn(connection: Connection) -> None:
     """Body of a greenlet: name the channel that has most of the messages, and its consumer with most of them."""
     of_channels: Counter[int] = Counter()
     of_consumers: Counter[tuple[int, str]] = Counter()
-    for number, tag, count in with_turns(connection.green, _held(connection)):
+    for number, tag, count in with_turns(connection._green, _held(connection)):
         of_channels[number] += count
         of_consumers[number, tag] += count
     if not of_channels:
@@ -52,7 +52,7 @@ def warn(connection: Connection) -> None:
 
 
 def _held(connection: Connection) -> Iterator[Held]:
-    yield from connection.event_queue.holders()
+    yield from connection._event_queue.holders()
     for number, channel in list(connection.channels.items()):
         for inbox in channel._inboxes():
             yield number, inbox.tag, len(inbox.messages or ())

@@ -24,7 +24,7 @@ LOOK = 0.5
 class UnfinishedHandlers:
     """Of one connection.
 
-    owner: has ``check_open()``. Held weakly.
+    owner: has ``_check_open()``. Held weakly.
     draining: whether ``drain`` was called: no consumer may be started any more.
     in_drain: greenlets in ``drain``, and how many callbacks of drain_events each is in.
     retiring: inboxes that have ended while the program works on their last messages.
@@ -110,4 +110,4 @@ class UnfinishedHandlers:
     def _check_open(self) -> None:
         owner = self._owner()
         assert owner is not None  # it is in use
-        owner.check_open()
+        owner._check_open()

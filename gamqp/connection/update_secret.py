@@ -24,7 +24,7 @@ class SecretUpdates(Requester):
     """Has ``update_secret``."""
 
     authentication: tuple[Any, ...]
-    settings: Settings
+    _settings: Settings
 
     # What callable passwords have given for the login that is under way, by the id of the callable.
     _asked: dict[int, Any] | None = None
@@ -51,7 +51,7 @@ class SecretUpdates(Requester):
 
     def _start_renewal(self) -> None:
         """The connection is open: see that its secret does not end before. Does not switch."""
-        rule = self.settings.refresh_secret
+        rule = self._settings.refresh_secret
         if rule:
             ask = sasl.callable_passwords(self.authentication)[0]
             self._renewal = SecretRenewal(self, ask, None if rule is True else rule, self._secret_end)
@@ -77,7 +77,7 @@ class SecretUpdates(Requester):
             del new_secret
             raise ValueError('update_secret: the new secret cannot be encoded as UTF-8') from None
         self._check(Spec.UpdateSecret)
-        expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self._connection.green))
+        expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self._connection._green))
         self._ask(Spec.UpdateSecret, (secret, reason), expected)
         del new_secret, secret  # an error is often stored with all that is here
         self._await_reply(expected, Spec.UpdateSecret, None)

@@ -29,7 +29,7 @@ _named: set[str] = set()
 
 def watch_of(connection: Any, tag: str, handler: Any) -> BlockingWatch | None:
     """The watch for a consumer with this handler; None in a patched process, or if it has been warned of."""
-    blocking = connection.green.unpatched()
+    blocking = connection._green.unpatched()
     name = handler_name(handler)
     return BlockingWatch(connection, tag, name, blocking) if blocking and name not in _named else None
 
@@ -61,7 +61,7 @@ class BlockingWatch:
     def run(self, handler: Callable[[Any], Any], message: Any) -> None:
         """Call the handler, and warn if it took long and the hub did not run meanwhile."""
         turns: list[bool] = []
-        self._connection.green.run_soon(turns.append, True)
+        self._connection._green.run_soon(turns.append, True)
         self._left -= 1
         begun = monotonic()
         try:
@@ -72,7 +72,7 @@ class BlockingWatch:
                 _named.add(self._name)
                 self._left = 0
                 # In a greenlet of its own: a log handler may switch, and this greenlet may be raising an error.
-                self._connection.green.spawn(
+                self._connection._green.spawn(
                     logger.warning,
                     'consumer %s: the handler %s kept every other greenlet from running for %.2f s. %s not patched in '
                     'this process, so what waits there stops them all: call %s first, or use what %s has instead',
@@ -80,8 +80,8 @@ class BlockingWatch:
                     self._name,
                     seconds,
                     ' and '.join(self._blocking) + (' is' if len(self._blocking) == 1 else ' are'),
-                    self._connection.green.PATCH,
-                    self._connection.green.NAME,
+                    self._connection._green.PATCH,
+                    self._connection._green.NAME,
                 )
 
 

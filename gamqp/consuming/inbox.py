@@ -120,7 +120,7 @@ class Inbox(Uncopyable, abc.ABC):
         if not self.over:
             self._over = True
             self._reason = reason
-            in_turns(self.connection.green, self.complete_end())
+            in_turns(self.connection._green, self.complete_end())
 
     def complete_end(self, same_tags: bool = True) -> Iterator[None]:
         """Do what follows from the end of the consumer, perhaps some passes of the hub later. Does not switch.
@@ -179,7 +179,7 @@ class Inbox(Uncopyable, abc.ABC):
 
     def withdraw(self, give_back: bool = False) -> None:
         """Drop all messages. give_back: have the broker requeue them. Does not switch."""
-        in_turns(self.connection.green, self.take_all(give_back))
+        in_turns(self.connection._green, self.take_all(give_back))
 
     def take_all(self, give_back: bool = False) -> Iterator[None]:
         """``withdraw`` in steps.
@@ -228,5 +228,5 @@ class Inbox(Uncopyable, abc.ABC):
 def complete_ends(channel: Any, inboxes: Iterable[Any], incarnation: int) -> Iterator[None]:
     """``complete_end`` of inboxes whose channel has ended, in steps. It may be open again before the last step."""
     for inbox in inboxes:
-        yield from inbox.complete_end(channel.incarnation == incarnation)
+        yield from inbox.complete_end(channel._incarnation == incarnation)
         yield

@@ -60,7 +60,7 @@ class IteratorInbox(Inbox):
         """This greenlet iterates from now on. If it is killed or fails, the consumer is cancelled."""
         self._unlink()
         self.owner = weakref.ref(owner)
-        self._link = self.connection.green.FailureLink(owner, self.leave)
+        self._link = self.connection._green.FailureLink(owner, self.leave)
 
     def _unlink(self) -> None:
         link, self._link = self._link, None
@@ -144,12 +144,12 @@ class Deliveries(Uncopyable):
     def __next__(self) -> Message:
         inbox = self._inbox
         connection = inbox.connection
-        if get_ident() != connection.thread:
-            connection.check_thread()
+        if get_ident() != connection._thread:
+            connection._check_thread()
         if inbox.in_hand:
             inbox.in_hand = False
             inbox.settled_idle()
-        flow = connection.flow_control
+        flow = connection._flow_control
         if flow.until_look > 1:
             flow.until_look -= 1
         elif flow.turn_overdue():
@@ -178,7 +178,7 @@ class Deliveries(Uncopyable):
         owner, me = inbox.owner, getcurrent()
         if owner is None or owner() is not me:
             inbox.belong_to(me)
-        inbox.waiting = green.Slot(inbox.connection.green)
+        inbox.waiting = green.Slot(inbox.connection._green)
         try:
             if not inbox.waiting.wait(self._timeout):
                 raise TimeoutError(f'consumer {inbox.tag}: no message within {in_seconds(self._timeout)}')
@@ -198,7 +198,7 @@ class Deliveries(Uncopyable):
         for the broker's consent, at most rpc_timeout (TimeoutError). Switches greenlets.
         """
         inbox = self._inbox
-        inbox.connection.check_thread()
+        inbox.connection._check_thread()
         try:
             if not inbox.over and not inbox.entry.discard:
                 inbox.channel._end_consumer(inbox.entry, wait=True)
@@ -208,10 +208,10 @@ class Deliveries(Uncopyable):
     def __del__(self) -> None:
         inbox = self._inbox
         connection = inbox.connection
-        if not connection.in_own_thread():
-            connection.call_in_hub_later(inbox.leave)
+        if not connection._in_own_thread():
+            connection._call_in_hub_later(inbox.leave)
         elif inbox.channel._asking:
             # The garbage collector runs inside a step of the channel that must not be interrupted.
-            connection.green.run_soon(inbox.leave)
+            connection._green.run_soon(inbox.leave)
         else:
             inbox.leave()

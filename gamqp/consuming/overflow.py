@@ -79,7 +79,7 @@ class Overflow:
         self.messages = 0
         self._connection = connection
         self._backpressure = connection._backpressure
-        self._events = connection.event_queue
+        self._events = connection._event_queue
         self._spool = SpoolFile(Message, connection.max_inbound_body, self._cannot_write)
         # The latest share of each consumer. One that is dropped may stay for a while.
         self._shares: dict[ConsumerRecord, _ConsumerShare] = {}
@@ -149,9 +149,9 @@ class Overflow:
         share.count += 1
         share.group.messages += 1
         self.messages += 1
-        self._spool.put(message, self._connection.link.heartbeat_clock.heard_at)
+        self._spool.put(message, self._connection._link.heartbeat_clock.heard_at)
         if message.redelivered:
-            self._connection.counts.redelivered += 1
+            self._connection._counts.redelivered += 1
         return True
 
     def _begin_share(self, channel: Any, consumer: ConsumerRecord) -> _ConsumerShare:
@@ -176,7 +176,7 @@ class Overflow:
         """Hand out messages in the next passes of the hub, some in each, while there is room. Does not switch."""
         if not self.due:
             self.due = True
-            self._timer = self._connection.green.call_later(TICK, self._step)
+            self._timer = self._connection._green.call_later(TICK, self._step)
 
     def _step(self) -> None:
         self.due = False
@@ -194,10 +194,10 @@ class Overflow:
                     break  # the garbage collector ended the last consumer that wanted messages
                 self._hand_over(taken.popleft(), self._came_at)
         except OSError as exc:
-            connection.link.lose(exc)
+            connection._link.lose(exc)
             return
         except BaseException as exc:
-            connection.link.lose(exc)  # a bug in gamqp: the messages in _taken would be lost without an error
+            connection._link.lose(exc)  # a bug in gamqp: the messages in _taken would be lost without an error
             raise
         self._events.wake_drainers()
         if not self.messages or not (self._spool or self._taken):
@@ -263,7 +263,7 @@ class Overflow:
         if share is not None and not share.dropped:
             self._drop(share)
             if self._give_back(share):
-                self._connection.green.spawn(self._give_back_rest, share)
+                self._connection._green.spawn(self._give_back_rest, share)
             self._settle_down()
 
     def forget_channel(self, channel: Any, all_of_callbacks: bool = True) -> None:
@@ -281,7 +281,7 @@ class Overflow:
                 self.messages -= group.messages
                 if of_callbacks:
                     self._of_callbacks -= len(group.shares)
-                in_turns(self._connection.green, self._remove(group))
+                in_turns(self._connection._green, self._remove(group))
         self._settle_down()
 
     def _remove(self, group: _ChannelGroup) -> Iterator[None]:
@@ -307,7 +307,7 @@ class Overflow:
         """Have the broker requeue some of the messages. Returns whether more are left."""
         channel, of_stream = share.channel, share.consumer.of_stream
         for tags, numbered in ((share.tags, False), (share.numbered, True)):
-            if numbered and not of_stream and not self._connection.queue_types.takes_nack_of_any:
+            if numbered and not of_stream and not self._connection._queue_types.takes_nack_of_any:
                 break  # they may be of a stream, which refuses a nack; they stay unsettled, see Channel._give_back
             for _ in range(AT_ONCE):
                 if not tags:
@@ -321,9 +321,9 @@ class Overflow:
 
     def _give_back_rest(self, share: _ConsumerShare) -> None:
         """Body of a greenlet: have the rest requeued, as fast as the socket takes the nacks."""
-        link = self._connection.link
+        link = self._connection._link
         while link.reason is None:
-            self._connection.green.sleep(0)
+            self._connection._green.sleep(0)
             if link.writer.wait_for_room(None) and not self._give_back(share):
                 return
 
@@ -341,7 +341,7 @@ class Overflow:
         self._owners.clear()
         self._taken.clear()
         self._spool.close()
-        in_turns(self._connection.green, self._notify(shares))
+        in_turns(self._connection._green, self._notify(shares))
         self._events.wake_finishing()
 
     def _notify(self, shares: dict[ConsumerRecord, _ConsumerShare]) -> Iterator[None]:

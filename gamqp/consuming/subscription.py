@@ -132,7 +132,7 @@ class Consumer(Inbox):
         others that do not wait here, too. Raises why the channel ended if the broker
         could not be told. Switches greenlets.
         """
-        self.connection.check_thread()
+        self.connection._check_thread()
         deadline = green.Deadline(timeout)
         if not self.over and not self.entry.discard:
             patience = self.connection.rpc_timeout if timeout is None else min(timeout, self.connection.rpc_timeout)
@@ -147,7 +147,7 @@ class Consumer(Inbox):
         ours; raises ConsumerCancelled when the broker cancelled it, why the channel
         or connection ended, and with on_error='stop' what the handler raised.
         """
-        self.connection.check_thread()
+        self.connection._check_thread()
         self._wait_until(lambda: self.over and self._others_idle(), green.Deadline(timeout))
         if self._stopped_by is not None:
             raise self._stopped_by
@@ -162,7 +162,7 @@ class Consumer(Inbox):
 
     def _wait_until(self, condition: Callable[[], bool], deadline: green.Deadline) -> None:
         if self._idle is None:
-            self._idle = green.Gate(self.connection.green)
+            self._idle = green.Gate(self.connection._green)
         me = greenlet.getcurrent()
         if me in self._workers:
             self._workers[me] = WAITING
@@ -195,10 +195,10 @@ class Consumer(Inbox):
         self._wake_waiting()
 
     def _start_worker(self) -> None:
-        self._workers[self.connection.green.spawn(self._work)] = STARTING
+        self._workers[self.connection._green.spawn(self._work)] = STARTING
         if not self._looks:
             self._looks = True
-            self.connection.green.run_soon(self._check_starting)
+            self.connection._green.run_soon(self._check_starting)
 
     def _check_starting(self) -> None:
         """Called in the hub when new workers should have run: end those that were killed before, which ran nothing."""
@@ -208,7 +208,7 @@ class Consumer(Inbox):
                 self._end_worker(worker)
             elif not self._looks:
                 self._looks = True
-                self.connection.green.run_soon(self._check_starting)
+                self.connection._green.run_soon(self._check_starting)
 
     def _wake_waiting(self) -> None:
         if self._idle is not None:
@@ -223,14 +223,14 @@ class Consumer(Inbox):
         begun = self._look_for_blocking(None)
         try:
             while self.messages:
-                if self.connection.flow_control.turn_overdue():
+                if self.connection._flow_control.turn_overdue():
                     self._look_for_blocking(begun)
-                    self.connection.flow_control.let_others_run()
+                    self.connection._flow_control.let_others_run()
                     begun = self._look_for_blocking(None)
                 if self.messages:
                     message = self.take()
                     if message is None:
-                        self.connection.flow_control.let_others_run()
+                        self.connection._flow_control.let_others_run()
                     else:
                         self._handle(message)
         finally:
@@ -320,12 +320,12 @@ class Consumer(Inbox):
     def _requeue_later(self, message: Any, seconds: float) -> None:
         """Requeue a message after a while: delivered at once, it would fail again. The worker is free meanwhile."""
         if self._kept is None:
-            self._kept = DelayedRequeue(self.connection.green, self._requeue)
+            self._kept = DelayedRequeue(self.connection._green, self._requeue)
         if len(self._kept) < MOST_DELAYED:
             self._kept.add(message, seconds)
             return
         try:
-            self.connection.green.sleep(min(seconds, LONGEST_SLEEP))
+            self.connection._green.sleep(min(seconds, LONGEST_SLEEP))
         finally:
             self._refuse(message, REQUEUE)
 
@@ -347,7 +347,7 @@ class Consumer(Inbox):
         if self._is_unsettled(message):
             if self.entry.of_stream:
                 message.ack()  # a stream cannot requeue
-            elif self.entry.numbered and self.connection.queue_types.streams_refuse_nack:
+            elif self.entry.numbered and self.connection._queue_types.streams_refuse_nack:
                 self._leave_unsettled(message)
             elif policy == REJECT:
                 message.reject(requeue=False)

@@ -5,7 +5,7 @@ is None while the link is open and the first cause of its end afterwards. Does n
 and methods; the owner gets decoded events.
 
 The order of an end, which is written in ``Link.end`` only: store the reason, close the writer, close the
-socket, wake the reader and the heartbeat greenlet, call the owner's ``on_link_end``.
+socket, wake the reader and the heartbeat greenlet, call the owner's ``_on_link_end``.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
     class LinkOwner(Protocol):
         """What a link needs of its connection. None of these may switch greenlets."""
 
-        def on_events(self, events: list[Any]) -> None: ...
+        def _on_events(self, events: list[Any]) -> None: ...
 
-        def on_protocol_error(self, error: exceptions.AMQPError) -> None: ...
+        def _on_protocol_error(self, error: exceptions.AMQPError) -> None: ...
 
-        def on_link_end(self, link: Link, reason: Reason) -> None: ...
+        def _on_link_end(self, link: Link, reason: Reason) -> None: ...
 
-        def must_pause(self) -> bool: ...
+        def _must_pause(self) -> bool: ...
 
-        def on_descriptor(self, descriptor: PollDescriptor) -> None: ...
+        def _on_descriptor(self, descriptor: PollDescriptor) -> None: ...
 
-        def show_events(self) -> None: ...
+        def _show_events(self) -> None: ...
 
-        def check_thread(self) -> None: ...
+        def _check_thread(self) -> None: ...
 
-        def call_in_hub_later(self, fn: Callable[[], Any]) -> None: ...
+        def _call_in_hub_later(self, fn: Callable[[], Any]) -> None: ...
 
-        def stop_hub(self) -> None: ...
+        def _stop_hub(self) -> None: ...
 
 
 __all__ = ('Link',)
@@ -195,7 +195,7 @@ class Link:
         # At last, since the owner wakes greenlets of the program, which must find everything closed.
         owner = self.owner()
         if owner is not None:
-            owner.on_link_end(self, reason)
+            owner._on_link_end(self, reason)
         else:
             self.transport.retire()
 
@@ -203,7 +203,7 @@ class Link:
         """The program called ``close`` of the socket it sees. Raises WrongThread; does not switch."""
         owner = self.owner()
         if owner is not None:
-            owner.check_thread()
+            owner._check_thread()
         self.lose(exceptions.RecoverableConnectionError('the program closed the socket of this connection'))
 
     def end_after(self, seconds: float, call: Callable[[], None]) -> None:
@@ -258,7 +258,7 @@ class Link:
             self._wake_own()
             owner = self.owner()
             if owner is not None:
-                owner.on_link_end(self, reason)
+                owner._on_link_end(self, reason)
 
     def _wake_own(self) -> None:
         """Wake the reader and the heartbeat greenlet, which then find the reason and end."""
@@ -270,7 +270,7 @@ class Link:
 
     def must_pause(self) -> bool:
         owner = self.owner()
-        return owner is not None and owner.must_pause()
+        return owner is not None and owner._must_pause()
 
     def pause(self) -> None:
         """Make the reader wait until ``resume``. Meanwhile nothing is read, so silence of the peer means nothing.
@@ -291,7 +291,7 @@ class Link:
             self.transport.watch_input(True)
             owner = self.owner()
             if owner is not None:
-                owner.show_events()  # a poll descriptor was readable because the reader had to resume
+                owner._show_events()  # a poll descriptor was readable because the reader had to resume
             # The two intervals of silence after which the peer counts as dead begin anew.
             self.heartbeat_clock.heard_at = time.monotonic()
 
@@ -311,7 +311,7 @@ class Link:
         self.transport.watch_input(self.listening)
         owner = self.owner()
         if owner is not None:
-            owner.on_descriptor(descriptor)
+            owner._on_descriptor(descriptor)
 
     # -- for the heartbeat ---------------------------------------------------------
 

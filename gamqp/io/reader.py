@@ -68,9 +68,9 @@ def _read_batch(link: Link) -> None:
             link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
         return
     try:
-        owner.on_events(events)
+        owner._on_events(events)
     except exceptions.AMQPError as exc:
-        owner.on_protocol_error(exc)
+        owner._on_protocol_error(exc)
     # After the events: the decoder returns those that came before the violation of the protocol.
     if decoder.error is not None and link.reason is None:
-        owner.on_protocol_error(decoder.error)
+        owner._on_protocol_error(decoder.error)

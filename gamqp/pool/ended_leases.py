@@ -55,7 +55,7 @@ class EndedLeases:
                 self._done(settlement.member, settlement.channel)
             else:
                 # In the hub's next turn: the channel is ending just now, and has not finished that.
-                settlement.member.connection.green.run_soon(self._done, settlement.member, settlement.channel)
+                settlement.member.connection._green.run_soon(self._done, settlement.member, settlement.channel)
 
 
 class _EndedLease:

@@ -68,7 +68,7 @@ class RPCClient(Uncopyable):
 
     def __repr__(self) -> str:
         state = 'closed' if self._closed else f'{self.pending} pending'
-        return f'<{type(self).__name__} {state}, {self.calls} calls on channel {self.channel.number}>'
+        return f'<{type(self).__name__} {state}, {self.calls} calls on channel {self.channel._number}>'
 
     def __enter__(self) -> RPCClient:
         return self
@@ -106,13 +106,13 @@ class RPCClient(Uncopyable):
         routing_key, exchange = name('routing_key', routing_key), name('exchange', exchange)
         body, given = taken_apart(message, properties)
         connection = self.channel._connection
-        connection.check_thread()
+        connection._check_thread()
         deadline = green.Deadline(_first(timeout, self.timeout, connection.rpc_timeout))
         self._made += 1
         number = f'{self._prefix}{self._made}'
         given = {'expiration': _expiration(deadline), **given}
         given['reply_to'], given['correlation_id'] = REPLY_TO, number
-        slot = green.Slot(connection.green)
+        slot = green.Slot(connection._green)
         try:
             if not deadline.passed:
                 first = functools.partial(self._enter, number, slot)
@@ -136,13 +136,13 @@ class RPCClient(Uncopyable):
 
         Waits for the broker's consent, at most rpc_timeout (TimeoutError). Switches greenlets.
         """
-        self.channel._connection.check_thread()
+        self.channel._connection._check_thread()
         if self._closed:
             return
         self._closed = True
         inbox = self._living()
         if inbox is not None:
-            in_turns(inbox.connection.green, inbox.fail_pending(_closed().make_error))
+            in_turns(inbox.connection._green, inbox.fail_pending(_closed().make_error))
         if self._owns:
             self.channel.close()
         elif inbox is not None:

@@ -118,7 +118,7 @@ class Spans(Tracing):
         if len(kept) > MOST_OPEN:
             _end(kept, 1)
         if len(kept) == 1:
-            connection.green.spawn(_end_late, kept, connection.green.sleep)
+            connection._green.spawn(_end_late, kept, connection._green.sleep)
 
     def returned(self, connection: Any, message: Any) -> None:
         """Mark the span of the publish as failed. If it has ended already, make a child span that says so."""

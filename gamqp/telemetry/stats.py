@@ -88,7 +88,7 @@ def collect(connection: Any) -> dict[str, float]:
     """
     for _ in range(TRIES):
         try:
-            return {**totals(connection.counts), **_gauges(connection)}
+            return {**totals(connection._counts), **_gauges(connection)}
         except RuntimeError:
             # This is another thread than the hub's, and the hub changed a dict while this thread read it.
             pass
@@ -121,7 +121,7 @@ def totals(counts: Counters) -> dict[str, float]:
 def _gauges(connection: Any) -> dict[str, float]:
     """The gauges, and blocked_seconds with the seconds of a block that lasts until now."""
     channels = list(connection.channels.values())
-    link, overflow = connection.link, connection._backpressure.overflow
+    link, overflow = connection._link, connection._backpressure.overflow
     watch = None if link is None else link.hub_monitor
     now = time.monotonic()
     # One loop without a switch, so that the numbers are of the same moment. There may be thousands of channels.
@@ -137,7 +137,7 @@ def _gauges(connection: Any) -> dict[str, float]:
             if entry is not None:
                 oldest = min(oldest, entry[2])
     return {
-        'blocked_seconds': connection.counts.blocked_seconds + max(0.0, connection.flow_control.blocked_for(now)),
+        'blocked_seconds': connection._counts.blocked_seconds + max(0.0, connection._flow_control.blocked_for(now)),
         'channels': len(channels),
         'consumers': consumers,
         'unconfirmed': unconfirmed,
@@ -157,10 +157,10 @@ def collect_for_hook(connection: Any) -> dict[str, Any]:
     """The dict for the hook: ``collect``, the name, and the counters summed over all connections of that name."""
     numbers, name = collect(connection), name_of(connection)
     if name:
-        reported = connection.counts.reported
+        reported = connection._counts.reported
         with _names_lock:
             sums = _names.pop(name, {})
-            for counter in totals(connection.counts):
+            for counter in totals(connection._counts):
                 sums[counter] = sums.get(counter, 0) + numbers[counter] - reported.get(counter, 0)
                 reported[counter] = numbers[counter]
             _names[name] = sums
@@ -194,7 +194,7 @@ class MetricsReporter:
 
     def __init__(self, connection: Any, interval: float) -> None:
         self._connection_ref = weakref.ref(connection, self._dropped)
-        self._green = connection.green
+        self._green = connection._green
         self._interval = interval
         self._thread = get_ident()
         self._process = os.getpid()

@@ -11,7 +11,7 @@ from typing import Any
 __all__ = ('Tracing', 'install', 'installed')
 
 #: Whether ``install`` was ever called. Without a tracer a publish and a delivery check only this name: to look up
-#: ``Connection.tracing``, an attribute of the class, takes ten times as long.
+#: ``Connection._tracing``, an attribute of the class, takes ten times as long.
 installed = False
 
 
@@ -22,7 +22,7 @@ def install(where: Any, tracing: Tracing | None) -> None:
     """
     global installed
     installed = True
-    where.tracing = tracing
+    where._tracing = tracing
 
 
 class Tracing:

@@ -84,7 +84,7 @@ class Eager:
     """A thread that does what the heartbeat thread does, as if the hub were late all the time."""
 
     def __init__(self, client: gamqp.Connection) -> None:
-        self._writer = client.link.writer
+        self._writer = client._link.writer
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, daemon=True)

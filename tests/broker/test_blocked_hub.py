@@ -88,13 +88,13 @@ def test_what_the_kernel_had_no_room_for_goes_out_when_it_has() -> None:
             for number in range(30):
                 channel.basic_publish(gamqp.Message(bytes(100_000)), '', str(number))
             time.sleep(0.1)
-            assert channel.connection.link.writer.queued > 1_000_000
+            assert channel.connection._link.writer.queued > 1_000_000
             listening.reading.set()
             assert sees_all(listening, PUBLISH, 30)
             channel.basic_publish(gamqp.Message(b'and again'), '', QUEUE)
             assert sees_all(listening, PUBLISH, 31)
         assert [key for _, key, _ in listening.stream.published] == [*map(str, range(30)), QUEUE]
-        greenlets.wait_until(lambda: not channel.connection.link.writer.pending)
+        greenlets.wait_until(lambda: not channel.connection._link.writer.pending)
         assert channel.connection.stats()['send_queue_bytes'] == 0
 
 
@@ -119,7 +119,7 @@ def test_an_error_that_the_thread_meets_is_raised_by_a_later_publish(
     channel: gamqp.Channel, peer: ScriptedBroker
 ) -> None:
     channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
-    writer = channel.connection.link.writer
+    writer = channel.connection._link.writer
     peer.cut(reset=True)
     channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
     channel.basic_publish(gamqp.Message(b'for the thread'), '', QUEUE)

@@ -69,11 +69,11 @@ def test_a_handler_that_blocks_is_named_once(peer: ScriptedBroker, channel: gamq
 def test_a_busy_worker_is_looked_at_too(peer: ScriptedBroker, channel: gamqp.Channel, log: Any) -> None:
     """It does not end between two messages."""
     consumer = subscribed(peer, channel, sleepy, prefetch=0)
-    consumer.connection.flow_control.until_look = 2
+    consumer.connection._flow_control.until_look = 2
     peer.raw(messages(consumer.tag, range(1, 6)))
     for tag in range(1, 6):
         peer.expect('basic.ack')
-        consumer.connection.flow_control.until_look = min(consumer.connection.flow_control.until_look, 1)
+        consumer.connection._flow_control.until_look = min(consumer.connection._flow_control.until_look, 1)
         assert tag
     assert len(said(log)) == 1
 

@@ -181,7 +181,7 @@ def test_a_callback_that_waits_does_not_stop_another_channel(
     consume(peer, channel, lambda message: greenlets.sleep(60))
     peer.raw(deliver(1))
     stuck = drain(client, 1)
-    greenlets.wait_until(lambda: not client.event_queue._events)
+    greenlets.wait_until(lambda: not client._event_queue._events)
     for _ in range(10):
         purging = greenlets.spawn(other.queue_purge, 'q')
         peer.expect('queue.purge', 2)

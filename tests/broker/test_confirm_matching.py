@@ -201,7 +201,7 @@ def test_handlers_of_acks_run_in_drain_events(
         peer.expect('basic.publish')
     peer.raw(frames('basic.ack', delivery_tag=1, multiple=True) + frames('basic.nack', delivery_tag=2))
     client.drain_events(timeout=30)
-    greenlets.wait_until(lambda: told or client.event_queue._events)
+    greenlets.wait_until(lambda: told or client._event_queue._events)
     if len(told) < 2:
         client.drain_events(timeout=30)
     assert told == [('ack', 1, True), ('nack', 2, False)]

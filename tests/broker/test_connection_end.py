@@ -224,7 +224,7 @@ def test_killing_the_reader_ends_the_connection(peer: ScriptedBroker, client: ga
     """Programs that kill every greenlet they can find must get an error, not a hang."""
     declaring = greenlets.spawn(client.channel)
     peer.expect('channel.open')
-    reader: Any = client.link._reader
+    reader: Any = client._link._reader
     greenlets.backend.kill(reader)
     with pytest.raises(exceptions.ConnectionError):
         declaring.get()

@@ -101,7 +101,7 @@ def test_what_is_delivered_during_cancel_is_handed_out(
 ) -> None:
     got = consume(peer, channel)
     peer.raw(deliver(1))
-    greenlets.wait_until(lambda: client.event_queue._events)
+    greenlets.wait_until(lambda: client._event_queue._events)
     cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     peer.expect('basic.cancel')
     peer.raw(deliver(2))

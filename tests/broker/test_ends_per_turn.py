@@ -57,7 +57,7 @@ def test_the_connection_ends(
     elif how == 'collect':
         client.collect()
     elif how == 'the reader is killed':
-        greenlets.backend.kill(client.link._reader)
+        greenlets.backend.kill(client._link._reader)
     else:
         peer.send('connection.close', 0, reply_code=320, reply_text='gone')
         peer.expect('connection.close-ok', 0)

@@ -22,7 +22,7 @@ def calls(client: gamqp.Connection, channel: gamqp.Channel) -> EventHandlerCalls
 
 @pytest.fixture
 def publisher(client: gamqp.Connection) -> green.Slot:
-    return green.Slot(client.green)
+    return green.Slot(client._green)
 
 
 def note(got: list[Any], what: str) -> Callable[[], None]:
@@ -75,7 +75,7 @@ def test_no_handler_runs_inside_another(client: gamqp.Connection, calls: EventHa
 def test_while_one_greenlet_runs_them_another_has_nothing_to_do(
     client: gamqp.Connection, calls: EventHandlerCalls, got: list[Any]
 ) -> None:
-    go_on = green.Event(client.green)
+    go_on = green.Event(client._green)
 
     def first() -> None:
         got.append('first')
@@ -96,7 +96,7 @@ def test_a_publisher_runs_its_own_and_nobody_elses(
     client: gamqp.Connection, calls: EventHandlerCalls, publisher: green.Slot, got: list[Any]
 ) -> None:
     calls.pending.add_own(publisher, note(got, 'own'))
-    calls.pending.add_own(green.Slot(client.green), note(got, "another's"))
+    calls.pending.add_own(green.Slot(client._green), note(got, "another's"))
     calls.pending.add_call(note(got, 'of drain_events'))
     calls.run_own(publisher)
     assert got == ['own']

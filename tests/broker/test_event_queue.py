@@ -36,15 +36,15 @@ class Owner:
         self.memory = ReceiveBackpressure(self, ReceiveBudget(10 * AT_ONCE, 0))
         self.flow = FlowControl(self, Counters(), self.memory)
         self.walks = WorkInTurns()
-        self.event_queue = EventQueue(self, self.memory, self.flow, self.walks)
-        self._unfinished_handlers = UnfinishedHandlers(self, self.event_queue, self.flow)
-        for part in (self.walks, self.memory, self.flow, self.event_queue):
+        self._event_queue = EventQueue(self, self.memory, self.flow, self.walks)
+        self._unfinished_handlers = UnfinishedHandlers(self, self._event_queue, self.flow)
+        for part in (self.walks, self.memory, self.flow, self._event_queue):
             part.begin(green.backend())
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         pass
 
-    def check_thread(self) -> None:
+    def _check_thread(self) -> None:
         pass
 
 
@@ -64,7 +64,7 @@ def owner() -> Owner:
 
 @pytest.fixture
 def events(owner: Owner) -> EventQueue:
-    return owner.event_queue
+    return owner._event_queue
 
 
 def consumer(tag: str, callback: Any) -> ConsumerRecord:

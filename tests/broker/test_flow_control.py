@@ -27,7 +27,7 @@ class Owner:
         self.on_unblocked: Any = None
         self.reports: list[str] = []
 
-    def check_open(self) -> None:
+    def _check_open(self) -> None:
         pass
 
     def _report(self, text: str, *args: Any) -> None:

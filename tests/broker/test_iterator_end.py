@@ -248,7 +248,7 @@ def test_undelivered_messages_count_against_the_budget_until_they_are_yielded(pe
     deliveries = start(peer, channel, 4)
     assert client._backpressure.budget.spent
     peer.raw(messages(deliveries.tag, range(5, 9)))
-    greenlets.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client._link.listening)
     assert [int(next(deliveries).body) for _ in range(8)] == list(range(1, 9))
-    greenlets.wait_until(lambda: client.link.listening)
+    greenlets.wait_until(lambda: client._link.listening)
     assert client._backpressure.budget.messages == 0

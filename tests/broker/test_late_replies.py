@@ -27,9 +27,9 @@ def give_up(task: greenlets.Task) -> None:
 
 def passed_by(client: gamqp.Connection, peer: ScriptedBroker) -> None:
     """Return when the client has handled all that the peer has sent so far."""
-    before = client.link.decoder.heartbeats
+    before = client._link.decoder.heartbeats
     peer.raw(b'\x08\x00\x00\x00\x00\x00\x00\xce')
-    greenlets.wait_until(lambda: client.link.decoder.heartbeats > before)
+    greenlets.wait_until(lambda: client._link.decoder.heartbeats > before)
 
 
 def test_a_killed_callers_reply_does_not_reach_the_next(peer: ScriptedBroker, channel: gamqp.Channel) -> None:

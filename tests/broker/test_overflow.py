@@ -96,12 +96,12 @@ def test_the_socket_is_not_read_before_the_spool_is_empty(
 ) -> None:
     flood(peer, client, deliveries(range(1, MANY + 1)))
     peer.raw(deliveries([MANY + 1]))
-    greenlets.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client._link.listening)
     while client._backpressure.overflow is not None:
-        assert not client.link.listening
+        assert not client._link.listening
         client.drain_events(timeout=30)
     drained(client, got, MANY + 1)
-    greenlets.wait_until(lambda: client.link.listening)
+    greenlets.wait_until(lambda: client._link.listening)
 
 
 def test_what_is_not_read_for_a_reply_stays_in_the_socket_as_long_as_there_is_a_spool(
@@ -115,7 +115,7 @@ def test_what_is_not_read_for_a_reply_stays_in_the_socket_as_long_as_there_is_a_
         drained(client, got, taken)
     assert client._backpressure.overflow is not None
     peer.raw(deliveries([MANY + 1]))
-    greenlets.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client._link.listening)
     assert client.stats()['delivered'] == MANY
 
 
@@ -222,7 +222,7 @@ def test_who_hoards_is_told_with_what_lies_on_disk(
     peer: ScriptedBroker, client: Any, consumed: gamqp.Channel, got: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.raw(deliveries(range(1, LIMIT + 1), size=10))
-    greenlets.wait_until(lambda: not client.link.listening)
+    greenlets.wait_until(lambda: not client._link.listening)
     flood(peer, client, deliveries(range(LIMIT + 1, MANY + 1)))
     caplog.clear()
     client._backpressure._warn_at = 0.0  # a minute later

@@ -48,7 +48,7 @@ def test_drain_gives_back_everything_of_a_callback(
     assert sorted(nacked(peer, MANY - 5)) == list(range(6, MANY + 1))
     assert empty(client)
     assert (channel.unsettled, client.stats()['given_back']) == (5, MANY - 5)
-    greenlets.wait_until(lambda: client.link.listening)
+    greenlets.wait_until(lambda: client._link.listening)
     peer.send('basic.cancel-ok', consumer_tag='tag')
     peer.agree_to_close()
     assert draining.get() is True
@@ -189,7 +189,7 @@ def test_closing_the_channel_drops_it(
     assert empty(client)
     peer.send('channel.close-ok')
     closing.get()
-    greenlets.wait_until(lambda: client.link.listening)
+    greenlets.wait_until(lambda: client._link.listening)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
     if how == 'consume':
@@ -248,7 +248,7 @@ def test_what_an_iterator_got_without_acks_outlives_its_channel(
     assert [next(loop).delivery_tag for _ in range(MANY)] == list(range(1, MANY + 1))
     with pytest.raises(exceptions.NotFound):
         next(loop)
-    assert [next(second).incarnation for _ in range(50)] == [1] * 50
+    assert [next(second)._incarnation for _ in range(50)] == [1] * 50
     assert empty(client)
 
 
@@ -403,5 +403,5 @@ def test_closing_the_last_loop_over_a_spooled_consumer_reads_on(
     del loop
     peer.expect('basic.cancel')
     assert empty(client)
-    greenlets.wait_until(lambda: client.link.listening)
+    greenlets.wait_until(lambda: client._link.listening)
     peer.send('basic.cancel-ok', consumer_tag='tag')

@@ -128,8 +128,8 @@ def test_the_end_of_the_connection(peer: ScriptedBroker, client: Any, channel: g
     keeping = begin(peer, lambda: channel.consume('q', 0, consumer_tag='tag', no_ack=True))
     flood(peer, client, deliveries(range(1, 2 * LIMIT + 1), size=10))
     loops = iterators(peer, channel, no_ack, 2 * LIMIT + 1)
-    assert steps(lambda: client.event_queue.undelivered) < FEW
-    assert client.event_queue.undelivered is False  # there is nothing for drain_events
+    assert steps(lambda: client._event_queue.undelivered) < FEW
+    assert client._event_queue.undelivered is False  # there is nothing for drain_events
     closing = client._backpressure.overflow.close
     client._backpressure.overflow.close = lambda: spent.append(steps(closing))
     spent: list[int] = []
@@ -148,7 +148,7 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
     flood(peer, client, deliveries(range(1, 6001), size=10))
     came: list[int] = []
     came_back = [0]
-    put = client.event_queue.on_delivery
+    put = client._event_queue.on_delivery
 
     def on_delivery(consumer: Any, message: Any) -> None:
         came[-1] += 1
@@ -161,7 +161,7 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
             greenlets.backend.call_later(0, turn)
 
     turn()
-    client.event_queue.on_delivery = on_delivery
+    client._event_queue.on_delivery = on_delivery
     assert drained(client, got, 6000) == list(range(1, 6001))
     assert came_back[0] > 5000
     assert max(came) <= 1000

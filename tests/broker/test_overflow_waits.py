@@ -166,7 +166,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     begin(peer, lambda: channel.basic_consume('q', 'two', callback=got.append), 'two')
     flood(peer, client, deliveries(range(1, 3001), size=2000) + deliveries(range(3001, 3300), 'two', size=2000))
     peer.raw(deliveries([3300], 'two'))
-    greenlets.wait_until(lambda: not client.link.listening)  # because of the second consumer, to the end
+    greenlets.wait_until(lambda: not client._link.listening)  # because of the second consumer, to the end
     client.send_heartbeat()  # at once; what follows in this pass of the hub goes in batches
     channel.basic_publish(gamqp.Message(bytes(writer.BATCH - 8000)), '', 'q')
     peer.cut(reset=True)
@@ -175,4 +175,4 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     assert loop.inbox.over
     assert client.stats()['given_back'] > 100
     assert client._backpressure.overflow is None
-    assert client.link.reason is not None
+    assert client._link.reason is not None

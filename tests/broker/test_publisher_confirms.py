@@ -32,7 +32,7 @@ def outstanding(confirms: ChannelConfirms, publishes: int = 0) -> Confirms:
 
 
 def counted(client: gamqp.Connection) -> tuple[int, int, int]:
-    counts = client.counts
+    counts = client._counts
     return counts.confirmed, counts.nacked, counts.lost
 
 
@@ -127,7 +127,7 @@ def test_the_next_wait_raises_why_publishes_were_lost(
     greenlets.wait_until(lambda: unheard == [True])
     assert confirms.outstanding is None
     assert counted(client) == (0, 0, 2 * is_lost)
-    assert not client.endings
+    assert not client._endings
     if is_lost:
         with pytest.raises(exceptions.RecoverableConnectionError, match='the channel has ended'):
             confirms.wait(60)
@@ -135,7 +135,7 @@ def test_the_next_wait_raises_why_publishes_were_lost(
 
 
 def test_who_waits_hears_of_the_end(client: gamqp.Connection, confirms: ChannelConfirms) -> None:
-    slot = green.Slot(client.green)
+    slot = green.Slot(client._green)
     outstanding(confirms).publish(slot)
     publishing = greenlets.spawn(client._wait_for, slot, 60)
     crowded = greenlets.spawn(confirms.wait_for_room, 1, green.Deadline(60))

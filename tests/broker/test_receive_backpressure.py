@@ -20,7 +20,7 @@ class Owner:
 
     def __init__(self) -> None:
         self.shown = 0
-        self.event_queue = self
+        self._event_queue = self
 
     def show(self) -> None:
         self.shown += 1

@@ -184,7 +184,7 @@ def test_a_secret_is_in_no_repr_log_or_error(peer: ScriptedBroker, caplog: pytes
     caplog.set_level(logging.DEBUG)
     shown: list[Any] = [sasl.PLAIN('u', SECRET), sasl.AMQPLAIN('u', SECRET), sasl.RAW(b'X', SECRET.encode())]
     connection = log_in(peer, b'PLAIN', userid='u', password=SECRET, name='mine')
-    shown += [connection, connection.link.writer, connection.link.decoder, connection.transport]
+    shown += [connection, connection._link.writer, connection._link.decoder, connection.transport]
     shown += [peer.open_channel(connection), connection.client_properties, connection.server_properties]
     peer.send('connection.blocked', reason='low')
     greenlets.wait_until(lambda: connection.is_blocked)

@@ -20,7 +20,7 @@ def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[An
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=True, callback=callback))
     peer.raw(deliveries(range(1, count + 1), size=10))
     client = channel.connection
-    greenlets.wait_until(lambda: len(client.event_queue._events) == count)
+    greenlets.wait_until(lambda: len(client._event_queue._events) == count)
 
 
 def agree_to_cancel(peer: ScriptedBroker) -> None:
@@ -197,7 +197,7 @@ def test_deliveries_behind_a_notice_are_handed_out_and_the_notice_is_not_raised(
     greenlets.wait_until(lambda: other.is_open)
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=True, callback=got.append))
     peer.raw(deliveries([1, 2], size=10))
-    greenlets.wait_until(lambda: len(client.event_queue._events) == 3)
+    greenlets.wait_until(lambda: len(client._event_queue._events) == 3)
     assert drain(peer, client) is True
     assert [message.delivery_tag for message in got] == [1, 2]
 
@@ -246,10 +246,10 @@ def test_another_greenlet_in_drain_events_hands_them_out_all_alone(
 
     consume(peer, channel, callback, 20)
     looping = greenlets.spawn(loop)
-    greenlets.wait_until(lambda: client.event_queue.handlers_running)
+    greenlets.wait_until(lambda: client._event_queue.handlers_running)
     draining = greenlets.spawn(client.drain, 20)
     agree_to_cancel(peer)
-    greenlets.wait_until(lambda: len(client.event_queue.finished))
+    greenlets.wait_until(lambda: len(client._event_queue.finished))
     hold.set()
     peer.agree_to_close()
     assert draining.get() is True
@@ -270,10 +270,10 @@ def test_a_greenlet_that_leaves_drain_events_leaves_the_rest_to_drain(
 
     consume(peer, channel, callback, 3)
     once = greenlets.spawn(client.drain_events)
-    greenlets.wait_until(lambda: client.event_queue.handlers_running)
+    greenlets.wait_until(lambda: client._event_queue.handlers_running)
     draining = greenlets.spawn(client.drain, 20)
     agree_to_cancel(peer)
-    greenlets.wait_until(lambda: len(client.event_queue.finished))
+    greenlets.wait_until(lambda: len(client._event_queue.finished))
     hold.set()
     peer.agree_to_close()
     assert draining.get() is True

@@ -337,7 +337,7 @@ def test_a_connection_that_is_dropped_in_another_thread_says_goodbye(peer: Scrip
 @pytest.mark.parametrize('heartbeat', [0, 600])
 def test_its_hub_hears_at_once_that_it_was_dropped_heartbeats_or_not(peer: ScriptedBroker, heartbeat: int) -> None:
     held = [peer.open((10, 131072, heartbeat), heartbeat=heartbeat)]
-    link = held[0].link
+    link = held[0]._link
     drop_elsewhere(peer, held)
     assert link.owner() is None
     assert peer.agree_to_close().reply_text == 'abandoned'
@@ -358,8 +358,8 @@ def drop_elsewhere(peer: ScriptedBroker, held: list[Any]) -> None:
 
 def test_a_connection_may_be_opened_again_in_another_thread(peer: ScriptedBroker) -> None:
     client = peer.open()
-    first = client.thread
+    first = client._thread
     client.collect()
     client.connect_timeout = 0.2
     broker_tools.raised(broker_tools.in_thread, client.connect)  # the peer does not answer, but it has a new home now
-    assert client.thread != first
+    assert client._thread != first

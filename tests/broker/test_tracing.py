@@ -86,4 +86,4 @@ def test_callbacks_and_handlers_pass_once(
 
 
 def test_nobody_traces_unless_told_to() -> None:
-    assert gamqp.Connection.tracing is None
+    assert gamqp.Connection._tracing is None

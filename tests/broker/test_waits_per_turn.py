@@ -95,7 +95,7 @@ def test_the_end_is_told_in_turns(
     elif how == 'collect':
         client.collect()
     elif how == 'another greenlet is killed':
-        greenlets.backend.kill(client.link._reader)
+        greenlets.backend.kill(client._link._reader)
     else:
         peer.raw(frames('channel.close', 1, reply_code=404, reply_text='gone', class_id=0, method_id=0))
     meter.wait_for_first()
@@ -107,7 +107,7 @@ def test_the_end_is_told_in_turns(
     assert set(errors(tasks)) == {kind}
     assert meter.sum == MANY or what == 'receipts'  # of which a look at their state tells some before their turn
     assert meter.most <= MOST or what == 'receipts'
-    greenlets.wait_until(lambda: not client.endings)
+    greenlets.wait_until(lambda: not client._endings)
     assert client.stats()['lost'] == client.stats()['published']
 
 

@@ -152,7 +152,7 @@ def test_the_end_of_all_deliveries_of_a_channel(
     # drain_events has passed over some meanwhile, and recover-ok has begun another walk beside the first.
     assert (meter.bytes, meter.most <= 3 * MOST) == (0, True)
     greenlets.wait_until(
-        lambda: len(client.event_queue._events) + len(client.event_queue._older) < CONSUMERS
+        lambda: len(client._event_queue._events) + len(client._event_queue._older) < CONSUMERS
     )  # void entries go, too
 
 
@@ -176,7 +176,7 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
         channel.basic_cancel(tag, nowait=True)
     assert [message.delivery_tag for message in got] == list(range(1, CONSUMERS * EACH + 1))
     assert len(looked) == CONSUMERS * EACH
-    assert not client.event_queue._events
+    assert not client._event_queue._events
 
 
 @pytest.mark.parametrize('how', ['close', 'channel', 'cancelled by the broker'])
@@ -230,6 +230,6 @@ def test_void_entries_do_not_pile_up_where_nobody_drains(
         peer.send('channel.close-ok', 2)
         closing.get()
         greenlets.wait_until(lambda: client._backpressure.budget.messages == 1)
-        greenlets.wait_until(lambda: len(client.event_queue._events) + len(client.event_queue._older) < 1600)
+        greenlets.wait_until(lambda: len(client._event_queue._events) + len(client._event_queue._older) < 1600)
     client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['tag']

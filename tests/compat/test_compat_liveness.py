@@ -67,7 +67,7 @@ def test_a_senseless_rate_counts_as_2(peer: ScriptedBroker, rate: int) -> None:
 def test_a_tick_finds_the_silent_peer_itself(peer: ScriptedBroker) -> None:
     """Also when the heartbeat greenlet has not had its turn: nothing switches between silence and tick."""
     client = peer.open((10, 131072, 1))
-    client.link.heartbeat_clock.heard_at -= 2
+    client._link.heartbeat_clock.heard_at -= 2
     with pytest.raises(exceptions.ConnectionForced, match='heartbeats missed'):
         client.heartbeat_tick()
     assert not client.connected
@@ -78,14 +78,14 @@ def test_a_tick_finds_the_silent_peer_itself(peer: ScriptedBroker) -> None:
 def test_a_tick_reads_before_it_judges(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
     peer.raw(BEAT)  # lies in the kernel: nothing switches from here on
-    client.link.heartbeat_clock.heard_at -= 2
+    client._link.heartbeat_clock.heard_at -= 2
     client.heartbeat_tick()
     assert client.connected and client.is_alive()
 
 
 def test_without_heartbeats_a_tick_does_nothing(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1), heartbeat=0)
-    client.link.heartbeat_clock.heard_at -= 100
+    client._link.heartbeat_clock.heard_at -= 100
     client.heartbeat_tick(rate=6000)
     greenlets.sleep(0.02)
     peer.take_what_came()
@@ -125,9 +125,9 @@ def test_is_alive_from_open_to_close(peer: ScriptedBroker) -> None:
 
 def test_it_is_not_alive_when_the_peer_was_silent_too_long(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
-    client.link.heartbeat_clock.heard_at -= 1.5
+    client._link.heartbeat_clock.heard_at -= 1.5
     assert client.is_alive()
-    client.link.heartbeat_clock.heard_at -= 1
+    client._link.heartbeat_clock.heard_at -= 1
     assert not client.is_alive()
     assert client.connected, 'asking changes nothing'
 

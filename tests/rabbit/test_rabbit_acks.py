@@ -77,7 +77,7 @@ def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connect
         for task in [greenlets.spawn(message.ack) for message in again]:
             task.get()
         assert new.queue_declare(queue, passive=True).message_count == 0
-        assert new.is_open and new.incarnation == 0, 'the broker has closed the channel'
+        assert new.is_open and new._incarnation == 0, 'the broker has closed the channel'
         sent = outcomes.count('sent')
         assert count - sent <= len(again) <= count
         working.close()
@@ -170,7 +170,7 @@ def test_deliveries_behind_a_close_reach_no_consumer_of_the_reopened_channel(con
         consuming.basic_consume(queue, 'tag', callback=got.append)
         broker_tools.drain_until(connection, lambda got=got: len(got) > 50)
         consuming.basic_ack(10**9)  # which closes the channel
-        greenlets.wait_until(lambda consuming=consuming: consuming.incarnation)
+        greenlets.wait_until(lambda consuming=consuming: consuming._incarnation)
         with pytest.raises(exceptions.PreconditionFailed):
             consuming.basic_ack(1)
         again: list = []

@@ -87,7 +87,7 @@ def test_a_loop_that_is_killed(connection, channel, queue):
     greenlets.wait_until(lambda: task.greenlet.dead)
     task = None
     broker_tools.wait_ready(channel, queue, 9)
-    assert channel.is_open and not channel.incarnation
+    assert channel.is_open and not channel._incarnation
 
 
 def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(connection, channel, queue):
@@ -184,7 +184,7 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
                 channel.basic_nack(tag)
         broker_tools.wait_ready(channel, queue, count - len(acked))
     assert cut_short
-    assert channel.is_open and not channel.incarnation
+    assert channel.is_open and not channel._incarnation
     assert connection._backpressure.budget.messages == connection._backpressure.budget.bytes == 0
     left = [number_of(message) for message in broker_tools.get_all(channel, queue)]
     assert sorted(left + acked) == list(range(count))
@@ -241,7 +241,7 @@ def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
     # Nothing of it is left in the channel, here or there.
     greenlets.wait_until(lambda: not channel._unacked)
     other = channel.queue_declare(exclusive=True).queue
-    assert channel.is_open and not channel.incarnation
+    assert channel.is_open and not channel._incarnation
     assert consumers(channel, other) == 0
 
 
@@ -437,7 +437,7 @@ def test_a_loop_that_leaves_a_stream_leaves_the_channel_well(channel, stream):
             message.ack()
             break
     assert channel.queue_declare(stream, passive=True).queue == stream
-    assert channel.is_open and not channel.incarnation
+    assert channel.is_open and not channel._incarnation
 
 
 def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel, stream):
@@ -448,7 +448,7 @@ def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel,
         channel.consume(stream, no_ack=True, arguments=offset)
     with pytest.raises(ValueError, match='prefetch above 0'):  # it was declared over this connection
         channel.consume(stream, prefetch=0)
-    connection.queue_types.forget(stream)
+    connection._queue_types.forget(stream)
     with pytest.raises(exceptions.PreconditionFailed, match='prefetch'):  # unknown to us that it is a stream
         channel.consume(stream, prefetch=0)
     assert connection.connected

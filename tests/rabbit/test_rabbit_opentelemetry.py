@@ -230,7 +230,7 @@ def test_a_message_that_comes_back_marks_its_span_whoever_published_it(rabbit, c
 def test_a_message_that_comes_back_when_its_span_has_ended_gets_another_that_says_so(traced, collected):
     channel = traced.channel()
     receipt = channel.publish(b'x', routing_key='nowhere', mandatory=True)
-    traced.tracing.end_all()  # the hub has had no turn: what comes back is not read yet
+    traced._tracing.end_all()  # the hub has had no turn: what comes back is not read yet
     with pytest.raises(exceptions.Returned):
         receipt.wait()
     first, second = greenlets.wait_until(lambda: len(collected.spans) > 1 and collected.spans)
@@ -246,7 +246,7 @@ def test_no_more_than_some_spans_are_kept_open(traced, collected, monkeypatch):
     for _ in range(10):
         channel.publish(b'x', routing_key=queue, mandatory=True)
     assert len(collected.spans) == 7
-    traced.tracing.end_all()
+    traced._tracing.end_all()
     assert len(collected.spans) == 10
 
 
@@ -588,7 +588,7 @@ def test_names_of_spans_are_few(traced, collected):
         channel.publish(b'x', 'amq.topic', f'order.{number}')
     assert {span.name for span in collected.spans} == {'publish amq.topic'}
     assert len({span.attributes['messaging.destination.name'] for span in collected.spans}) == 2000
-    assert len(traced.tracing._places) <= opentelemetry_spans.MOST_PLACES
+    assert len(traced._tracing._places) <= opentelemetry_spans.MOST_PLACES
 
 
 def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
@@ -633,7 +633,7 @@ def test_the_entry_point_is_what_the_agent_calls(rabbit, collected):
     finally:
         instrumentor.uninstrument()
     assert not instrumentor.is_instrumented_by_opentelemetry
-    assert gamqp.Connection.tracing is None
+    assert gamqp.Connection._tracing is None
 
 
 # -- on and off --------------------------------------------------------------------------------------------

@@ -285,7 +285,7 @@ def test_a_scrape_lets_others_run(rabbit, scraper, where):
     connections = [gamqp.Connection(name=f'{number % 50}') for number in range(1000)]
     for connection in connections:
         connection._bind_to_thread(greenlets.backend)
-        connection.green = greenlets.backend
+        connection._green = greenlets.backend
         scraper.collector._opened(connection)
     turns, scraped = [0], []
 

@@ -305,7 +305,7 @@ def test_replies_pass_a_spent_budget(rabbit: Any, connection: gamqp.Connection, 
         with gamqp.RPCServer(connection, requests, lambda message: message.body), gamqp.RPCClient(full) as rpc:
             for _ in range(1000):
                 channel.basic_publish(gamqp.Message(b'x' * 1000), '', flood)
-            greenlets.wait_until(lambda: not full.link.listening, what='it stops reading')
+            greenlets.wait_until(lambda: not full._link.listening, what='it stops reading')
             tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
             assert [task.get().body for task in tasks] == [b'%d' % number for number in range(100)]
 

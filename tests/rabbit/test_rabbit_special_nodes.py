@@ -99,7 +99,7 @@ def test_a_delivery_that_is_held_too_long_closes_the_channel(rabbit, connection,
         message.ack()
     assert channel._stale_settlements == 2
     broker_tools.wait_ready(other, queue, 4)
-    assert channel.is_open and channel.incarnation == 1, 'a late ack has closed it again'
+    assert channel.is_open and channel._incarnation == 1, 'a late ack has closed it again'
     assert {bytes(message.body) for message in broker_tools.get_all(channel, queue)} == {b'0', b'1', b'2', b'3'}
     other.basic_publish(gamqp.Message(b'x'), '', own)
     broker_tools.drain_until(connection, lambda: got)
@@ -133,7 +133,7 @@ def test_a_consumer_of_a_quorum_queue_that_holds_a_delivery_too_long_is_cancelle
     for message in held:
         message.ack()
     assert channel.queue_declare(queue, passive=True).queue == queue
-    assert channel.is_open and channel.incarnation == 0
+    assert channel.is_open and channel._incarnation == 0
     got = []
     channel.basic_consume(queue, callback=lambda message: (got.append(bytes(message.body)), message.ack()))
     broker_tools.drain_until(connection, lambda: {b'2', b'3'} <= set(got))
@@ -153,7 +153,7 @@ def test_a_consumer_that_settles_in_time_is_left_alone(connection):
 
     channel.basic_consume(queue, callback=callback)
     broker_tools.drain_until(connection, lambda: len(got) == 8)  # longer than the limit, together
-    assert channel.callbacks and channel.incarnation == 0
+    assert channel.callbacks and channel._incarnation == 0
     channel.queue_delete(queue)
     with contextlib.suppress(exceptions.ConsumerCancelled, TimeoutError):
         connection.drain_events(timeout=1)

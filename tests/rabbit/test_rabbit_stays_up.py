@@ -60,4 +60,4 @@ def starving(connection):
     channel.basic_consume(queue, callback=lambda message: None, no_ack=True)
     for _ in range(1000):
         channel.basic_publish(gamqp.Message(bytes(20_000)), '', queue)
-    greenlets.wait_until(lambda: not connection.link.listening, what='the reader has stopped')
+    greenlets.wait_until(lambda: not connection._link.listening, what='the reader has stopped')

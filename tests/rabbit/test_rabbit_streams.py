@@ -73,7 +73,7 @@ def refused(connection, channel, call, errors=REFUSALS):
     assert sent(connection) == before
     assert channel.queue_declare(exclusive=True).message_count == 0
     assert connection.connected
-    assert not channel.incarnation
+    assert not channel._incarnation
 
 
 def reading(connection, channel, queue, arguments=None):
@@ -124,7 +124,7 @@ def test_an_offset_that_would_end_the_channel_or_the_connection(connection, chan
 @pytest.mark.parametrize('offset', ['01h', b'first', 0, -1, datetime.datetime(2020, 1, 1)], ids=repr)
 def test_an_offset_that_the_broker_takes_is_not_refused(connection, channel, stream, offset):
     assert reading(connection, channel, stream, {'x-stream-offset': offset})
-    assert not channel.incarnation
+    assert not channel._incarnation
 
 
 @pytest.mark.parametrize('kind', ['quorum', 'classic'])
@@ -151,7 +151,7 @@ def test_a_limit_for_the_channel_is_refused_where_the_broker_refuses_it(connecti
     else:
         consume()
         broker_tools.drain_until(connection, lambda: got)
-        assert not channel.incarnation
+        assert not channel._incarnation
     elsewhere.queue_delete(queue)
 
 
@@ -167,7 +167,7 @@ def test_a_quorum_queue_is_not_deleted_on_conditions(connection, channel, quorum
 def test_a_stream_is_deleted_on_conditions(connection, channel, stream):
     declare(channel, stream, 'stream')
     channel.queue_delete(stream, if_unused=True)
-    assert not channel.incarnation
+    assert not channel._incarnation
 
 
 # -- by the argument, and by the header ----------------------------------------------------------------------
@@ -224,7 +224,7 @@ def test_a_stream_is_known_after_it_was_read(connection, channel, elsewhere, str
 def test_a_copy_of_a_streams_message_in_another_queue_is_nacked_as_any(connection, channel, queue, declared):
     """The header travels with the message. Where nothing else is known, a nack might end the connection."""
     if not declared:
-        connection.queue_types.forget(queue)
+        connection._queue_types.forget(queue)
     headers = {'x-stream-offset': 5}
     channel.publish(b'x', routing_key=queue, headers=headers).wait()
     [message] = reading(connection, channel, queue)
@@ -236,7 +236,7 @@ def test_a_copy_of_a_streams_message_in_another_queue_is_nacked_as_any(connectio
             message.nack()
         message.ack()
     assert connection.connected
-    assert not channel.incarnation
+    assert not channel._incarnation
 
 
 # -- handlers that raise -------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def test_a_handler_that_raises_on_a_stream_does_not_end_the_connection(
     greenlets.wait_until(lambda: len(seen) >= (len(expected) if passes_over else 10))
     assert seen == expected[: len(seen)]
     assert connection.connected
-    assert not channel.incarnation
+    assert not channel._incarnation
     consumer.cancel()
     assert channel.unsettled == 0
     assert channel.queue_declare(exclusive=True).message_count == 0
@@ -285,7 +285,7 @@ def test_what_an_iterator_did_not_ack_awaits_nothing_after_it(connection, channe
     assert connection.stats()['oldest_unsettled_seconds'] == 0
     message.ack()  # the broker still takes it
     assert channel.queue_declare(exclusive=True).message_count == 0
-    assert not channel.incarnation
+    assert not channel._incarnation
     stats = connection.stats()
     assert stats['delivered'] == stats['acked'] + stats['rejected'] + stats['given_back'] + stats['unsettled']
 
@@ -323,7 +323,7 @@ def test_a_handler_that_runs_at_the_end_of_its_consumer_still_acks(connection, c
     assert consumer.acked == 2
     assert channel.unsettled == 0
     assert channel.queue_declare(exclusive=True).message_count == 0
-    assert not channel.incarnation
+    assert not channel._incarnation
 
 
 def test_the_books_of_other_consumers_stay(connection, channel, queue, stream):
@@ -338,4 +338,4 @@ def test_the_books_of_other_consumers_stay(connection, channel, queue, stream):
         message.nack()
     assert channel.unsettled == 0
     deliveries.close()
-    assert not channel.incarnation
+    assert not channel._incarnation

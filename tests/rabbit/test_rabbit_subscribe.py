@@ -233,7 +233,7 @@ def test_a_handler_that_settles_itself(channel, queue):
     greenlets.wait_until(lambda: consumer.delivered == 30 and not consumer.busy)
     consumer.cancel()
     channel.queue_declare(queue, passive=True)
-    assert channel.is_open and not channel.incarnation, 'nothing was settled twice'
+    assert channel.is_open and not channel._incarnation, 'nothing was settled twice'
     broker_tools.wait_ready(channel, queue, 0)
 
 
@@ -346,7 +346,7 @@ def test_a_channel_error_while_handlers_run(connection, channel, queue):
     with pytest.raises(exceptions.NotFound):
         consumer.join(30)
     assert channel.queue_declare(queue, passive=True).message_count == 0
-    assert channel.incarnation == 1
+    assert channel._incarnation == 1
     again.cancel()
 
 
@@ -462,7 +462,7 @@ def test_a_handler_of_a_stream(channel):
     with pytest.raises(ValueError, match='prefetch above 0'):
         channel.subscribe(queue, work, prefetch=0, arguments={'x-stream-offset': 'first'})
     channel.queue_delete(queue)
-    assert channel.is_open and not channel.incarnation
+    assert channel.is_open and not channel._incarnation
 
 
 @pytest.mark.limit(120)

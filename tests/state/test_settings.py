@@ -152,9 +152,9 @@ def test_a_password_of_another_kind_is_not_quoted(value: Any) -> None:
 def test_settings_are_frozen_and_attributes_are_not() -> None:
     connection = gamqp.Connection(rpc_timeout=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        connection.settings.rpc_timeout = 5  # type: ignore[misc]
+        connection._settings.rpc_timeout = 5  # type: ignore[misc]
     connection.rpc_timeout = 5
-    assert connection.settings.rpc_timeout == 3
+    assert connection._settings.rpc_timeout == 3
 
 
 def test_arguments_make_the_same_settings_again() -> None:

@@ -80,7 +80,7 @@ class Model:
 
     def settle(self, connect: Callable[[], gamqp.Connection]) -> None:
         """End, and compare the books with what the broker has."""
-        assert all(not channel.incarnation for channel in self.channels), 'a shared channel was lost'
+        assert all(not channel._incarnation for channel in self.channels), 'a shared channel was lost'
         greenlets.wait_until(
             lambda: len(self.connection.channels) == CHANNELS, what='only the shared channels are left'
         )

@@ -173,7 +173,7 @@ def consume_without_acks_and_cancel() -> None:
             got.append(body)
             if len(got) == 1:
                 deadline = green.Deadline(60)
-                while len(connection.connection.event_queue._events) < 9 and not deadline.passed:
+                while len(connection.connection._event_queue._events) < 9 and not deadline.passed:
                     backend.sleep(0.01)
                 consumer.cancel()
 
@@ -186,7 +186,7 @@ def consume_without_acks_and_cancel() -> None:
         drain_until(connection, lambda: len(got) == 10)
         channel = connection.default_channel
         channel.queue_declare(queue.name, passive=True)
-        assert channel.incarnation == 0, 'the broker has closed the channel'
+        assert channel._incarnation == 0, 'the broker has closed the channel'
         queue(connection).delete()
 
 
@@ -432,7 +432,7 @@ def kombus_hub_polls_the_socket() -> None:
             for number in range(5):
                 other.Producer().publish(number, exchange=queue.exchange, routing_key=queue.routing_key)
                 deadline = green.Deadline(60)
-                while not raw.event_queue.has_events and not deadline.passed:
+                while not raw._event_queue.has_events and not deadline.passed:
                     consumer.channel.queue_declare(queue.name, passive=True)
                 # No turn of our hub from here on but what drain_events gives it.
                 for _ in range(2):  # the first may still be busy with the message before

@@ -23,7 +23,7 @@ connection.connect()
 channel = connection.channel()
 channel.basic_consume('q', 'tag', no_ack=True, callback=print)
 print('ready', flush=True)
-link = connection.link
+link = connection._link
 while link.listening:
     backend.sleep(0.01)
 child = os.fork()
