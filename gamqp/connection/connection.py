@@ -16,7 +16,7 @@ from .. import exceptions, green, sasl
 from ..about import __version__
 from ..channel.channel import Channel as ChannelType
 from ..green.os_threads import get_ident
-from ..io import process_end
+from ..io import abandoned
 from ..state import lifecycle, settings
 from ..state.argument_checks import optional_timeout, whole
 from ..state.channel_ids import ChannelIds
@@ -247,9 +247,9 @@ class Connection(Liveness, SecretUpdates):
         link = getattr(self, '_link', None)
         if link is not None and link.reason is None:
             if self._in_own_thread():
-                process_end.abandon(link)
+                abandoned.abandon(link)
             else:
-                self._call_in_hub_later(functools.partial(process_end.abandon, link))
+                self._call_in_hub_later(functools.partial(abandoned.abandon, link))
             # Last, since it may raise; and without source=self, which would bring this object back to life.
             warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
 

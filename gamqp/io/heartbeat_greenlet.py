@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from .. import exceptions
 from ..wire import HEARTBEAT
-from . import process_end
+from . import abandoned
 
 if TYPE_CHECKING:
     from .link import Link
@@ -28,7 +28,7 @@ def run(link: Link) -> None:
         while link.reason is None:
             if link.owner() is None:
                 # The connection was garbage-collected in another thread, which could not touch the link.
-                process_end.abandon(link)
+                abandoned.abandon(link)
             check(link)
             now = time.monotonic()
             if link.reason is None and heartbeat_clock.must_send(now):

@@ -1,14 +1,14 @@
-"""Closes links that the program did not close: their connection was garbage-collected, or the process ends.
+"""The end of the process: closes links that the program did not close, and what becomes of links at a fork.
 
 Layer 2. What is queued is still sent, followed by connection.close, and the answer is waited for: RabbitMQ
 drops messages that it has not handled yet when a client hangs up before close-ok. A forked child, on the other
-hand, sends nothing on its parent's sockets. Does not belong here: ``Connection.close``.
+hand, sends nothing on its parent's sockets. Does not belong here: ``Connection.close``; connections that the program
+drops while it goes on (``abandoned``).
 """
 
 from __future__ import annotations
 
 import atexit
-import functools
 import sys
 import time
 import weakref
@@ -20,13 +20,14 @@ from ..green.forking import at_fork
 from ..state.lifecycle import Reason
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
+from .abandoned import is_agreed
 from .send_thread import send_thread
 from .send_thread_hubs import forget_all
 
 if TYPE_CHECKING:
     from .link import Link, LinkOwner
 
-__all__ = ('EXIT_SILENCE', 'abandon', 'alive', 'expect_end', 'is_agreed', 'open_links')
+__all__ = ('EXIT_SILENCE', 'alive', 'expect_end', 'open_links')
 
 # The end of the interpreter waits until every broker has answered. It gives up after EXIT_SILENCE seconds in
 # which no broker took or sent a byte, and after EXIT_TOTAL seconds in any case.
@@ -39,9 +40,6 @@ OTHERS_PATIENCE = 1.0
 
 # Seconds between two attempts to send or receive while the brokers have not answered.
 EXIT_LOOK = 0.002
-
-# Seconds that the link of a collected connection gets to send what is queued and to receive close-ok.
-ABANDON_PATIENCE = 10.0
 
 # The priority with which links are closed at the end of a child of multiprocessing. Finalizers with a higher one
 # run before: those of its queues (-5), and those that a program may add.
@@ -73,25 +71,6 @@ def expect_end(link: Link) -> None:
         if getattr(process.current_process(), '_parent_pid', None) is not None:
             util.Finalize(None, _close_open_links, exitpriority=CHILD_PRIORITY)
         _prepared.add(package)
-
-
-def abandon(link: Link) -> None:
-    """Send close for a link whose connection was garbage-collected; the link ends later. Does not switch.
-
-    Does nothing in another thread than that of the link's hub.
-    """
-    if link.reason is not None or link.abandoned or os_threads.get_ident() != link.thread:
-        return
-    link.abandoned = True
-    link.resume()  # the reader paused for the program to take messages, which it will not do any more
-    link.writer.send(encode_method(0, Spec.Close, (200, 'abandoned', 0, 0)))
-    error = exceptions.RecoverableConnectionError('the connection was abandoned')
-    link.end_after(ABANDON_PATIENCE, functools.partial(link.lose, error))
-
-
-def is_agreed(events: list[Any]) -> bool:
-    """Whether these events hold close-ok, or the peer's own close."""
-    return any(type(event) is tuple and event[1] in (Spec.Close, Spec.CloseOk) for event in events)
 
 
 class _LinkClose:
@@ -198,7 +177,7 @@ def _close_open_links() -> None:
     for link in open_links():
         if link.thread == os_threads.get_ident() or link.life() is None:
             ours.append(link)
-        elif (owner := link.owner()) is not None:  # without one, the hub has sent close already, see abandon
+        elif (owner := link.owner()) is not None:  # without one, the hub has sent close already, see abandoned
             others.setdefault(link.thread, ([], owner))[0].append(link)
     requests = [_CloseInOtherHub(links, owner) for links, owner in others.values()]
     _close_all(ours)

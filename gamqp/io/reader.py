@@ -13,7 +13,7 @@ import time
 from typing import TYPE_CHECKING
 
 from .. import exceptions
-from . import process_end
+from . import abandoned
 
 if TYPE_CHECKING:
     from .link import Link
@@ -63,8 +63,8 @@ def _read_batch(link: Link) -> None:
     owner = link.owner()
     if owner is None:
         # The connection was garbage-collected. Close is sent once; from then on only its answer counts.
-        process_end.abandon(link)
-        if process_end.is_agreed(events) or decoder.error is not None:
+        abandoned.abandon(link)
+        if abandoned.is_agreed(events) or decoder.error is not None:
             link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
         return
     try:
