@@ -15,7 +15,7 @@ import greenlets
 import pytest
 from proxy import Proxy
 from script import ScriptedBroker
-from test_programs import PATIENCE, every_library, program, successful
+from test_programs import PATIENCE, every_library, printed_line, program, successful
 
 import gamqp
 
@@ -80,9 +80,8 @@ def test_what_parent_and_child_have_published_arrives_while_both_wait_in_a_pipe(
         channel.queue_declare(queue, durable=True, auto_delete=False)
         process = program('forking_with_queued_bytes.py', library, when, rabbit.url, queue)
         try:
-            assert process.stdout is not None
-            process.stdout.readline()
-            process.stdout.readline()
+            printed_line(process)
+            printed_line(process)
             bodies = 0
             deadline = gamqp.green.Deadline(PATIENCE)
             while bodies < 10 and not deadline.passed:
@@ -103,8 +102,7 @@ def test_a_child_does_not_keep_the_connection_of_a_parent_that_dies(library: str
         child = 0
         try:
             peer.handshake(patience=PATIENCE)
-            assert process.stdout is not None
-            child = int(process.stdout.readline())
+            child = int(printed_line(process))
             process.kill()
             peer.expect_end()
             os.kill(child, 0)  # it lives, and was not the reason
@@ -125,16 +123,15 @@ def test_a_child_does_not_go_on_with_what_its_parent_was_connecting(library: str
         process = program('forking_early.py', library, f'127.0.0.1:{listener.getsockname()[1]}')
         stack.callback(process.communicate)
         stack.callback(process.kill)
-        assert process.stdout is not None
-        assert process.stdout.readline() == 'forked\n'
-        assert process.stdout.readline() in ('child TimeoutError\n', 'child OSError\n')
+        assert printed_line(process) == 'forked\n'
+        assert printed_line(process) in ('child TimeoutError\n', 'child OSError\n')
         listener.settimeout(PATIENCE)
         for one in fillers:
             one.close()
         while not (received := heard(listener)):
             pass  # those were the fillers
         assert received == HEADER
-        assert process.stdout.readline() == 'parent RecoverableConnectionError\n'
+        assert printed_line(process) == 'parent RecoverableConnectionError\n'
 
 
 def filler(listener: socket.socket) -> socket.socket:

@@ -13,7 +13,7 @@ from typing import Any
 import greenlets
 import pytest
 from script import ScriptedBroker
-from test_programs import PATIENCE, every_library, outcome, program, successful
+from test_programs import PATIENCE, every_library, outcome, printed_line, program, successful
 
 from gamqp.connection.thread_affinity import hub_calls_of_this_thread
 from gamqp.io.process_end import EXIT_SILENCE
@@ -152,8 +152,7 @@ def test_a_reader_that_paused_ends_in_a_child(library: str) -> None:
             peer.send('channel.open-ok', 1)
             peer.expect('basic.consume')
             peer.send('basic.consume-ok', 1, consumer_tag='tag')
-            assert process.stdout is not None
-            assert process.stdout.readline() == 'ready\n'
+            assert printed_line(process) == 'ready\n'
             for number in range(10):
                 peer.send('basic.deliver', 1, consumer_tag='tag', delivery_tag=number + 1)
             assert successful(process) == 'True True\n'
