@@ -20,7 +20,7 @@ __all__ = ('AckMethods',)
 class AckMethods(RecoverMethods):
     """Mixin of Channel."""
 
-    _stale_settlements = 0  # acks and the like that came too late for their incarnation
+    _stale_settlements: int
 
     @property
     def unsettled(self) -> int:
@@ -93,9 +93,11 @@ class AckMethods(RecoverMethods):
         """A settlement with *multiple*: those of its deliveries that still wait here are not handed out any more."""
         if self._unacked.is_outgrown:
             self._replace_unsettled()
-        self._settled_to = max(self._settled_to, tag or self._unacked.latest())
-        if self._connection._backpressure.budget.messages:
-            self._doubt()
+        tag = tag or self._unacked.latest()
+        if self._void is not None:
+            self._void.settle_to(tag)
+        elif self._connection._backpressure.budget.messages:
+            self._doubt().settle_to(tag)
 
     def _replace_unsettled(self) -> None:
         old = self._unacked

@@ -1,26 +1,23 @@
-"""Class basic, consume and cancel: consumers, and what the channel knows of them.
+"""Class basic, consume: a consumer begins; and what has to be known of its queue.
 
-Errors and switching: see ``gamqp.channel``. Does not belong here: what becomes of their messages.
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: how it ends (``basic_cancel``), and what
+becomes of its messages.
 """
 
 from __future__ import annotations
 
-import itertools
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .. import exceptions, green
+from .. import exceptions
 from ..basic_message import Message
-from ..consuming.inbox import Term
-from ..green.yielding import in_turns
 from ..state.consumers import ConsumerRecord
-from ..state.expected_replies import Expected
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, STREAM, has_stream_offset
 from ..state.stream_consumers import StreamConsumers
 from ..wire.spec import Basic
-from .basic_get import GetMethods
+from .basic_cancel import CancelMethods
 from .basic_qos import QosMethods
 from .request import Arguments
 
@@ -32,16 +29,8 @@ _NO_CALLBACK = (
 )
 
 
-class ConsumeMethods(QosMethods, GetMethods):
+class ConsumeMethods(QosMethods, CancelMethods):
     """Mixin of Channel."""
-
-    # Whether there was a consumer for the warning about unacked deliveries to look at.
-    _has_watched = False
-
-    # Tags whose consume-ok has not come -> what the cancels expect that wait for it. None for none.
-    _starting: dict[str, list[Expected]] | None = None
-
-    _term: Term | None = None  # made for the first consumer of our own kind
 
     @property
     def consumer_count(self) -> int:
@@ -99,7 +88,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         """Say in the log when messages that nobody settles use up the prefetch. Does not switch."""
         if not consumer.no_ack:
             consumer.watched = prefetch
-            self._has_watched = True
+            self._consumers.has_watched = True
             self._connection._watch_unsettled()
 
     def _begin_consumer(
@@ -114,7 +103,7 @@ class ConsumeMethods(QosMethods, GetMethods):
         # Entered first: a delivery may come in the same packet as consume-ok.
         consumer.era = self._era
         if consumer.inbox is not None:
-            consumer.inbox.term = self._current_term
+            consumer.inbox.term = self._consumers.term
         self._consumers.enter(consumer)
         if consumer.of_stream:
             self._reads_stream(consumer)
@@ -132,156 +121,29 @@ class ConsumeMethods(QosMethods, GetMethods):
             self._connection._queue_types.is_stream(consumer.queue)
 
     def _ask_to_consume(self, tag: str, args: tuple[Any, ...], wait: bool) -> None:
-        starting = self._starting = self._starting or {}
-        starting[tag] = []
+        self._consumers.note_starting(tag)
         try:
             self._call(Basic.Consume, args, self._on_consume_ok, wait=wait, tag=tag)
         except exceptions.EncodeError:
-            self._started(tag)
+            self._consumers.note_started(tag)
             raise
 
     def _on_consume_ok(self, reply: Any) -> None:
         """Send the cancels that have waited for it: RabbitMQ 3.10 ends the connection over one that comes first."""
         tag = reply[0]
-        for expected in self._started(tag):
+        for expected in self._consumers.note_started(tag):
             if self.is_open:
                 self._ask(Basic.Cancel, (tag, False), expected)
-
-    def _started(self, tag: str) -> list[Expected]:
-        """It is starting no longer. Returns what the cancels that wait expect."""
-        starting = self._starting
-        waiting = starting.pop(tag, []) if starting is not None else []
-        if not starting:
-            self._starting = None
-        return waiting
 
     def _give_up_consumer(self, consumer: ConsumerRecord) -> None:
         """The caller of consume has gone: cancel what nobody knows of, and give back what is delivered until then."""
         tag = consumer.tag
         consumer.discard = True
-        starting = self._starting is not None and tag in self._starting
-        if self._consumers.get(tag) is consumer and (starting or self.is_open) and not self._awaits_cancel(tag):
+        consumers = self._consumers
+        known = consumers.get(tag) is consumer and (consumers.is_starting(tag) or self.is_open)
+        if known and not consumers.has_cancel_waiting(tag):
             self._ask_to_cancel(tag)
         self._withdraw(consumer)
-
-    def _awaits_cancel(self, tag: str) -> bool:
-        """Whether a cancel waits for consume-ok."""
-        return self._starting is not None and bool(self._starting.get(tag))
-
-    def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: object = None) -> None:
-        """Stop a consumer, and have its callback called with what has arrived for it; no callback runs after this.
-
-        The callbacks run in this greenlet, in the order of arrival and so with those of
-        other consumers whose messages came before; or in the greenlet that is in
-        drain_events already, and then this one waits for it, at most rpc_timeout.
-        What a callback raises comes out, and the rest is left to drain_events. Called
-        in a callback of drain_events it runs none: the next drain_events does.
-        An iterator, or a handler of subscribe, gets nothing more: what waits goes back
-        to its queue, and what came with no_ack is still handed out.
-
-        nowait: do not wait for the broker; what arrives later goes back to the queue.
-        Does nothing when the channel is closed, and its consumers with it. Switches
-        greenlets. Raises TimeoutError, and why the channel or connection ended.
-        """
-        connection = self._connection
-        connection._check_thread()
-        consumer_tag = name('consumer_tag', consumer_tag)
-        if self.connection is None:
-            return
-        consumer = self._consumers.get(consumer_tag)
-        if consumer is None or consumer.callback is None:
-            self._cancel(consumer_tag, not nowait)
-            return
-        self._check(Basic.Cancel)
-        expected = self._ask_to_cancel(consumer_tag, not nowait)
-        try:
-            if not nowait:
-                self._await_reply(expected, Basic.Cancel, None)
-        finally:
-            consumer.discard = not consumer.no_ack
-        if not connection._event_queue.callbacks_around():
-            connection._unfinished_handlers.hand_out(consumer, connection.rpc_timeout)
-
-    def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
-        self._check(Basic.Cancel)
-        consumer = self._consumers.get(tag)
-        # The wire's nowait is never used: cancel-ok tells when the last delivery has passed.
-        expected = self._ask_to_cancel(tag, wait)
-        # After the cancel on the wire, or the broker would deliver to this consumer again what it gets back.
-        if consumer is not None:
-            self._stop_taking(consumer)
-        if wait:
-            self._await_reply(expected, Basic.Cancel, timeout, ending=timeout is None)
-
-    def _end_consumer(self, consumer: ConsumerRecord, wait: bool, timeout: float | None = None) -> None:
-        """basic_cancel for a consumer of our own kind. Without *wait* it does not switch and raises nothing."""
-        if wait:
-            self._cancel(consumer.tag, True, timeout)
-        elif self._consumers.get(consumer.tag) is consumer and self._usable_in is not None:
-            self._ask_to_cancel(consumer.tag)
-            self._stop_taking(consumer)
-
-    def _inboxes(self) -> list[Any]:
-        """Those of the consumers of our own kind."""
-        return list(self._consumers.inboxes.values())
-
-    def _ask_to_cancel_all(self) -> Iterator[Expected | None]:
-        """Begin to cancel every consumer that brings work. Gives what the broker will answer.
-
-        A step does not switch; between two of them the program may run. None for a consumer that is
-        left alone, and for each message that is given back.
-        """
-        for tag, consumer in list(self._consumers.items()):
-            if not self.is_open:
-                return
-            if self._consumers.get(tag) is not consumer or not _brings_work(consumer):
-                yield None
-                continue
-            expected = self._ask_to_cancel(tag, wait=True)
-            budget = self._connection._backpressure.budget
-            before = budget.messages
-            self._stop_taking(consumer)
-            yield expected
-            yield from itertools.repeat(None, max(0, before - budget.messages))
-
-    def _ask_to_cancel(self, tag: str, wait: bool = False) -> Expected:
-        slot = green.Slot(self._connection._green) if wait else None
-        expected = Expected((Basic.CancelOk,), slot, self._on_cancel_ok, tag=tag)
-        if self._starting is not None and tag in self._starting:
-            self._starting[tag].append(expected)
-        else:
-            self._ask(Basic.Cancel, (tag, False), expected)
-        return expected
-
-    def _stop_taking(self, consumer: ConsumerRecord) -> None:
-        if not consumer.no_ack:
-            consumer.discard = True
-            self._withdraw(consumer)
-
-    def _withdraw(self, consumer: ConsumerRecord) -> None:
-        """Give back to the queue what has arrived for a consumer and was not handed out."""
-        if consumer.inbox is None:
-            self._event_queue.withdraw(consumer)
-            return
-        overflow = self._connection._backpressure.overflow
-        if overflow is not None:
-            overflow.withdraw(consumer)
-        consumer.inbox.withdraw(give_back=not consumer.no_ack)
-
-    def _on_cancel_ok(self, reply: Any) -> None:
-        consumer = self._consumers.leave(reply[0])
-        if consumer is not None:
-            if consumer.inbox is not None:
-                consumer.inbox.finish(None)
-            else:
-                self._close_books(consumer)
-
-    @property
-    def _current_term(self) -> Term:
-        """In which the consumers that it has now live."""
-        if self._term is None:
-            self._term = Term()
-        return self._term
 
     # -- streams ---------------------------------------------------------------------
 
@@ -309,28 +171,3 @@ class ConsumeMethods(QosMethods, GetMethods):
         if self._streams is None:
             self._streams = StreamConsumers(self._connection._queue_types)
         self._streams.enter(consumer.tag)
-
-    def _close_books(self, consumer: ConsumerRecord) -> None:
-        """A consumer has ended: what a stream gave it and nobody acked awaits nothing any more. Does not switch.
-
-        The program may ack it all the same; the broker knows it until the channel is closed.
-        """
-        if self._streams is None or not (consumer.of_stream or consumer.numbered):
-            return
-        self._streams.leave(consumer.tag)
-        in_turns(self._connection._green, self._take_out_of_books(self._streams, consumer.tag))
-
-    def _take_out_of_books(self, streams: StreamConsumers, tag: str) -> Iterator[None]:
-        """A step for each delivery of the channel."""
-        incarnation = self._incarnation
-        for known, entry in list(self._unacked.items()):
-            yield
-            if self._incarnation != incarnation:
-                return  # and the numbers are those of other deliveries
-            if entry[0] == tag and self._unacked.settle(known, False):
-                streams.note_left_unacked()
-                self._counts.given_back += 1
-
-
-def _brings_work(consumer: ConsumerRecord) -> bool:
-    return consumer.inbox is None or bool(consumer.inbox.brings_work)

@@ -41,9 +41,6 @@ class PublishMethods(ChannelEvents, FlowMethods):
     outstanding_limit: int
     events: Any
 
-    # Who is asked first about a message that came back: the inbox of an RPC client, by ``take_return``.
-    _return_taker: Any = None
-
     def publish(
         self,
         message: Message | Body,
@@ -216,7 +213,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         if (
             writer.load >= HIGH_WATER
             or (flow.blocked_reason is not None and connection.blocked_policy != 'pass')
-            or not self.active
+            or self._pause is not None
             or immediate
             or (limit and confirms is not None and confirms.is_crowded(limit))
             or monotonic() >= flow.look_at
@@ -281,7 +278,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         while True:
             if connection._flow_control.must_wait_to_publish:
                 connection._flow_control.wait_to_publish(deadline)
-            elif not self.active:
+            elif self._pause is not None:
                 self._wait_until_active(deadline)
             elif limit and self._confirms is not None and self._confirms.is_crowded(limit):
                 self._confirms.wait_for_room(limit, crowding)

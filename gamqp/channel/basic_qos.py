@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from .. import exceptions
 from ..state.argument_checks import whole
-from ..state.prefetch import NO_PREFETCH, Prefetch
+from ..state.prefetch import Prefetch
 from ..wire.spec import Basic
 from .open_state import OpenState
 
@@ -23,7 +23,7 @@ class QosMethods(OpenState):
     """Mixin of Channel."""
 
     _altered: bool
-    _prefetch: Prefetch = NO_PREFETCH  # forgotten when the channel begins anew
+    _prefetch: Prefetch
 
     def basic_qos(self, prefetch_size: int, prefetch_count: int, a_global: bool, argsig: object = None) -> None:
         """Limit the unacked deliveries of each consumer to come, or with *a_global* of the whole channel.

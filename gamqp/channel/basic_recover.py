@@ -1,8 +1,7 @@
-"""Class basic, recover; and which of the deliveries that wait here are void.
+"""Class basic, recover; and what makes deliveries void that have arrived and were not handed out.
 
-Layer 3. A delivery is void when the broker has taken it back, or when the program has settled it by a
-*multiple* before it was handed out. Errors and switching: see ``gamqp.channel``. Does not
-belong here: what becomes of those that are void; who hands out passes them over.
+Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: which ones are void
+(``state.void_deliveries``), and who passes them over.
 """
 
 from __future__ import annotations
@@ -10,10 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from .. import exceptions, green
-from ..state.consumers import ConsumerRecord, ConsumerTable
+from ..state.consumers import ConsumerTable
 from ..state.expected_replies import Expected
 from ..state.stream_consumers import StreamConsumers
 from ..state.unacked import Unacked, WideUnacked
+from ..state.void_deliveries import VoidDeliveries
 from ..wire.spec import Basic
 from .open_state import OpenState
 
@@ -23,14 +23,11 @@ __all__ = ('RecoverMethods',)
 class RecoverMethods(OpenState):
     """Mixin of Channel."""
 
-    _arriving: int  # the incarnation of what arrives, which is behind until recover-ok
+    _arriving: int
     _consumers: ConsumerTable
+    _streams: StreamConsumers | None
     _unacked: Unacked | WideUnacked
-    _streams: StreamConsumers | None = None  # made with the first consumer that reads one
-
-    _doubtful = False  # whether messages that wait here may be void: ``_is_void`` tells
-    _era = 0  # how often all consumers have ended with the channel
-    _settled_to = 0  # the highest tag of a settlement with *multiple*
+    _void: VoidDeliveries | None
 
     def basic_recover(self, requeue: bool = False) -> None:
         """Have all unacked deliveries of this channel delivered again.
@@ -74,21 +71,19 @@ class RecoverMethods(OpenState):
         self._event_queue.forget_unsettled(self, list(self._consumers.values()))
         self._unacked.clear()
 
-    def _doubt(self) -> None:
-        """From now on each message that waits here is asked about, see ``_is_void``."""
-        self._doubtful = self._event_queue.doubtful = True
+    def _doubt(self) -> VoidDeliveries:
+        """From now on each message that waits here is looked up there before it is handed out. Does not switch."""
+        self._event_queue.doubtful = True
+        if self._void is None:
+            self._void = VoidDeliveries()
+        return self._void
 
-    def _is_void(self, consumer: ConsumerRecord, message: Any) -> bool:
-        """Whether a message that was delivered to *consumer* and waits here must not be handed out any more."""
-        if consumer.era != self._era and not (consumer.no_ack and consumer.inbox is not None):
-            return True  # the channel was closed since
-        return not consumer.no_ack and (
-            message.incarnation != self._incarnation or message.delivery_tag <= self._settled_to
-        )
+    @property
+    def _era(self) -> int:
+        """How often all consumers have ended with the channel."""
+        return 0 if self._void is None else self._void.era
 
     def _forget_deliveries(self) -> None:
         """The broker takes back what is undelivered, and its consumers have ended. Does not switch."""
-        self._era += 1
-        self._settled_to = 0
-        self._doubt()
+        self._doubt().end_era()
         self._event_queue.forget_deliveries(self, list(self._consumers.values()))

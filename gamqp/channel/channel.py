@@ -9,7 +9,6 @@ whole connection.
 from __future__ import annotations
 
 import functools
-import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -18,23 +17,30 @@ from .. import exceptions
 from ..consuming.inbox import complete_ends
 from ..state import lifecycle
 from ..state.argument_checks import optional_timeout
-from ..state.consumers import ConsumerTable, NoAckTags
-from ..state.error_hints import add_hint, cancelled, name_consumer
+from ..state.consumer_views import NoAckTags
+from ..state.consumers import ConsumerTable
+from ..state.earlier_channel import EarlierChannel
+from ..state.error_hints import add_hint, name_consumer
 from ..state.expected_replies import Replies
 from ..state.lifecycle import Lifecycle, Reason
-from ..state.negotiation import rabbitmq_version
 from ..state.prefetch import NO_PREFETCH
+from ..state.returned_messages import PendingReturns
+from ..state.stream_consumers import StreamConsumers
 from ..state.unacked import Unacked, WideUnacked
+from ..state.void_deliveries import VoidDeliveries
 from ..wire import encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 from .basic_publish import PublishMethods
+from .channel_flow import ChannelPause
 from .consume_and_subscribe import SubscribeMethods
+from .event_handler_calls import EventHandlerCalls
 from .events import EventHandlers
 from .exchange import ExchangeMethods, VDeprecationWarning
 from .queue import QueueMethods
 from .reopening import Reopening
 from .tx import TxMethods
+from .waiting_for_confirms import ChannelConfirms
 
 if TYPE_CHECKING:
     from ..connection.connection import Connection
@@ -50,12 +56,27 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     are given as str. on_open: called with the channel when it is open.
     """
 
-    # What most channels never change. Here and not in __init__, because an object with more than 30
-    # attributes keeps their names for itself, which takes a kilobyte and a longer way to each of them. All channels
-    # of a program share the 30: an attribute that has its value from the class is not set to the same again.
+    # The state of a channel is given its first value here and in __init__, and nowhere in the classes that its methods
+    # come from. Here is what most channels never change: an object with more than 30 attributes keeps their names for
+    # itself, which takes a kilobyte and a longer way to each of them. All channels of a program share the 30: an
+    # attribute that has its value from the class is not set to the same again.
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back; for ``reuse``
-    _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
+    _asking = False
+    _confirms: ChannelConfirms | None = None  # made when confirm mode is turned on for the first time
+    _consumers_lost: Reason | None = None  # drain_events raises it, whoever else gets it
+    _declared = ''  # the queue that was declared last on this channel, which '' stands for
+    _earlier: EarlierChannel | None = None  # made when frames for another channel with this number may still arrive
+    _event_handler_calls: EventHandlerCalls | None = None  # made when there is something to tell
     _owes_close_ok = False  # the broker closed while we did
+    _pause: ChannelPause | None = None  # there is one while the broker takes no messages on this channel
+    _prefetch = NO_PREFETCH  # forgotten when the channel begins anew
+    _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
+    _return_taker: Any = None  # who is asked first about a message that came back: the inbox of an RPC client
+    _returned: PendingReturns | None = None  # made when somebody looks at ``returned_messages``
+    _sent_unanswered = False
+    _stale_settlements = 0  # acks and the like that came too late for their incarnation
+    _streams: StreamConsumers | None = None  # made with the first consumer that reads one
+    _void: VoidDeliveries | None = None  # made when deliveries that wait here may be void
 
     def __init__(
         self,
@@ -86,7 +107,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._replies = Replies()
         self._consumers = ConsumerTable()
         self._unacked: Unacked | WideUnacked = Unacked()
-        self._confirms = None
         self._counts = connection._counts
         self._usable_in: int | None = None
         self._unraised: Reason | None = None
@@ -223,8 +243,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
         unheard: called when it turns out that no greenlet waits for a confirm, perhaps some turns of the hub later.
         """
-        if self._term is not None:
-            self._term.reason, self._term = reason, None
+        if self._consumers.end_term(reason):
             self._return_taker = None
             self._connection._work_in_turns.add(complete_ends(self, self._inboxes(), self._incarnation))
         self._forget_deliveries()
@@ -232,7 +251,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._unacked.drop_spooled()
         self._unacked.clear()
         self._prefetch = NO_PREFETCH
-        self._has_watched = False
         if self._streams is not None:
             self._streams = None
         if self._declared:
@@ -348,7 +366,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         """Whether an error would be raised to somebody: in a call, or where messages are waited for."""
         return (
             self._replies.awaited
-            or self._awaits_cancels
+            or self._consumers.awaits_cancels
             or (self._confirms is not None and self._confirms.has_barriers)
             or any(inbox.has_hearer for inbox in self._consumers.inboxes.values())
         )
@@ -360,38 +378,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             self._connection._work_in_turns.add(self._replies.fail_all(make_error, but=ChannelSpec.CloseOk))
         self._on_reply(ChannelSpec.CloseOk, ())
 
-    def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
-        """The broker cancels a consumer, and may keep it, as RabbitMQ 4.3 does, until we have cancelled it, too.
-
-        Not by cancel-ok, over which RabbitMQ before 4.3 ends the connection.
-        """
-        if self._arriving and self._starting is not None and consumer_tag in self._starting:
-            return  # a consumer of before, see is_of_before
-        consumer = self._consumers.leave(consumer_tag)
-        if self._life.state == lifecycle.OPEN:
-            self._connection._count_answer()
-            self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
-        if consumer is None:
-            return
-        version = rabbitmq_version(self._connection.server_properties)
-        error = cancelled(consumer_tag, consumer.queue, version, self._unacked.oldest(), time.monotonic())
-        reason = Reason(error)
-        if consumer.inbox is not None:
-            self._stop_taking(consumer)  # a classic queue leaves them with the channel, whose time runs out then
-            consumer.inbox.finish(reason)
-            return
-        if consumer.on_cancel is not None:
-            self._due_calls.pending.add_error(functools.partial(consumer.on_cancel, consumer_tag))
-        else:
-            self._due_calls.pending.add_error(reason.throw)
-        self._close_books(consumer)
-        self._due_calls.flag()
-
     _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
         ChannelSpec.Close: _on_close,
         ChannelSpec.CloseOk: _on_closed,
         ChannelSpec.Flow: PublishMethods._on_flow,
-        Basic.Cancel: _on_cancel,
+        Basic.Cancel: SubscribeMethods._on_cancel,
         Basic.Ack: PublishMethods._on_ack,
         Basic.Nack: PublishMethods._on_nack,
     }

@@ -20,7 +20,7 @@ __all__ = ('ConfirmMethods',)
 class ConfirmMethods(OpenState):
     """Mixin of Channel."""
 
-    _confirms: ChannelConfirms | None = None  # made when confirm mode is turned on for the first time
+    _confirms: ChannelConfirms | None
 
     @property
     def unconfirmed(self) -> int:

@@ -6,8 +6,7 @@ basic_consume, on one channel too. Does not belong here: the iterator and the wo
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 from ..basic_message import Message
 from ..consuming.inbox import Inbox
@@ -15,8 +14,7 @@ from ..consuming.iterator import Deliveries
 from ..consuming.subscription import POLICIES, Consumer, OnError
 from ..state.argument_checks import timeout as checked_timeout
 from ..state.argument_checks import whole
-from ..state.consumers import Callbacks, CancelCallbacks
-from ..state.expected_replies import fail_each
+from ..state.consumer_views import Callbacks, CancelCallbacks
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, check_offset
 from ..wire.spec import Basic
@@ -118,17 +116,6 @@ class SubscribeMethods(ConsumeMethods):
         """Consumer tag -> on_cancel, of those consumers that have one. Read-only."""
         return CancelCallbacks(self._consumers)
 
-    @property
-    def _awaits_cancels(self) -> bool:
-        """Whether a caller waits for a cancel that is sent after consume-ok."""
-        waiting = itertools.chain.from_iterable((self._starting or {}).values())
-        return any(one.slot is not None and not one.abandoned for one in waiting)
-
-    def _fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
-        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns the steps that tell it."""
-        starting, self._starting = self._starting, None
-        return fail_each(itertools.chain.from_iterable((starting or {}).values()), make_error)
-
     def _begin_unawaited(self, inbox: Inbox, queue: str) -> None:
         """Start a consumer ahead of what is sent next, without waiting for the broker's consent. Does not switch.
 
@@ -138,7 +125,7 @@ class SubscribeMethods(ConsumeMethods):
         if inbox.brings_work:
             self._connection._unfinished_handlers.check_taking()
         entry = inbox.entry
-        entry.queue, entry.era, inbox.term = queue, self._era, self._current_term
+        entry.queue, entry.era, inbox.term = queue, self._era, self._consumers.term
         self._consumers.enter(entry)
         self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
 

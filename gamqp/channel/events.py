@@ -42,12 +42,12 @@ class ChannelEvents(ConfirmMethods):
 
     auto_decode: bool
     events: defaultdict[str, EventHandlers]
-    _return_taker: Any
-    _consumers: ConsumerTable
-    _consumers_lost: Reason | None = None  # drain_events raises it, whoever else gets it
-    _event_handler_calls: EventHandlerCalls | None = None  # made when there is something to tell
     _arriving: int
-    _returned: PendingReturns | None = None
+    _consumers: ConsumerTable
+    _consumers_lost: Reason | None
+    _event_handler_calls: EventHandlerCalls | None
+    _return_taker: Any
+    _returned: PendingReturns | None
 
     @property
     def returned_messages(self) -> PendingReturns:

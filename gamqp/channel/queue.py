@@ -41,7 +41,7 @@ _UNSAID: Any = _Unsaid(True)
 class QueueMethods(Requester):
     """Mixin of Channel."""
 
-    _declared = ''  # the queue that was declared last on this channel, which '' stands for
+    _declared: str
 
     @overload
     def queue_declare(

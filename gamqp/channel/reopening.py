@@ -1,11 +1,10 @@
 """A channel takes the place of another with its number; what was for the old one does not reach the new one.
 
-Layer 3, a base class of Channel. A channel that the broker has closed begins anew, and
-a close that was not answered in time leaves its number to the next. RabbitMQ's queues
-go on writing for a while after its channel.close: deliveries, returns, cancels, confirms, replies. Until open-ok all of
-it is dropped, by a table that takes the place of the channel's own. Its old writer may
-even be slower than the new channel: what still comes then is recognised by its number,
-and by the replies that are due. Does not belong here: what becomes of callers and consumers.
+Layer 3, a base class of Channel. A channel that the broker has closed begins anew, and a close that was not answered in
+time leaves its number to the next. RabbitMQ's queues go on writing for a while after its channel.close: deliveries,
+returns, cancels, confirms, replies. Until open-ok all of it is dropped, by a table of handlers that takes the place of
+the channel's own. What comes even later is recognised by its delivery tag (``state.earlier_channel``), and by the
+replies that are due. Does not belong here: what becomes of callers and consumers.
 """
 
 from __future__ import annotations
@@ -13,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ..state.consumers import ConsumerTable
+from ..state.earlier_channel import EarlierChannel
 from ..state.expected_replies import Expected
 from ..wire import METHODS, encode_method
 from ..wire.spec import Channel as ChannelSpec
@@ -20,62 +21,56 @@ from .open_state import OpenState
 
 __all__ = ('Reopening',)
 
-# RabbitMQ's pseudo-queue of replies. Before 4.2 they bear the number of the next delivery, which bears it, too: once
-# there are such, nothing can be told by numbers.
-DIRECT_REPLIES = 'amq.rabbitmq.reply-to'
-
 Methods = Mapping[tuple[int, int], Callable[..., None]]
 
 
 class Reopening(OpenState):
-    """Which incarnation of the channel something is for."""
+    """Mixin of Channel."""
 
-    # Whether open-ok is awaited and what comes before it is not for us: the broker has closed the channel,
-    # or it has not answered the close of another channel with this number.
-    _is_reopening = False
-
-    _HANDLERS: Methods
-    _on_open_ok: Callable[[Any], None]
+    _HANDLERS: Methods  # of what arrives; for a time one of the tables below
     _arriving: int
-    _consumers: Any
-    _next = 0  # the delivery tag that comes next, where it was reopened; 0 if that is not known
-    _starting: dict[str, list[Expected]] | None
+    _consumers: ConsumerTable
+    _earlier: EarlierChannel | None
+    _on_open_ok: Callable[[Any], None]
+
+    @property
+    def _is_reopening(self) -> bool:
+        """Whether what arrives is for the channel that had this number before, until open-ok."""
+        return self._earlier is not None and self._earlier.awaits_ok
 
     def _is_of_before(self, message: Any) -> bool:
-        """Whether this was for the channel as it was before the broker closed it.
+        """Whether this content was for the channel as it was before the broker closed it.
 
-        Not the next number is no new delivery, nor is one to a consumer before its consume-ok.
+        So is a delivery to a consumer whose consume-ok has still to come: its tag was in use before.
         """
-        if self._is_reopening or (self._starting is not None and message.consumer_tag in self._starting):
+        if self._is_reopening or self._consumers.is_starting(message.consumer_tag):
             return self._incarnation > 0
-        return bool(self._next and message.delivery_tag and message.delivery_tag != self._next)
+        return self._earlier is not None and self._earlier.is_for_it(message.delivery_tag)
 
     def _note_arrival(self, message: Any) -> None:
-        """A delivery was taken: the next one has the next number."""
-        if self._next and message.delivery_tag:
+        """A delivery was taken."""
+        if self._earlier is not None:
             consumer = self._consumers.get(message.consumer_tag)
-            direct = consumer is not None and consumer.queue == DIRECT_REPLIES
-            self._next = 0 if direct else message.delivery_tag + 1
+            self._earlier.note_arrival(message.delivery_tag, '' if consumer is None else consumer.queue)
 
     def _reopen(self) -> None:
-        """Ask for the new channel. What is sent from now on stands behind that."""
+        """Ask for the new channel. What is sent from now on stands behind that. Does not switch."""
         self._incarnation += 1
         self._arriving = self._incarnation
-        self._is_reopening = True
-        # RabbitMQ numbers the deliveries of a channel without a gap.
-        self._next = 1 if self._connection.server_properties.get('product') == 'RabbitMQ' else 0
+        # Only RabbitMQ is known to number the deliveries of a channel without a gap.
+        self._earlier = EarlierChannel(self._connection.server_properties.get('product') == 'RabbitMQ')
         self._HANDLERS = _WHILE_REOPENING  # a table instead of a question for each method that arrives
         self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
 
     def _wait_for_close_ok(self) -> None:
         """Another channel has had this number, and its close is not answered."""
-        self._is_reopening = True
+        self._earlier = EarlierChannel(False)
         self._HANDLERS = _BEFORE_CLOSE_OK
 
     def _hear_all(self) -> None:
-        """open-ok has come, or will not."""
-        if self._is_reopening:
-            self._is_reopening = False
+        """open-ok has come, or will not: what arrives is for this channel now, unless its tag tells otherwise."""
+        if self._earlier is not None and self._earlier.awaits_ok:
+            self._earlier.awaits_ok = False
             del self._HANDLERS
 
 

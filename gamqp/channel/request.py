@@ -28,12 +28,10 @@ class Requester(Uncopyable):
     """Sends methods on one channel number and waits for their replies."""
 
     channel_id: Any  # a number, and None at the end
-    #: Whether it is just being asked: what is expected and what was sent do not agree for a moment.
-    _asking = False
-    #: Whether something was sent whose reply was waived.
-    _sent_unanswered = False
-
+    # Whether it is just being asked: what is expected and what was sent do not agree for a moment.
+    _asking: bool
     _connection: Any
+    _sent_unanswered: bool  # whether something was sent whose reply was waived
     _replies: Replies
     _check: Callable[[Sig], None]  # raises the reason why nothing can be sent now, if there is one
 

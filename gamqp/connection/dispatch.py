@@ -79,6 +79,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
         self._closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
         self._life = Lifecycle()
         self._replies = Replies()
+        self._asking = self._sent_unanswered = False
         self._counts = Counters()
         self._work_in_turns = WorkInTurns()
         self._backpressure = ReceiveBackpressure(self, budget)

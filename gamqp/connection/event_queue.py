@@ -46,7 +46,7 @@ class EventQueue:
 
     owner: has ``_check_open()`` and ``_check_thread()``. Held weakly.
     descriptor: None as long as no other event loop polls the connection.
-    doubtful: whether a channel has messages here that may be void, see ``Channel._is_void``.
+    doubtful: whether a channel has messages here that may be void, see ``VoidDeliveries``.
     drainers_idle: greenlets in drain_events that run no callback: they wait, or let others run.
     finish_awaited: greenlets that wait, in ``finished``, for callbacks and handlers to finish.
     loss_unraised: the connection was lost while it had callback consumers, and no drain_events has raised that yet.
@@ -195,9 +195,11 @@ class EventQueue:
                 budget.bytes -= message.weight
                 if backpressure.crowded:
                     backpressure.freed()
-                if self.doubtful and message.channel._doubtful and message.channel._is_void(consumer, message):
-                    passed_over = self._pass_over(passed_over)
-                    continue
+                if self.doubtful:
+                    channel = message.channel
+                    if channel._void is not None and channel._void.covers(consumer, message, channel._incarnation):
+                        passed_over = self._pass_over(passed_over)
+                        continue
             elif notices:
                 self._notices -= 1
                 consumer = None
@@ -301,7 +303,7 @@ class EventQueue:
     def forget_deliveries(self, channel: Any, consumers: list[ConsumerRecord]) -> None:
         """The broker takes them back, and these consumers have ended: drop what they have here. Does not switch.
 
-        From now on they are void by themselves (``Channel._is_void``); the room is freed little by little.
+        From now on they are void by themselves (``VoidDeliveries``); the room is freed little by little.
         """
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.forget_channel(channel)
@@ -330,7 +332,9 @@ class EventQueue:
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
-                if budget is not self._backpressure.budget or not channel._is_void(consumer, waiting[0]):
+                if budget is not self._backpressure.budget:
+                    break  # the connection has ended
+                if channel._void is None or not channel._void.covers(consumer, waiting[0], channel._incarnation):
                     break
                 message = waiting.popleft()
                 self._void += 1

@@ -42,7 +42,7 @@ class UnackedWarning(ConnectionTimer):
         """A step for each channel, and for each delivery and consumer of those where something has waited long."""
         for channel in list(connection.channels.values()):
             yield
-            oldest = channel._oldest_unsettled() if channel._has_watched else None
+            oldest = channel._oldest_unsettled() if channel._consumers.has_watched else None
             if oldest is not None and now - oldest[2] >= self._limit:
                 yield from self._walk_channel(connection, channel, oldest, now)
 

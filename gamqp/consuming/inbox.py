@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..green.yielding import AT_ONCE, in_turns
 from ..state.consumers import ConsumerRecord as Entry
+from ..state.consumers import Term
 from ..state.lifecycle import Reason
 from ..state.uncopyable import Uncopyable
 
@@ -22,18 +23,10 @@ if TYPE_CHECKING:
     from ..channel.channel import Channel
     from ..connection.connection import Connection
 
-__all__ = ('Inbox', 'Term', 'complete_ends')
+__all__ = ('Inbox', 'complete_ends')
 
 
-class Term:
-    """What the consumers of one open channel share. reason: why the channel has ended, None while it is open."""
-
-    __slots__ = ('reason',)
-
-    def __init__(self) -> None:
-        self.reason: Reason | None = None
-
-
+# That of inboxes whose consumer has not started.
 _UNENDED = Term()
 
 
@@ -163,17 +156,18 @@ class Inbox(Uncopyable, abc.ABC):
         assert messages
         message = messages.popleft()
         self._return_budget(message.weight)
-        if self.channel._doubtful and self.channel._is_void(self.entry, message):
-            return self._take_valid(messages)
+        channel = self.channel
+        if channel._void is not None and channel._void.covers(self.entry, message, channel._incarnation):
+            return self._take_valid(channel, messages)
         return message
 
-    def _take_valid(self, messages: deque[Any]) -> Any:
+    def _take_valid(self, channel: Channel, messages: deque[Any]) -> Any:
         for _ in range(AT_ONCE):
             if not messages:
                 break
             message = messages.popleft()
             self._return_budget(message.weight)
-            if not self.channel._is_void(self.entry, message):
+            if channel._void is None or not channel._void.covers(self.entry, message, channel._incarnation):
                 return message
         return None
 
@@ -202,7 +196,12 @@ class Inbox(Uncopyable, abc.ABC):
 
     def drop_void(self) -> Iterator[None]:
         """Drop, from the oldest on, messages that must not be handed out any more; one in each step."""
-        while self.messages and self.channel._is_void(self.entry, self.messages[0]):
+        channel = self.channel
+        while (
+            self.messages
+            and channel._void is not None
+            and channel._void.covers(self.entry, self.messages[0], channel._incarnation)
+        ):
             self._return_budget(self.messages.popleft().weight)
             yield
 

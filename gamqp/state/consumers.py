@@ -3,15 +3,19 @@
 State, no I/O. A consumer is added before basic.consume is sent, because its
 first delivery may arrive before the caller wakes. It is removed when nothing more
 can arrive for it: when cancel-ok has come, or when the broker has cancelled it.
-Does not belong here: messages (``consuming``).
+Does not belong here: messages (``consuming``); what programs see of the table (``consumer_views``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, ItemsView, Iterator, Mapping, Set, ValuesView
+from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
-__all__ = ('Callbacks', 'CancelCallbacks', 'ConsumerRecord', 'ConsumerTable', 'NoAckTags')
+from .expected_replies import Expected
+from .lifecycle import Reason
+
+__all__ = ('ConsumerRecord', 'ConsumerTable', 'Term')
 
 # Ended consumers whose tag, queue and no_ack are remembered: their last deliveries may still wait to be handed out.
 REMEMBERED = 100
@@ -71,15 +75,33 @@ class ConsumerRecord:
         self.discard = False  # set when it was cancelled here, or the caller of consume was killed
 
 
-class ConsumerTable(dict[str, ConsumerRecord]):
-    """Consumer tag -> ConsumerRecord. Makes new tags, too."""
+class Term:
+    """The time in which a channel is open, shared by its consumers. reason: why it has ended, None while it lasts."""
 
-    __slots__ = ('_inboxes', '_left', '_made', '_strays', 'with_callback')
+    __slots__ = ('reason',)
+
+    def __init__(self) -> None:
+        self.reason: Reason | None = None
+
+
+class ConsumerTable(dict[str, ConsumerRecord]):
+    """Consumer tag -> ConsumerRecord. Makes new tags, too.
+
+    with_callback: how many consumers have a callback. has_watched: whether there was one for the warning about
+    unacked deliveries to look at.
+    """
+
+    __slots__ = ('_inboxes', '_left', '_made', '_starting', '_strays', '_term', 'has_watched', 'with_callback')
 
     def __init__(self) -> None:
         super().__init__()
         self._made = 0
-        self.with_callback = 0  # how many consumers have a callback
+        self.with_callback = 0
+        self.has_watched = False
+        # These are made when needed: most channels have no more than a consumer or two.
+        # Tag whose consume-ok has not come -> what the cancels expect that wait for it.
+        self._starting: dict[str, list[Expected]] | None = None
+        self._term: Term | None = None
         self._inboxes: dict[str, Any] | None = None
         self._left: dict[str, tuple[str, bool]] | None = None  # tag -> (queue, no_ack) of ended consumers
         self._strays: dict[str, int] | None = None  # tag of no consumer -> deliveries that came for it
@@ -128,6 +150,67 @@ class ConsumerTable(dict[str, ConsumerRecord]):
                 del left[next(iter(left))]
         return consumer
 
+    # -- between basic.consume and consume-ok -----------------------------------------
+
+    def note_starting(self, tag: str) -> None:
+        """basic.consume is about to be sent for this consumer."""
+        starting = self._starting = self._starting or {}
+        starting[tag] = []
+
+    def is_starting(self, tag: str) -> bool:
+        """Whether its consume-ok has still to come."""
+        return self._starting is not None and tag in self._starting
+
+    def has_cancel_waiting(self, tag: str) -> bool:
+        """Whether a cancel is to be sent as soon as its consume-ok has come."""
+        return self._starting is not None and bool(self._starting.get(tag))
+
+    def cancel_when_started(self, tag: str, expected: Expected) -> None:
+        """Keep a cancel of a consumer that ``is_starting`` until ``note_started``."""
+        assert self._starting is not None
+        self._starting[tag].append(expected)
+
+    def note_started(self, tag: str) -> list[Expected]:
+        """Its consume-ok has come, or will not come. Returns what the cancels expect that have waited for it."""
+        starting = self._starting
+        waiting = starting.pop(tag, []) if starting is not None else []
+        if not starting:
+            self._starting = None
+        return waiting
+
+    @property
+    def awaits_cancels(self) -> bool:
+        """Whether a caller waits for a cancel that is sent after consume-ok."""
+        waiting = chain.from_iterable((self._starting or {}).values())
+        return any(one.slot is not None and not one.abandoned for one in waiting)
+
+    def take_cancels(self) -> Iterator[Expected]:
+        """The channel has ended, and no consume-ok will come. Returns what the cancels expect that have waited."""
+        starting, self._starting = self._starting, None
+        return chain.from_iterable((starting or {}).values())
+
+    # -- the time in which the channel is open -----------------------------------------
+
+    @property
+    def term(self) -> Term:
+        """The present one, in which consumers are started."""
+        if self._term is None:
+            self._term = Term()
+        return self._term
+
+    def end_term(self, reason: Reason) -> bool:
+        """The channel has ended: from now on its consumers know the reason. Returns whether any consumer asks for it.
+
+        One step for all of them, however many there are; what follows from it for each comes later.
+        """
+        term, self._term = self._term, None
+        if term is None:
+            return False
+        term.reason = reason
+        return True
+
+    # -- consumers that have ended -----------------------------------------------------
+
     def is_stray(self, tag: str) -> bool:
         """Count a delivery for no consumer. Returns True once a tag, when TOLERATED have come: time for a warning."""
         strays = self._strays = self._strays or {}
@@ -152,106 +235,5 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         super().clear()
         self._inboxes = None
         self.with_callback = 0
+        self.has_watched = False
         self._left = self._strays = None
-
-
-class _Items(ItemsView[str, Any]):
-    """Skips consumers that have ended since the loop began."""
-
-    __slots__ = ()
-    _mapping: Mapping[str, Any]
-
-    def __iter__(self) -> Iterator[tuple[str, Any]]:
-        for tag in self._mapping:
-            if tag in self._mapping:
-                yield tag, self._mapping[tag]
-
-
-class _Values(ValuesView[Any]):
-    """Skips consumers that have ended since the loop began."""
-
-    __slots__ = ()
-    _mapping: Mapping[str, Any]
-
-    def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self._mapping.items())
-
-
-class Callbacks(Mapping[str, Any]):
-    """Consumer tag -> callback: a view of the table, no copy, because there may be thousands of consumers."""
-
-    __slots__ = ('_consumers',)
-
-    def __init__(self, consumers: ConsumerTable) -> None:
-        self._consumers = consumers
-
-    def __getitem__(self, tag: str) -> Any:
-        return self._consumers[tag].callback
-
-    def __contains__(self, tag: object) -> bool:
-        return tag in self._consumers
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(list(self._consumers))  # consumers may come and go meanwhile
-
-    def items(self) -> ItemsView[str, Any]:
-        return _Items(self)
-
-    def values(self) -> ValuesView[Any]:
-        return _Values(self)
-
-    def __len__(self) -> int:
-        return len(self._consumers)
-
-    def copy(self) -> dict[str, Any]:
-        """As of the dict that py-amqp has here."""
-        return dict(self)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-class CancelCallbacks(Callbacks):
-    """Consumer tag -> on_cancel, of the consumers that have one: a view as well."""
-
-    __slots__ = ()
-
-    def __getitem__(self, tag: str) -> Any:
-        on_cancel = self._consumers[tag].on_cancel
-        if on_cancel is None:
-            raise KeyError(tag)
-        return on_cancel
-
-    def __contains__(self, tag: object) -> bool:
-        return tag in self._consumers and self._consumers[tag].on_cancel is not None  # type: ignore[index]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([tag for tag, consumer in list(self._consumers.items()) if consumer.on_cancel is not None])
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-
-class NoAckTags(Set[str]):
-    """The tags of no_ack consumers: a view of the table, no copy, because kombu asks at each ack."""
-
-    __slots__ = ('_consumers',)
-
-    def __init__(self, consumers: ConsumerTable) -> None:
-        self._consumers = consumers
-
-    @classmethod
-    def _from_iterable(cls, tags: Any) -> Any:
-        return frozenset(tags)
-
-    def __contains__(self, tag: object) -> bool:
-        return self._consumers.needs_no_ack(tag)
-
-    def __iter__(self) -> Iterator[str]:
-        return (tag for tag, consumer in self._consumers.items() if consumer.no_ack)
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
-
-    def __repr__(self) -> str:
-        return repr(set(self))

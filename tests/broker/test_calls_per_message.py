@@ -107,9 +107,9 @@ def test_a_publish_with_a_receipt(peer: ScriptedBroker, channel: gamqp.Channel) 
         'basic_publish.py:_hand_over',
         'basic_publish.py:publish',
         'basic_publish.py:taken_apart',
-        'confirms.py:publish',
-        'publisher_confirms.py:is_crowded',
+        'confirm_matching.py:publish',
         'receipt.py:__init__',
+        'waiting_for_confirms.py:is_crowded',
         'writer.py:send',
     ]
     peer.expect('confirm.select')

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from gamqp.state.consumers import REMEMBERED, Callbacks, CancelCallbacks, ConsumerRecord, ConsumerTable
+from gamqp import exceptions
+from gamqp.state.consumer_views import Callbacks, CancelCallbacks
+from gamqp.state.consumers import REMEMBERED, ConsumerRecord, ConsumerTable
+from gamqp.state.expected_replies import Expected
+from gamqp.state.lifecycle import Reason
 
 
 def test_fresh_tags_differ_and_carry_the_channel() -> None:
@@ -61,3 +65,68 @@ def test_views_of_the_callbacks_follow_the_consumers() -> None:
         consumers.remove('b')
     assert seen == [('a', print), ('c', print)]
     assert (list(callbacks.values()), repr(on_cancels)) == ([print, print], '{}')
+
+
+# -- between basic.consume and consume-ok ---------------------------------------------------
+
+
+def expected() -> Expected:
+    return Expected(((60, 31),), slot=object())
+
+
+def test_a_consumer_is_starting_until_its_consume_ok() -> None:
+    table = ConsumerTable()
+    assert not table.is_starting('a')
+    table.note_starting('a')
+    table.note_starting('b')
+    assert table.is_starting('a')
+    assert table.note_started('a') == []
+    assert not table.is_starting('a')
+    assert table.is_starting('b')
+    assert table.note_started('never') == []
+
+
+def test_a_cancel_waits_until_the_consumer_has_started() -> None:
+    table, cancel = ConsumerTable(), expected()
+    table.note_starting('a')
+    assert not table.has_cancel_waiting('a')
+    assert not table.awaits_cancels
+    table.cancel_when_started('a', cancel)
+    assert table.has_cancel_waiting('a')
+    assert table.awaits_cancels
+    assert table.note_started('a') == [cancel]
+    assert not table.has_cancel_waiting('a')
+    assert not table.awaits_cancels
+
+
+def test_a_cancel_whose_caller_has_gone_is_awaited_by_nobody() -> None:
+    table, cancel = ConsumerTable(), expected()
+    table.note_starting('a')
+    table.cancel_when_started('a', cancel)
+    cancel.abandon()
+    assert not table.awaits_cancels
+
+
+def test_cancels_that_wait_survive_the_consumers_of_a_channel_that_ends() -> None:
+    """The channel clears the table first, and gives their callers the error then."""
+    table, cancel = ConsumerTable(), expected()
+    table.note_starting('a')
+    table.cancel_when_started('a', cancel)
+    table.clear()
+    assert list(table.take_cancels()) == [cancel]
+    assert not table.is_starting('a')
+
+
+# -- the term ---------------------------------------------------------------------------------
+
+
+def test_all_consumers_of_an_open_channel_learn_of_its_end_at_once() -> None:
+    table, reason = ConsumerTable(), Reason(exceptions.RecoverableConnectionError('the end'))
+    assert not table.end_term(reason)  # nobody has asked for it
+    term = table.term
+    assert table.term is term
+    assert term.reason is None
+    assert table.end_term(reason)
+    assert term.reason is reason
+    assert table.term is not term
+    assert table.term.reason is None

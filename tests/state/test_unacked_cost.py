@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from gamqp.state.confirm_matching import Confirms
-from gamqp.state.consumers import Callbacks, ConsumerRecord, ConsumerTable
+from gamqp.state.consumer_views import Callbacks
+from gamqp.state.consumers import ConsumerRecord, ConsumerTable
 from gamqp.state.tag_ranges import TagRanges
 from gamqp.state.unacked import Unacked, WideUnacked
 

@@ -1,0 +1,51 @@
+"""Which of the deliveries that have arrived on a channel, and were not handed out, are void.
+
+State, no I/O. A delivery is void when the broker has taken it back (the channel was closed or told to recover), or
+when the program has settled it by a *multiple* before it was handed out. Nothing is looked up for a message until
+there may be void ones. Does not belong here: who passes them over and frees their memory (``connection.event_queue``,
+``consuming.inbox``).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .consumers import ConsumerRecord
+
+if TYPE_CHECKING:
+    from ..basic_message import Message
+
+__all__ = ('VoidDeliveries',)
+
+
+class VoidDeliveries:
+    """Of one channel; made when there may be one.
+
+    era: how often all consumers of the channel have ended with it. settled_to: the highest delivery tag of a
+    settlement with *multiple*, in the present era.
+    """
+
+    __slots__ = ('era', 'settled_to')
+
+    def __init__(self) -> None:
+        self.era = 0
+        self.settled_to = 0
+
+    def end_era(self) -> None:
+        """All consumers of the channel have ended; the broker takes back what was delivered to them."""
+        self.era += 1
+        self.settled_to = 0  # the next channel with this number begins at tag 1 again
+
+    def settle_to(self, tag: int) -> None:
+        """The program has settled all deliveries up to this tag, also those that were not handed out."""
+        self.settled_to = max(self.settled_to, tag)
+
+    def covers(self, consumer: ConsumerRecord, message: Message, incarnation: int) -> bool:
+        """Whether a message that was delivered to *consumer* must not be handed out any more.
+
+        incarnation: of the channel now. With no_ack the broker takes nothing back, so an inbox still hands out what
+        it has when the channel has ended. A callback of that channel is not called any more.
+        """
+        if consumer.era != self.era and not (consumer.no_ack and consumer.inbox is not None):
+            return True
+        return not consumer.no_ack and (message.incarnation != incarnation or message.delivery_tag <= self.settled_to)
