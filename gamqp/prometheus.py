@@ -214,7 +214,7 @@ class Collector(Base):
             numbers = stats.totals(counts)
         else:
             if connection._green is not None:
-                backends[connection._thread] = connection._green
+                backends[connection._affinity.thread] = connection._green
             numbers = stats.collect(connection)
             numbers['connections'] = int(connection.is_open)
             gauges.append(numbers)

@@ -54,7 +54,7 @@ class CancelMethods(GetMethods):
         greenlets. Raises TimeoutError, and why the channel or connection ended.
         """
         connection = self._connection
-        connection._check_thread()
+        connection._affinity.check()
         consumer_tag = name('consumer_tag', consumer_tag)
         if self.connection is None:
             return

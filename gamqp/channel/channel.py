@@ -140,7 +140,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         Raises the connection's error, or TimeoutError. A caller that is killed
         meanwhile leaves no channel behind.
         """
-        self._connection._check_thread()
+        self._connection._affinity.check()
         if self._life.state in (lifecycle.OPENING, lifecycle.OPEN):
             return  # what is sent while it is being reopened stands behind channel.open
         if self._life.state != lifecycle.NEW:
@@ -160,7 +160,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._connection._closes_due.discard(self.channel_id)
         if self._life.state == lifecycle.OPENING:
             self._life.move('opened')
-            self._usable_in = self._connection._thread if self._unraised is None else None
+            self._usable_in = self._connection._affinity.thread if self._unraised is None else None
 
     def _give_up(self, reply: Any) -> None:
         """open-ok has come for a caller that is gone."""
@@ -183,7 +183,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         Raises TimeoutError; the channel has ended all the same. Switches greenlets.
         """
         timeout = optional_timeout('timeout', timeout)
-        self._connection._check_thread()
+        self._connection._affinity.check()
         if self._was_opened:  # one that is being reopened too: its close goes out behind the open
             self._begin_close(reply_code, reply_text, method_sig, wait=True, timeout=timeout)
 
@@ -221,7 +221,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
     def collect(self) -> None:
         """Forget everything without talking to the broker. Does not switch."""
-        self._connection._check_thread()
+        self._connection._affinity.check()
         self._end(self._closed_reason())
 
     def _end(self, reason: Reason) -> None:

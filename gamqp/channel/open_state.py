@@ -49,12 +49,12 @@ class OpenState(Requester):
         return self.is_open or (self._life.state == lifecycle.OPENING and self._incarnation > 0)
 
     def _check(self, sig: tuple[int, int]) -> None:
-        self._connection._check_thread()
+        self._connection._affinity.check()
         if self._usable_in is not None:
             return
         unraised, self._unraised = self._unraised, None
         if unraised is not None:
-            self._usable_in = self._connection._thread if self.is_open else None
+            self._usable_in = self._connection._affinity.thread if self.is_open else None
             raise unraised.make_error()
         if self._life.state == lifecycle.OPENING:
             return  # reopening after an error: what is sent now stands behind channel.open

@@ -69,7 +69,7 @@ class Receipt(Uncopyable):
 
     def _is_lost(self) -> bool:
         """Whether its channel has ended. Then it is told now, before its turn: nobody sees it pending any more."""
-        return self._connection._in_own_thread() and any(
+        return self._connection._affinity.is_here() and any(
             one.settle_now(self.delivery_tag, self) for one in self._connection._endings
         )
 
@@ -100,7 +100,7 @@ class Receipt(Uncopyable):
         """
         if not self.done:
             connection = self._connection
-            connection._check_thread()
+            connection._affinity.check()
             limit = connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
             if self._done is None:
                 self._done = green.Event(connection._green)
@@ -158,10 +158,10 @@ class _UncheckedReceipt(Receipt):
         # The garbage collector may be at work, in any thread.
         what = 'refused by the broker' if self._verdict is False else 'returned, since no queue takes it,'
         note = functools.partial(_note_unnoticed, self._connection, self.exchange, self.routing_key, what)
-        if self._connection._in_own_thread():
+        if self._connection._affinity.is_here():
             note()
         else:
-            self._connection._call_in_hub_later(note)
+            self._connection._affinity.call_later(note)
 
 
 def _noticed(receipt: Any) -> Receipt:

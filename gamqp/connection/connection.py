@@ -246,10 +246,10 @@ class Connection(Liveness, SecretUpdates):
     def __del__(self) -> None:
         link = getattr(self, '_link', None)
         if link is not None and link.reason is None:
-            if self._in_own_thread():
+            if self._affinity.is_here():
                 abandoned.abandon(link)
             else:
-                self._call_in_hub_later(functools.partial(abandoned.abandon, link))
+                self._affinity.call_later(functools.partial(abandoned.abandon, link))
             # Last, since it may raise; and without source=self, which would bring this object back to life.
             warnings.warn(f'{self!r} was never closed', ResourceWarning, stacklevel=2)
 
@@ -263,7 +263,7 @@ class Connection(Liveness, SecretUpdates):
         (credentials), NotAllowed (virtual host) and other ConnectionErrors. After an error nothing is left open.
         """
         if self._life.state not in (lifecycle.NEW, lifecycle.CLOSED):
-            self._check_thread()
+            self._affinity.check()
         if not self.is_open:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
@@ -330,7 +330,7 @@ class Connection(Liveness, SecretUpdates):
     def collect(self) -> None:
         """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
         if self._life.state != lifecycle.CLOSED:
-            self._check_thread()
+            self._affinity.check()
         self._event_queue.forget_loss()
         self._end(
             Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
@@ -365,8 +365,8 @@ class Connection(Liveness, SecretUpdates):
         caller, or that has ended the consumers with a callback meanwhile,
         ConsumerCancelled, and why the connection ended. Switches greenlets.
         """
-        if get_ident() != self._thread:
-            self._check_thread()
+        if get_ident() != self._affinity.thread:
+            self._affinity.check()
         events, flow = self._event_queue, self._flow_control
         if flow.until_look > 1:
             flow.until_look -= 1

@@ -37,8 +37,9 @@ from .flow_control import FlowControl
 from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
 from .receive_backpressure import ReceiveBackpressure
+from .run_in_hub import RunInHub
 from .setting_attributes import SettingAttributes
-from .thread_affinity import ThreadAffinity
+from .thread_affinity import NOWHERE, ThreadAffinity
 from .unacked_warning import UnackedWarning
 from .unfinished_handlers import UnfinishedHandlers
 from .work_in_turns import WorkInTurns
@@ -57,7 +58,7 @@ class OpenChannels:
         return connection is not None and number in connection.channels
 
 
-class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
+class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     """The receiving half of a connection, and channel 0."""
 
     #: A Tracing, or None; set by ``telemetry.tracing.install``.
@@ -72,6 +73,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def __init__(self, budget: ReceiveBudget) -> None:
         super().__init__()
+        self._affinity = NOWHERE
         self._green: Any = None
         self._link: Any = None
         self.channel_id = 0
@@ -100,7 +102,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
     def _begin(self, backend: ModuleType) -> object:
         """Forget the socket before, and begin to open a new one. Returns an object that identifies this attempt."""
         self._life.move('open')
-        self._bind_to_thread(backend)
+        self._affinity = ThreadAffinity(backend)
         self._green = backend
         self._event_queue.forget_loss()
         self._link = None
@@ -149,7 +151,7 @@ class Dispatch(SettingAttributes, ThreadAffinity, ExternalEventLoop, Requester):
 
     def _check_open(self) -> None:
         """Raise why the connection cannot be used, if it cannot. Does not switch."""
-        self._check_thread()
+        self._affinity.check()
         if self._life.state != lifecycle.OPEN:
             if self._life.state == lifecycle.NEW:
                 raise exceptions.RecoverableConnectionError(

@@ -44,7 +44,7 @@ class WaitingMessages(deque[Any]):
 class EventQueue:
     """The undelivered events of one connection, and the greenlets that come for them.
 
-    owner: has ``_check_open()`` and ``_check_thread()``. Held weakly.
+    owner: has ``_check_open()`` and ``_affinity``. Held weakly.
     descriptor: None as long as no other event loop polls the connection.
     doubtful: whether a channel has messages here that may be void, see ``VoidDeliveries``.
     drainers_idle: greenlets in drain_events that run no callback: they wait, or let others run.
@@ -287,7 +287,7 @@ class EventQueue:
         owner = self._owner()
         assert owner is not None  # it is in use
         if self.loss_unraised:
-            owner._check_thread()
+            owner._affinity.check()
             self.forget_loss()
         owner._check_open()
 

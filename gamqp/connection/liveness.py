@@ -95,7 +95,7 @@ class Liveness(Dispatch):
         nothing at all was received for read_timeout seconds, the connection is lost;
         then the slot has the reason.
         """
-        self._check_thread()
+        self._affinity.check()
         link = self._link
         self._backpressure.wait_begins()
         try:

@@ -34,7 +34,7 @@ def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, 
     if state in (lifecycle.NEW, lifecycle.CLOSED):
         connection._event_queue.forget_loss()
         return
-    connection._check_thread()
+    connection._affinity.check()
     if state == lifecycle.CLOSING:
         return
     reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)

@@ -1,197 +1,75 @@
-"""The one thread a connection belongs to, and how the others get in.
+"""The one thread a connection belongs to.
 
-Layer 4, base class of Connection. A connection lives in the hub of the thread
-that connected it, and hubs know no other threads: a call from one would corrupt
-what it touches, sooner or later. So such a call is an error before it has changed
-anything, and ``run_in_hub`` is the only way in. Does not belong here: AMQP.
+Layer 4. A connection lives in the hub of the thread that connected it, and hubs know no other threads: a call from
+one would corrupt what it touches, sooner or later. So such a call is an error before it has changed anything, and
+``run_in_hub`` is the only way in. Does not belong here: how a call gets there (``run_in_hub``); AMQP.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from .. import exceptions, green
+from .. import exceptions
 from ..green import os_threads
 from ..state import argument_checks
-from ..state.durations import in_seconds
+from .run_in_hub import HubCall, HubCalls, OneWayCall, hub_calls_of_this_thread
 
-__all__ = ('ThreadAffinity',)
-
-# Seconds between two looks of a waiting thread at whether the hub is still there to answer.
-HUB_CHECK_INTERVAL = 0.5
-
+__all__ = ('NOWHERE', 'ThreadAffinity')
 
 T = TypeVar('T')
 
 
 class ThreadAffinity:
-    """Knows the thread in which it was connected last."""
+    """Of one connection, from one ``connect`` to the next. Never changes; may be asked in any thread.
 
-    _thread: int | None = None
-    _hub_calls: Any = None  # made when it connects
+    backend: makes it in the running thread, to which the connection belongs from now on; None before it is connected.
+    thread: the ident of that thread, None before.
+    """
 
-    def _bind_to_thread(self, backend: ModuleType) -> None:
-        """It belongs to the running thread from now on."""
-        self._thread = os_threads.get_ident()
-        self._hub_calls = hub_calls_of_this_thread(backend)
+    __slots__ = ('_hub_calls', 'thread')
 
-    def _in_own_thread(self) -> bool:
+    def __init__(self, backend: ModuleType | None) -> None:
+        self.thread = None if backend is None else os_threads.get_ident()
+        self._hub_calls: HubCalls | None = None if backend is None else hub_calls_of_this_thread(backend)
+
+    def is_here(self) -> bool:
         """Whether this is that thread. Does not switch."""
-        return bool(self._thread == os_threads.get_ident())
+        return bool(self.thread == os_threads.get_ident())
 
-    def _check_thread(self) -> None:
-        """Raise WrongThread if this is not the thread it belongs to. Does not switch."""
-        if self._thread is not None and os_threads.get_ident() != self._thread:
+    def check(self) -> None:
+        """Raise WrongThread if this is another thread than the one it belongs to. Does not switch."""
+        if self.thread is not None and os_threads.get_ident() != self.thread:
             raise exceptions.WrongThread(
-                f'this connection belongs to the hub of {name_of_thread(self._thread)}, and was used in '
+                f'this connection belongs to the hub of {name_of_thread(self.thread)}, and was used in '
                 f'{name_of_thread(os_threads.get_ident())}; Connection.run_in_hub calls a function over there'
             )
 
-    def run_in_hub(self, fn: Callable[..., T], *args: object, timeout: float | None = None) -> T:
-        """Call ``fn(*args)`` in a new greenlet of this connection's hub, from any thread. Returns what it returns.
-
-        The calling thread really waits, at most *timeout* seconds (None: as long
-        as the hub is there): if it has a hub of its own, that stands still. In the
-        connection's own thread, it is an ordinary call in the running greenlet.
-
-        Raises what *fn* raises; TimeoutError when time is up: then a call that has
-        not begun never will, and one that has goes on unheard; and
-        RecoverableConnectionError when there is no hub to run it: the connection
-        was never opened, or the thread it was opened in has ended. A connection
-        that has ended still has its hub; there *fn* will hear the reason.
-        """
+    def run(self, fn: Callable[..., T], args: tuple[object, ...], timeout: float | None) -> T:
+        """``Connection.run_in_hub``."""
         argument_checks.timeout('timeout', timeout)
         if self._hub_calls is None:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
-        if os_threads.get_ident() == self._thread:
+        if self.is_here():
             return fn(*args)
-        result: T = self._hub_calls.pass_in(_HubCall(self._hub_calls.green, fn, args), timeout)
+        result: T = self._hub_calls.pass_in(HubCall(self._hub_calls.green, fn, args), timeout)
         return result
 
-    def _call_in_hub_later(self, fn: Callable[[], object]) -> None:
+    def call_later(self, fn: Callable[[], object]) -> None:
         """Have the hub call *fn*, which must neither switch nor raise, in its next pass. From any thread, at once."""
         if self._hub_calls is not None:
-            self._hub_calls.take(_OneWayCall(fn))
+            self._hub_calls.take(OneWayCall(fn))
 
-    def _stop_hub(self) -> None:
-        """The program ends, and this thread's hub will not run again: whoever waits for it is to be told."""
+    def stop_hub(self) -> None:
+        """The program ends, and this thread's hub will not run again: threads that wait for it are to get an error."""
         if self._hub_calls is not None:
             self._hub_calls.is_shut = True
 
 
-class _OneWayCall:
-    """A call of which nobody wants to know what it returns."""
-
-    def __init__(self, fn: Callable[[], Any]) -> None:
-        self.start = fn
-
-
-class _HubCall:
-    """One call of another thread."""
-
-    def __init__(self, backend: ModuleType, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        self._green, self._fn, self._args = backend, fn, args
-        self._begun = os_threads.Lock()  # taken by the one who decides: it begins, or it never will
-        self._over = os_threads.Lock()
-        self._over.acquire()
-        self._greenlet: Any = None
-        self._result: Any = None
-        self._error: BaseException | None = None
-
-    def start(self) -> None:
-        """In the hub."""
-        if not self._begun.locked():
-            self._greenlet = self._green.spawn(self._run)
-
-    def _run(self) -> None:
-        if not self._begun.acquire(False):
-            return
-        try:
-            self._result = self._fn(*self._args)
-        except BaseException as exc:
-            self._error = exc
-            if not isinstance(exc, Exception):
-                raise  # the hub has to know of those, too
-        finally:
-            self._over.release()
-
-    @property
-    def is_killed(self) -> bool:
-        """Whether its greenlet ended before it had begun."""
-        return self._greenlet is not None and bool(self._greenlet.dead) and not self._begun.locked()
-
-    def wait(self, seconds: float) -> bool:
-        return bool(self._over.acquire(True, seconds))
-
-    def give_up(self) -> bool:
-        """Have it never begin. Returns whether it has not."""
-        return bool(self._begun.acquire(False))
-
-    def result(self) -> Any:
-        try:
-            if self._error is not None:
-                raise self._error
-            return self._result
-        finally:
-            self._error = None  # it refers to the frames it came through, and those to us
-
-
-class _HubCalls:
-    """Where other threads hand in calls for the hub of the thread that makes it."""
-
-    def __init__(self, backend: ModuleType) -> None:
-        self.green = backend
-        self.hub = backend.hub()
-        self._calls: deque[_HubCall | _OneWayCall] = deque()
-        self._wakeup = backend.HubWakeup(self._answer)
-        self._alive = os_threads.life_of_this_thread()
-        self.is_shut = False  # the hub will not run again
-        self._in_main_thread = os_threads.get_ident() == threading.main_thread().ident
-
-    def take(self, call: _HubCall | _OneWayCall) -> None:
-        self._calls.append(call)
-        self._wakeup.send()
-
-    def pass_in(self, call: _HubCall, timeout: float | None) -> Any:
-        deadline = green.Deadline(timeout)
-        self.take(call)
-        while not call.wait(HUB_CHECK_INTERVAL if timeout is None else min(HUB_CHECK_INTERVAL, deadline.left() or 0.0)):
-            if deadline.passed:
-                begun = '' if call.give_up() else '; it goes on'
-                raise TimeoutError(f'run_in_hub: the call was not over within {in_seconds(timeout)}{begun}')
-            if self._is_gone or call.is_killed:
-                call.give_up()
-                raise exceptions.RecoverableConnectionError(
-                    'run_in_hub: the thread of the connection, or the greenlet of the call, has ended'
-                )
-        return call.result()
-
-    def _answer(self) -> None:
-        """In the hub, once for one ring or several."""
-        while self._calls:
-            self._calls.popleft().start()
-
-    @property
-    def _is_gone(self) -> bool:
-        # The main thread outlives its hub: it waits for the other threads, and perhaps for this one.
-        # (Where threads are patched its ident is another, and then it waits in its hub.)
-        over = self._in_main_thread and not threading.main_thread().is_alive()
-        return over or self.is_shut or self._alive() is None or bool(self._wakeup.is_gone)
-
-
-_here = os_threads.local()
-
-
-def hub_calls_of_this_thread(backend: ModuleType) -> _HubCalls:
-    """One for each hub: threads do not come often."""
-    calls: _HubCalls | None = getattr(_here, 'calls', None)
-    if calls is None or calls.hub is not backend.hub():
-        calls = _here.calls = _HubCalls(backend)
-    return calls
+#: Of a connection that was never connected.
+NOWHERE = ThreadAffinity(None)
 
 
 def name_of_thread(thread: int) -> str:

@@ -144,8 +144,8 @@ class Deliveries(Uncopyable):
     def __next__(self) -> Message:
         inbox = self._inbox
         connection = inbox.connection
-        if get_ident() != connection._thread:
-            connection._check_thread()
+        if get_ident() != connection._affinity.thread:
+            connection._affinity.check()
         if inbox.in_hand:
             inbox.in_hand = False
             inbox.settled_idle()
@@ -198,7 +198,7 @@ class Deliveries(Uncopyable):
         for the broker's consent, at most rpc_timeout (TimeoutError). Switches greenlets.
         """
         inbox = self._inbox
-        inbox.connection._check_thread()
+        inbox.connection._affinity.check()
         try:
             if not inbox.over and not inbox.entry.discard:
                 inbox.channel._end_consumer(inbox.entry, wait=True)
@@ -208,8 +208,8 @@ class Deliveries(Uncopyable):
     def __del__(self) -> None:
         inbox = self._inbox
         connection = inbox.connection
-        if not connection._in_own_thread():
-            connection._call_in_hub_later(inbox.leave)
+        if not connection._affinity.is_here():
+            connection._affinity.call_later(inbox.leave)
         elif inbox.channel._asking:
             # The garbage collector runs inside a step of the channel that must not be interrupted.
             connection._green.run_soon(inbox.leave)

@@ -132,7 +132,7 @@ class Consumer(Inbox):
         others that do not wait here, too. Raises why the channel ended if the broker
         could not be told. Switches greenlets.
         """
-        self.connection._check_thread()
+        self.connection._affinity.check()
         deadline = green.Deadline(timeout)
         if not self.over and not self.entry.discard:
             patience = self.connection.rpc_timeout if timeout is None else min(timeout, self.connection.rpc_timeout)
@@ -147,7 +147,7 @@ class Consumer(Inbox):
         ours; raises ConsumerCancelled when the broker cancelled it, why the channel
         or connection ended, and with on_error='stop' what the handler raised.
         """
-        self.connection._check_thread()
+        self.connection._affinity.check()
         self._wait_until(lambda: self.over and self._others_idle(), green.Deadline(timeout))
         if self._stopped_by is not None:
             raise self._stopped_by

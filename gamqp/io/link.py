@@ -34,8 +34,20 @@ if TYPE_CHECKING:
     from ..transport import PollDescriptor
     from ..wire import Decoder
 
+    class Affinity(Protocol):
+        """The thread that a connection belongs to. None of these may switch greenlets."""
+
+        def check(self) -> None: ...
+
+        def call_later(self, fn: Callable[[], object]) -> None: ...
+
+        def stop_hub(self) -> None: ...
+
     class LinkOwner(Protocol):
         """What a link needs of its connection. None of these may switch greenlets."""
+
+        @property
+        def _affinity(self) -> Affinity: ...
 
         def _on_events(self, events: list[Any]) -> None: ...
 
@@ -48,12 +60,6 @@ if TYPE_CHECKING:
         def _on_descriptor(self, descriptor: PollDescriptor) -> None: ...
 
         def _show_events(self) -> None: ...
-
-        def _check_thread(self) -> None: ...
-
-        def _call_in_hub_later(self, fn: Callable[[], Any]) -> None: ...
-
-        def _stop_hub(self) -> None: ...
 
 
 __all__ = ('Link',)
@@ -203,7 +209,7 @@ class Link:
         """The program called ``close`` of the socket it sees. Raises WrongThread; does not switch."""
         owner = self.owner()
         if owner is not None:
-            owner._check_thread()
+            owner._affinity.check()
         self.lose(exceptions.RecoverableConnectionError('the program closed the socket of this connection'))
 
     def end_after(self, seconds: float, call: Callable[[], None]) -> None:

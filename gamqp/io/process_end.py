@@ -148,7 +148,7 @@ class _CloseInOtherHub:
         self._begun = False
         self._over = os_threads.Lock()
         self._over.acquire()
-        owner._call_in_hub_later(self._close)
+        owner._affinity.call_later(self._close)
 
     def _close(self) -> None:
         """Runs in that hub, and does not return."""
@@ -157,7 +157,7 @@ class _CloseInOtherHub:
             _close_all(self._links)
         finally:
             # Calls of other threads that wait for this hub get an error instead of waiting for ever.
-            self._owner._stop_hub()
+            self._owner._affinity.stop_hub()
             for_ever = os_threads.Lock()
             for_ever.acquire()
             self._over.release()

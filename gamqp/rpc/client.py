@@ -106,7 +106,7 @@ class RPCClient(Uncopyable):
         routing_key, exchange = name('routing_key', routing_key), name('exchange', exchange)
         body, given = taken_apart(message, properties)
         connection = self.channel._connection
-        connection._check_thread()
+        connection._affinity.check()
         deadline = green.Deadline(_first(timeout, self.timeout, connection.rpc_timeout))
         self._made += 1
         number = f'{self._prefix}{self._made}'
@@ -136,7 +136,7 @@ class RPCClient(Uncopyable):
 
         Waits for the broker's consent, at most rpc_timeout (TimeoutError). Switches greenlets.
         """
-        self.channel._connection._check_thread()
+        self.channel._connection._affinity.check()
         if self._closed:
             return
         self._closed = True

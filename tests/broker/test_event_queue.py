@@ -12,6 +12,7 @@ from gamqp import green
 from gamqp.connection.event_queue import EventQueue
 from gamqp.connection.flow_control import FlowControl
 from gamqp.connection.receive_backpressure import ReceiveBackpressure
+from gamqp.connection.thread_affinity import NOWHERE
 from gamqp.connection.unfinished_handlers import UnfinishedHandlers
 from gamqp.connection.work_in_turns import WorkInTurns
 from gamqp.green.yielding import AT_ONCE
@@ -31,6 +32,7 @@ class Owner:
     """What these objects ask of a connection."""
 
     spool = False
+    _affinity = NOWHERE
 
     def __init__(self) -> None:
         self.memory = ReceiveBackpressure(self, ReceiveBudget(10 * AT_ONCE, 0))
@@ -42,9 +44,6 @@ class Owner:
             part.begin(green.backend())
 
     def _check_open(self) -> None:
-        pass
-
-    def _check_thread(self) -> None:
         pass
 
 

@@ -358,8 +358,8 @@ def drop_elsewhere(peer: ScriptedBroker, held: list[Any]) -> None:
 
 def test_a_connection_may_be_opened_again_in_another_thread(peer: ScriptedBroker) -> None:
     client = peer.open()
-    first = client._thread
+    first = client._affinity.thread
     client.collect()
     client.connect_timeout = 0.2
     broker_tools.raised(broker_tools.in_thread, client.connect)  # the peer does not answer, but it has a new home now
-    assert client._thread != first
+    assert client._affinity.thread != first

@@ -15,7 +15,7 @@ import pytest
 from script import ScriptedBroker
 from test_programs import PATIENCE, every_library, outcome, printed_line, program, successful
 
-from gamqp.connection.thread_affinity import hub_calls_of_this_thread
+from gamqp.connection.run_in_hub import hub_calls_of_this_thread
 from gamqp.io.process_end import EXIT_SILENCE
 
 THREADS = 20

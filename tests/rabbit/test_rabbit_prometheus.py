@@ -17,6 +17,7 @@ import pytest
 from proxy import Proxy
 
 import gamqp.prometheus
+from gamqp.connection.thread_affinity import ThreadAffinity
 from gamqp.telemetry import stats
 
 #: Metric of a counter -> its name in stats.
@@ -284,7 +285,7 @@ def test_a_scrape_lets_others_run(rabbit, scraper, where):
     """In a patched process the thread that scrapes is a greenlet."""
     connections = [gamqp.Connection(name=f'{number % 50}') for number in range(1000)]
     for connection in connections:
-        connection._bind_to_thread(greenlets.backend)
+        connection._affinity = ThreadAffinity(greenlets.backend)
         connection._green = greenlets.backend
         scraper.collector._opened(connection)
     turns, scraped = [0], []
