@@ -63,8 +63,8 @@ class _UserPassword(SASL):
             return NotImplemented
         if not callable(self.password):
             return self._respond(self.password)
-        take = getattr(connection, '_take_password', None)
-        return self._respond(self.password() if take is None else take(self.password))
+        passwords = getattr(connection, '_passwords', None)
+        return self._respond(self.password() if passwords is None else passwords.take(self.password))
 
     @discreet
     def _respond(self, password: Any) -> bytes:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import gamqp
+from gamqp import Channel, Connection
 
 ROOT = Path(gamqp.__file__).parent
 
@@ -244,3 +245,19 @@ def test_the_walk_finds_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     bad.write_text('import time\n')
     with pytest.raises(AssertionError, match='must not know time'):
         test_the_world_stays_out_of_the_lower_layers(bad)
+
+
+@pytest.mark.parametrize(
+    ('whole', 'owners'),
+    [(Channel, {'Channel'}), (Connection, {'Connection', 'Dispatch'})],
+    ids=['Channel', 'Connection'],
+)
+def test_a_mixin_holds_no_state(whole: type, owners: set[str]) -> None:
+    """What its methods share is made, and gets its first value, in the class that owns it."""
+    for part in whole.__mro__:
+        if not part.__module__.startswith('gamqp.') or part.__name__ in owners:
+            continue
+        assert '__init__' not in vars(part), f'{part.__name__} makes state'
+        for name, value in vars(part).items():
+            is_code = callable(value) or isinstance(value, (property, classmethod, staticmethod))
+            assert is_code or name.startswith('__'), f'{part.__name__}.{name} is state'

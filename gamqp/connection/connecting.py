@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from .. import green
+from .. import green, sasl
 from ..basic_message import Message
 from ..io.link import Link
 from ..state import settings
 from ..telemetry import stats
 from ..transport import Transport
 from ..wire import Decoder
-from . import handshake
+from . import handshake, secret_renewal
 from .dispatch import OpenChannels
 
 __all__ = ('run',)
@@ -26,7 +26,7 @@ def run(connection: Any) -> None:
     attempt = connection._begin(green.backend())
     transport = _make_transport(connection)
     try:
-        connection._ask_for_passwords()
+        connection._passwords.ask(sasl.callable_passwords(connection.authentication))
         connection._check_opening(attempt)
         deadline = green.Deadline(connection.connect_timeout)
         transport.connect(deadline)
@@ -40,7 +40,7 @@ def run(connection: Any) -> None:
         connection._give_up(attempt, exc)
         raise
     finally:
-        connection._forget_passwords()
+        connection._passwords.forget()
 
 
 def _make_transport(connection: Any) -> Any:
@@ -69,7 +69,7 @@ def _note_opened(connection: Any) -> None:
     """The broker has opened the connection: what goes on as long as it is open begins."""
     connection._life.move('opened')
     connection._counts.opened += 1
-    connection._start_renewal()
+    connection._renewal = secret_renewal.start(connection)
     connection._watch_reading(connection.read_timeout)
     stats.notify_observers(connection)
     if connection.metrics is not None:

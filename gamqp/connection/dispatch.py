@@ -31,6 +31,7 @@ from ..telemetry import tracing
 from ..wire import encode_method
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Connection as Spec
+from .callable_passwords import CallablePasswords
 from .event_queue import EventQueue
 from .external_event_loop import ExternalEventLoop
 from .flow_control import FlowControl
@@ -38,6 +39,7 @@ from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
 from .receive_backpressure import ReceiveBackpressure
 from .run_in_hub import RunInHub
+from .secret_renewal import SecretRenewal
 from .setting_attributes import SettingAttributes
 from .thread_affinity import NOWHERE, ThreadAffinity
 from .unacked_warning import UnackedWarning
@@ -92,7 +94,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook
-        self._renewal: Any = None  # what renews the secret
+        self._passwords = CallablePasswords()
+        self._renewal: SecretRenewal | None = None  # where the secret is renewed before it ends
         self._read_watch: ReadTimeout | None = None  # where there is a read timeout
         self._unsettled_watch: UnackedWarning | None = None  # made with the first consumer that it looks at
         self._attempt: object = None

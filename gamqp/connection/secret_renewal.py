@@ -1,7 +1,7 @@
 """The renewal of a connection's secret before it ends: OAuth 2 tokens, given by a callable password.
 
 Layer 4. A timer of the hub waits, and a greenlet of its own asks the program for a new
-secret and gives it to the broker. Does not belong here: update-secret itself, see ``secret``.
+secret and gives it to the broker. Does not belong here: update-secret itself, see ``update_secret``.
 """
 
 from __future__ import annotations
@@ -9,15 +9,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import greenlet
 
-from .. import exceptions
+from .. import exceptions, sasl
 from ..state import token_expiry
 from .connection_timer import ConnectionTimer
 
-__all__ = ('SecretRenewal',)
+if TYPE_CHECKING:
+    from .connection import Connection
+
+__all__ = ('SecretRenewal', 'start')
 
 logger = logging.getLogger('gamqp.connection')
 
@@ -33,6 +36,15 @@ LONGEST = 30 * 86400.0
 REASON = 'renewed before its end'
 
 ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
+
+
+def start(connection: Connection) -> SecretRenewal | None:
+    """The connection is open: renew its secret before it ends, if the program wants that. Does not switch."""
+    rule = connection._settings.refresh_secret
+    if not rule:
+        return None
+    ask = sasl.callable_passwords(connection.authentication)[0]
+    return SecretRenewal(connection, ask, None if rule is True else rule, connection._passwords.end)
 
 
 class SecretRenewal(ConnectionTimer):

@@ -44,7 +44,8 @@ def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, 
         return
     usual = min(CLOSE_TIMEOUT, connection.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
     connection._life.move('close')
-    connection._stop_renewal()
+    if connection._renewal is not None:
+        connection._renewal.stop()  # the broker takes no secret any more
     try:
         connection._call(Spec.Close, args, timeout=usual if timeout is None else timeout, ending=timeout is None)
     except (TimeoutError, exceptions.AMQPError):

@@ -1,65 +1,22 @@
-"""A connection's secret: asked for before it is opened, renewed while it is open, for OAuth 2 tokens have an end.
+"""connection.update-secret: a new secret for a connection that is open, since OAuth 2 tokens have an end.
 
-Layer 4, a base class of Connection. Does not belong here: what is sent to log in (``handshake``, ``sasl``).
+Layer 4, a base class of Connection. Does not belong here: when that is done by itself (``secret_renewal``), and what is
+sent to log in (``handshake``, ``sasl``).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
-from .. import green, sasl
+from .. import green
 from ..channel.request import Requester
-from ..state import token_expiry
 from ..state.expected_replies import Expected
-from ..state.settings import Settings
 from ..wire import METHODS
 from ..wire.spec import Connection as Spec
-from .secret_renewal import SecretRenewal
 
 __all__ = ('SecretUpdates',)
 
 
 class SecretUpdates(Requester):
-    """Has ``update_secret``."""
-
-    authentication: tuple[Any, ...]
-    _settings: Settings
-
-    # What callable passwords have given for the login that is under way, by the id of the callable.
-    _asked: dict[int, Any] | None = None
-    _secret_end: float | None = None  # of what was given last, if it is a token that tells
-    _renewal: Any
-
-    def _ask_for_passwords(self) -> None:
-        """Ask each callable password once, for the login that follows. Switches if the callables do."""
-        self._asked = {}
-        for ask in sasl.callable_passwords(self.authentication):
-            if id(ask) not in self._asked:
-                password = self._asked[id(ask)] = ask()
-                self._secret_end = token_expiry.end_of(password) if isinstance(password, str) else None
-                del password
-
-    def _take_password(self, ask: Callable[[], Any]) -> Any:
-        """What this callable has given for the login that is under way. Asks it if nobody has."""
-        if self._asked and id(ask) in self._asked:
-            return self._asked.pop(id(ask))
-        return ask()
-
-    def _forget_passwords(self) -> None:
-        self._asked = None
-
-    def _start_renewal(self) -> None:
-        """The connection is open: see that its secret does not end before. Does not switch."""
-        rule = self._settings.refresh_secret
-        if rule:
-            ask = sasl.callable_passwords(self.authentication)[0]
-            self._renewal = SecretRenewal(self, ask, None if rule is True else rule, self._secret_end)
-
-    def _stop_renewal(self) -> None:
-        """The connection is being closed: the broker takes no secret any more. Does not switch."""
-        if self._renewal is not None:
-            self._renewal.stop()
+    """Mixin of Connection."""
 
     def update_secret(self, new_secret: str | bytes, reason: str = '') -> None:
         """Give the broker a new secret for this connection, e.g. a renewed OAuth 2 token. Switches greenlets.

@@ -128,7 +128,7 @@ def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(
     opening.get()
     assert asked == [None]
     assert octets(peer.start_ok.response).endswith(b'asked')
-    assert connection._asked is None  # nothing of it is kept
+    assert connection._passwords.is_empty  # nothing of it is kept
 
 
 def test_a_connection_that_is_closed_while_a_password_is_asked_for_is_not_opened(peer: ScriptedBroker) -> None:
@@ -155,7 +155,7 @@ def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -
     greenlets.wait_until(lambda: asked)
     opening.kill()
     greenlets.wait_until(lambda: opening.done)
-    assert not connection.connected and connection._asked is None
+    assert not connection.connected and connection._passwords.is_empty
 
 
 @pytest.mark.parametrize('make', [sasl.PLAIN, sasl.AMQPLAIN])
