@@ -1,10 +1,9 @@
-"""Publisher confirms: which publish each ``basic.ack``, ``basic.nack`` and ``basic.return`` speaks of.
+"""Publisher confirms: which publish each ``basic.ack`` and ``basic.nack`` speaks of.
 
 State, no I/O. The broker numbers the publishes of a channel from 1 after
 confirm.select. So do we, in the same step that hands the frames to the writer.
-The broker returns a message before it acks it, and a return carries no number: the
-publish is found by comparing the message with the outstanding mandatory ones.
-Does not belong here: who waits and how (waiters have ``succeed`` and ``fail``).
+The broker returns a message before it acks it. Does not belong here: which publish a returned message
+belongs to (``return_matching``); who waits and how (waiters have ``succeed`` and ``fail``).
 https://www.rabbitmq.com/docs/confirms
 """
 
@@ -13,10 +12,9 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
-from itertools import takewhile
 from typing import Any
 
-from ..wire import Content, Decoder
+from .return_matching import MandatoryPublishes
 from .tag_order import first, is_wide, up_to
 
 __all__ = ('Barrier', 'Confirms', 'Ending')
@@ -26,10 +24,6 @@ PORTION = 1000
 
 # Settled publishes leave holes in the dict (see ``tag_order``). With fewer holes than this it is not copied.
 HOLES = 5000
-
-HEADERS = 'application_headers'
-
-Key = tuple[str, str, int]  # exchange, routing key, size of the body
 
 
 class Barrier:
@@ -63,7 +57,6 @@ class Confirms:
         '_barriers',
         '_compact',
         '_covered',
-        '_keys',
         '_mandatory',
         '_returned',
         '_walk',
@@ -82,8 +75,7 @@ class Confirms:
         self.selected = False  # whether confirm.select-ok has come
         self.refused = False  # whether a publish was nacked or returned since the last take_refused()
         self.waiting: dict[int, Any] = {}  # tag -> who waits, of the publishes that have no confirm yet
-        self._mandatory: dict[Key, dict[int, Any]] = {}  # the publishes that may come back: tag -> frames, or Content
-        self._keys: dict[int, Key] = {}  # where in _mandatory a tag is
+        self._mandatory: MandatoryPublishes | None = None  # made when there is a publish that may come back
         self._returned: dict[int, Any] = {}  # tag -> message that came back, until its ack comes
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
 
@@ -99,8 +91,9 @@ class Confirms:
     def publish_mandatory(self, waiter: Any, exchange: str, routing_key: str, size: int, frames: Any) -> int:
         """The same for a message that may come back: its frames are kept until it is settled."""
         tag = self.publish(waiter)
-        key = self._keys[tag] = (exchange, routing_key, size)
-        self._mandatory.setdefault(key, {})[tag] = frames
+        if self._mandatory is None:
+            self._mandatory = MandatoryPublishes()
+        self._mandatory.add(tag, exchange, routing_key, size, frames)
         return tag
 
     def waiter(self, tag: int) -> Any:
@@ -108,22 +101,14 @@ class Confirms:
         return self.waiting.get(tag)
 
     def come_back(self, exchange: str, routing_key: str, message: Any) -> Any:
-        """A message was returned. Finds its publish and returns that one's waiter, or None.
-
-        It is the most similar of the publishes with this exchange and routing key, and the oldest of several that are
-        equally similar: returns come in the order of publishing. Identical ones may be exchanged without harm.
-        """
-        candidates = self._mandatory.get((exchange, routing_key, message.size))
-        if candidates and self._covered:
-            # A confirm with multiple came before and settles these; only its steps have not been taken yet.
-            for tag in list(takewhile(self._covered[-1][0].__ge__, candidates)):
-                self._forget_mandatory(tag)
-        if not candidates:
+        """A message was returned. Finds its publish and returns that one's waiter, or None."""
+        if self._mandatory is None:
             return None
-        tag = _most_alike(candidates, message)
+        # A confirm with multiple may have come before that has steps left: what it settles does not come back any more.
+        covered = self._covered[-1][0] if self._covered else 0
+        tag = self._mandatory.take(exchange, routing_key, message, covered)
         if not tag:
             return None
-        self._forget_mandatory(tag)
         self._returned[tag] = message
         return self.waiting[tag]
 
@@ -212,8 +197,8 @@ class Confirms:
     def _settle(self, tag: int, ok: bool) -> None:
         waiter = self.waiting.pop(tag)
         verdict = self._returned.pop(tag, ok) if self._returned else ok
-        if self._keys:
-            self._forget_mandatory(tag)
+        if self._mandatory is not None and self._mandatory.forget(tag):
+            self._mandatory = None
         if waiter is not None:
             waiter.succeed(verdict)
         if verdict is not True:
@@ -223,7 +208,7 @@ class Confirms:
         """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
         ending = Ending(self.waiting, self._barriers, self._covered, self._returned, make_error)
         self.waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
-        self._mandatory, self._keys = {}, {}
+        self._mandatory = None
         return ending
 
     def _without_holes(self) -> dict[int, Any]:
@@ -258,14 +243,6 @@ class Confirms:
             barrier = self._barriers.popleft()
             barrier.waiter.succeed(not barrier.refused)
             yield
-
-    def _forget_mandatory(self, tag: int) -> None:
-        key = self._keys.pop(tag, None)
-        if key is not None:
-            candidates = self._mandatory[key]
-            del candidates[tag]
-            if not candidates:
-                del self._mandatory[key]
 
 
 def _at_once(steps: Iterator[bool | None]) -> None:
@@ -360,33 +337,3 @@ class Ending:
     def refused(self) -> bool:
         """Whether a publish was nacked or returned, of those that a confirm has settled."""
         return self._first_refused > 0
-
-
-def _most_alike(candidates: dict[int, Any], message: Any) -> int:
-    """The tag of the publish that is most similar to the message, the oldest of several; 0 when none has its body.
-
-    The frames that were sent are decoded to compare: the program may have changed its own objects since.
-    """
-    best, fewest = 0, -1
-    body, properties = message.body, message.properties
-    for tag, sent in candidates.items():
-        if not isinstance(sent, Content):
-            sent = candidates[tag] = Decoder().feed(sent)[0]
-        if sent.body != body:
-            continue
-        if sent.properties == properties:
-            return tag
-        # They may differ although they belong together: RabbitMQ removes the header BCC, and its plugins may add some.
-        different = _differences(sent.properties, properties)
-        if fewest < 0 or different < fewest:
-            best, fewest = tag, different
-    return best
-
-
-def _differences(sent: dict[str, Any], returned: dict[str, Any]) -> int:
-    """How many properties and headers differ."""
-    return _unequal(sent, returned) + _unequal(sent.get(HEADERS) or {}, returned.get(HEADERS) or {})
-
-
-def _unequal(one: dict[str, Any], other: dict[str, Any]) -> int:
-    return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())

@@ -77,7 +77,8 @@ def said(peer: ScriptedBroker, channel: gamqp.Channel, method: str, argument: st
     while (event := peer.next()).name != first:
         pass
     known = {'consumers': list(channel.callbacks), 'declared': channel._declared}
-    known['mandatory'] = [] if channel._confirms is None else list(channel._confirms.outstanding._mandatory)
+    mandatory = None if channel._confirms is None else channel._confirms.outstanding._mandatory
+    known['mandatory'] = [] if mandatory is None else list(mandatory._by_key)
     calling.kill()
     return {**vars(event), **known}
 
