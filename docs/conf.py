@@ -17,5 +17,10 @@ autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
 exclude_patterns = ['build']
 html_theme = 'alabaster'
-html_theme_options = {'description': 'AMQP 0-9-1 for greenlets', 'fixed_sidebar': True}
+html_theme_options = {
+    'description': 'AMQP 0-9-1 for greenlets',
+    'fixed_sidebar': True,
+    'page_width': '1180px',
+    'show_relbar_bottom': True,  # the links to the page before and the next one
+}
 nitpicky = False
