@@ -195,11 +195,10 @@ class EventQueue:
                 budget.bytes -= message.weight
                 if backpressure.crowded:
                     backpressure.freed()
-                if self.doubtful:
-                    channel = message.channel
-                    if channel._void is not None and channel._void.covers(consumer, message, channel._incarnation):
-                        passed_over = self._pass_over(passed_over)
-                        continue
+                void = message.channel._void if self.doubtful else None
+                if void is not None and void.covers(consumer, message, message.channel._incarnation):
+                    passed_over = self._pass_over(passed_over)
+                    continue
             elif notices:
                 self._notices -= 1
                 consumer = None
@@ -327,14 +326,13 @@ class EventQueue:
         in_turns(self._green, self._drop_void(channel, consumers))
 
     def _drop_void(self, channel: Any, consumers: list[ConsumerRecord]) -> Iterator[None]:
-        budget = self._backpressure.budget
+        budget, void = self._backpressure.budget, channel._void
         for consumer in consumers:
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
-                if budget is not self._backpressure.budget:
-                    break  # the connection has ended
-                if channel._void is None or not channel._void.covers(consumer, waiting[0], channel._incarnation):
+                ended = budget is not self._backpressure.budget
+                if ended or not void.covers(consumer, waiting[0], channel._incarnation):
                     break
                 message = waiting.popleft()
                 self._void += 1

@@ -248,7 +248,7 @@ def test_what_an_iterator_got_without_acks_outlives_its_channel(
     assert [next(loop).delivery_tag for _ in range(MANY)] == list(range(1, MANY + 1))
     with pytest.raises(exceptions.NotFound):
         next(loop)
-    assert [next(second)._incarnation for _ in range(50)] == [1] * 50
+    assert [next(second).incarnation for _ in range(50)] == [1] * 50
     assert empty(client)
 
 

@@ -12,6 +12,7 @@ from scripted_consumers import messages, silent, start
 
 import gamqp
 from gamqp.state.receive_budget import ReceiveBudget
+from gamqp.state.void_deliveries import VoidDeliveries
 
 CONSUMERS = 4000
 EACH = 3
@@ -167,11 +168,12 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
     meter: Meter,
     crowd: list[str],
     got: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     looked: list[int] = []
-    look: Callable[..., bool] = channel._is_void
+    look: Callable[..., bool] = VoidDeliveries.covers
     channel._doubt()
-    channel._is_void = lambda *args: looked.append(1) or look(*args)
+    monkeypatch.setattr(VoidDeliveries, 'covers', lambda *args: looked.append(1) or look(*args))
     for tag in crowd:
         channel.basic_cancel(tag, nowait=True)
     assert [message.delivery_tag for message in got] == list(range(1, CONSUMERS * EACH + 1))
