@@ -70,7 +70,11 @@ class AMQPDeprecationWarning(UserWarning):
     """Something that still works, but should not be used in new code."""
 
 
-class MessageNacked(Exception):
+class _Base(Exception):
+    """Makes room for further base classes: Python lets no class have others that has only Exception."""
+
+
+class MessageNacked(_Base):
     """The broker answered a publish with ``basic.nack``: it did not take the message."""
 
 
@@ -98,7 +102,7 @@ class WrongThread(RuntimeError):
     """
 
 
-class AMQPError(Exception):
+class AMQPError(_Base):
     """Base of all errors of the protocol.
 
     reply_text: what happened, the broker's own words where it was the broker.

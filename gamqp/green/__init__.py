@@ -32,10 +32,10 @@ import importlib
 import sys
 from types import ModuleType
 
-from .gates import Event, Gate
+from .gates import Event, Gate, wait_at_both
 from .waiting import Deadline, Slot, waking_nobody
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'is_patched', 'use', 'waking_nobody')
+__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'is_patched', 'use', 'wait_at_both', 'waking_nobody')
 
 _chosen: ModuleType | None = None
 

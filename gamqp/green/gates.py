@@ -13,7 +13,7 @@ from types import ModuleType
 from .waiting import Slot
 from .yielding import AT_ONCE, in_turns
 
-__all__ = ('Event', 'Gate')
+__all__ = ('Event', 'Gate', 'wait_at_both')
 
 
 class Gate:
@@ -103,3 +103,23 @@ class Event(Gate):
         if not self.done and (timeout is None or timeout > 0):
             super().wait(timeout)
         return self.done
+
+
+def wait_at_both(first: Gate, second: Gate, timeout: float | None) -> None:
+    """Wait until somebody is woken at either gate, at most *timeout* seconds. Switches greenlets.
+
+    Whoever waits longest at a gate that has woken the caller is woken too: the caller need not come for what is there.
+    """
+    slot = Slot(first._green)
+    places = [(gate, gate._waiters) for gate in (first, second)]  # wake_each may replace the attribute meanwhile
+    for _, waiters in places:
+        waiters.append(slot)
+    try:
+        slot.wait(timeout)
+    finally:
+        for gate, waiters in places:
+            if slot in waiters:
+                waiters.remove(slot)
+            else:
+                gate.woken -= 1
+                gate.wake()

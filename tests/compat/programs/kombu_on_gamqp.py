@@ -1,23 +1,23 @@
-"""kombu's own pyamqp transport on gamqp: every scenario below, one after the other, in this process.
+"""kombu on gamqp: every scenario below, one after the other, in this process.
 
-    kombu_on_gamqp.py gevent|gevent-patched|eventlet|eventlet-patched URL VHOST
+    kombu_on_gamqp.py gevent|gevent-patched|gevent-transport|eventlet|… URL VHOST [SCENARIO…]
 
-Prints one line of JSON for each: its name, and '' or what went wrong. GAMQP_TEST_NODES names the broker,
-which is asked to close connections.
+``transport`` is the transport of gamqp.kombu, in a patched process; the others are kombu's own pyamqp transport,
+on gamqp by install_as_amqp. GAMQP_TEST_NODES names the broker, which is asked to close connections.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import traceback
 
 LIBRARY, URL, VHOST = sys.argv[1:4]
-if LIBRARY == 'gevent-patched':
+LIBRARY, _, HOW = LIBRARY.partition('-')
+if HOW and LIBRARY == 'gevent':
     from gevent import monkey
 
     monkey.patch_all()
-elif LIBRARY == 'eventlet-patched':
+elif HOW:
     import eventlet
 
     eventlet.monkey_patch()
@@ -25,8 +25,14 @@ elif LIBRARY == 'eventlet-patched':
 import gamqp  # noqa: E402
 from gamqp import green  # noqa: E402
 
-green.use(LIBRARY.partition('-')[0])
-gamqp.install_as_amqp()
+green.use(LIBRARY)
+if HOW == 'transport':
+    import gamqp.kombu
+
+    gamqp.kombu.register()
+    URL = f'g{URL}'
+else:
+    gamqp.install_as_amqp()
 
 import itertools  # noqa: E402
 import os  # noqa: E402
@@ -37,6 +43,7 @@ import amqp  # noqa: E402
 import kombu  # noqa: E402
 import kombu.exceptions  # noqa: E402
 import kombu.transport.pyamqp  # noqa: E402
+import scenarios  # noqa: E402
 from kombu.asynchronous import Hub  # noqa: E402
 from kombu.common import eventloop  # noqa: E402
 from kombu.mixins import ConsumerMixin  # noqa: E402
@@ -46,7 +53,6 @@ from node import Node  # noqa: E402
 backend = green.backend()
 node = Node.attach(next(e for e in json.loads(os.environ['GAMQP_TEST_NODES']) if f':{e["port"]}/' in URL))
 numbers = itertools.count()
-PATIENCE = 120  # seconds for one scenario
 RETRY = {'max_retries': 5, 'interval_start': 0, 'interval_step': 0.1, 'interval_max': 0.5}
 
 
@@ -89,17 +95,21 @@ def kill_connections(*connections: kombu.Connection) -> None:
 # -- scenarios ------------------------------------------------------------------------------------
 
 
-def the_transport_is_kombus_own_on_gamqp() -> None:
-    assert amqp is gamqp
+def the_transport_is_on_gamqp() -> None:
     with kombu.Connection(URL) as connection:
-        assert type(connection.transport) is kombu.transport.pyamqp.Transport
+        if HOW == 'transport':
+            assert type(connection.transport) is gamqp.kombu.Transport
+            assert amqp is not gamqp
+        else:
+            assert type(connection.transport) is kombu.transport.pyamqp.Transport
+            assert amqp is gamqp
         assert isinstance(connection.connection, gamqp.Connection)
         assert isinstance(connection.default_channel, gamqp.Channel)
         assert connection.connected
         assert connection.transport.driver_version() == gamqp.__version__
         assert connection.info()['hostname'] == '127.0.0.1'
         connection.transport.qos_semantics_matches_spec(connection.connection)
-        assert kombu.exceptions.ConnectionError is gamqp.ConnectionError
+        assert issubclass(gamqp.ConnectionError, kombu.exceptions.ConnectionError)
     assert not connection.connected
 
 
@@ -235,7 +245,7 @@ def priority() -> None:
 
 
 def failover_between_two_urls() -> None:
-    nobody = 'amqp://guest:guest@127.0.0.1:1//'
+    nobody = f'{URL.partition(":")[0]}://guest:guest@127.0.0.1:1//'
     with kombu.Connection(f'{nobody};{URL}', failover_strategy='round-robin') as connection:
         connection.ensure_connection(**{**RETRY, 'interval_start': 0.01})
         assert connection.connected
@@ -462,8 +472,8 @@ def kombus_hub_hears_of_a_loss() -> None:
 
 
 def heartbeats_are_off_by_default_where_nobody_has_patched() -> None:
-    for arguments, expected in (({}, 60 if LIBRARY.endswith('patched') else 0), ({'heartbeat': 7}, 7)):
-        with gamqp.connect(f'{URL}', **arguments) as connection:
+    for arguments, expected in (({}, 60 if HOW else 0), ({'heartbeat': 7}, 7)):
+        with gamqp.connect(URL.removeprefix('g'), **arguments) as connection:
             assert connection.heartbeat == expected, connection.heartbeat
 
 
@@ -541,7 +551,7 @@ def an_abandoned_call_of_a_killed_greenlet() -> None:
 
 
 SCENARIOS = (
-    the_transport_is_kombus_own_on_gamqp,
+    the_transport_is_on_gamqp,
     declare,
     publish_with_confirm,
     consume,
@@ -567,27 +577,5 @@ SCENARIOS = (
 )
 
 
-def outcome(scenario: Any) -> str:
-    slot = green.Slot(backend)
-
-    def run() -> None:
-        try:
-            scenario()
-        except BaseException:
-            slot.succeed(traceback.format_exc())
-        else:
-            slot.succeed('')
-
-    backend.spawn(run)
-    if not slot.wait(PATIENCE):
-        return f'not over after {PATIENCE} s'
-    return str(slot.result())
-
-
 if __name__ == '__main__':
-    wanted = sys.argv[4:]
-    for scenario in SCENARIOS:
-        if not wanted or scenario.__name__ in wanted:
-            began = time.monotonic()
-            said = outcome(scenario)
-            print(json.dumps([scenario.__name__, said, round(time.monotonic() - began, 2)]), flush=True)
+    scenarios.main(SCENARIOS, sys.argv[4:], green)

@@ -1,0 +1,142 @@
+"""Transport: kombu's own transport of py-amqp with gamqp in its place.
+
+Layer 5. What kombu's transport does it does as well, with the differences below. Does not belong here:
+what a connection does once it is open.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from kombu.transport import pyamqp
+
+from ..about import __version__
+from .channel import Connection
+from .choice import OPTION, means_gamqp, say_what_follows
+from .drain_events import drain_events
+from .failover import keep_transport
+from .py_amqp_errors import derive_from_py_amqp
+
+__all__ = ('SSLTransport', 'Transport')
+
+derive_from_py_amqp()
+
+# kombu.Connection -> makes the error of a loss that its consumers have not heard of. It outlives the transport, which
+# kombu makes anew for each connection.
+_unraised: weakref.WeakKeyDictionary[Any, Callable[[], BaseException]] = weakref.WeakKeyDictionary()
+
+
+def _both(kind: str) -> tuple[type[BaseException], ...]:
+    """The errors of a kind, py-amqp's and ours: kombu raises some of py-amqp's itself."""
+    return tuple(dict.fromkeys((*getattr(pyamqp.Transport, kind), *getattr(Connection, kind))))
+
+
+class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
+    """``gamqp.kombu:Transport``, for kombu.Connection's *transport* and Celery's ``broker_transport``.
+
+    * In a process that neither gevent nor eventlet has patched by the time it connects, the connection is
+      py-amqp's, by kombu's own transport, and the log says so once (INFO, ``gamqp.kombu``). So workers of
+      greenlets and programs without any share one configuration. ``transport_options={'gamqp': 'always'}`` has
+      gamqp's there too, with a warning of what does not work then.
+    * ``transport_options`` are arguments of ``gamqp.Connection``; names that it does not know are left out.
+      ``confirm_publish`` is True unless they say otherwise: a publish returns when the broker has the message. Any
+      number of greenlets may publish on one connection and one channel at the same time.
+    * A connection that is lost while it has consumers is heard of by ``drain_events``, once, before kombu has opened
+      another one or after: another greenlet that publishes with a retry cannot hide it.
+    * A greenlet that drains a connection without consumers after one that has some does not wait there while it
+      has messages to handle, and then handles all that have arrived, for 10 ms at most. Celery's worker does so.
+    * All errors are of py-amqp's classes as well.
+    * A transport that is given by name is kept when kombu goes on to the next URL of a list, with ``amqp://`` and
+      ``amqps://``. But whether the first one is ``amqps://`` kombu does not tell: where the transport is given by name
+      TLS is turned on by ``ssl`` (Celery: ``broker_use_ssl``), or ``gamqp.kombu:SSLTransport`` is the name.
+    * *password* may be a callable, which is asked at each connect, and again before its token ends
+      with ``refresh_secret`` among the ``transport_options``.
+    * ssl=True verifies the broker's certificate and its host name.
+    """
+
+    client: Any  # the kombu.Connection; kombu sets it to None when it drops the transport
+
+    connection_errors = _both('connection_errors')
+    channel_errors = _both('channel_errors')
+    recoverable_connection_errors = _both('recoverable_connection_errors')
+    recoverable_channel_errors = _both('recoverable_channel_errors')
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        self._loss: Callable[[], BaseException] | None = None
+        keep_transport(client)
+
+    def driver_version(self) -> str:
+        """The version of what a connection opened now would be: of gamqp, or of py-amqp."""
+        return __version__ if means_gamqp(self.client.transport_options) else str(super().driver_version())
+
+    def establish_connection(self) -> Any:
+        """Open a connection to the broker of *client*, gamqp's or py-amqp's. Switches greenlets as ``connect`` does."""
+        client = self.client
+        self._loss = _unraised.pop(client, None)
+        if client._closed:
+            self._loss = None  # the program has closed it, and knows that its consumers are gone
+        say_what_follows(client.transport_options)
+        if not means_gamqp(client.transport_options):
+            return super().establish_connection()
+        for name, value in self.default_connection_params.items():
+            if not getattr(client, name, None):
+                setattr(client, name, value)
+        options = {
+            'host': client.host,
+            'userid': client.userid,
+            'password': client.password,
+            'login_method': client.login_method,
+            'virtual_host': client.virtual_host,
+            'ssl': client.ssl,
+            'connect_timeout': client.connect_timeout,
+            'heartbeat': client.heartbeat,
+            'confirm_publish': True,
+            **(client.transport_options or {}),
+        }
+        options.pop(OPTION, None)
+        connection = Connection(**options)
+        connection.client = client
+        connection.connect()
+        return connection
+
+    def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
+        """Wait for an event of *connection* and run its callback, for at most *timeout* seconds. Switches greenlets.
+
+        Raises TimeoutError (socket.timeout) when nothing came, and why a connection ended that had consumers.
+        """
+        if self._loss is not None:
+            loss, self._loss = self._loss, None
+            raise loss()
+        if isinstance(connection, Connection):
+            drain_events(connection, timeout)
+        else:
+            connection.drain_events(timeout=timeout, **kwargs)
+
+    def _collect(self, connection: Any) -> None:
+        self._keep_loss(connection)
+        super()._collect(connection)
+
+    def close_connection(self, connection: Any) -> None:
+        """Close the connection, with the consent of the broker. Switches greenlets."""
+        self._keep_loss(connection)
+        super().close_connection(connection)
+
+    def _keep_loss(self, connection: Any) -> None:
+        """*connection* is about to be forgotten: what its consumers should have heard of is kept for the next one."""
+        loss = self._loss
+        if loss is None and isinstance(connection, Connection):
+            loss = connection.unraised_loss
+        if loss is not None and self.client is not None:
+            _unraised[self.client] = loss
+
+
+class SSLTransport(Transport):
+    """The same with TLS, for ``gamqps://``; *ssl* of the kombu.Connection may have its options."""
+
+    def __init__(self, client: Any, **kwargs: Any) -> None:
+        super().__init__(client, **kwargs)
+        if not client.ssl:
+            client.ssl = True

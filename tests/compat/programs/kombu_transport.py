@@ -1,0 +1,442 @@
+"""What the transport of gamqp.kombu does differently from kombu's own: every scenario below, in this process.
+
+    kombu_transport.py gevent|eventlet URL VHOST [SCENARIO…]
+
+GAMQP_TEST_NODES names the broker, which is asked to close connections.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+LIBRARY, URL, VHOST = sys.argv[1:4]
+if LIBRARY == 'gevent':
+    from gevent import monkey
+
+    monkey.patch_all()
+else:
+    import eventlet
+
+    eventlet.monkey_patch()
+
+import contextlib  # noqa: E402
+import functools  # noqa: E402
+import itertools  # noqa: E402
+import os  # noqa: E402
+import time  # noqa: E402
+from collections.abc import Iterator  # noqa: E402
+from typing import Any  # noqa: E402
+
+import amqp  # noqa: E402
+import kombu  # noqa: E402
+import kombu.exceptions  # noqa: E402
+import scenarios  # noqa: E402
+from kombu import pools  # noqa: E402
+from kombu.common import itermessages  # noqa: E402
+from kombu.transport import native_delayed_delivery  # noqa: E402
+from node import Node  # noqa: E402
+
+import gamqp  # noqa: E402
+import gamqp.kombu  # noqa: E402
+from gamqp import exceptions, green  # noqa: E402
+
+backend = green.backend()
+node = Node.attach(next(e for e in json.loads(os.environ['GAMQP_TEST_NODES']) if f':{e["port"]}/' in URL))
+numbers = itertools.count()
+RETRY = {'max_retries': 5, 'interval_start': 0, 'interval_step': 0.1, 'interval_max': 0.5}
+NAME = 'gamqp.kombu:Transport'
+NOBODY = 'amqp://guest:guest@127.0.0.1:1//'
+
+
+def connect(url: str = URL, transport: str = NAME, **arguments: Any) -> kombu.Connection:
+    return kombu.Connection(url, transport=transport, **arguments)
+
+
+@contextlib.contextmanager
+def declared(connection: kombu.Connection, **arguments: Any) -> Iterator[Any]:
+    """A durable queue bound to a channel of its own, deleted afterwards."""
+    name = f'transport.{next(numbers)}'
+    queue = kombu.Queue(name, kombu.Exchange(name, durable=True), routing_key=name, **arguments)
+    with connect() as other:
+        queue(other).declare()
+    try:
+        yield queue
+    finally:
+        with connect() as other:
+            queue(other).delete()
+            queue.exchange(other).delete()
+
+
+def publish(connection: kombu.Connection, queue: Any, body: Any, **how: Any) -> None:
+    connection.Producer().publish(body, exchange=queue.exchange, routing_key=queue.routing_key, **how)
+
+
+def kill_connections(*connections: kombu.Connection) -> None:
+    """The broker's operator closes all connections of our virtual host; waits until these have heard of it."""
+    raw = [connection._connection for connection in connections]  # ``connection`` may connect again
+    node.close_connections(VHOST)
+    wait_until(lambda: not any(one.is_open for one in raw))
+
+
+def wait_until(condition: Any) -> None:
+    deadline = green.Deadline(60)
+    while not condition():
+        assert not deadline.passed, condition
+        backend.sleep(0.01)
+
+
+def keep(bodies: list[Any], body: Any, message: Any) -> None:
+    bodies.append(body)
+
+
+def raised(errors: Any, call: Any, *args: Any, **kwargs: Any) -> Any:
+    try:
+        call(*args, **kwargs)
+    except errors as error:
+        return error
+    raise AssertionError('nothing was raised')
+
+
+# -- what kombu and others ask of it --------------------------------------------------------------
+
+
+def it_looks_like_kombus_own() -> None:
+    with connect() as connection:
+        transport = connection.transport
+        assert type(transport) is gamqp.kombu.Transport
+        assert (transport.driver_type, transport.driver_name) == ('amqp', 'py-amqp')
+        assert transport.driver_version() == gamqp.__version__
+        assert transport.implements.heartbeats and transport.implements.asynchronous
+        assert 'fanout' in transport.implements.exchange_type
+        assert transport.default_connection_params['port'] == 5672
+        assert not connection.connected
+        connection.connect()
+        assert connection.connected and transport.verify_connection(connection.connection)
+        assert type(connection.connection).__mro__[1] is gamqp.Connection
+        assert connection.connection.client is connection
+        assert connection.connection.confirm_publish
+        assert connection.connection.heartbeat == 0  # kombu's default
+        assert connection.get_manager is not None and callable(transport.get_manager)
+        raised(ValueError, connect(transport_options={'gamqp': 'sometimes'}).connect)
+
+
+def schemes() -> None:
+    gamqp.kombu.register()
+    plain, tls = kombu.Connection('gamqp://x'), kombu.Connection('gamqps://x')
+    assert type(plain.transport) is gamqp.kombu.Transport and not plain.ssl
+    assert type(tls.transport) is gamqp.kombu.SSLTransport and tls.ssl is True
+    assert (plain._info(), tls._info())[1][4] == ('port', 5671)
+    before = kombu.Connection('amqp://x')
+    assert before.get_transport_cls() is kombu.transport.get_transport_cls('pyamqp')
+    gamqp.kombu.register(replace_amqp=True)
+    gamqp.kombu.register(replace_amqp=True)
+    try:
+        assert type(kombu.Connection('amqp://x').transport) is type(before.transport) is gamqp.kombu.Transport
+        assert type(kombu.Connection('amqps://x').transport) is gamqp.kombu.SSLTransport
+        assert kombu.Connection('pyamqp://x').get_transport_cls().__module__ == 'kombu.transport.pyamqp'
+    finally:
+        kombu.transport.TRANSPORT_ALIASES.update(
+            amqp='kombu.transport.pyamqp:Transport', amqps='kombu.transport.pyamqp:SSLTransport'
+        )
+        kombu.transport._transport_cache.clear()
+
+
+def errors_are_py_amqps_too() -> None:
+    pairs = 0
+    for name in exceptions.__all__:
+        ours, theirs = getattr(exceptions, name), getattr(amqp.exceptions, name, None)
+        if isinstance(ours, type) and issubclass(ours, exceptions.AMQPError) and theirs is not None:
+            assert issubclass(ours, theirs) and ours('text').code == theirs.code
+            pairs += 1
+    assert pairs > 20
+    assert issubclass(gamqp.MessageNacked, amqp.exceptions.MessageNacked)
+    with connect() as connection:
+        error = raised(amqp.NotFound, connection.default_channel.queue_declare, 'missing', passive=True)
+        assert isinstance(error, gamqp.NotFound) and error.code == 404
+        assert isinstance(error, kombu.exceptions.ChannelError) and isinstance(error, connection.channel_errors)
+        channel = connection.default_channel
+        kill_connections(connection)
+        error = raised(kombu.exceptions.ConnectionError, channel.queue_declare, 'x', passive=True)
+        assert isinstance(error, amqp.exceptions.RecoverableConnectionError)
+        # What kombu raises by itself is py-amqp's.
+        for kind in (amqp.RecoverableConnectionError, amqp.exceptions.MessageNacked, OSError):
+            assert issubclass(kind, connection.recoverable_connection_errors)
+        assert issubclass(amqp.RecoverableChannelError, connection.recoverable_channel_errors)
+
+
+# -- connecting -----------------------------------------------------------------------------------
+
+
+def a_callable_password_is_asked_at_each_connect() -> None:
+    asked: list[int] = []
+
+    def password() -> str:
+        asked.append(1)
+        return 'guest'
+
+    host, port = URL.partition('@')[2].partition('/')[0].split(':')
+    with connect(host, port=int(port), userid='guest', password=password, virtual_host=VHOST) as connection:
+        connection.connect()
+        assert len(asked) == 1
+        kill_connections(connection)
+        connection.default_channel.queue_declare(exclusive=True)
+        assert len(asked) == 2
+
+
+def arguments_reach_the_connection() -> None:
+    options = {
+        'confirm_publish': False,
+        'confirm_timeout': 7,
+        'name': 'mine',
+        'visibility_timeout': 60,
+        'max_retries': 3,
+    }
+    with connect(f'{URL}?heartbeat=9', transport_options=options) as connection:
+        raw = connection.connection
+        assert (raw.heartbeat, raw.confirm_timeout, raw.name, raw.confirm_publish) == (9, 7, 'mine', False)
+        assert connection.get_heartbeat_interval() == 9
+        connection.heartbeat_check()
+    with connect(URL, heartbeat=None) as connection:
+        assert connection.connection.heartbeat == 60, 'None is what the broker suggests'
+
+
+def the_transport_is_kept_at_failover() -> None:
+    for brokers in (f'{NOBODY};{URL}', [NOBODY, URL]):
+        with connect(brokers) as connection:
+            connection.ensure_connection(**{**RETRY, 'interval_start': 0.01})
+            assert isinstance(connection.connection, gamqp.Connection)
+            assert [url.partition(':')[0] for url in connection.alt] == ['gamqp', 'gamqp']
+            with connection.clone() as copy:
+                copy.ensure_connection(**{**RETRY, 'interval_start': 0.01})
+                assert isinstance(copy.connection, gamqp.Connection)
+    # Who writes a scheme for each has what it says.
+    assert [*connect('amqps://a;redis://b;amqp://c').transport.client.alt] == ['gamqps://a', 'redis://b', 'gamqp://c']
+    assert kombu.Connection('gamqp://a;amqp://b').transport.client.alt == ['gamqp://a', 'amqp://b']
+
+
+# -- publishing -----------------------------------------------------------------------------------
+
+
+def publishes_are_confirmed_by_default() -> None:
+    with connect() as connection:
+        arguments = {'x-max-length': 1, 'x-overflow': 'reject-publish'}
+        with declared(connection, queue_arguments=arguments) as queue:
+            publish(connection, queue, 1)
+            raised(amqp.exceptions.MessageNacked, publish, connection, queue, 2)
+
+
+def many_greenlets_publish_on_one_pooled_connection() -> None:
+    with connect() as connection, declared(connection) as queue:
+        pool = pools.producers[connection]
+        pool.limit = 1
+        failed: list[Any] = []
+        with pool.acquire(block=True) as producer:
+            raw = producer.connection.connection
+
+            def work(number: int) -> None:
+                try:
+                    for part in range(5):
+                        producer.publish([number, part], exchange=queue.exchange, routing_key=queue.routing_key)
+                except Exception as error:
+                    failed.append(error)
+
+            greenlets = [backend.spawn(work, number) for number in range(200)]
+            wait_until(lambda: all(one.dead for one in greenlets))
+            assert not failed, failed[:3]
+            stats = raw.stats()
+            assert stats['published'] == stats['confirmed'] == 1000, stats
+        assert queue(connection).queue_declare(passive=True).message_count == 1000
+        pools.reset()
+
+
+def autoretry() -> None:
+    with connect() as connection, declared(connection) as queue:
+        channel = connection.default_channel
+        kill_connections(connection)
+
+        def count(*, channel: Any) -> int:
+            return int(channel.queue_declare(queue.name, passive=True).message_count)
+
+        counted, revived = connection.autoretry(count, channel=channel, **{**RETRY, 'interval_start': 0.01})()
+        assert counted == 0 and revived is not channel
+
+
+def quorum_queues_and_native_delayed_delivery() -> None:
+    got: list[Any] = []
+    with connect() as connection:
+        name = f'delayed.{next(numbers)}'
+        queue = kombu.Queue(
+            name, kombu.Exchange(name, 'topic'), routing_key=name, queue_arguments={'x-queue-type': 'quorum'}
+        )
+        queue(connection).declare()
+        native_delayed_delivery.declare_native_delayed_delivery_exchanges_and_queues(connection, 'quorum')
+        native_delayed_delivery.bind_queue_to_native_delayed_delivery_exchange(connection, queue)
+        key = native_delayed_delivery.calculate_routing_key(1, name)
+        began = time.monotonic()
+        connection.Producer().publish('late', exchange=native_delayed_delivery.level_name(27), routing_key=key)
+        with connection.Consumer(
+            queue, callbacks=[lambda body, message: (got.append(body), message.ack())]
+        ) as consumer:
+            consumer.qos(prefetch_count=1, apply_global=False)
+            connection.drain_events(timeout=60)
+        assert got == ['late'] and time.monotonic() - began > 0.9
+        queue(connection).delete()
+
+
+# -- a loss is heard of ----------------------------------------------------------------------------
+
+
+def a_publisher_that_retries_cannot_hide_a_loss() -> None:
+    """The consuming greenlet is elsewhere while another one finds the connection lost, and has it opened again."""
+    for brokers in (URL, f'{URL};{URL}'):  # with a list kombu closes before it collects
+        with connect(brokers) as connection, declared(connection) as queue:
+            got: list[Any] = []
+            take = functools.partial(keep, got)
+            with connection.Consumer(queue, callbacks=[take], no_ack=True) as consumer:
+                kill_connections(connection)
+                publish(connection, queue, 'x', retry=True, retry_policy=RETRY)
+                assert connection.connected and connection.connection.is_open
+                error = raised(connection.recoverable_connection_errors, connection.drain_events, timeout=60)
+                assert 'closed by a test' in str(error), error
+                consumer.revive(connection.default_channel)
+                consumer.consume()
+                connection.drain_events(timeout=60)
+                assert got == ['x']
+
+
+def who_closes_a_connection_knows_of_its_loss() -> None:
+    with connect() as connection, declared(connection) as queue:
+        connection.Consumer(queue, callbacks=[print]).consume()
+        kill_connections(connection)
+        connection.close()
+        connection.connect()
+        raised(TimeoutError, connection.drain_events, timeout=0.01)
+
+
+def an_ack_that_comes_too_late_harms_nobody() -> None:
+    """The channel has ended by an error meanwhile, and is open again: the tag means nothing, or another message."""
+    with connect() as connection, declared(connection) as queue:
+        messages: list[Any] = []
+        consumer = connection.Consumer(queue, on_message=messages.append)
+        for number in range(3):
+            publish(connection, queue, number)
+        consumer.consume()
+        for _ in range(3):
+            connection.drain_events(timeout=60)
+        channel = consumer.channel
+        raised(amqp.NotFound, channel.queue_declare, 'missing', passive=True)
+        messages[0].ack()
+        messages[1].reject()
+        messages[2].requeue()
+        raised(kombu.exceptions.MessageStateError, messages[0].ack)
+        assert channel.queue_declare(queue.name, passive=True).message_count == 3
+        assert connection.connection.stats()['stale_settlements'] == 3
+
+
+# -- drain_events ----------------------------------------------------------------------------------
+
+
+def fill(connection: kombu.Connection, queue: Any, consumer: Any, count: int) -> None:
+    """Wait until so many messages have arrived for a consumer."""
+    for number in range(count):
+        publish(connection, queue, number)
+    consumer.consume()
+    events = consumer.channel.connection._event_queue
+    wait_until(lambda: len(events._events) == count)
+
+
+def one_event_a_call_for_who_drains_one_connection() -> None:
+    """kombu's itermessages and the like count the calls: they would wait for what they have already."""
+    with connect() as connection, declared(connection) as queue:
+        got: list[Any] = []
+        consumer = connection.Consumer(queue, callbacks=[lambda body, _: got.append(body)], no_ack=True)
+        fill(connection, queue, consumer, 5)
+        for number in range(5):
+            connection.drain_events(timeout=60)
+            assert got == list(range(number + 1))
+        consumer.cancel()
+        for number in range(3):
+            publish(connection, queue, number)
+        messages = itermessages(connection, connection.default_channel, queue, limit=3, timeout=60, no_ack=True)
+        assert [body for body, _ in messages] == [0, 1, 2]
+
+
+def who_drains_two_connections_waits_for_both() -> None:
+    """As Celery's worker: one by which its tasks come, and one by which it sends events of its own."""
+    with connect() as tasks, connect() as events, declared(tasks) as queue:
+        got: list[Any] = []
+        events.connect()
+        consumer = tasks.Consumer(queue, callbacks=[lambda body, _: got.append(body)], no_ack=True)
+        fill(tasks, queue, consumer, 50)
+        tasks.drain_events(timeout=60)
+        assert got == [0]
+        # There is something to do: no wait.
+        began = time.monotonic()
+        raised(TimeoutError, events.drain_events, timeout=60)
+        assert time.monotonic() - began < 30
+        tasks.drain_events(timeout=60)  # all that has arrived
+        assert got == list(range(50))
+        # Nothing to do: it waits, until something comes or the time is over.
+        raised(TimeoutError, events.drain_events, timeout=0.02)
+        publish(events, queue, 'more')
+        raised(TimeoutError, events.drain_events, timeout=60)
+        tasks.drain_events(timeout=60)
+        assert got[50:] == ['more']
+        consumer.cancel()
+
+
+def the_wait_beside_another_connection_ends_with_either() -> None:
+    with connect() as tasks, connect() as events, declared(tasks) as queue:
+        events.connect()
+        consumer = tasks.Consumer(queue, callbacks=[print], no_ack=True)
+        consumer.consume()
+        raised(TimeoutError, tasks.drain_events, timeout=0.01)
+        backend.call_later(0.02, lambda: backend.spawn(node.close_connections, VHOST))
+        # Not by the other's loss, of which nobody would hear any more; its own is its own.
+        error = raised((TimeoutError, gamqp.ConnectionForced), events.drain_events, timeout=60)
+        assert isinstance(error, TimeoutError) or not events.connected
+        assert 'closed by a test' in str(raised(tasks.connection_errors, tasks.drain_events, timeout=60))
+
+
+def a_return_comes_out_of_a_connection_without_consumers() -> None:
+    with connect() as tasks, connect() as events, declared(tasks) as queue:
+        consumer = tasks.Consumer(queue, callbacks=[print], no_ack=True)
+        consumer.consume()
+        raised(TimeoutError, tasks.drain_events, timeout=0.01)
+        returned: list[Any] = []
+        events.default_channel.events['basic_return'].add(lambda *args: returned.append(args))
+        message = events.default_channel.prepare_message('nowhere')
+        backend.call_later(
+            0.02, lambda: backend.spawn(events.default_channel.publish, message, routing_key='none', mandatory=True)
+        )
+        deadline = green.Deadline(60)
+        while not returned and not deadline.passed:
+            with contextlib.suppress(TimeoutError):
+                events.drain_events(timeout=60)
+        assert returned
+
+
+SCENARIOS = (
+    it_looks_like_kombus_own,
+    schemes,
+    errors_are_py_amqps_too,
+    a_callable_password_is_asked_at_each_connect,
+    arguments_reach_the_connection,
+    the_transport_is_kept_at_failover,
+    publishes_are_confirmed_by_default,
+    many_greenlets_publish_on_one_pooled_connection,
+    autoretry,
+    quorum_queues_and_native_delayed_delivery,
+    a_publisher_that_retries_cannot_hide_a_loss,
+    who_closes_a_connection_knows_of_its_loss,
+    an_ack_that_comes_too_late_harms_nobody,
+    one_event_a_call_for_who_drains_one_connection,
+    who_drains_two_connections_waits_for_both,
+    the_wait_beside_another_connection_ends_with_either,
+    a_return_comes_out_of_a_connection_without_consumers,
+)
+
+
+if __name__ == '__main__':
+    scenarios.main(SCENARIOS, sys.argv[4:], green)
