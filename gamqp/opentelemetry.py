@@ -1,17 +1,18 @@
-"""Traces across the broker by OpenTelemetry: ``gamqp.opentelemetry.instrument()``.
+"""Traces across the broker, and metrics, by OpenTelemetry: ``gamqp.opentelemetry.instrument()``.
 
-Layer 5; needs opentelemetry-api. Spans are recorded when the program has set up an
+Layer 5; needs opentelemetry-api. Spans and metrics are recorded when the program has set up an
 SDK. Each publish is a span whose context is sent in the message's headers; the
 callback or handler that gets the message runs in a span of the same trace. Each
 greenlet has a context of its own (contextvars), so one handler's context is not seen by
 others, and the context from before a message is active again after it.
-https://opentelemetry.io/docs/specs/semconv/messaging/rabbitmq/
-Does not belong here: anything that a program without traces needs.
+Does not belong here: anything that a program without OpenTelemetry needs, and the names that are recorded
+(``telemetry.opentelemetry_names``).
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Collection, Iterator
 
 from .basic_message import Message
@@ -19,7 +20,7 @@ from .connection.connection import Connection
 from .telemetry.tracing import install
 
 try:
-    from opentelemetry import trace
+    from opentelemetry import metrics, trace
 except ImportError as exc:
     raise ImportError("gamqp.opentelemetry needs opentelemetry-api: pip install 'gamqp[opentelemetry]'") from exc
 
@@ -40,23 +41,30 @@ def is_work(operation: str, exchange: str, routing_key: str, queue: str) -> bool
 
 
 def instrument(
-    connection: Connection | None = None, tracer_provider: trace.TracerProvider | None = None, wanted: Wanted = is_work
+    connection: Connection | None = None,
+    tracer_provider: trace.TracerProvider | None = None,
+    wanted: Wanted = is_work,
+    meter_provider: metrics.MeterProvider | None = None,
 ) -> None:
-    """Trace what this connection, or without one every Connection, publishes and handles from now on.
+    """Trace and measure what this connection, or without one every Connection, publishes and handles from now on.
 
-    tracer_provider: None for the global one. The context travels by the global
+    tracer_provider, meter_provider: None for the global ones. The context travels by the global
     propagator (``opentelemetry.propagate``). wanted(operation, exchange, routing_key,
-    queue): whether this is to be traced, see ``is_work``. Inside
+    queue): whether this is to be traced and measured, see ``is_work``. Inside
     ``opentelemetry.instrumentation.utils.suppress_instrumentation()`` nothing is, and
-    where Celery's instrumentation traces a task there is no second span for its message.
-    Doing it twice is harmless. Does not switch greenlets; what ends a span may, if the
-    program's span processors wait.
+    where Celery's instrumentation traces a task there are no further spans for its message.
+    ``OTEL_SEMCONV_STABILITY_OPT_IN`` is read here: with ``messaging/dup`` in it spans have
+    the older names of attributes, too. Doing it twice is harmless. Does not switch greenlets;
+    what ends a span may, if the program's span processors wait.
     """
-    install(Connection if connection is None else connection, Spans(tracer_provider, wanted))
+    install(Connection if connection is None else connection, Spans(tracer_provider, meter_provider, wanted))
 
 
 def uninstrument(connection: Connection | None = None) -> None:
-    """Undo ``instrument``: for this connection, or for all that were not instrumented by themselves."""
+    """Undo ``instrument``: for this connection, or for all that were not instrumented by themselves.
+
+    Spans of publishes that have no confirm yet end with it.
+    """
     install(Connection if connection is None else connection, None)
 
 
@@ -68,9 +76,14 @@ class Instrumentor:
     def instrumentation_dependencies(self) -> Collection[str]:
         return ()
 
-    def instrument(self, tracer_provider: trace.TracerProvider | None = None, **others: object) -> None:
+    def instrument(
+        self,
+        tracer_provider: trace.TracerProvider | None = None,
+        meter_provider: metrics.MeterProvider | None = None,
+        **others: object,
+    ) -> None:
         """others: of other instrumentations, ignored."""
-        instrument(tracer_provider=tracer_provider)
+        instrument(tracer_provider=tracer_provider, meter_provider=meter_provider)
         type(self).is_instrumented_by_opentelemetry = True
 
     def uninstrument(self, **others: object) -> None:
@@ -84,16 +97,21 @@ def process(message: Message, queue: str = '') -> Iterator[trace.Span]:
 
     For loops over ``Channel.consume`` and for basic_get; callbacks and handlers of an
     instrumented connection have one already. queue: the queue of a message of
-    basic_get. Where the connection is not instrumented, the global tracer provider gets
-    the span. Gives the span; one that records nothing where the filter says False. Leave the block
+    basic_get. Where the connection is not instrumented, the global providers get
+    span and metrics. Gives the span; one that records nothing where the filter says False. Leave the block
     in the greenlet that has entered it.
     """
     connection = getattr(message.channel, 'connection', None)
     tracing = getattr(connection, '_tracing', None)
-    spans = tracing if isinstance(tracing, Spans) else Spans(None, is_work)
-    begun = spans.begin(connection, message, queue)
-    if begun is None:
+    spans = tracing if isinstance(tracing, Spans) else _by_global_providers()
+    handling = spans.begin(connection, message, queue)
+    if handling is None:
         yield trace.INVALID_SPAN
         return
-    with ending(begun) as span:
+    with ending(handling) as span:
         yield span
+
+
+@functools.lru_cache(1)
+def _by_global_providers() -> Spans:
+    return Spans(None, None, is_work)

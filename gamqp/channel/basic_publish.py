@@ -304,8 +304,12 @@ class PublishMethods(ChannelEvents, FlowMethods):
         self, tracer: Tracing, body: Any, properties: dict[str, Any], exchange: str, routing_key: str, *rest: Any
     ) -> int:
         # Not in _hand_over itself: a function with a closure costs more, also when it is not used.
-        def send(properties: dict[str, Any]) -> int:
-            return self._hand_over(body, properties, exchange, routing_key, *rest)
+        def send(properties: dict[str, Any], settled: Callable[[Any], Any] | None = None) -> int:
+            tag = self._hand_over(body, properties, exchange, routing_key, *rest)
+            # Nothing has switched since the publish was numbered, so its confirm has not been read.
+            if settled is not None and tag and self._outstanding is not None:
+                self._outstanding.observe(tag, settled)
+            return tag
 
         publish = tracer.publish_mandatory if rest[0] else tracer.publish
         return publish(self._connection, exchange, routing_key, body, properties, send)

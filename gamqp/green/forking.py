@@ -41,6 +41,8 @@ IN_CHILD = (
     'pools',
     # Forget what was exported of the parent's connections.
     'prometheus',
+    # Forget the open spans of the parent's publishes. After the links, whose end settles publishes.
+    'tracers',
     # Give every eventlet wake-up a pipe of its own, since parent and child share the old one.
     'wakeups',
 )

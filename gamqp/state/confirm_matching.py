@@ -25,6 +25,9 @@ PORTION = 1000
 # Settled publishes leave holes in the dict (see ``tag_order``). With fewer holes than this it is not copied.
 HOLES = 5000
 
+# tag -> what a tracer wants called with the outcome: the verdict, or why none came.
+Observers = dict[int, Callable[[Any], Any]]
+
 
 class Barrier:
     """Waits for all publishes up to a delivery tag. waiter: gets ``succeed(True)`` if each was acked, else False.
@@ -58,6 +61,7 @@ class Confirms:
         '_compact',
         '_covered',
         '_mandatory',
+        '_observers',
         '_returned',
         '_walk',
         'published',
@@ -78,6 +82,7 @@ class Confirms:
         self._mandatory: MandatoryPublishes | None = None  # made when there is a publish that may come back
         self._returned: dict[int, Any] = {}  # tag -> message that came back, until its ack comes
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
+        self._observers: Observers | None = None  # made when somebody observes
 
     def __len__(self) -> int:
         return len(self.waiting)
@@ -95,6 +100,12 @@ class Confirms:
             self._mandatory = MandatoryPublishes()
         self._mandatory.add(tag, exchange, routing_key, size, frames)
         return tag
+
+    def observe(self, tag: int, settled: Callable[[Any], Any]) -> None:
+        """Have ``settled(outcome)`` called with the verdict, see above, or the error of this publish; whoever waits."""
+        if self._observers is None:
+            self._observers = {}
+        self._observers[tag] = settled
 
     def waiter(self, tag: int) -> Any:
         """The waiter of this publish; None when it has none or is settled."""
@@ -199,6 +210,8 @@ class Confirms:
         verdict = self._returned.pop(tag, ok) if self._returned else ok
         if self._mandatory is not None and self._mandatory.forget(tag):
             self._mandatory = None
+        if self._observers:
+            _observe(self._observers, tag, verdict)
         if waiter is not None:
             waiter.succeed(verdict)
         if verdict is not True:
@@ -206,7 +219,8 @@ class Confirms:
 
     def fail_all(self, make_error: Callable[[], BaseException]) -> Ending:
         """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
-        ending = Ending(self.waiting, self._barriers, self._covered, self._returned, make_error)
+        observers, self._observers = self._observers or {}, None
+        ending = Ending(self.waiting, self._barriers, self._covered, self._returned, observers, make_error)
         self.waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
         self._mandatory = None
         return ending
@@ -245,6 +259,12 @@ class Confirms:
             yield
 
 
+def _observe(observers: Observers, tag: int, outcome: Any) -> None:
+    settled = observers.pop(tag, None)
+    if settled is not None:
+        settled(outcome)
+
+
 def _at_once(steps: Iterator[bool | None]) -> None:
     for _ in steps:
         pass
@@ -263,6 +283,7 @@ class Ending:
         '_first_lost',
         '_first_refused',
         '_make_error',
+        '_observers',
         '_returned',
         '_waiting',
         'confirmed',
@@ -276,12 +297,14 @@ class Ending:
         barriers: deque[Barrier],
         covered: list[tuple[int, bool]],
         returned: dict[int, Any],
+        observers: Observers,
         make_error: Callable[[], BaseException],
     ) -> None:
         self._waiting = waiting
         self._barriers = barriers
         self._covered = covered
         self._returned = returned
+        self._observers = observers
         self._make_error = make_error
         self.confirmed = self.nacked = 0
         self._first_lost = self._first_refused = 0  # the lowest tags of such; 0 if there is none
@@ -305,6 +328,8 @@ class Ending:
         waiting = self._waiting
         for tag in list(waiting):
             waiter, heard = waiting.pop(tag, None), False
+            if self._observers:
+                self._tell_observer(tag)
             if waiter is not None:
                 heard = waiter.awaited  # asked first: one that is settled is not awaited any more
                 heard = not self._give_verdict(tag, waiter) and heard
@@ -321,17 +346,28 @@ class Ending:
         if self._waiting.get(tag) is not waiter:
             return False
         del self._waiting[tag]
+        self._tell_observer(tag)
         self._give_verdict(tag, waiter)
         return True
 
     def _give_verdict(self, tag: int, waiter: Any) -> bool:
         """Returns whether it was settled by a confirm; otherwise it is lost, and the waiter gets the error."""
+        verdict = self._verdict(tag)
+        if verdict is None:
+            waiter.fail(self._make_error)
+            return False
+        waiter.succeed(verdict)
+        return True
+
+    def _tell_observer(self, tag: int) -> None:
+        if tag in self._observers:
+            verdict = self._verdict(tag)
+            _observe(self._observers, tag, self._make_error() if verdict is None else verdict)
+
+    def _verdict(self, tag: int) -> Any:
+        """What a confirm with multiple has said of this publish; None if none has."""
         place = bisect_left(self._covered, (tag,))  # (tag,) is less than each (tag, ok)
-        if place < len(self._covered):
-            waiter.succeed(self._returned.get(tag, self._covered[place][1]))
-            return True
-        waiter.fail(self._make_error)
-        return False
+        return None if place == len(self._covered) else self._returned.get(tag, self._covered[place][1])
 
     @property
     def refused(self) -> bool:

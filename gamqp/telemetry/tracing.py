@@ -8,7 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ('Tracing', 'install', 'installed')
+__all__ = ('Send', 'Tracing', 'install', 'installed')
+
+#: The type of *send*, see ``Tracing.publish``: ``send(properties)`` or ``send(properties, settled)``.
+Send = Callable[..., int]
 
 #: Whether ``install`` was ever called. Without a tracer a publish and a delivery check only this name: to look up
 #: ``Connection._tracing``, an attribute of the class, takes ten times as long.
@@ -33,30 +36,25 @@ class Tracing:
     """
 
     def publish(
-        self,
-        connection: Any,
-        exchange: str,
-        routing_key: str,
-        body: Any,
-        properties: dict[str, Any],
-        send: Callable[[dict[str, Any]], int],
+        self, connection: Any, exchange: str, routing_key: str, body: Any, properties: dict[str, Any], send: Send
     ) -> int:
         """Call ``send(properties)`` once and return its result. *send* queues the message.
 
         properties: by py-amqp's names. This may be the program's own dict: to change
         properties, pass another dict to *send*. body: bytes, or a str that is not encoded yet.
         *send* waits if the publish has to wait, and raises the error if nothing was sent.
+        Its result is the delivery tag, 0 on a channel without publisher confirms.
+
+        Given a second argument, *send* has ``settled(outcome)`` called once when the outcome
+        is known, if the result is not 0. outcome: True when the broker has acked the message,
+        False when it has nacked it, the message itself when no queue took it, or why
+        the channel ended before (an exception). It is called by the reader: it must not wait
+        and must not raise.
         """
         return send(properties)
 
     def publish_mandatory(
-        self,
-        connection: Any,
-        exchange: str,
-        routing_key: str,
-        body: Any,
-        properties: dict[str, Any],
-        send: Callable[[dict[str, Any]], int],
+        self, connection: Any, exchange: str, routing_key: str, body: Any, properties: dict[str, Any], send: Send
     ) -> int:
         """``publish`` for a mandatory message. If no queue takes it, ``returned`` is called later."""
         return self.publish(connection, exchange, routing_key, body, properties, send)

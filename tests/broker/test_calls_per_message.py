@@ -13,9 +13,11 @@ from types import FrameType
 from typing import Any
 
 import greenlets
+import pytest
 from script import ScriptedBroker, frames
 
 import gamqp
+from gamqp.telemetry import tracing
 
 MESSAGES = 200
 
@@ -40,6 +42,12 @@ def calls_each(act: Callable[[int], Any], numbers: Iterable[int] = range(1, MESS
     finally:
         sys.setprofile(before)
     return sorted(name for name, count in counted.items() for _ in range(count // MESSAGES))
+
+
+@pytest.fixture(autouse=True)
+def _as_without_tracers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tests of this process may have installed one, and from then on a delivery looks for it."""
+    monkeypatch.setattr(tracing, 'installed', False)
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[Any], Any], no_ack: bool = False) -> None:

@@ -13,6 +13,8 @@ import greenlet
 import greenlets
 import pytest
 from opentelemetry import baggage, context, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -21,7 +23,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 import gamqp
 from gamqp import exceptions, opentelemetry
-from gamqp.telemetry import opentelemetry_spans
+from gamqp.telemetry import opentelemetry_names, opentelemetry_propagation, opentelemetry_publishes
 
 SEED = 20260602
 NOBODY = trace.INVALID_SPAN.get_span_context()
@@ -46,6 +48,11 @@ class Collected:
     def await_consumers(self, count):
         greenlets.wait_until(lambda: len(self.of(SpanKind.CONSUMER)) >= count, what=f'{count} consumer spans')
         return self.of(SpanKind.CONSUMER)
+
+    def await_publishes(self, count):
+        """The spans of publishes, in the order of publishing; each ends with its confirm."""
+        greenlets.wait_until(lambda: len(self.of(SpanKind.PRODUCER)) >= count, what=f'{count} spans of publishes')
+        return sorted(self.of(SpanKind.PRODUCER), key=lambda span: span.start_time)
 
 
 @pytest.fixture
@@ -93,7 +100,7 @@ def test_publisher_and_handler_on_two_connections_share_a_trace(rabbit, traced, 
         assert current() == request.get_span_context()
     receipt.wait()
     (processed,) = collected.await_consumers(1)
-    (published,) = collected.of(SpanKind.PRODUCER)
+    (published,) = collected.await_publishes(1)
     assert family(published)[0] == (request.get_span_context().trace_id, request.get_span_context().span_id)
     assert family(processed)[0] == family(published)[1]
     assert processed.parent.is_remote
@@ -111,12 +118,14 @@ def test_publisher_and_handler_on_two_connections_share_a_trace(rabbit, traced, 
     assert published.name == 'publish amq.default'
     assert dict(published.attributes) == {
         **common,
+        'messaging.destination.template': 'amq.default',
         'messaging.operation.name': 'publish',
         'messaging.operation.type': 'send',
     }
     assert processed.name == f'process {queue}'
     assert dict(processed.attributes) == {
         **common,
+        'messaging.destination.template': queue,
         'messaging.operation.name': 'process',
         'messaging.operation.type': 'process',
         'messaging.rabbitmq.message.delivery_tag': 1,
@@ -135,6 +144,7 @@ def test_what_a_handler_publishes_continues_the_trace(traced, other, collected):
     other.channel().subscribe(second, done.append)
     traced.channel().publish('x', routing_key=first).wait()
     collected.await_consumers(2)
+    collected.await_publishes(2)
     by_parent = {family(span)[0]: span for span in collected.spans}
     span, names = by_parent[None], []
     while span is not None:
@@ -156,7 +166,7 @@ def test_py_amqps_calls_and_confirms_are_traced_as_well(rabbit, collected):
         got = []
         channel.basic_consume(queue, callback=lambda message: got.append((current(), message.ack())))
         broker_tools.drain_until(connection, lambda: got)
-    published, processed = collected.spans
+    (published,), (processed,) = collected.await_publishes(1), collected.await_consumers(1)
     assert (published.name, processed.name) == ('publish amq.topic', 'process (anonymous)')
     assert family(processed)[0] == family(published)[1]
     assert got[0][0] == processed.context
@@ -219,12 +229,13 @@ def test_a_message_that_comes_back_marks_its_span_whoever_published_it(rabbit, c
         queue = channel.queue_declare(exclusive=True).queue
         channel.basic_publish(gamqp.Message('x'), '', queue, mandatory=True)
         channel.basic_publish(gamqp.Message('x'), '', 'nowhere', mandatory=True)
-        (returned,) = greenlets.wait_until(lambda: collected.spans)
+        greenlets.wait_until(lambda: len(collected.spans) == 2)
+        fine, returned = sorted(collected.spans, key=lambda span: span.status.status_code is StatusCode.ERROR)
         assert returned.attributes['messaging.rabbitmq.destination.routing_key'] == 'nowhere'
         assert returned.status.status_code is StatusCode.ERROR
-        (fine,) = greenlets.wait_until(lambda: [span for span in collected.spans if span is not returned])
         assert fine.status.status_code is StatusCode.UNSET
-        assert fine.end_time < returned.end_time  # it has lasted no longer than the publish
+        if not confirm:
+            assert fine.end_time < returned.end_time  # it has lasted no longer than the publish
 
 
 def test_a_message_that_comes_back_when_its_span_has_ended_gets_another_that_says_so(traced, collected):
@@ -240,7 +251,7 @@ def test_a_message_that_comes_back_when_its_span_has_ended_gets_another_that_say
 
 
 def test_no_more_than_some_spans_are_kept_open(traced, collected, monkeypatch):
-    monkeypatch.setattr(opentelemetry_spans, 'MOST_OPEN', 3)
+    monkeypatch.setattr(opentelemetry_publishes, 'MOST_OPEN', 3)
     channel = traced.channel()
     queue = channel.queue_declare(exclusive=True).queue
     for _ in range(10):
@@ -332,7 +343,7 @@ def test_a_callback_runs_in_its_messages_context_and_links_what_surrounds_drain_
     with collected.tracer.start_as_current_span('main loop') as loop:
         broker_tools.drain_until(traced, lambda: seen)
         assert current() == loop.get_span_context()
-    (processed,), (published,) = collected.of(SpanKind.CONSUMER), collected.of(SpanKind.PRODUCER)
+    (processed,), (published,) = collected.of(SpanKind.CONSUMER), collected.await_publishes(1)
     assert seen == [processed.context]
     assert family(processed)[0] == family(published)[1]
     assert [link.context for link in processed.links] == [loop.get_span_context()]
@@ -405,7 +416,7 @@ def test_process_gives_a_loop_what_handlers_have(traced, other, collected):
             break
     spans = collected.of(SpanKind.CONSUMER)
     assert [span.context for span in spans] == seen
-    assert [family(span)[0] for span in spans] == [family(span)[1] for span in collected.of(SpanKind.PRODUCER)]
+    assert [family(span)[0] for span in spans] == [family(span)[1] for span in collected.await_publishes(3)]
     assert [span.status.status_code for span in spans] == [StatusCode.UNSET, StatusCode.ERROR, StatusCode.UNSET]
     channel.queue_delete(queue)
 
@@ -481,7 +492,7 @@ def test_a_span_that_is_not_sampled_is_told_as_the_propagators_would(connection,
     for around in (trace.INVALID_SPAN, outer):
         for usual in (True, False):
             if not usual:
-                monkeypatch.setattr(opentelemetry_spans, '_propagates_plainly', lambda textmap: False)
+                monkeypatch.setattr(opentelemetry_propagation, '_propagates_plainly', lambda textmap: False)
             with trace.use_span(around):
                 told.append(sent())
             monkeypatch.undo()
@@ -521,7 +532,7 @@ def test_nothing_is_traced_where_instrumentation_is_suppressed(traced, collected
         assert 'traceparent' not in got.pop().headers
     assert collected.spans == []
     channel.publish(b'x', routing_key=queue).wait()
-    assert len(collected.spans) == 1
+    assert len(collected.await_publishes(1)) == 1
 
 
 def test_a_filter_says_what_is_traced(connection, collected):
@@ -539,7 +550,7 @@ def test_a_filter_says_what_is_traced(connection, collected):
     got = []
     channel.basic_consume(queue, no_ack=True, callback=got.append)
     broker_tools.drain_until(connection, lambda: got)
-    assert [span.name for span in collected.spans] == ['publish amq.topic']
+    assert [span.name for span in collected.await_publishes(1)] == ['publish amq.topic']
     assert asked == [('publish', '', queue, ''), ('publish', 'amq.topic', 'order.1', ''), ('process', '', queue, queue)]
 
 
@@ -572,23 +583,25 @@ def test_a_task_that_celerys_instrumentation_traces_has_no_second_span(traced, c
     queue = channel.queue_declare(exclusive=True).queue
     handled = []
     channel.subscribe(queue, handled.append)
-    channel.publish(b'x', routing_key=queue, headers={'task': 'add', 'id': '1'})
-    channel.publish(b'x', routing_key=queue)
+    theirs = {'task': 'add', 'id': '1', 'traceparent': '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'}
+    channel.publish(b'x', routing_key=queue, headers=theirs).wait()
+    channel.publish(b'x', routing_key=queue).wait()
     greenlets.wait_until(lambda: len(handled) == 2)
-    assert len(collected.await_consumers(1)) == 1
-    assert 'traceparent' in handled[0].headers
+    assert len(collected.await_consumers(1)) == len(collected.await_publishes(1)) == 1
+    assert handled[0].headers == theirs
     CeleryInstrumentor.is_instrumented_by_opentelemetry = False
-    channel.publish(b'x', routing_key=queue, headers={'task': 'add', 'id': '1'})
-    assert len(collected.await_consumers(2)) == 2
+    channel.publish(b'x', routing_key=queue, headers=theirs).wait()
+    assert len(collected.await_consumers(2)) == len(collected.await_publishes(2)) == 2
 
 
 def test_names_of_spans_are_few(traced, collected):
     channel = traced.channel()
     for number in range(2000):
         channel.publish(b'x', 'amq.topic', f'order.{number}')
+    greenlets.wait_until(lambda: len(collected.spans) == 2000)
     assert {span.name for span in collected.spans} == {'publish amq.topic'}
     assert len({span.attributes['messaging.destination.name'] for span in collected.spans}) == 2000
-    assert len(traced._tracing._places) <= opentelemetry_spans.MOST_PLACES
+    assert len(traced._tracing.places) <= opentelemetry_names.MOST_PLACES
 
 
 def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
@@ -629,11 +642,92 @@ def test_the_entry_point_is_what_the_agent_calls(rabbit, collected):
         assert instrumentor.is_instrumented_by_opentelemetry
         with rabbit.connect() as connection:
             connection.channel().publish(b'x', routing_key='nowhere').wait()
-        assert len(collected.spans) == 1
+        assert len(collected.await_publishes(1)) == 1
     finally:
         instrumentor.uninstrument()
     assert not instrumentor.is_instrumented_by_opentelemetry
     assert gamqp.Connection._tracing is None
+
+
+# -- metrics -----------------------------------------------------------------------------------------------
+
+
+def measured(reader):
+    """name -> [(attributes that are not of the connection, count)]."""
+    data = reader.get_metrics_data()
+    return {
+        metric.name: [
+            (
+                {name: value for name, value in point.attributes.items() if not name.startswith('server.')},
+                point.count if hasattr(point, 'count') else point.value,
+            )
+            for point in metric.data.data_points
+        ]
+        for resource in (data.resource_metrics if data else ())
+        for scope in resource.scope_metrics
+        for metric in scope.metrics
+    }
+
+
+def test_messages_and_durations_are_measured_until_uninstrument(rabbit, collected):
+    reader = InMemoryMetricReader()
+    provider = MeterProvider([reader])
+    instrumentor = opentelemetry.Instrumentor()
+    instrumentor.instrument(tracer_provider=collected.provider, meter_provider=provider)
+    try:
+        with rabbit.connect() as connection:
+            channel = connection.channel()
+            queue = broker_tools.shared_queue(channel)
+
+            def handle(message):
+                if message.body == b'bad':
+                    raise ValueError('no')
+
+            for body in (b'good', b'bad'):
+                channel.publish(body, routing_key=queue).wait()
+            consumer = channel.subscribe(queue, handle, on_error='reject')
+            collected.await_consumers(2)
+            consumer.cancel()
+            channel.publish(b'x', routing_key=queue).wait()
+            with opentelemetry.process(channel.basic_get(queue, no_ack=True), queue):
+                pass
+            instrumentor.uninstrument()
+            channel.publish(b'x', routing_key=queue).wait()
+            channel.queue_delete(queue)
+    finally:
+        instrumentor.uninstrument()
+    published = {
+        'messaging.system': 'rabbitmq',
+        'messaging.operation.name': 'publish',
+        'messaging.destination.template': 'amq.default',
+    }
+    processed = {
+        **published,
+        'messaging.operation.name': 'process',
+        'messaging.destination.template': queue,
+        'messaging.destination.subscription.name': queue,
+    }
+    timed = {**processed, 'messaging.operation.type': 'process'}
+    found = measured(reader)
+    assert found.pop('messaging.process.duration') == [(timed, 2), ({**timed, 'error.type': 'ValueError'}, 1)]
+    assert found == {
+        'messaging.client.operation.duration': [({**published, 'messaging.operation.type': 'send'}, 3)],
+        'messaging.client.sent.messages': [(published, 3)],
+        'messaging.client.consumed.messages': [(processed, 3)],
+    }
+    provider.shutdown()
+
+
+def test_older_names_stand_beside_the_new_ones_where_they_are_asked_for(connection, collected, monkeypatch):
+    monkeypatch.setenv('OTEL_SEMCONV_STABILITY_OPT_IN', 'http,messaging/dup')
+    opentelemetry.instrument(connection, collected.provider)
+    connection.channel().publish(b'x', routing_key='nowhere', message_id='m').wait()
+    (span,) = collected.await_publishes(1)
+    for name, older in opentelemetry_names.ATTRIBUTES.items():
+        if older and name in span.attributes:
+            assert older in span.attributes
+    assert span.attributes['messaging.message_id'] == 'm'
+    assert span.attributes['net.peer.port'] == span.attributes['server.port']
 
 
 # -- on and off --------------------------------------------------------------------------------------------
@@ -646,18 +740,18 @@ def test_all_connections_or_one_and_off_again(rabbit, connection, collected):
     try:
         opentelemetry.instrument(tracer_provider=collected.provider)
         mine.publish(b'x', routing_key=queue).wait()
-        assert len(collected.spans) == 1
+        assert len(collected.await_publishes(1)) == 1
         opentelemetry.uninstrument(connection)
         mine.publish(b'x', routing_key=queue).wait()
-        assert len(collected.spans) == 1
+        assert len(collected.await_publishes(1)) == 1
         with rabbit.connect() as late:
             late.channel().publish(b'x', routing_key='nowhere').wait()
-        assert len(collected.spans) == 2
+        assert len(collected.await_publishes(2)) == 2
     finally:
         opentelemetry.uninstrument()
     with rabbit.connect() as later:
         later.channel().publish(b'x', routing_key='nowhere').wait()
-    assert len(collected.spans) == 2
+    assert len(collected.await_publishes(2)) == 2
     got = broker_tools.get_all(mine, queue)
     assert ['traceparent' in message.headers for message in got] == [True, False]
 

@@ -351,7 +351,7 @@ def test_whatever_happens_each_waiter_is_told_once_and_right(seed: int) -> None:
     """Acks, nacks, multiples, returns, people who no longer wait, barriers, and at last the end."""
     rng = random.Random(seed)
     confirms = Confirms()
-    waiters, expected = dict[int, Waiter](), dict[int, Any]()
+    waiters, expected, observed = dict[int, Waiter](), dict[int, Any](), dict[int, list[Any]]()
     outstanding, mandatory, back = list[int](), dict[int, tuple[str, bytes, str]](), dict[int, Content]()
     barriers, asked = list[tuple[Waiter, int]](), dict[Waiter, int]()
     last_asked = 0
@@ -367,6 +367,8 @@ def test_whatever_happens_each_waiter_is_told_once_and_right(seed: int) -> None:
             else:
                 tag = confirms.publish(waiter)
             waiters[tag] = waiter
+            if rng.random() < 0.5:
+                confirms.observe(tag, observed.setdefault(tag, []).append)
             outstanding.append(tag)
         elif dice < 0.65 and mandatory:
             tag = rng.choice(sorted(mandatory))
@@ -401,6 +403,12 @@ def test_whatever_happens_each_waiter_is_told_once_and_right(seed: int) -> None:
     for tag, waiter in waiters.items():
         assert len(waiter.told) == 1
         assert (tag in expected) != isinstance(waiter.told[0], ValueError)
+    for tag, outcomes in observed.items():
+        (told_to_waiter,) = waiters[tag].told
+        if isinstance(told_to_waiter, ValueError):
+            assert [type(one) for one in outcomes] == [ValueError]
+        else:
+            assert outcomes == [told_to_waiter]
     assert all(len(everything.told) == 1 for everything, _ in barriers)
 
 

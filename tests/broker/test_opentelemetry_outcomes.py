@@ -1,0 +1,266 @@
+"""When the span of a publish ends, and what is measured: with its confirm, or, without confirms, when it is sent."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import greenlets
+import pytest
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.trace import StatusCode
+from script import ScriptedBroker
+
+import gamqp
+from gamqp import exceptions, green, opentelemetry
+from gamqp.telemetry import opentelemetry_names as names
+from gamqp.telemetry import opentelemetry_spans
+
+
+class Recorder(SpanProcessor):
+    """A span processor, with the spans that have ended. on_end may be given something to do first."""
+
+    def __init__(self) -> None:
+        self.ended: list[ReadableSpan] = []
+        self.first: Callable[[], Any] = lambda: None
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.first()
+        self.ended.append(span)
+
+    def outcomes(self) -> list[Any]:
+        """error.type of each span that has ended, None where there is none."""
+        return [(span.attributes or {}).get('error.type') for span in self.ended]
+
+
+class Meter:
+    """A meter provider, and what was recorded."""
+
+    def __init__(self) -> None:
+        self.reader = InMemoryMetricReader()
+        self.provider = MeterProvider([self.reader])
+
+    def points(self) -> dict[str, list[Any]]:
+        data = self.reader.get_metrics_data()
+        found: dict[str, list[Any]] = {}
+        for resource in data.resource_metrics if data else ():
+            for scope in resource.scope_metrics:
+                assert (scope.scope.name, scope.schema_url) == ('gamqp', names.SCHEMA_URL)
+                for metric in scope.metrics:
+                    assert (metric.unit, metric.description) == names.METRICS[metric.name]
+                    found[metric.name] = list(metric.data.data_points)
+        return found
+
+    def counts(self, name: str) -> dict[Any, int]:
+        """error.type, None where there is none -> how many."""
+        return {
+            point.attributes.get('error.type'): getattr(point, 'count', None) or point.value
+            for point in self.points().get(name, ())
+        }
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture
+def meter() -> Iterator[Meter]:
+    meter = Meter()
+    yield meter
+    meter.provider.shutdown()
+
+
+@pytest.fixture
+def instrumented(client: gamqp.Connection, recorder: Recorder, meter: Meter) -> gamqp.Connection:
+    provider = TracerProvider()
+    provider.add_span_processor(recorder)
+    opentelemetry.instrument(client, provider, meter_provider=meter.provider)
+    return client
+
+
+def publish(peer: ScriptedBroker, channel: gamqp.Channel, count: int = 1, **options: Any) -> list[gamqp.Receipt]:
+    receipts = [channel.publish(b'x', 'orders', 'k', **options) for _ in range(count)]
+    for _ in receipts:
+        peer.expect('basic.publish')
+    return receipts
+
+
+def wait_for(receipts: list[gamqp.Receipt]) -> list[str]:
+    """The outcome of each."""
+    greenlets.wait_until(lambda: all(receipt.done for receipt in receipts))
+    return [receipt.state for receipt in receipts]
+
+
+def test_it_lasts_until_the_confirm(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
+) -> None:
+    receipts = publish(peer, confirming, 4)
+    assert recorder.ended == []
+    assert meter.points() == {}
+    peer.send('basic.ack', delivery_tag=2)
+    greenlets.wait_until(lambda: len(recorder.ended) == 1)
+    peer.send('basic.nack', delivery_tag=1)
+    peer.send('basic.ack', delivery_tag=4, multiple=True)
+    assert wait_for(receipts) == ['nacked', 'acked', 'acked', 'acked']
+    greenlets.wait_until(lambda: len(recorder.ended) == 4)
+    assert recorder.outcomes() == [None, names.NACKED, None, None]
+    assert recorder.ended[1].status.status_code is StatusCode.ERROR
+    assert f'{exceptions.MessageNacked.__module__}.{exceptions.MessageNacked.__name__}' == names.NACKED
+    for name in (names.SENT_MESSAGES, names.OPERATION_DURATION):
+        assert meter.counts(name) == {None: 3, names.NACKED: 1}
+    point = next(point for point in meter.points()[names.OPERATION_DURATION] if 'error.type' not in point.attributes)
+    assert point.explicit_bounds == names.BUCKETS
+    assert dict(point.attributes) == {
+        'messaging.system': 'rabbitmq',
+        'messaging.operation.name': 'publish',
+        'messaging.operation.type': 'send',
+        'messaging.destination.template': 'orders',
+        'server.address': '127.0.0.1',
+        'server.port': peer.port,
+    }
+    lasted = sum((span.end_time or 0) - (span.start_time or 0) for span in recorder.ended) / 1e9
+    measured = sum(point.sum for point in meter.points()[names.OPERATION_DURATION])
+    assert measured == pytest.approx(lasted, abs=0.05)
+
+
+def test_what_comes_back_is_told_once(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
+) -> None:
+    (receipt,) = publish(peer, confirming, mandatory=True)
+    headers = {'traceparent': '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'}
+    peer.send(
+        'basic.return', reply_code=312, reply_text='NO_ROUTE', exchange='orders', routing_key='k', body=b'x',
+        properties={'application_headers': headers},
+    )  # fmt: skip
+    peer.send('basic.ack', delivery_tag=1)
+    assert wait_for([receipt]) == ['returned']
+    greenlets.wait_until(lambda: recorder.ended)
+    assert recorder.outcomes()[-1] == '312'
+    assert meter.counts(names.SENT_MESSAGES) == {'312': 1}
+
+
+def test_the_end_of_the_channel_is_the_outcome_of_what_has_no_confirm(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
+) -> None:
+    receipts = publish(peer, confirming, 3)
+    peer.send('basic.ack', delivery_tag=1)
+    peer.send('channel.close', 1, reply_code=404, reply_text='NOT_FOUND', class_id=60, method_id=40)
+    peer.expect('channel.close-ok')
+    assert wait_for(receipts) == ['acked', 'lost', 'lost']
+    greenlets.wait_until(lambda: len(recorder.ended) == 3)
+    assert recorder.outcomes() == [None, 'gamqp.exceptions.NotFound', 'gamqp.exceptions.NotFound']
+    assert meter.counts(names.SENT_MESSAGES) == {None: 1, 'gamqp.exceptions.NotFound': 2}
+
+
+def test_without_confirms_it_lasts_until_it_is_handed_over(
+    peer: ScriptedBroker, channel: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
+) -> None:
+    channel.basic_publish(gamqp.Message('x'), 'orders', 'k')
+    assert recorder.outcomes() == [None]
+    channel.basic_publish(gamqp.Message('x'), 'orders', 'k', mandatory=True)  # this span waits for a return
+    assert meter.counts(names.SENT_MESSAGES) == {None: 2}
+    with pytest.raises(exceptions.EncodeError):
+        channel.basic_publish(gamqp.Message('x'), 'orders', 'k' * 300)
+    assert recorder.outcomes() == [None, 'gamqp.exceptions.EncodeError']
+    assert meter.counts(names.SENT_MESSAGES) == {None: 2}
+    assert meter.counts(names.OPERATION_DURATION) == {None: 2, 'gamqp.exceptions.EncodeError': 1}
+
+
+def test_a_span_processor_that_waits_keeps_nobody_else_waiting(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
+) -> None:
+    gate = green.Event(instrumented._green)
+    recorder.first = gate.wait
+    receipts = publish(peer, confirming, 2)
+    for tag in (1, 2):
+        peer.send('basic.ack', delivery_tag=tag)
+    assert wait_for(receipts) == ['acked', 'acked']
+    assert recorder.ended == []
+    gate.set()
+    greenlets.wait_until(lambda: len(recorder.ended) == 2)
+
+
+def test_a_forked_child_ends_no_span_of_its_parent(
+    peer: ScriptedBroker,
+    confirming: gamqp.Channel,
+    instrumented: gamqp.Connection,
+    recorder: Recorder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publish(peer, confirming, 2)
+    opentelemetry_spans._forget_all()
+    opentelemetry_spans._end_all()
+    assert recorder.ended == []
+    publish(peer, confirming, 1)
+    opentelemetry_spans._end_all()
+    assert len(recorder.ended) == 1
+    with caplog.at_level(logging.WARNING):  # the SDK warns about what is done to a span after its end
+        peer.send('basic.ack', delivery_tag=3, multiple=True)
+        greenlets.wait_until(lambda: not confirming.unconfirmed)
+        greenlets.sleep(0)
+    assert caplog.records == []
+
+
+def test_nothing_is_followed_where_nothing_is_recorded(peer: ScriptedBroker, confirming: gamqp.Channel) -> None:
+    """Providers that record nothing, and the global ones, which nobody has set."""
+    connection = confirming.connection
+    assert connection is not None
+    for tracing, measuring in ((trace.NoOpTracerProvider(), metrics.NoOpMeterProvider()), (None, None)):
+        opentelemetry.instrument(connection, tracing, meter_provider=measuring)
+        assert not connection._tracing.metrics.wanted
+        publish(peer, confirming, 2)
+        assert not confirming._outstanding._observers  # type: ignore[union-attr]
+
+
+def test_metrics_alone(peer: ScriptedBroker, confirming: gamqp.Channel, meter: Meter) -> None:
+    connection = confirming.connection
+    assert connection is not None
+    opentelemetry.instrument(connection, trace.NoOpTracerProvider(), meter_provider=meter.provider)
+    publish(peer, confirming, 2)
+    peer.send('basic.ack', delivery_tag=2, multiple=True)
+    greenlets.wait_until(lambda: meter.counts(names.SENT_MESSAGES) == {None: 2})
+    opentelemetry.uninstrument(connection)
+    publish(peer, confirming, 1)
+    peer.send('basic.ack', delivery_tag=3)
+    greenlets.wait_until(lambda: not confirming.unconfirmed)
+    greenlets.sleep(0)
+    assert meter.counts(names.SENT_MESSAGES) == {None: 2}
+
+
+def test_destinations_are_few_in_metrics(meter: Meter) -> None:
+    places = names.Places(older=False)
+    templates = [places.of(None, f'exchange {number}', 'k', None).timed['messaging.destination.template']
+                 for number in range(names.MOST_DESTINATIONS + 5)]  # fmt: skip
+    assert templates[names.MOST_DESTINATIONS - 1] == f'exchange {names.MOST_DESTINATIONS - 1}'
+    assert set(templates[names.MOST_DESTINATIONS :]) == {names.OTHERS}
+    assert 'exchange 204' in places.of(None, 'exchange 204', 'k', None).name  # spans tell them apart
+
+
+def test_older_names_are_added_where_the_environment_asks_for_them() -> None:
+    assert not names.also_older_names({})
+    assert not names.also_older_names({'OTEL_SEMCONV_STABILITY_OPT_IN': 'http/dup, messaging'})
+    assert names.also_older_names({'OTEL_SEMCONV_STABILITY_OPT_IN': 'http, messaging/dup,messaging'})
+    now = names.Places(older=False).of(None, 'orders', 'k', 'q').attributes
+    both = names.Places(older=True).of(None, 'orders', 'k', 'q').attributes
+    assert both == {
+        **now,
+        'messaging.operation': 'process',
+        'messaging.destination': 'orders',
+        'messaging.rabbitmq.routing_key': 'k',
+    }
+    assert names.Places(older=True).of(None, 'orders', 'k', None).attributes['messaging.operation'] == 'publish'
+    message = names.message_attributes({'message_id': 'm', 'correlation_id': 'c'}, 5, 1, True)
+    assert message == {
+        'messaging.message.body.size': 5,
+        'messaging.rabbitmq.message.delivery_tag': 1,
+        'messaging.message.id': 'm',
+        'messaging.message.conversation_id': 'c',
+        'messaging.message_payload_size_bytes': 5,
+        'messaging.message_id': 'm',
+        'messaging.conversation_id': 'c',
+    }
