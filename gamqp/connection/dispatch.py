@@ -28,6 +28,7 @@ from ..state.peer_memory_limit import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from ..state.queue_types import QueueTypes
 from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
+from ..telemetry.log_fields import log_fields
 from ..wire import encode_method
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Connection as Spec
@@ -234,7 +235,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _report(self, text: str, *args: Any) -> None:
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
-        self._log.warn(self._green.spawn, text, args)
+        self._log.warn(self._green.spawn, text, args, log_fields(self))
 
     def _must_pause(self) -> bool:
         """Whether the reader has to stop for a while."""

@@ -28,14 +28,17 @@ class ReaderWarnings:
     __slots__ = ('_allowed', '_greenlet', '_left_out', '_looked_at', '_waiting')
 
     def __init__(self) -> None:
-        self._waiting: deque[tuple[str, tuple[Any, ...]]] = deque()
+        self._waiting: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = deque()
         self._greenlet: Any = None  # that writes
         self._left_out = 0
         self._allowed = float(BURST)
         self._looked_at = 0.0
 
-    def warn(self, spawn: Any, text: str, args: tuple[Any, ...]) -> None:
-        """Have a warning written by a greenlet that ``spawn(function)`` starts. Does not switch."""
+    def warn(self, spawn: Any, text: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+        """Have a warning written by a greenlet that ``spawn(function)`` starts. Does not switch.
+
+        fields: of the record, for loggers that write JSON.
+        """
         if not logger.isEnabledFor(logging.WARNING):
             return
         now = time.monotonic()
@@ -48,14 +51,14 @@ class ReaderWarnings:
         if self._left_out:
             text, args = '%s (%s warnings before this one were left out)', (text % args, self._left_out)
             self._left_out = 0
-        self._waiting.append((text, args))
+        self._waiting.append((text, args, fields))
         if self._greenlet is None or self._greenlet.dead:
             self._greenlet = spawn(self._write)
 
     def _write(self) -> None:
         try:
             while self._waiting:
-                text, args = self._waiting.popleft()
-                logger.warning(text, *args)
+                text, args, fields = self._waiting.popleft()
+                logger.warning(text, *args, extra=fields)
         finally:
             self._greenlet = None  # also when it is killed: the next warning starts another

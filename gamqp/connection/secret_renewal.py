@@ -15,6 +15,7 @@ import greenlet
 
 from .. import exceptions, sasl
 from ..state import token_expiry
+from ..telemetry.log_fields import log_fields
 from .connection_timer import ConnectionTimer
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class SecretRenewal(ConnectionTimer):
                 '%r: refresh_secret=True renews JWTs that say when they end, which the password is not: '
                 'give a number of seconds',
                 connection,
+                extra=log_fields(connection),
             )
 
     def _due(self, connection: Any) -> None:
@@ -114,10 +116,12 @@ class SecretRenewal(ConnectionTimer):
         return end
 
     def _complain(self, connection: Any, error: BaseException) -> None:
+        fields = log_fields(connection)
         if self._stopped:
-            logger.warning('%r: the broker refused the renewed secret: %s', connection, error)
+            logger.warning('%r: the broker refused the renewed secret: %s', connection, error, extra=fields)
             return
         pause, self._pause = self._pause, min(self._pause * 2, LONGEST_RETRY)
         said = f'{type(error).__name__}: {error}'
-        logger.warning('%r: the secret could not be renewed, trying again in %.0f s: %s', connection, pause, said)
+        text = '%r: the secret could not be renewed, trying again in %.0f s: %s'
+        logger.warning(text, connection, pause, said, extra=fields)
         self._arm(pause)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ..green.yielding import with_turns
+from ..telemetry.log_fields import log_fields
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -48,6 +49,7 @@ def warn(connection: Connection) -> None:
         number,
         most,
         tag,
+        extra=log_fields(connection),
     )
 
 

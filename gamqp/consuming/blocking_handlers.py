@@ -8,10 +8,13 @@ calls of its handler timed one by one. Does not belong here: hubs that are block
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable
 from time import monotonic
 from typing import Any
+
+from ..telemetry.log_fields import log_fields
 
 __all__ = ('BlockingWatch', 'watch_of')
 
@@ -71,9 +74,10 @@ class BlockingWatch:
             if seconds > LIMIT and not turns and self._name not in _named:
                 _named.add(self._name)
                 self._left = 0
+                fields = {**log_fields(self._connection), 'amqp_consumer': self._tag}
                 # In a greenlet of its own: a log handler may switch, and this greenlet may be raising an error.
                 self._connection._green.spawn(
-                    logger.warning,
+                    functools.partial(logger.warning, extra=fields),
                     'consumer %s: the handler %s kept every other greenlet from running for %.2f s. %s not patched in '
                     'this process, so what waits there stops them all: call %s first, or use what %s has instead',
                     self._tag,

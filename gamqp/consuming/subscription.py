@@ -18,8 +18,10 @@ from .. import green
 from ..basic_message import Message
 from ..state.durations import in_seconds
 from ..state.handler_failures import HandlerFailures, delay
+from ..telemetry.log_fields import log_fields
 from .blocking_handlers import watch_of
 from .delayed_requeue import MOST_DELAYED, DelayedRequeue
+from .handler_errors import identity_of, in_one_line, kind_of
 from .inbox import Inbox
 
 if TYPE_CHECKING:
@@ -46,9 +48,6 @@ ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
 
 # Seconds for which a worker pauses, at most, after a failure when no more messages can be kept.
 LONGEST_SLEEP = 1.0
-
-# Characters of an error's text in a log line.
-LONGEST_TEXT = 200
 
 OnError = Policy | Callable[[Message, BaseException], Policy | None]
 
@@ -281,15 +280,17 @@ class Consumer(Inbox):
         self.failed += 1
         if self._failures is None:
             self._failures = HandlerFailures()
-        count, is_new = self._failures.note(_identity_of(message), message.redelivered, _kind(error))
+        count, is_new = self._failures.note(identity_of(message), message.redelivered, kind_of(error))
         on_error = self.on_error
         if not callable(on_error):
             self._follow(on_error, message, error, count)
+            fields = log_fields(self.connection, self.entry, message)
             if is_new:
-                logger.error('consumer %s: the handler failed on %r (%s)', self.tag, message, on_error, exc_info=error)
+                text = 'consumer %s: the handler failed on %r (%s)'
+                logger.error(text, self.tag, message, on_error, exc_info=error, extra=fields)
             else:
                 text = 'consumer %s: the handler failed on %r again, %s times in a row (%s): %s'
-                logger.error(text, self.tag, message, count, on_error, _in_one_line(error))
+                logger.error(text, self.tag, message, count, on_error, in_one_line(error), extra=fields)
             return
         policy: str | None = REQUEUE
         try:
@@ -302,7 +303,8 @@ class Consumer(Inbox):
             self._refuse(message, REQUEUE)
             raise
         except BaseException:
-            logger.exception('consumer %s: on_error failed itself; the message is requeued', self.tag)
+            fields = log_fields(self.connection, self.entry, message)
+            logger.exception('consumer %s: on_error failed itself; the message is requeued', self.tag, extra=fields)
         finally:
             self._follow(policy, message, error, count)
 
@@ -367,32 +369,8 @@ class Consumer(Inbox):
                 self.tag,
                 message,
                 self.entry.queue,
+                extra=log_fields(self.connection, self.entry, message),
             )
 
     def _is_unsettled(self, message: Any) -> bool:
         return not self.entry.no_ack and self.channel._awaits_settlement(message)
-
-
-def _identity_of(message: Any) -> Any:
-    """A value that is equal for deliveries of the same message, and very likely differs for other messages."""
-    try:
-        info = message.delivery_info
-        return info['exchange'], info['routing_key'], message.size, hash(message.body)
-    except Exception:
-        return None  # the received properties cannot be decoded
-
-
-def _kind(error: BaseException) -> Any:
-    """A value that is equal for failures of the same kind, of which only the first is logged with its traceback."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    return type(error), None if place is None else (place.tb_frame.f_code.co_filename, place.tb_lineno)
-
-
-def _in_one_line(error: BaseException) -> str:
-    try:
-        text = ' '.join(str(error).split())[:LONGEST_TEXT]
-    except Exception:
-        text = 'an error that cannot be printed'
-    return f'{type(error).__name__}: {text}' if text else type(error).__name__

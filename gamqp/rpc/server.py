@@ -23,6 +23,7 @@ from ..consuming.subscription import REJECT, REQUEUE, Consumer, Policy
 from ..state.argument_checks import timeout as checked_timeout
 from ..state.name_arguments import name
 from ..state.uncopyable import Uncopyable
+from ..telemetry.log_fields import log_fields
 from .client import ERROR, ERROR_TYPE
 
 __all__ = ('RPCServer',)
@@ -143,7 +144,8 @@ class RPCServer(Uncopyable):
             self.failed += 1
             if not request.properties.get('reply_to'):
                 raise _Unanswerable from exc
-            logger.exception('rpc server on %s: the handler failed on %r', self.queue, request)
+            text = 'rpc server on %s: the handler failed on %r'
+            logger.exception(text, self.queue, request, extra=self._fields(request))
             self._reply(request, b'', self._error_properties(exc))
             return
         if request.properties.get('reply_to'):
@@ -155,7 +157,8 @@ class RPCServer(Uncopyable):
             self._reply(request, body, properties)
         except exceptions.EncodeError as exc:
             self.failed += 1
-            logger.exception('rpc server on %s: what the handler returned for %r cannot be sent', self.queue, request)
+            text = 'rpc server on %s: what the handler returned for %r cannot be sent'
+            logger.exception(text, self.queue, request, extra=self._fields(request))
             self._reply(request, b'', self._error_properties(exc))
 
     def _reply(self, request: Any, body: Any, properties: dict[str, Any]) -> None:
@@ -174,6 +177,9 @@ class RPCServer(Uncopyable):
         if self.channel._awaits_settlement(request):
             request.ack()
 
+    def _fields(self, request: Any) -> dict[str, Any]:
+        return {**log_fields(self.channel._connection, message=request), 'amqp_queue': self.queue}
+
     def _error_properties(self, error: BaseException) -> dict[str, Any]:
         """The properties of a reply that reports an error."""
         if self.hide_errors:
@@ -184,12 +190,14 @@ class RPCServer(Uncopyable):
     def _settle_failed(self, request: Message, error: BaseException) -> Policy:
         """What happens to a request whose caller could not be sent the error."""
         if isinstance(error, _Unanswerable):
-            logger.error('rpc server on %s: the handler failed on %r', self.queue, request, exc_info=error.__cause__)
+            text = 'rpc server on %s: the handler failed on %r'
+            logger.error(text, self.queue, request, exc_info=error.__cause__, extra=self._fields(request))
             return REJECT
         # If properties of the request, or the reply, cannot be decoded or encoded, another attempt would fail, too.
         unfit = isinstance(error, (exceptions.FrameSyntaxError, exceptions.EncodeError))
         policy = REJECT if unfit else REQUEUE
-        logger.error('rpc server on %s: cannot reply to %r (%s)', self.queue, request, policy, exc_info=error)
+        text = 'rpc server on %s: cannot reply to %r (%s)'
+        logger.error(text, self.queue, request, policy, exc_info=error, extra=self._fields(request))
         return policy
 
 
