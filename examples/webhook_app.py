@@ -9,10 +9,12 @@
 What to copy: one pool for the whole program, made at import although gunicorn
 forks after that, since every process gets connections of its own; 202 only when the
 broker has confirmed; 503 within a deadline when it cannot take the message, so
-that the sender, who still has it, sends it again.
+that the sender, who still has it, sends it again. flask_app.py and django_app.py
+do the same with a framework.
 """
 
 import argparse
+import atexit
 import collections
 import http.client
 import json
@@ -32,6 +34,7 @@ LARGEST = 1024 * 1024  # bytes of a body
 WORKERS = 2  # processes
 
 pool = gamqp.Pool(URL, connections=2, channels_per_connection=50, timeout=DEADLINE, name='webhook_app')
+atexit.register(pool.close)
 
 
 def app(environ, start_response):
@@ -54,6 +57,8 @@ def take(environ):
     body = environ['wsgi.input'].read(length)
     try:
         publish(body, content_type=environ.get('CONTENT_TYPE') or None)
+    except gamqp.EncodeError as error:  # a content type that is too long: it would fail again
+        return '400 Bad Request', [], f'{error}\n'
     except (gamqp.ConnectionError, gamqp.MessageNacked, OSError) as error:  # a TimeoutError is an OSError
         print(f'503: {error}', file=environ['wsgi.errors'])
         return '503 Service Unavailable', [('Retry-After', '5')], 'the broker cannot take it now\n'
@@ -77,7 +82,8 @@ def publish(body, **properties):
 def command(bind):
     """gunicorn's command line. --preload: the application is imported once, and the workers are forks of that."""
     options = ['--worker-class', 'gevent', '--workers', str(WORKERS), '--preload', '--bind', bind]
-    options += ['--log-level', 'warning', '--graceful-timeout', '5']
+    # A worker that is to end has more time to finish its requests than one of them takes.
+    options += ['--log-level', 'warning', '--graceful-timeout', str(DEADLINE + 10)]
     here = os.path.dirname(os.path.abspath(__file__))
     return [sys.executable, '-m', 'gunicorn', *options, '--pythonpath', here, 'webhook_app:app']
 

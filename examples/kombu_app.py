@@ -1,0 +1,56 @@
+"""A web application that publishes by kombu's producer pool, on gunicorn's gevent workers.
+
+    ./examples/run kombu_app                    # serves on 127.0.0.1:8000; Ctrl-C stops it
+
+    curl -i -d 'any body' http://127.0.0.1:8000/
+
+What to copy: the transport is the only word of gamqp. Everything that is published is confirmed: publish returns
+when the broker has the message, or raises. Where gevent has not patched the process, kombu's own transport is used.
+"""
+
+import os
+import sys
+
+import kombu
+import kombu.pools
+
+URL = os.environ.get('AMQP_URL', 'amqp://guest:guest@localhost:5672')
+QUEUE = kombu.Queue(os.environ.get('ORDERS_QUEUE', 'gamqp.orders'))
+DEADLINE = 5  # seconds to publish one message
+
+connection = kombu.Connection(URL, transport='gamqp.kombu:Transport')
+kombu.pools.set_limit(20)  # connections of one process; each publishes one message at a time
+
+
+def app(environ, start_response):
+    """The application, as any WSGI server calls it."""
+    body = environ['wsgi.input'].read(int(environ.get('CONTENT_LENGTH') or 0))
+    try:
+        publish(body)
+    except (connection.connection_errors, connection.channel_errors) as error:
+        print(f'503: {error}', file=environ['wsgi.errors'])
+        status, text = '503 Service Unavailable', 'the broker cannot take it now\n'
+    else:
+        status, text = '202 Accepted', 'taken\n'
+    start_response(status, [('Content-Type', 'text/plain')])
+    return [text.encode()]
+
+
+def publish(body):
+    """Returns when the broker has the message on disk."""
+    with kombu.pools.producers[connection].acquire(block=True, timeout=DEADLINE) as producer:
+        producer.publish(
+            body,
+            exchange='',
+            routing_key=QUEUE.name,
+            declare=[QUEUE],
+            delivery_mode='persistent',
+            content_type='application/octet-stream',
+            content_encoding='binary',
+            timeout=DEADLINE,
+        )
+
+
+if __name__ == '__main__':
+    os.chdir(os.path.dirname(os.path.abspath(__file__)))  # where gunicorn.conf.py is
+    os.execv(sys.executable, [sys.executable, '-m', 'gunicorn', *sys.argv[1:], 'kombu_app:app'])
