@@ -53,6 +53,12 @@ def begin(peer: ScriptedBroker, how: Any, tag: str = 'tag', channel: int = 1) ->
     return starting.get()
 
 
+def undelivered(client: gamqp.Connection) -> tuple[float, float]:
+    """Messages and bytes in memory that nobody has taken yet."""
+    numbers = client.stats()
+    return numbers['undelivered_messages'], numbers['undelivered_bytes']
+
+
 def drained(client: gamqp.Connection, got: list[Any], count: int) -> list[int]:
     """Have the callbacks called until that many messages have come. Returns their delivery tags."""
     while len(got) < count:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import inside
 from script import ScriptedBroker
 from stream_checker import Stream
 
@@ -38,10 +39,9 @@ class Listening:
     """Reads what a client says, in a thread, since the hub is held up. beats: sends heartbeats all the time."""
 
     def __init__(self, peer: ScriptedBroker, beats: bool = False) -> None:
-        self.stream = Stream()
-        self.stream._expect_header = False  # the handshake has been read
+        self.stream = Stream(client=False)  # the protocol header has been read
         self.errors: list[BaseException] = []
-        self._sock = peer._sock
+        self._sock = peer.sock
         self._stop = threading.Event()
         self.reading = threading.Event()
         self.reading.set()
@@ -84,7 +84,7 @@ class Eager:
     """A thread that does what the heartbeat thread does, as if the hub were late all the time."""
 
     def __init__(self, client: gamqp.Connection) -> None:
-        self._writer = client._link.writer
+        self._writer = inside.writer(client)
         self._stop = threading.Event()
         self._errors: list[BaseException] = []
         self._thread = threading.Thread(target=self._run, daemon=True)

@@ -53,7 +53,7 @@ class ScriptedBroker:
         self._listener.listen(5)
         self.port: int = self._listener.getsockname()[1]
         self.host = f'[{address}]:{self.port}' if ':' in address else f'{address}:{self.port}'
-        self._sock: Any = None
+        self.sock: Any = None  # to the present client
         self._ready: Any = None
         self._clients: list[gamqp.Connection] = []
         self._reset()
@@ -85,6 +85,10 @@ class ScriptedBroker:
         self._clients.append(connection)
         return connection
 
+    def let_go(self) -> None:
+        """Keep the clients no longer: nobody ends those that the test forgets."""
+        self._clients.clear()
+
     def open(self, tune: tuple[int, int, int] = (2047, 131072, 60), **arguments: Any) -> gamqp.Connection:
         """An open Connection to this peer."""
         connection = self.client(**arguments)
@@ -108,13 +112,13 @@ class ScriptedBroker:
             assert ready.wait_readable(deadline.left()), 'the client did not connect'
         finally:
             ready.close()
-        self._sock, _ = self._listener.accept()
-        self._sock.setblocking(False)
-        self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces are sent as pieces
-        self._ready = greenlets.backend.Readiness(self._sock.fileno())
+        self.sock, _ = self._listener.accept()
+        self.sock.setblocking(False)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces are sent as pieces
+        self._ready = greenlets.backend.Readiness(self.sock.fileno())
         header = b''
         while len(header) < len(PROTOCOL_HEADER):
-            chunk = self._recv(len(PROTOCOL_HEADER) - len(header), 'the protocol header', deadline)
+            chunk = self.recv(len(PROTOCOL_HEADER) - len(header), 'the protocol header', deadline)
             assert chunk, f'the client hung up after {header!r}'
             header += chunk
         assert header == PROTOCOL_HEADER
@@ -183,13 +187,28 @@ class ScriptedBroker:
         """Take *size* bytes from the stream, or what there is, and forget them."""
         with contextlib.suppress(BlockingIOError):
             while size > 0:
-                size -= len(self._sock.recv(min(size, _CHUNK)))
+                size -= len(self.sock.recv(min(size, _CHUNK)))
+
+    def read_exactly(self, count: int, or_less: bool = False) -> None:
+        """Read and decode so many bytes, as a broker does that reads no further. or_less: the client may hang up."""
+        deadline = green.Deadline(PATIENCE)
+        while count > 0:
+            try:
+                data = self.recv(min(count, _CHUNK), f'{count} more bytes', deadline)
+            except ConnectionResetError:
+                data = b''
+            if not data and or_less:
+                return
+            assert data, 'the client hung up'
+            count -= len(data)
+            self._events += self.decoder.feed(data)
+            assert self.decoder.error is None, f'the client broke the protocol: {self.decoder.error}'
 
     def take_what_came(self) -> list[Any]:
         """All methods that are there already, waiting for none."""
         while not self._ended:
             try:
-                data = self._sock.recv(_CHUNK)
+                data = self.sock.recv(_CHUNK)
             except BlockingIOError:
                 break
             self._ended = not data
@@ -204,7 +223,7 @@ class ScriptedBroker:
 
     def _read(self, what: str, deadline: green.Deadline) -> None:
         try:
-            data = self._recv(_CHUNK, what, deadline)
+            data = self.recv(_CHUNK, what, deadline)
         except ConnectionResetError:
             data = b''
         if not data:
@@ -214,10 +233,13 @@ class ScriptedBroker:
         if self._ended:
             assert not self.decoder.pending, 'the client hung up in the middle of a frame'
 
-    def _recv(self, size: int, what: str, deadline: green.Deadline) -> bytes:
+    def recv(self, size: int, what: str, deadline: green.Deadline | None = None) -> bytes:
+        """Bytes of the client that no step has read: as many as there are, at most *size*; b'' at the end."""
+        deadline = deadline or green.Deadline(PATIENCE)
         while True:
             try:
-                return self._sock.recv(size)
+                data: bytes = self.sock.recv(size)
+                return data
             except BlockingIOError:
                 assert self._ready.wait_readable(deadline.left()), f'deadlock: {what} was awaited and nothing came'
 
@@ -237,7 +259,7 @@ class ScriptedBroker:
         view = memoryview(data)
         while view:
             try:
-                view = view[self._sock.send(view) :]
+                view = view[self.sock.send(view) :]
             except BlockingIOError:
                 if not self._ready.wait_writable(patience):
                     break
@@ -248,15 +270,15 @@ class ScriptedBroker:
     def cut(self, reset: bool = False) -> None:
         """End the stream: a FIN after what was sent, or a reset, as a peer that vanished and came back."""
         if reset:
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 0))
             self.hang_up()
         else:
-            self._sock.shutdown(socket.SHUT_WR)
+            self.sock.shutdown(socket.SHUT_WR)
 
     def hang_up(self) -> None:
         """Close the socket."""
-        if self._sock is not None:
+        if self.sock is not None:
             self._ready.close()
             with contextlib.suppress(OSError):
-                self._sock.close()
-            self._sock = None
+                self.sock.close()
+            self.sock = None

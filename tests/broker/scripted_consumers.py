@@ -56,7 +56,7 @@ def ended(peer: ScriptedBroker, consumer: gamqp.Consumer) -> None:
 
 def silent(peer: ScriptedBroker, client: gamqp.Connection) -> None:
     # The peer may have what the sending thread has not counted yet; then a heartbeat would not be sent.
-    greenlets.wait_until(lambda: not client._link.writer.queued)
+    greenlets.wait_until(lambda: not client.stats()['send_queue_bytes'])
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
 

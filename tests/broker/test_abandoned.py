@@ -8,6 +8,7 @@ import weakref
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -36,7 +37,7 @@ def fill(peer: ScriptedBroker, connection: gamqp.Connection) -> None:
     peer.send('basic.consume-ok', consumer_tag='tag')
     starting.get()
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
-    greenlets.wait_until(lambda: connection._event_queue._events)
+    greenlets.wait_until(lambda: inside.waiting_events(connection))
 
 
 def test_it_goes_with_a_resource_warning(peer: ScriptedBroker) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from hub_blocking import PATIENCE, Listening, burn
 from script import ScriptedBroker
@@ -88,13 +89,13 @@ def test_what_the_kernel_had_no_room_for_goes_out_when_it_has() -> None:
             for number in range(30):
                 channel.basic_publish(gamqp.Message(bytes(100_000)), '', str(number))
             time.sleep(0.1)
-            assert channel.connection._link.writer.queued > 1_000_000
+            assert channel.connection.stats()['send_queue_bytes'] > 1_000_000
             listening.reading.set()
             assert sees_all(listening, PUBLISH, 30)
             channel.basic_publish(gamqp.Message(b'and again'), '', QUEUE)
             assert sees_all(listening, PUBLISH, 31)
         assert [key for _, key, _ in listening.stream.published] == [*map(str, range(30)), QUEUE]
-        greenlets.wait_until(lambda: not channel.connection._link.writer.pending)
+        greenlets.wait_until(lambda: not inside.writer(channel.connection).pending)
         assert channel.connection.stats()['send_queue_bytes'] == 0
 
 
@@ -119,17 +120,17 @@ def test_an_error_that_the_thread_meets_is_raised_by_a_later_publish(
     channel: gamqp.Channel, peer: ScriptedBroker
 ) -> None:
     channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
-    writer = channel.connection._link.writer
+    connection = channel.connection
     peer.cut(reset=True)
     channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
     channel.basic_publish(gamqp.Message(b'for the thread'), '', QUEUE)
     deadline = gamqp.green.Deadline(greenlets.PATIENCE)
-    while writer._failure is None and not deadline.passed:
+    while inside.failure_of_writing(connection) is None and not deadline.passed:
         time.sleep(0.002)
-    assert isinstance(writer._failure, OSError)
+    assert isinstance(inside.failure_of_writing(connection), OSError)
     with pytest.raises(gamqp.RecoverableConnectionError):
         channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
-    assert writer._failure is None
+    assert inside.failure_of_writing(connection) is None
 
 
 def test_where_no_thread_can_be_started_each_set_is_sent_by_itself(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -33,7 +34,7 @@ def channel(peer: ScriptedBroker, told: list[Any]) -> gamqp.Channel:
 def test_the_program_is_told_with_the_reason(peer: ScriptedBroker, channel: gamqp.Channel, told: list[Any]) -> None:
     assert told == ['low on memory']
     assert channel.connection.is_blocked
-    assert channel.connection._flow_control.blocked_reason == 'low on memory'
+    assert inside.flow_control(channel.connection).blocked_reason == 'low on memory'
     peer.send('connection.unblocked')
     greenlets.wait_until(lambda: len(told) == 2)
     assert told[1] == 'free'
@@ -130,7 +131,7 @@ def test_a_callback_that_waits_or_fails_harms_nobody(peer: ScriptedBroker, capfd
 def test_a_second_alarm_changes_the_reason_only(peer: ScriptedBroker, channel: gamqp.Channel, told: list[Any]) -> None:
     peer.send('connection.blocked', reason='low on disk')
     greenlets.wait_until(lambda: len(told) == 2)
-    assert channel.connection._flow_control.blocked_reason == 'low on disk'
+    assert inside.flow_control(channel.connection).blocked_reason == 'low on disk'
     peer.send('connection.unblocked')
     greenlets.wait_until(lambda: not channel.connection.is_blocked)
 
@@ -155,7 +156,7 @@ def full_of_deliveries(peer: ScriptedBroker, **arguments: Any) -> gamqp.Channel:
     peer.send('basic.consume-ok', consumer_tag='tag')
     starting.get()
     peer.raw(b''.join(frames('basic.deliver', consumer_tag='tag', delivery_tag=tag, body=b'x') for tag in range(1, 5)))
-    greenlets.wait_until(lambda: not client._link.listening)
+    greenlets.wait_until(lambda: not inside.reads(client))
     return channel
 
 
@@ -168,16 +169,16 @@ def test_unblocked_is_heard_though_there_is_no_room_for_deliveries(peer: Scripte
     asking.get()
     assert client.is_blocked
     peer.send('connection.unblocked')
-    greenlets.wait_until(lambda: not client._link.listening)
+    greenlets.wait_until(lambda: not inside.reads(client))
     channel.basic_publish(gamqp.Message(b'y'), '', 'q')
     assert peer.expect('basic.publish').body == b'y'
-    assert not client._backpressure._waits
+    assert not inside.waits_for_answers(inside.backpressure(client))
 
 
 def test_that_the_broker_refuses_is_heard_while_the_send_queue_is_full(peer: ScriptedBroker) -> None:
     """And is what the publisher is told: it is why nothing goes."""
     channel = full_of_deliveries(peer, rpc_timeout=1)
-    while not channel.connection._flow_control.must_wait_to_publish:
+    while not inside.flow_control(channel.connection).must_wait_to_publish:
         channel.basic_publish(gamqp.Message(bytes(1024 * 1024)), '', 'q')  # the peer reads nothing
     peer.send('connection.blocked', reason='low on memory')
     with pytest.raises(exceptions.Blocked, match='low on memory'):

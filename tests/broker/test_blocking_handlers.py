@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 from scripted_consumers import messages, started, subscribed
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.real_seconds
 
 @pytest.fixture(autouse=True)
 def _nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(blocking_handlers, '_named', set())
+    inside.forget_blocking_handlers(monkeypatch)
 
 
 @pytest.fixture
@@ -63,17 +64,18 @@ def test_a_handler_that_blocks_is_named_once(peer: ScriptedBroker, channel: gamq
     assert greenlets.backend.PATCH in text
     assert consumer.tag in text
     other = subscribed(peer, channel, handler)
-    assert other._blocking is None
+    assert inside.block_watch(other) is None
 
 
 def test_a_busy_worker_is_looked_at_too(peer: ScriptedBroker, channel: gamqp.Channel, log: Any) -> None:
     """It does not end between two messages."""
     consumer = subscribed(peer, channel, sleepy, prefetch=0)
-    consumer.connection._flow_control.until_look = 2
+    flow = inside.flow_control(consumer.connection)
+    flow.until_look = 2
     peer.raw(messages(consumer.tag, range(1, 6)))
     for tag in range(1, 6):
         peer.expect('basic.ack')
-        consumer.connection._flow_control.until_look = min(consumer.connection._flow_control.until_look, 1)
+        flow.until_look = min(flow.until_look, 1)
         assert tag
     assert len(said(log)) == 1
 
@@ -84,7 +86,7 @@ def test_a_handler_that_lets_others_run_may_take_its_time(
     consumer = subscribed(peer, channel, cooperative)
     handled(peer, consumer, 1, 2, 3)
     assert said(log) == []
-    assert consumer._blocking is not None and consumer._blocking.armed
+    assert inside.block_watch(consumer) is not None and inside.block_watch(consumer).armed
 
 
 def test_short_work_costs_nothing(
@@ -93,7 +95,7 @@ def test_short_work_costs_nothing(
     monkeypatch.setattr(blocking_handlers, 'LIMIT', 60)  # a busy machine is no handler
     consumer = subscribed(peer, channel, lambda message: None)
     handled(peer, consumer, 1, 2)
-    assert consumer._run == consumer.connection._run_handler
+    assert not inside.looks_whether_it_blocks(consumer)
 
 
 def test_nothing_is_looked_at_where_the_process_is_patched(
@@ -102,7 +104,7 @@ def test_nothing_is_looked_at_where_the_process_is_patched(
     monkeypatch.setattr(greenlets.backend, 'unpatched', list)
     consumer = subscribed(peer, channel, sleepy)
     handled(peer, consumer, 1, 2, 3)
-    assert consumer._blocking is None
+    assert inside.block_watch(consumer) is None
     assert said(log) == []
 
 

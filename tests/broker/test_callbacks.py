@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -181,7 +182,7 @@ def test_a_callback_that_waits_does_not_stop_another_channel(
     consume(peer, channel, lambda message: greenlets.sleep(60))
     peer.raw(deliver(1))
     stuck = drain(client, 1)
-    greenlets.wait_until(lambda: not client._event_queue._events)
+    greenlets.wait_until(lambda: not inside.waiting_events(client))
     for _ in range(10):
         purging = greenlets.spawn(other.queue_purge, 'q')
         peer.expect('queue.purge', 2)

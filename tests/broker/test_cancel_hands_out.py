@@ -21,9 +21,9 @@ def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: st
 
 
 def arrived(peer: ScriptedBroker, client: gamqp.Connection, said: bytes, count: int) -> None:
-    before = client._backpressure.budget.messages
+    before = client.stats()['undelivered_messages']
     peer.raw(said)
-    greenlets.wait_until(lambda: client._backpressure.budget.messages == before + count)
+    greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == before + count)
 
 
 def cancelled(peer: ScriptedBroker, channel: gamqp.Channel, tag: str = 'tag', behind: bytes = b'') -> None:
@@ -95,7 +95,7 @@ def test_what_was_settled_meanwhile_is_not_waited_for(
     channel.basic_ack(2, multiple=True)
     peer.expect('basic.ack')
     cancelled(peer, channel)
-    assert got == [] and client._backpressure.budget.messages == 0
+    assert got == [] and client.stats()['undelivered_messages'] == 0
 
 
 def test_notices_are_left_to_drain_events(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -35,7 +36,7 @@ def test_drain_while_a_consumer_is_being_started(
     starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
     draining = greenlets.spawn(client.drain, 20)
-    greenlets.wait_until(lambda: client._unfinished_handlers.draining)
+    greenlets.wait_until(lambda: inside.unfinished_handlers(client).draining)
     silent(peer, client)
     peer.raw(consume_ok())
     assert peer.expect('basic.cancel').consumer_tag == 'tag'
@@ -71,7 +72,7 @@ def test_one_cancel_for_a_start_that_is_killed_during_drain(
     starting = greenlets.spawn(start, channel)
     peer.expect('basic.consume')
     draining = greenlets.spawn(client.drain, 20)
-    greenlets.wait_until(lambda: client._unfinished_handlers.draining)
+    greenlets.wait_until(lambda: inside.unfinished_handlers(client).draining)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()

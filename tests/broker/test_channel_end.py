@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -55,7 +56,7 @@ def test_a_channel_that_is_dropped_amid_a_delivery_takes_no_other_with_it(
     other = peer.open_channel(client, 2)
     said = frames('basic.deliver', 1, consumer_tag='tag', delivery_tag=1, body=bytes(10_000), limit=4096)
     peer.raw(said[:5000])
-    greenlets.wait_until(lambda: client._link.decoder.pending)
+    greenlets.wait_until(lambda: inside.frame_is_unfinished(client))
     channel.collect()
     declaring = greenlets.spawn(other.queue_declare, 'q')
     peer.expect('queue.declare', 2)
@@ -191,7 +192,7 @@ def test_who_drains_learns_that_its_consumers_are_gone_though_the_error_was_anot
     peer.send('basic.consume-ok', consumer_tag=tag)
     consuming.get()
     draining = greenlets.spawn(client.drain_events, 30)
-    greenlets.wait_until(lambda: client._event_queue.drainers_idle)
+    greenlets.wait_until(lambda: inside.event_queue(client).drainers_idle)
     publishing = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), 'nowhere', 'q')
     peer.expect('confirm.select')
     peer.expect('basic.publish')
@@ -384,7 +385,7 @@ def test_no_callback_runs_any_more_once_close_was_called(
     peer.send('basic.consume-ok', consumer_tag='tag')
     consuming.get()
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
-    greenlets.wait_until(lambda: client._event_queue._events)
+    greenlets.wait_until(lambda: inside.waiting_events(client))
     closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=2)
@@ -494,7 +495,7 @@ def test_an_error_that_its_caller_gets_is_no_warning(
         peer.send('basic.qos-ok', 1)
         consume = peer.expect('basic.consume', 1)
         peer.send('basic.consume-ok', 1, consumer_tag=consume.consumer_tag)
-        greenlets.wait_until(lambda: any(getattr(one, '_idle', True) for one in channel._inboxes()), what='it waits')
+        greenlets.wait_until(lambda: inside.consumer_is_waited_for(channel), what='it waits')
     else:
         peer.expect('queue.declare', 1)
     refuse(peer)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -13,6 +14,7 @@ from scripted_consumers import started
 
 import gamqp
 from gamqp import exceptions
+from gamqp.wire.spec import Channel
 
 
 def stop(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -146,8 +148,8 @@ def test_stopped_once_more_before_it_could_go_out_it_waits_on(
     stop(peer, channel)
     publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
     greenlets.sleep(0)
-    channel._on_flow(True)
-    channel._on_flow(False)
+    for active in (True, False):
+        inside.method_arrives(channel, Channel.Flow, active)
     assert [peer.expect('channel.flow-ok').active for _ in range(2)] == [True, False]
     nothing(peer, client)
     assert not publishing.done

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -61,7 +62,7 @@ def test_its_number_can_be_used_again(
     last_words = messages(loop.tag, [1]) + frames('queue.declare-ok', queue='q') + frames('channel.close-ok')
     if answer == 'before':
         peer.raw(last_words)
-        greenlets.wait_until(lambda: not client._closes_due)
+        greenlets.wait_until(lambda: not inside.closes_due(client))
     opening = greenlets.spawn(client.channel, 1)
     peer.expect('channel.open', 1)
     if answer == 'after':
@@ -70,7 +71,7 @@ def test_its_number_can_be_used_again(
         peer.expect('channel.close-ok')
     peer.send('channel.open-ok')
     again = opening.get()
-    assert not client._closes_due
+    assert not inside.closes_due(client)
     loop = start(peer, again, 1)
     assert next(loop).delivery_tag == 1
     silent(peer, client)

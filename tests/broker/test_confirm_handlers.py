@@ -6,6 +6,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -157,6 +158,6 @@ def test_confirms_that_are_repeated_without_end_make_no_events(
     peer.raw(frames('basic.ack', delivery_tag=1) * 5000 + frames('basic.ack', delivery_tag=0, multiple=True) * 5000)
     peer.send('connection.blocked', reason='a full stop')
     greenlets.wait_until(lambda: client.is_blocked)
-    assert len(confirming._due_calls.pending.calls or ()) == 1
+    assert len(inside.handler_calls(confirming).pending.calls or ()) == 1
     client.drain_events(timeout=30)
     assert tags == [1]

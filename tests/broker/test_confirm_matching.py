@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -201,7 +202,7 @@ def test_handlers_of_acks_run_in_drain_events(
         peer.expect('basic.publish')
     peer.raw(frames('basic.ack', delivery_tag=1, multiple=True) + frames('basic.nack', delivery_tag=2))
     client.drain_events(timeout=30)
-    greenlets.wait_until(lambda: told or client._event_queue._events)
+    greenlets.wait_until(lambda: told or inside.waiting_events(client))
     if len(told) < 2:
         client.drain_events(timeout=30)
     assert told == [('ack', 1, True), ('nack', 2, False)]

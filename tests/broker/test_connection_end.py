@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -224,7 +225,7 @@ def test_killing_the_reader_ends_the_connection(peer: ScriptedBroker, client: ga
     """Programs that kill every greenlet they can find must get an error, not a hang."""
     declaring = greenlets.spawn(client.channel)
     peer.expect('channel.open')
-    reader: Any = client._link._reader
+    reader: Any = inside.reader_greenlet(client)
     greenlets.backend.kill(reader)
     with pytest.raises(exceptions.ConnectionError):
         declaring.get()

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 from scripted_consumers import Work, ended, fail, messages, subscribed
@@ -78,7 +79,8 @@ def keeping(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> Any:
     """A consumer that keeps deliveries 11 to 13 for seconds."""
     work.does['bad'] = fail
     consumer = subscribed(peer, channel, work)
-    consumer._failures = failures = gamqp.consuming.subscription.HandlerFailures()
+    failures = gamqp.consuming.subscription.HandlerFailures()
+    inside.use_failures(consumer, failures)
     for body in (b'bad', b'bad ', b'bad  '):
         work.does[body.decode()] = fail
     for number, body in ((11, b'bad'), (12, b'bad '), (13, b'bad  ')):
@@ -153,7 +155,7 @@ def test_nothing_is_sent_for_what_is_kept_when_the_broker_takes_it_back(
         peer.expect('channel.open')
         peer.send('channel.open-ok')
     greenlets.wait_until(lambda: consumer.over)
-    assert consumer._kept.take_all() == []
+    assert inside.kept_for_requeue(consumer) == []
     if how != 'loss':
         client.send_heartbeat()
         peer.expect_nothing_before_beat()

@@ -8,6 +8,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -101,7 +102,7 @@ def test_what_is_delivered_during_cancel_is_handed_out(
 ) -> None:
     got = consume(peer, channel)
     peer.raw(deliver(1))
-    greenlets.wait_until(lambda: client._event_queue._events)
+    greenlets.wait_until(lambda: inside.waiting_events(client))
     cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     peer.expect('basic.cancel')
     peer.raw(deliver(2))

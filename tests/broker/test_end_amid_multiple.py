@@ -10,6 +10,7 @@ import logging
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -76,7 +77,7 @@ def test_who_waits_for_all_confirms_gets_them(
     reopen(peer)
     assert waiting.get() is True
     assert states(receipts) == {'acked'}
-    assert (client._counts.confirmed, client._counts.lost) == (MANY, 0)
+    assert (client.stats()['confirmed'], client.stats()['lost']) == (MANY, 0)
     with pytest.raises(exceptions.NotFound):
         channel.basic_ack(1)
     assert channel.wait_for_confirms()
@@ -92,7 +93,7 @@ def test_one_that_is_not_covered_is_lost(
     with pytest.raises(exceptions.NotFound):
         waiting.get()
     assert states(receipts) == {'acked', 'lost'}
-    assert (client._counts.confirmed, client._counts.lost) == (MANY - 1, 1)
+    assert (client.stats()['confirmed'], client.stats()['lost']) == (MANY - 1, 1)
 
 
 def test_a_refusal_that_is_covered_is_a_refusal(
@@ -142,7 +143,7 @@ def test_a_receipt_that_was_looked_at_amid_it_is_no_unnoticed_one(
 ) -> None:
     caplog.set_level(logging.ERROR, 'gamqp')
     peer.raw(covered('basic.nack') + CLOSE)
-    greenlets.wait_until(lambda: client._endings or receipts[-1].done)
+    greenlets.wait_until(lambda: inside.unheard_ends(client) or receipts[-1].done)
     last = receipts[-3:]
     assert (last[0].state, last[1].acked, type(last[2].error)) == ('nacked', False, exceptions.MessageNacked)
     reopen(peer)
@@ -151,4 +152,4 @@ def test_a_receipt_that_was_looked_at_amid_it_is_no_unnoticed_one(
     receipts.clear()
     gc.collect()
     greenlets.sleep(0)
-    assert client._counts.unnoticed == 0
+    assert client.stats()['unnoticed'] == 0

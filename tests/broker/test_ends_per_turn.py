@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from meter import MOST, Meter
 from script import ScriptedBroker, frames
@@ -57,7 +58,7 @@ def test_the_connection_ends(
     elif how == 'collect':
         client.collect()
     elif how == 'the reader is killed':
-        greenlets.backend.kill(client._link._reader)
+        greenlets.backend.kill(inside.reader_greenlet(client))
     else:
         peer.send('connection.close', 0, reply_code=320, reply_text='gone')
         peer.expect('connection.close-ok', 0)
@@ -81,13 +82,8 @@ def test_what_many_consumers_have_here_goes_in_turns(
     peer: ScriptedBroker, client: gamqp.Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has little, and all together have too much for one step."""
-    channel, meter, put_back = peer.open_channel(client), Meter(), inbox.Inbox._return_budget
-
-    def counted(self: Any, size: int) -> None:
-        meter.note()
-        put_back(self, size)
-
-    monkeypatch.setattr(inbox.Inbox, '_return_budget', counted)
+    channel, meter = peer.open_channel(client), Meter()
+    inside.note_returned_room(meter.note, monkeypatch)
     consumers, each = 60, 50
     loops = iterators(peer, channel, count=consumers)
     numbers = iter(range(1, consumers * each + 1))
@@ -98,7 +94,7 @@ def test_what_many_consumers_have_here_goes_in_turns(
                 for _ in range(each)
             )
         )
-    budget = client._backpressure.budget
+    budget = inside.budget(client)
     greenlets.wait_until(lambda: budget.messages == consumers * each)
     client.collect()
     assert meter.sum <= MOST

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 
 import gamqp
@@ -16,13 +17,13 @@ from gamqp.channel.event_handler_calls import EventHandlerCalls
 @pytest.fixture
 def calls(client: gamqp.Connection, channel: gamqp.Channel) -> EventHandlerCalls:
     """Those of a channel that has nothing to tell."""
-    assert channel._event_handler_calls is None
-    return channel._due_calls
+    assert inside.has_no_handler_calls(channel)
+    return inside.handler_calls(channel)
 
 
 @pytest.fixture
 def publisher(client: gamqp.Connection) -> green.Slot:
-    return green.Slot(client._green)
+    return green.Slot(greenlets.backend)
 
 
 def note(got: list[Any], what: str) -> Callable[[], None]:
@@ -75,11 +76,11 @@ def test_no_handler_runs_inside_another(client: gamqp.Connection, calls: EventHa
 def test_while_one_greenlet_runs_them_another_has_nothing_to_do(
     client: gamqp.Connection, calls: EventHandlerCalls, got: list[Any]
 ) -> None:
-    go_on = green.Event(client._green)
+    go_on = green.Event(greenlets.backend)
 
     def first() -> None:
         got.append('first')
-        assert client._wait_for(go_on, 60)
+        assert go_on.wait(60)
 
     calls.pending.add_call(first)
     calls.pending.add_call(note(got, 'second'))
@@ -96,7 +97,7 @@ def test_a_publisher_runs_its_own_and_nobody_elses(
     client: gamqp.Connection, calls: EventHandlerCalls, publisher: green.Slot, got: list[Any]
 ) -> None:
     calls.pending.add_own(publisher, note(got, 'own'))
-    calls.pending.add_own(green.Slot(client._green), note(got, "another's"))
+    calls.pending.add_own(green.Slot(greenlets.backend), note(got, "another's"))
     calls.pending.add_call(note(got, 'of drain_events'))
     calls.run_own(publisher)
     assert got == ['own']

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -146,7 +147,8 @@ def test_drain_events_ends_in_time_though_there_is_always_something_that_a_publi
             channel.basic_publish_confirm(gamqp.Message(b'x'), '', 'q')
 
     channel.events['basic_ack'].add(handler)
-    client._flow_control.look_at = float('inf')  # or a publish reads what has arrived, its own confirm, before it goes
+    # Or a publish reads what has arrived, its own confirm, before it goes.
+    inside.flow_control(client).look_at = float('inf')
     publishing = greenlets.spawn(publish)
     peer.expect('basic.publish')
     peer.send('basic.ack', delivery_tag=4)

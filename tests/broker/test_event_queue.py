@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 
 from gamqp import green
@@ -165,7 +166,7 @@ def test_what_nobody_gets_frees_its_room_and_its_entries_are_removed(owner: Owne
     events.withdraw(leaves)
     assert not events.has_some_of(leaves)
     greenlets.wait_until(lambda: owner.memory.budget.messages == 1)
-    greenlets.wait_until(lambda: len(events._events) + len(events._older) == 1)
+    greenlets.wait_until(lambda: inside.waiting_events(events) == 1)
     assert events.run_event() and [one.number for one in got] == [-1]
     assert not events.run_event()
 

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 
 from gamqp import exceptions, green
@@ -40,8 +41,12 @@ def owner() -> Owner:
 
 
 @pytest.fixture
-def flow(owner: Owner) -> FlowControl:
-    memory = ReceiveBackpressure(owner, ReceiveBudget(10, 0))
+def memory(owner: Owner) -> ReceiveBackpressure:
+    return ReceiveBackpressure(owner, ReceiveBudget(10, 0))
+
+
+@pytest.fixture
+def flow(owner: Owner, memory: ReceiveBackpressure) -> FlowControl:
     flow = FlowControl(owner, Counters(), memory)
     for part in (memory, flow):
         part.begin(green.backend())
@@ -51,18 +56,20 @@ def flow(owner: Owner) -> FlowControl:
     return flow
 
 
-def test_a_publish_waits_while_the_broker_is_blocked(owner: Owner, flow: FlowControl) -> None:
+def test_a_publish_waits_while_the_broker_is_blocked(
+    owner: Owner, memory: ReceiveBackpressure, flow: FlowControl
+) -> None:
     assert not flow.must_wait_to_publish
     flow.on_blocked('low on disk')
     assert flow.must_wait_to_publish and len(owner.reports) == 1
     waiting = greenlets.spawn(flow.wait_to_publish, None)
-    greenlets.wait_until(lambda: flow._backpressure._waits == 1)  # and so the connection is read on
+    greenlets.wait_until(lambda: inside.waits_for_answers(memory) == 1)  # and so the connection is read on
     flow.on_unblocked()
     waiting.get()
-    assert flow._backpressure._waits == 0 and not flow.must_wait_to_publish
+    assert not inside.waits_for_answers(memory) and not flow.must_wait_to_publish
 
 
-def test_the_policies(owner: Owner, flow: FlowControl) -> None:
+def test_the_policies(owner: Owner, memory: ReceiveBackpressure, flow: FlowControl) -> None:
     flow.on_blocked('low on disk')
     owner.blocked_timeout = 0
     with pytest.raises(exceptions.Blocked, match='low on disk'):
@@ -73,7 +80,7 @@ def test_the_policies(owner: Owner, flow: FlowControl) -> None:
     owner.blocked_policy = 'pass'
     assert not flow.must_wait_to_publish
     flow.wait_to_publish(None)
-    assert flow._backpressure._waits == 0
+    assert not inside.waits_for_answers(memory)
 
 
 def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
@@ -85,10 +92,10 @@ def test_the_time_of_a_blockage_counts_once(flow: FlowControl) -> None:
     assert flow.blocked_for(now) == 0 and flow.blocked_reason is None
 
 
-def test_the_end_wakes_whoever_waits(flow: FlowControl) -> None:
+def test_the_end_wakes_whoever_waits(memory: ReceiveBackpressure, flow: FlowControl) -> None:
     flow.on_blocked('low on disk')
     waiting = greenlets.spawn(flow.wait_to_publish, None)
-    greenlets.wait_until(lambda: flow._backpressure._waits == 1)  # and so the connection is read on
+    greenlets.wait_until(lambda: inside.waits_for_answers(memory) == 1)  # and so the connection is read on
     flow.link.reason = 'lost'
     for _ in flow.end():
         pass
@@ -113,8 +120,8 @@ def test_only_so_many_calls_of_on_blocked_run_and_the_latest_state_is_told(owner
     gate.wake_all()
 
 
-def test_a_connection_that_is_gone_is_told_nothing(flow: FlowControl) -> None:
-    nobody = FlowControl(Owner(), Counters(), flow._backpressure)  # held weakly: it is gone at once
+def test_a_connection_that_is_gone_is_told_nothing(memory: ReceiveBackpressure) -> None:
+    nobody = FlowControl(Owner(), Counters(), memory)  # held weakly: it is gone at once
     nobody.begin(green.backend())
     nobody.on_blocked('low on disk')
     nobody.on_unblocked()

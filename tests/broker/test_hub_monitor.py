@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from hub_blocking import Eager, Listening, burn, burn_until
 from script import ScriptedBroker
@@ -77,8 +78,8 @@ def test_a_held_hub_reads_before_it_judges_and_says_how_long_it_was_held(
     assert 'heartbeat_thread=True' in message
     greenlets.sleep(0.6)
     assert client.connected
-    assert client._link.hub_monitor.worst_lag >= HELD - 0.5
-    assert client._link.hub_monitor.lag < client._link.hub_monitor.worst_lag
+    assert inside.hub_monitor(client).worst_lag >= HELD - 0.5
+    assert inside.hub_monitor(client).lag < inside.hub_monitor(client).worst_lag
 
 
 def test_a_peer_that_said_nothing_while_the_hub_was_held_is_gone(peer: ScriptedBroker) -> None:
@@ -104,7 +105,7 @@ def test_a_connection_that_is_lost_after_its_hub_was_held_says_so(peer: Scripted
 @pytest.mark.real_seconds
 def test_only_a_long_time_that_has_just_ended_is_named_and_not_for_what_the_broker_says(peer: ScriptedBroker) -> None:
     client = peer.open(QUICK)
-    watch = client._link.hub_monitor
+    watch = inside.hub_monitor(client)
     watch.worst_lag = 0.0  # of tests before, whose connections are not collected yet
     time.sleep(1.6)
     greenlets.wait_until(lambda: watch.worst_lag > 1)
@@ -128,10 +129,10 @@ def test_a_connection_that_is_lost_for_another_reason_does_not_blame_the_hub(pee
 @pytest.mark.real_seconds
 def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: ScriptedBroker, log: Any) -> None:
     client = peer.open(QUICK)
-    client._link.hub_monitor.worst_lag = 0.0  # of tests before, whose connections are not collected yet
+    inside.hub_monitor(client).worst_lag = 0.0  # of tests before, whose connections are not collected yet
     burn(0.7)
     greenlets.sleep(0.5)
-    worst = client._link.hub_monitor.worst_lag
+    worst = inside.hub_monitor(client).worst_lag
     assert worst >= 0.3
     if worst > 1:  # a busy machine has held it for longer
         assert held_for(told(log)) > 1
@@ -142,7 +143,7 @@ def test_a_hub_that_is_held_for_less_than_an_interval_is_nobodys_concern(peer: S
 def test_many_connections_of_one_hub_say_it_once(peer: ScriptedBroker, log: Any) -> None:
     with ScriptedBroker() as other:
         clients = [peer.open(QUICK), other.open((10, 131072, 2))]
-        assert clients[0]._link.hub_monitor is clients[1]._link.hub_monitor
+        assert inside.hub_monitor(clients[0]) is inside.hub_monitor(clients[1])
         for each in (peer, other):
             each.raw(BEAT)
         time.sleep(1.8)
@@ -181,11 +182,11 @@ def test_a_log_handler_that_waits_holds_nobody_up(peer: ScriptedBroker) -> None:
 
 def test_the_watch_ends_with_the_last_connection(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 0), heartbeat=0)
-    watch = client._link.hub_monitor
+    watch = inside.hub_monitor(client)
     assert watch.limit > 10
-    assert watch._timer is not None
+    assert inside.is_watching(watch)
     client.collect()
-    assert watch._timer is None
+    assert not inside.is_watching(watch)
 
 
 @pytest.mark.parametrize('read_timeout', [None, 30])
@@ -210,7 +211,7 @@ def test_a_write_timeout_is_not_the_hubs_own_delay() -> None:
         peer.read_some(100_000_000)
         time.sleep(1.5)
         # If the sending thread has left any of it.
-        greenlets.wait_until(lambda: takes(peer) or not client._link.writer.pending, what='more of the message came')
+        greenlets.wait_until(lambda: takes(peer) or not inside.writer(client).pending, what='more of the message came')
         assert client.connected
         assert client.stats()['bytes_out'] > 1_000_000
 
@@ -218,7 +219,7 @@ def test_a_write_timeout_is_not_the_hubs_own_delay() -> None:
 def takes(peer: ScriptedBroker) -> bool:
     """Whether the peer gets something now."""
     with contextlib.suppress(BlockingIOError):
-        return len(peer._sock.recv(1 << 20)) > 0
+        return len(peer.sock.recv(1 << 20)) > 0
     return False
 
 
@@ -250,7 +251,7 @@ def test_code_that_lets_no_thread_run_stops_that_one_too_but_is_named(peer: Scri
 @pytest.mark.real_seconds
 def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
     client = peer.open(QUICK, heartbeat_thread=True)
-    aside = client._link.writer
+    aside = inside.writer(client)
     with Listening(peer) as listening:
         began = time.monotonic()
         deadline = gamqp.green.Deadline(GENEROUS)
@@ -259,7 +260,7 @@ def test_a_hub_that_is_not_held_needs_no_thread(peer: ScriptedBroker) -> None:
             greenlets.sleep(0.1)
     assert 4 <= listening.stream.heartbeats <= 2 * (time.monotonic() - began) + 1
     # The thread looks who holds the hub where a heartbeat is late.
-    assert aside.hub_monitor._seen is None or aside.hub_monitor.worst_lag > 0.1
+    assert inside.blamed(aside.hub_monitor) is None or aside.hub_monitor.worst_lag > 0.1
 
 
 @pytest.mark.parametrize('size', [pytest.param(100_000, marks=pytest.mark.slow), 8_000_000])
@@ -274,7 +275,7 @@ def test_what_the_kernel_took_a_part_of_is_finished_first(size: int) -> None:
             time.sleep(0.05)
             channel.basic_publish(gamqp.Message(bytes(size)), '', 'large')
             channel.basic_publish(gamqp.Message(b'small'), '', 'behind it')
-            writer = client._link.writer
+            writer = inside.writer(client)
             burn(1.5)  # the thread finds no room
             listening.reading.set()
             assert burn_until(lambda: len(listening.stream.published) == 2 and listening.stream.heartbeats)
@@ -311,7 +312,7 @@ def test_a_stopped_peer_gets_no_part_of_a_heartbeat_inside_a_message() -> None:
             assert keys == [str(number) for number in range(60)]
             assert listening.stream.heartbeats >= 5
         assert listening.stream.whole
-        greenlets.wait_until(lambda: client._link.writer.queued == 0)
+        greenlets.wait_until(lambda: client.stats()['send_queue_bytes'] == 0)
 
 
 def test_a_connection_that_is_lost_or_closed_is_left_alone(peer: ScriptedBroker) -> None:

@@ -15,7 +15,7 @@ from greenlet import GreenletExit
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, green
+from gamqp import exceptions
 
 SIZE = 6_000_000  # more than two kernels hold, so that the publish has to wait
 STEP = broker_tools.repeats(512_000, 6_000)
@@ -35,29 +35,13 @@ def open_channel(peer: ScriptedBroker) -> gamqp.Channel:
     return peer.open_channel(connection)
 
 
-def take(peer: ScriptedBroker, count: int, or_less: bool = False) -> None:
-    """Read exactly so many bytes, or until the client hangs up, as a broker does: they are decoded."""
-    deadline = green.Deadline(30)
-    while count > 0:
-        try:
-            data = peer._recv(min(count, 65536), f'{count} more bytes', deadline)
-        except ConnectionResetError:
-            data = b''
-        if not data and or_less:
-            return
-        assert data, 'the client hung up'
-        count -= len(data)
-        peer._events += peer.decoder.feed(data)
-        assert peer.decoder.error is None
-
-
 @pytest.mark.limit(60 if not broker_tools.LONG else 900)
 def test_a_killed_caller_leaves_its_message_whole_and_the_connection_usable(peer: ScriptedBroker) -> None:
     channel = open_channel(peer)
     for moment in MOMENTS:
         task = greenlets.spawn(channel.basic_publish, gamqp.Message(BODY), '', 'q', False, False, 30)
         greenlets.sleep(0)
-        take(peer, moment)
+        peer.read_exactly(moment)
         assert not task.done, 'more than two kernels hold'
         task.kill()
         with pytest.raises(GreenletExit):
@@ -74,7 +58,7 @@ def test_a_publish_whose_time_is_up_ends_the_connection_and_sends_nothing_more(p
         channel = open_channel(peer)
         connection = channel.connection
         task = greenlets.spawn(channel.basic_publish, gamqp.Message(BODY), '', 'q', False, False, 0.05)
-        take(peer, moment, or_less=True)  # on a slow machine the time is up before that
+        peer.read_exactly(moment, or_less=True)  # on a slow machine the time is up before that
         with pytest.raises(exceptions.RecoverableConnectionError):
             task.get()
         assert not connection.connected and connection.sock is None
@@ -91,6 +75,6 @@ def test_a_publish_whose_time_is_up_ends_the_connection_and_sends_nothing_more(p
 
 def receive(peer: ScriptedBroker) -> bytes:
     try:
-        return peer._recv(65536, 'the end', green.Deadline(30))
+        return peer.recv(65536, 'the end')
     except ConnectionResetError:
         return b''

@@ -8,8 +8,9 @@ import weakref
 from typing import Any
 
 import greenlets
+import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, flood
+from flooding import LIMIT, begin, deliveries, flood, undelivered
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
 from scripted_consumers import messages, start
@@ -18,6 +19,7 @@ import gamqp
 from gamqp import exceptions
 from gamqp.channel.reuse import is_as_new
 from gamqp.state.receive_budget import ReceiveBudget
+from gamqp.state.replies import Replies
 
 
 def end(peer: ScriptedBroker, deliveries: Any) -> None:
@@ -131,11 +133,11 @@ def test_killed_before_consume_ok_nothing_is_left_behind(
         peer.send('basic.qos-ok')
     peer.expect('basic.consume')
     peer.raw(messages('t', [1, 2]))
-    greenlets.wait_until(lambda: client._backpressure.budget.messages == 2)
+    greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == 2)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
-    assert client._backpressure.budget.messages == client._backpressure.budget.bytes == 0
+    assert undelivered(client) == (0, 0)
     peer.raw(messages('t', [3]))
     peer.send('basic.consume-ok', consumer_tag='t')
     for tag in (1, 2, 3) if not no_ack else ():
@@ -145,7 +147,7 @@ def test_killed_before_consume_ok_nothing_is_left_behind(
     peer.send('basic.cancel-ok', consumer_tag='t')
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 def test_a_killed_basic_consume_without_acks_gives_nothing_back(
@@ -155,13 +157,13 @@ def test_a_killed_basic_consume_without_acks_gives_nothing_back(
     starting = greenlets.spawn(lambda: channel.basic_consume('q', 't', no_ack=True, callback=print))
     peer.expect('basic.consume')
     peer.raw(messages('t', [1, 2]))
-    greenlets.wait_until(lambda: client._backpressure.budget.messages == 2)
+    greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == 2)
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 # -- leaving -------------------------------------------------------------------------------------------------
@@ -183,9 +185,9 @@ def test_break_cancels_first_and_gives_back_then(
     peer.raw(messages(tag, [5]))  # it was on its way
     assert peer.expect('basic.nack').delivery_tag == 5
     peer.send('basic.cancel-ok', consumer_tag=tag)
-    greenlets.wait_until(lambda: not channel._consumers)
-    assert client._backpressure.budget.messages == client._backpressure.budget.bytes == 0
-    assert not channel._unacked
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
+    assert undelivered(client) == (0, 0)
+    assert channel.unsettled == 0
 
 
 def test_an_error_in_the_loop_leaves_as_a_break_does(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -203,7 +205,7 @@ def test_an_error_in_the_loop_leaves_as_a_break_does(peer: ScriptedBroker, chann
     # The task keeps the error, and that the frame of the loop: only its iterator is gone.
     assert peer.expect('basic.cancel').consumer_tag == tag
     assert peer.expect('basic.nack').delivery_tag == 2
-    assert list(channel._unacked) == [1]  # the one in hand is the program's
+    assert list(inside.unacked(channel)) == [1]  # the one in hand is the program's
 
 
 def test_a_dropped_iterator_without_acks_keeps_no_budget(
@@ -212,14 +214,14 @@ def test_a_dropped_iterator_without_acks_keeps_no_budget(
     deliveries = start(peer, channel, 10, no_ack=True)
     next(deliveries)
     tag = deliveries.tag
-    assert client._backpressure.budget.messages == 9
+    assert client.stats()['undelivered_messages'] == 9
     del deliveries
     peer.expect('basic.cancel')
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
     peer.raw(messages(tag, range(11, 15)))  # sent before the cancel came
     peer.send('basic.cancel-ok', consumer_tag=tag)
-    greenlets.wait_until(lambda: not channel._consumers)
-    assert client._backpressure.budget.messages == client._backpressure.budget.bytes == 0
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
+    assert undelivered(client) == (0, 0)
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
 
@@ -268,7 +270,7 @@ def test_a_killed_close_has_cancelled_all_the_same(
     assert [peer.expect('basic.nack').delivery_tag for _ in range(2)] == [1, 2]
     end(peer, deliveries)
     assert list(deliveries) == []
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 def test_dropped_by_the_garbage_collector_in_another_thread(
@@ -289,34 +291,30 @@ def test_dropped_by_the_garbage_collector_in_another_thread(
     assert there() is None
     assert peer.expect('basic.cancel').consumer_tag
     assert [peer.expect('basic.nack').delivery_tag for _ in range(3)] == [1, 2, 3]
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 def test_dropped_between_a_question_and_its_sending(
-    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The collector may come at any moment; then the cancel must not overtake the question that is being asked."""
     box: list[Any] = [start(peer, channel, 1)]
-    expect = channel._replies.expect
+    expect = Replies.expect
 
-    class Replies:
-        def __getattr__(self, name: str) -> Any:
-            return getattr(original, name)
+    def expect_and_collect(replies: Replies, expected: Any) -> None:
+        expect(replies, expected)
+        box.clear()  # here
 
-        def expect(self, expected: Any) -> None:
-            expect(expected)
-            box.clear()  # here
-
-    original, channel._replies = channel._replies, Replies()
-    asking = greenlets.spawn(lambda: channel.queue_declare('other'))
-    peer.expect('queue.declare')
-    channel._replies = original
+    with monkeypatch.context() as patch:
+        patch.setattr(Replies, 'expect', expect_and_collect)
+        asking = greenlets.spawn(lambda: channel.queue_declare('other'))
+        peer.expect('queue.declare')
     peer.send('queue.declare-ok', queue='other')
     assert asking.get().queue == 'other'
     tag = peer.expect('basic.cancel').consumer_tag
     assert peer.expect('basic.nack').delivery_tag == 1
     peer.send('basic.cancel-ok', consumer_tag=tag)
-    greenlets.wait_until(lambda: not channel._consumers)
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
     assert client.connected
 
 
@@ -335,7 +333,7 @@ def test_dropped_while_a_message_is_put_into_it(peer: ScriptedBroker, no_ack: bo
             if armed[0]:
                 box.clear()  # here
 
-    budget = client._backpressure.budget = Collecting(LIMIT, 10_000_000)
+    budget = inside.backpressure(client).budget = Collecting(LIMIT, 10_000_000)
     box.append(begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='t', no_ack=no_ack), 't'))
     if spool:
         flood(peer, client, deliveries(range(1, 5 * LIMIT), 't'))

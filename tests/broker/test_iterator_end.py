@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -50,7 +51,7 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     deliveries = start(peer, channel, 3)
     first = next(deliveries)
     peer.send('basic.cancel', consumer_tag=deliveries.tag, nowait=True)
-    greenlets.wait_until(lambda: not channel._consumers)
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
     for _ in range(2):
         with pytest.raises(exceptions.ConsumerCancelled, match=deliveries.tag):
             next(deliveries)
@@ -62,8 +63,8 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     del deliveries
     client.send_heartbeat()
     peer.expect_nothing_before_beat()
-    assert not client._unfinished_handlers.retiring
-    assert client._backpressure.budget.messages == 0
+    assert not inside.unfinished_handlers(client).retiring
+    assert client.stats()['undelivered_messages'] == 0
 
 
 def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
@@ -73,10 +74,10 @@ def test_an_ended_iterator_that_is_dropped_holds_up_no_drain(
     deliveries = start(peer, channel, 1)
     next(deliveries)
     peer.send('basic.cancel', consumer_tag=deliveries.tag, nowait=True)
-    greenlets.wait_until(lambda: not channel._consumers)
-    assert client._unfinished_handlers.retiring
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
+    assert inside.unfinished_handlers(client).retiring
     del deliveries
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 @pytest.mark.parametrize('first', ['one that has ended', 'the one that drains'])
@@ -140,7 +141,7 @@ def test_the_end_of_the_connection(
     waiting = start(peer, channel, consumer_tag='waiting')
     looping = greenlets.spawn(next, waiting)
     first = next(deliveries)
-    budget = client._backpressure.budget
+    budget = inside.budget(client)
     peer.cut()
     with pytest.raises(exceptions.RecoverableConnectionError):
         looping.get()
@@ -199,7 +200,7 @@ def test_killed_after_the_message_has_come_and_before_it_ran(peer: ScriptedBroke
     waiting = greenlets.spawn(next, deliveries)
     greenlets.wait_until(lambda: deliveries.inbox.waiting is not None)
     waiting.kill()  # runs in the next pass of the hub, where the message may wake it, too
-    channel._on_content(gamqp_message(deliveries.tag))
+    inside.message_arrives(channel, gamqp_message(deliveries.tag))
     with pytest.raises(GreenletExit):
         waiting.get()
     assert next(deliveries).body == b'here'
@@ -246,9 +247,9 @@ def test_undelivered_messages_count_against_the_budget_until_they_are_yielded(pe
     client = peer.open(max_undelivered_messages=4)
     channel = peer.open_channel(client)
     deliveries = start(peer, channel, 4)
-    assert client._backpressure.budget.spent
+    assert inside.budget(client).spent
     peer.raw(messages(deliveries.tag, range(5, 9)))
-    greenlets.wait_until(lambda: not client._link.listening)
+    greenlets.wait_until(lambda: not inside.reads(client))
     assert [int(next(deliveries).body) for _ in range(8)] == list(range(1, 9))
-    greenlets.wait_until(lambda: client._link.listening)
-    assert client._backpressure.budget.messages == 0
+    greenlets.wait_until(lambda: inside.reads(client))
+    assert client.stats()['undelivered_messages'] == 0

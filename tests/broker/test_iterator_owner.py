@@ -9,6 +9,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker
@@ -77,7 +78,7 @@ def test_its_consumer_ends(
     silent(peer, client)
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greenlets.wait_until(lambda: not channel.consumer_count)
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 def test_twenty_kills_leave_no_consumer(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -27,9 +28,9 @@ def give_up(task: greenlets.Task) -> None:
 
 def passed_by(client: gamqp.Connection, peer: ScriptedBroker) -> None:
     """Return when the client has handled all that the peer has sent so far."""
-    before = client._link.decoder.heartbeats
+    before = inside.heartbeats_read(client)
     peer.raw(b'\x08\x00\x00\x00\x00\x00\x00\xce')
-    greenlets.wait_until(lambda: client._link.decoder.heartbeats > before)
+    greenlets.wait_until(lambda: inside.heartbeats_read(client) > before)
 
 
 def test_a_killed_callers_reply_does_not_reach_the_next(peer: ScriptedBroker, channel: gamqp.Channel) -> None:

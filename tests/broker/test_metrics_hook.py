@@ -11,6 +11,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -172,13 +173,13 @@ def test_it_keeps_no_connection_alive(peer: ScriptedBroker, hook: Hook) -> None:
     client = peer.open(metrics=hook, metrics_interval=QUICK)
     hook.client = client  # type: ignore[attr-defined]
     hook.wait_for(1)
-    pump = client._pump
+    timer = inside.timer_of_metrics(client)
     ref = weakref.ref(client)
-    peer._clients.clear()
+    peer.let_go()
     hook_ref = weakref.ref(hook)
     del client, hook.client  # type: ignore[attr-defined]
     greenlets.wait_until(lambda: gc.collect() is not None and ref() is None, what='the connection is collected')
-    assert pump._timer is None
+    assert timer() is None
     calls = len(hook.calls)
     greenlets.sleep(3 * QUICK)
     assert len(hook.calls) == calls
@@ -284,4 +285,4 @@ def test_not_too_many_names_are_remembered(hook: Hook, monkeypatch: pytest.Monke
         with ScriptedBroker() as peer:
             peer.open(metrics=hook, metrics_interval=3600, name=f'made up {number}').collect()
             hook.wait_for(number + 1)
-    assert len(stats._names) == 3
+    assert len(inside.metrics_names()) == 3

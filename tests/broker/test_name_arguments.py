@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -76,9 +77,8 @@ def said(peer: ScriptedBroker, channel: gamqp.Channel, method: str, argument: st
     calling = greenlets.spawn(lambda: getattr(channel, method)(**{**arguments, **names, argument: value}))
     while (event := peer.next()).name != first:
         pass
-    known = {'consumers': list(channel.callbacks), 'declared': channel._declared}
-    mandatory = None if channel._confirms is None else channel._confirms.outstanding._mandatory
-    known['mandatory'] = [] if mandatory is None else list(mandatory._by_key)
+    known = {'consumers': list(channel.callbacks), 'declared': inside.last_declared(channel)}
+    known['mandatory'] = inside.mandatory_publishes(channel)
     calling.kill()
     return {**vars(event), **known}
 
@@ -156,7 +156,7 @@ def test_a_consumer_is_cancelled_and_found_by_whatever_its_tag_is(
     assert starting.get() == 'tag'
     client.drain_events(timeout=30)
     assert len(got) == 1
-    assert channel._queue_of(b'tag') == 'q'
+    assert inside.queue_of(channel, b'tag') == 'q'
     with pytest.raises(exceptions.NotAllowed):
         channel.basic_consume('q', Text('tag'), callback=print)
     cancelling = greenlets.spawn(channel.basic_cancel, Octets(b'tag'))

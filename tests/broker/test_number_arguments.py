@@ -26,14 +26,17 @@ class Scene:
         self.channel = peer.open_channel(self.connection)
         self.message = gamqp.Message('x')
         self.consumer = scripted_consumers.subscribed(peer, self.channel, lambda message: None)
+        scripted_consumers.started(peer, self._serve)
         self.receipt = self.channel.publish('x')
         peer.expect('confirm.select')
         peer.send('confirm.select-ok', 1)
         peer.expect('basic.publish')
         self.rpc = gamqp.RPCClient(self.channel)
         self.pool = gamqp.Pool(f'amqp://{peer.host}')
-        self.server = object.__new__(gamqp.RPCServer)  # one whose channel is not its own
-        self.server._owns, self.server.consumer = False, self.consumer
+
+    def _serve(self) -> gamqp.Consumer:
+        self.server = gamqp.RPCServer(self.channel, 'q', print)
+        return self.server.consumer
 
 
 #: (argument, bad values, the call)

@@ -10,6 +10,7 @@ import warnings
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from flooding import LIMIT, SIZE, begin, body_of, deliveries, drained, flood, temporary_files
 from script import ScriptedBroker, frames
@@ -81,14 +82,14 @@ def test_what_comes_meanwhile_stands_behind(
     peer: ScriptedBroker, client: Any, consumed: gamqp.Channel, got: list[Any]
 ) -> None:
     flood(peer, client, deliveries(range(1, 101)))
-    assert client._backpressure.overflow is not None
+    assert inside.overflow(client) is not None
     drained(client, got, LIMIT)  # room, and some have come back
     flood(peer, client, deliveries(range(101, 201)))
     assert drained(client, got, 200) == list(range(1, 201))
-    assert client._backpressure.overflow is None
+    assert inside.overflow(client) is None
     peer.raw(deliveries(range(201, 211)))  # and then it goes its usual way
     assert drained(client, got, 210)[-1] == 210
-    assert client._backpressure.overflow is None
+    assert inside.overflow(client) is None
 
 
 def test_the_socket_is_not_read_before_the_spool_is_empty(
@@ -96,12 +97,12 @@ def test_the_socket_is_not_read_before_the_spool_is_empty(
 ) -> None:
     flood(peer, client, deliveries(range(1, MANY + 1)))
     peer.raw(deliveries([MANY + 1]))
-    greenlets.wait_until(lambda: not client._link.listening)
-    while client._backpressure.overflow is not None:
-        assert not client._link.listening
+    greenlets.wait_until(lambda: not inside.reads(client))
+    while inside.overflow(client) is not None:
+        assert not inside.reads(client)
         client.drain_events(timeout=30)
     drained(client, got, MANY + 1)
-    greenlets.wait_until(lambda: client._link.listening)
+    greenlets.wait_until(lambda: inside.reads(client))
 
 
 def test_what_is_not_read_for_a_reply_stays_in_the_socket_as_long_as_there_is_a_spool(
@@ -113,9 +114,9 @@ def test_what_is_not_read_for_a_reply_stays_in_the_socket_as_long_as_there_is_a_
     while client.stats()['undelivered_messages'] > LIMIT - 5:
         taken += 1
         drained(client, got, taken)
-    assert client._backpressure.overflow is not None
+    assert inside.overflow(client) is not None
     peer.raw(deliveries([MANY + 1]))
-    greenlets.wait_until(lambda: not client._link.listening)
+    greenlets.wait_until(lambda: not inside.reads(client))
     assert client.stats()['delivered'] == MANY
 
 
@@ -123,7 +124,7 @@ def test_within_the_budget_and_a_quarter_nothing_goes_to_the_spool(
     peer: ScriptedBroker, client: Any, consumed: gamqp.Channel, got: list[Any]
 ) -> None:
     flood(peer, client, deliveries(range(1, LIMIT + LIMIT // 4), size=10))
-    assert client._backpressure.overflow is None
+    assert inside.overflow(client) is None
     drained(client, got, LIMIT + LIMIT // 4 - 1)
 
 
@@ -146,7 +147,7 @@ def test_bodies_of_any_size_come_back(
     count = LIMIT * 2 + 3
     drained(client, got, count)
     assert [message.body for message in got[-4:]] == [body_of(tag, size) for tag in range(100, 104)]
-    assert client._backpressure.overflow is None
+    assert inside.overflow(client) is None
 
 
 def test_consumers_that_take_turns_get_their_own(
@@ -185,7 +186,7 @@ def test_replies_of_remote_calls_do_not_go_to_the_spool(
         peer.raw(deliveries([MANY + 1]))
         peer.raw(frames('basic.deliver', 2, consumer_tag=tag, delivery_tag=1, body=b'r', properties=number))
         assert calling.get().body == b'r'
-    assert client._backpressure.overflow is not None
+    assert inside.overflow(client) is not None
     assert len(drained(client, got, MANY + 2)) == MANY + 2
 
 
@@ -222,10 +223,10 @@ def test_who_hoards_is_told_with_what_lies_on_disk(
     peer: ScriptedBroker, client: Any, consumed: gamqp.Channel, got: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     peer.raw(deliveries(range(1, LIMIT + 1), size=10))
-    greenlets.wait_until(lambda: not client._link.listening)
+    greenlets.wait_until(lambda: not inside.reads(client))
     flood(peer, client, deliveries(range(LIMIT + 1, MANY + 1)))
     caplog.clear()
-    client._backpressure._warn_at = 0.0  # a minute later
+    inside.warn_of_full_memory_again(client)  # a minute later
     with caplog.at_level(logging.WARNING, 'gamqp.connection'):
         peer.raw(deliveries([MANY + 1]))
         greenlets.wait_until(lambda: caplog.text)
@@ -245,6 +246,6 @@ def test_a_forked_child_lets_go_of_the_files_and_the_parent_reads_them(
         warnings.simplefilter('ignore')  # eventlet warns of every fork
         child = os.fork()
     if not child:
-        os._exit(0 if client._backpressure.overflow is None and temporary_files() == before else 1)
+        os._exit(0 if inside.overflow(client) is None and temporary_files() == before else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert drained(client, got, MANY) == list(range(1, MANY + 1))

@@ -6,8 +6,9 @@ import contextlib
 from typing import Any
 
 import greenlets
+import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, drained, flood, nacked, temporary_files
+from flooding import LIMIT, begin, deliveries, drained, flood, nacked, temporary_files, undelivered
 from script import ScriptedBroker, frames
 
 import gamqp
@@ -29,8 +30,7 @@ def stuck(message: Any) -> None:
 
 
 def empty(client: Any) -> bool:
-    budget = client._backpressure.budget
-    return client._backpressure.overflow is None and (budget.messages, budget.bytes) == (0, 0)
+    return inside.overflow(client) is None and undelivered(client) == (0, 0)
 
 
 # -- a consumer is cancelled -----------------------------------------------------------------
@@ -48,7 +48,7 @@ def test_drain_gives_back_everything_of_a_callback(
     assert sorted(nacked(peer, MANY - 5)) == list(range(6, MANY + 1))
     assert empty(client)
     assert (channel.unsettled, client.stats()['given_back']) == (5, MANY - 5)
-    greenlets.wait_until(lambda: client._link.listening)
+    greenlets.wait_until(lambda: inside.reads(client))
     peer.send('basic.cancel-ok', consumer_tag='tag')
     peer.agree_to_close()
     assert draining.get() is True
@@ -75,7 +75,7 @@ def test_a_cancelled_intake_gives_everything_back(
     assert empty(client)
     assert channel.unsettled == begun
     if begun:
-        for worker in consumer._workers:
+        for worker in inside.workers(consumer):
             greenlets.backend.kill(worker)
         peer.expect('basic.nack')
 
@@ -146,7 +146,7 @@ def test_what_came_without_acks_is_handed_out_after_the_cancel(
         assert not consumer.busy
     assert [message.delivery_tag for message in got] == list(range(1, MANY + 2))
     assert empty(client)
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 def test_cancel_and_join_wait_for_what_stands_behind_others_on_disk(
@@ -189,7 +189,7 @@ def test_closing_the_channel_drops_it(
     assert empty(client)
     peer.send('channel.close-ok')
     closing.get()
-    greenlets.wait_until(lambda: client._link.listening)
+    greenlets.wait_until(lambda: inside.reads(client))
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
     if how == 'consume':
@@ -215,7 +215,7 @@ def test_a_reopened_channel_gets_nothing_of_what_came_before(
     flood(peer, client, deliveries(range(1, MANY + 1)))
     assert drained(client, got, MANY) == list(range(1, MANY + 1))
     assert {message.incarnation for message in got} == {1}
-    assert channel._awaits_settlement(got[-1])
+    assert inside.can_be_settled(got[-1])
 
 
 def test_what_comes_in_one_packet_with_the_end_of_the_last_that_had_any_is_not_lost(
@@ -294,7 +294,7 @@ def test_the_end_of_the_connection_closes_the_files(
     with pytest.raises(exceptions.RecoverableConnectionError):
         for _ in loop:
             pass
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
@@ -313,7 +313,7 @@ def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
     assert not iterating.done
     client.collect()
     assert iterating.get() == []
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 # -- drain ------------------------------------------------------------------------------------
@@ -351,7 +351,7 @@ def test_drain_waits_for_what_came_without_acks(
     draining = greenlets.spawn(client.drain, 20)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    flood_nothing = client._backpressure.overflow
+    flood_nothing = inside.overflow(client)
     assert flood_nothing is not None
     gate[0] = True
     peer.agree_to_close()
@@ -403,5 +403,5 @@ def test_closing_the_last_loop_over_a_spooled_consumer_reads_on(
     del loop
     peer.expect('basic.cancel')
     assert empty(client)
-    greenlets.wait_until(lambda: client._link.listening)
+    greenlets.wait_until(lambda: inside.reads(client))
     peer.send('basic.cancel-ok', consumer_tag='tag')

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from flooding import LIMIT, begin, deliveries, drained, flood, nacked
 from script import ScriptedBroker, frames
@@ -83,9 +84,9 @@ def test_the_end_of_the_channel(
 ) -> None:
     callbacks(peer, channel, got, 1)
     assert channel.unsettled == CONSUMERS
-    overflow = client._backpressure.overflow
+    overflow = inside.overflow(client)
     before = overflow.messages
-    consumers = list(channel._consumers.values())
+    consumers = list(inside.consumers(channel).values())
     assert steps(overflow.forget_channel, channel) < MOST
     # At once, whatever is still to be tidied up.
     assert (channel.unsettled, overflow.messages) == (0, before - CONSUMERS)
@@ -94,7 +95,7 @@ def test_the_end_of_the_channel(
     assert drained(client, got, len(full)) == list(full)
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.1)
-    assert client._backpressure.overflow is None
+    assert inside.overflow(client) is None
 
 
 def test_a_consumer_that_goes_on_has_new_ones_while_the_old_are_tidied_up(
@@ -110,17 +111,17 @@ def test_a_consumer_that_goes_on_has_new_ones_while_the_old_are_tidied_up(
     tags = [message.delivery_tag for message in got if message.channel is channel]
     assert tags == list(range(CONSUMERS + 1, 2 * CONSUMERS + 1))
     assert channel.unsettled == CONSUMERS
-    assert client._backpressure.overflow is None
+    assert inside.overflow(client) is None
 
 
 def test_the_end_of_one_of_them(
     peer: ScriptedBroker, client: Any, channel: gamqp.Channel, full: Any, got: list[Any]
 ) -> None:
     callbacks(peer, channel, got, 1)
-    consumer = channel._consumers['7']
-    assert steps(client._backpressure.overflow.withdraw, consumer) < FEW
+    consumer = inside.consumers(channel)['7']
+    assert steps(inside.overflow(client).withdraw, consumer) < FEW
     assert nacked(peer, 1) == [7]
-    assert (channel.unsettled, client._backpressure.overflow.of(consumer)) == (CONSUMERS - 1, 0)
+    assert (channel.unsettled, inside.overflow(client).of(consumer)) == (CONSUMERS - 1, 0)
 
 
 @pytest.mark.parametrize('no_ack', [True, False], ids=['no ack', 'ack'])
@@ -128,10 +129,10 @@ def test_the_end_of_the_connection(peer: ScriptedBroker, client: Any, channel: g
     keeping = begin(peer, lambda: channel.consume('q', 0, consumer_tag='tag', no_ack=True))
     flood(peer, client, deliveries(range(1, 2 * LIMIT + 1), size=10))
     loops = iterators(peer, channel, no_ack, 2 * LIMIT + 1)
-    assert steps(lambda: client._event_queue.undelivered) < FEW
-    assert client._event_queue.undelivered is False  # there is nothing for drain_events
-    closing = client._backpressure.overflow.close
-    client._backpressure.overflow.close = lambda: spent.append(steps(closing))
+    assert steps(lambda: inside.event_queue(client).undelivered) < FEW
+    assert inside.event_queue(client).undelivered is False  # there is nothing for drain_events
+    closing = inside.overflow(client).close
+    inside.overflow(client).close = lambda: spent.append(steps(closing))
     spent: list[int] = []
     waiting = [greenlets.spawn(list, loop) for loop in loops]
     greenlets.sleep(0)
@@ -148,7 +149,7 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
     flood(peer, client, deliveries(range(1, 6001), size=10))
     came: list[int] = []
     came_back = [0]
-    put = client._event_queue.on_delivery
+    put = inside.event_queue(client).on_delivery
 
     def on_delivery(consumer: Any, message: Any) -> None:
         came[-1] += 1
@@ -157,11 +158,11 @@ def test_what_comes_back(peer: ScriptedBroker, client: Any, channel: gamqp.Chann
 
     def turn() -> None:
         came.append(0)
-        if client._backpressure.overflow is not None:
+        if inside.overflow(client) is not None:
             greenlets.backend.call_later(0, turn)
 
     turn()
-    client._event_queue.on_delivery = on_delivery
+    inside.event_queue(client).on_delivery = on_delivery
     assert drained(client, got, 6000) == list(range(1, 6001))
     assert came_back[0] > 5000
     assert max(came) <= 1000

@@ -7,6 +7,7 @@ import itertools
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from flooding import LIMIT, begin, deliveries, drained, flood
 from script import ScriptedBroker, frames
@@ -62,7 +63,7 @@ def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_cannot_come_back(
     handlers.cancel()
     handlers.consumer.join(30)
     assert sorted(handlers.handled) == list(range(1, MANY + 1))
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_only_they_can_take(
@@ -97,7 +98,7 @@ def test_closing_an_iterator_ends_the_loop_that_waits_for_the_spool(
     loop.close()
     assert looping.get() == []
     drained(client, got, 79)
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 # -- a message that never was there --------------------------------------------------------------
@@ -122,12 +123,12 @@ def test_an_ack_of_several_settles_what_has_come_back_behind_a_later_one(
     flood_and_get(peer, client, channel)
     for message in itertools.islice(loop, MANY - 1):
         if message.delivery_tag == 150:
-            assert channel._oldest_unsettled()[:2] == (101, 'tag')  # type: ignore[index]
+            assert inside.oldest_unacked(channel) == (101, 'tag')  # type: ignore[index]
         if message.delivery_tag % 50 == 0 or message.delivery_tag == MANY - 1:
             message.ack(multiple=True)
-            assert not channel._awaits_settlement(message)
+            assert not inside.can_be_settled(message)
     assert (client.stats()['acked'], channel.unsettled) == (MANY - 1, 1)
-    assert channel._oldest_unsettled()[:2] == (MANY, '')  # type: ignore[index]
+    assert inside.oldest_unacked(channel) == (MANY, '')  # type: ignore[index]
     loop.inbox.entry.discard = True  # the peer will not agree to a cancel
 
 
@@ -166,7 +167,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     begin(peer, lambda: channel.basic_consume('q', 'two', callback=got.append), 'two')
     flood(peer, client, deliveries(range(1, 3001), size=2000) + deliveries(range(3001, 3300), 'two', size=2000))
     peer.raw(deliveries([3300], 'two'))
-    greenlets.wait_until(lambda: not client._link.listening)  # because of the second consumer, to the end
+    greenlets.wait_until(lambda: not inside.reads(client))  # because of the second consumer, to the end
     client.send_heartbeat()  # at once; what follows in this pass of the hub goes in batches
     channel.basic_publish(gamqp.Message(bytes(writer.BATCH - 8000)), '', 'q')
     peer.cut(reset=True)
@@ -174,5 +175,5 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     assert not client.is_open
     assert loop.inbox.over
     assert client.stats()['given_back'] > 100
-    assert client._backpressure.overflow is None
-    assert client._link.reason is not None
+    assert inside.overflow(client) is None
+    assert not client.transport.connected

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -107,13 +108,13 @@ KINDS: dict[str, tuple[Any, Any]] = {
 
 def pour(peer: ScriptedBroker, client: gamqp.Connection, data: bytes) -> None:
     """Send it in pieces that the client takes one by one, so that none of its batches is large."""
-    taken = client._counts.bytes_in
+    taken = client.stats()['bytes_in']
     for at in range(0, len(data), PIECE):
         piece = data[at : at + PIECE]
         taken += len(piece)
         with contextlib.suppress(OSError):
             peer.pour(piece, 1.0)
-        greenlets.wait_until(lambda until=taken: not client.connected or client._counts.bytes_in >= until)
+        greenlets.wait_until(lambda until=taken: not client.connected or client.stats()['bytes_in'] >= until)
         if not client.connected:
             break
 
@@ -149,7 +150,7 @@ def test_memory_is_bounded(pieces: Any, ends: Any) -> None:
             peer.open_channel(client, number)
         for event in ('basic_return', 'basic_ack', 'basic_nack'):
             client.channels[2].events[event].add(_do_nothing)
-        client._peer_memory.limit = HELD
+        inside.peer_memory(client).limit = HELD
         gc.collect()
         tracemalloc.start()
         try:
@@ -169,8 +170,8 @@ def test_the_limit_is_far_from_what_brokers_do(peer: ScriptedBroker) -> None:
     """A thousand channels that close, deliveries of consumers that have gone: as long as the peer reads."""
     client = peer.open()
     peer.open_channel(client)
-    assert client._peer_memory.limit == LIMIT
-    client._peer_memory.limit = HELD
+    assert inside.peer_memory(client).limit == LIMIT
+    inside.peer_memory(client).limit = HELD
     for _ in range(10):
         peer.raw(frames('channel.flow', 1, active=True) * 200)
         for _ in range(200):
@@ -185,10 +186,10 @@ def test_a_message_in_pieces_leaves_nothing_behind(peer: ScriptedBroker, client:
         peer.expect('basic.get')
         data = frames('basic.get-ok', 1, delivery_tag=1, body=bytes(300_000), properties=HEADERS)
         peer.raw(data[:100_000])
-        greenlets.wait_until(lambda: client._peer_memory.held)
+        greenlets.wait_until(lambda: inside.peer_memory(client).held)
         peer.raw(data[100_000:])
         assert len(getting.get().body) == 300_000
-        assert client._peer_memory.held == 0
+        assert inside.peer_memory(client).held == 0
 
 
 def test_calls_of_on_blocked_are_few_and_the_last_is_true(peer: ScriptedBroker) -> None:
@@ -204,7 +205,7 @@ def test_calls_of_on_blocked_are_few_and_the_last_is_true(peer: ScriptedBroker) 
     client = peer.open(on_blocked=on_blocked, on_unblocked=lambda: calls.append(None))
     for number in range(40):
         peer.send('connection.blocked', reason=str(number))
-    greenlets.wait_until(lambda: client._flow_control.blocked_reason == '39' and len(calls) == 16)
+    greenlets.wait_until(lambda: inside.flow_control(client).blocked_reason == '39' and len(calls) == 16)
     assert calls == [str(number) for number in range(16)]
     gate.wake_all()
     greenlets.wait_until(lambda: len(calls) > 16)

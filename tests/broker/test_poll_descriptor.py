@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from external_event_loop import drain_when_readable, kernel_objects, readable
 from flooding import LIMIT, begin, deliveries, flood
@@ -144,9 +145,9 @@ def test_a_reader_that_has_stopped_goes_on(peer: ScriptedBroker, got: list[Any])
 def test_deliveries_on_disk_are_shown_as_they_come_back(peer: ScriptedBroker, got: list[Any]) -> None:
     client: Any = consuming(peer, got, max_undelivered_messages=LIMIT)
     flood(peer, client, deliveries(range(1, 1001), size=100))
-    assert client._backpressure.overflow is not None
+    assert inside.overflow(client) is not None
     drain_when_readable(client, lambda: len(got) == 1000)
-    assert client._backpressure.overflow is None and not readable(client.sock)
+    assert inside.overflow(client) is None and not readable(client.sock)
 
 
 def test_input_does_not_count_while_it_is_iterators_that_have_no_room(peer: ScriptedBroker) -> None:
@@ -155,12 +156,12 @@ def test_input_does_not_count_while_it_is_iterators_that_have_no_room(peer: Scri
     channel = peer.open_channel(client)
     loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag'))
     peer.raw(messages('tag', range(1, MANY + 1)))
-    greenlets.wait_until(lambda: not client._link.listening)
+    greenlets.wait_until(lambda: not inside.reads(client))
     peer.raw(messages('tag', [MANY + 1]))
     assert not readable(client.sock)
     for _ in range(MANY + 1):
         next(loop)
-    greenlets.wait_until(lambda: client._link.listening)
+    greenlets.wait_until(lambda: inside.reads(client))
     assert not readable(client.sock)
     peer.send('channel.close', 1, reply_code=404, reply_text='', class_id=60, method_id=70)
     assert readable(client.sock, 5)
@@ -178,7 +179,7 @@ def test_nobody_who_does_not_poll_pays_for_it(peer: ScriptedBroker, got: list[An
     client.sock.getsockname()
     take_in(peer, client, messages('tag', [1]))
     client.drain_events(timeout=0)
-    assert client._event_queue.descriptor is None and client._link.transport.descriptor is None
+    assert inside.event_queue(client).descriptor is None and client.transport.descriptor is None
     assert kernel_objects() == before
     assert client.sock.fileno() >= 0
     assert len(kernel_objects()) == len(before) + 2
@@ -232,7 +233,7 @@ def test_the_end_closes_them(peer: ScriptedBroker, got: list[Any], end: Any) -> 
     sock = client.sock
     assert len(kernel_objects()) == len(before) + 2
     end(peer, client)
-    assert sock.fileno() == -1 and client._event_queue.descriptor is None
+    assert sock.fileno() == -1 and inside.event_queue(client).descriptor is None
     assert kernel_objects() == before
     assert client.sock is not sock and (client.sock is None or client.is_open)
 
@@ -289,6 +290,6 @@ def test_a_tick_lets_an_overdue_hub_run(peer: ScriptedBroker) -> None:
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     client.heartbeat_tick()  # nothing switches: the hub has had its turn a moment ago
     assert client.is_open
-    client._link.hub_monitor._due = time.monotonic() - 60  # as if the program had not let it run for a minute
+    inside.let_hub_seem_overdue(client, time.monotonic() - 60)  # as if the program had not let it run for a minute
     with pytest.raises(gamqp.ConnectionForced, match='by operator'):
         client.heartbeat_tick()

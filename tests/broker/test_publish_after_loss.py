@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -79,8 +80,8 @@ def test_a_publish_that_the_system_refuses_raises(
     peer.expect('confirm.select')
     greenlets.sleep(0.01)
     before = client.stats()
-    client._flow_control.look_at = float('inf')  # no look before: it is the send that fails
-    client._link.transport.socket.shutdown(socket.SHUT_WR)
+    inside.flow_control(client).look_at = float('inf')  # no look before: it is the send that fails
+    client.transport.socket.shutdown(socket.SHUT_WR)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     arguments: dict[str, Any] = {'routing_key': 'q'}
     with pytest.raises(exceptions.ConnectionForced, match='by operator'):
@@ -94,9 +95,9 @@ def test_a_publish_after_a_refused_write_raises_without_last_words(
 ) -> None:
     """Input that goes on hides the end from the reader; the write has failed all the same."""
     greenlets.sleep(0.01)
-    client._flow_control.look_at = float('inf')
+    inside.flow_control(client).look_at = float('inf')
     peer.send('connection.blocked', reason='')
-    client._link.transport.socket.shutdown(socket.SHUT_WR)
+    client.transport.socket.shutdown(socket.SHUT_WR)
     compute()
     with pytest.raises(exceptions.RecoverableConnectionError, match='connection lost'):
         channel.basic_publish(gamqp.Message(b'x'), '', 'q')

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 
 import gamqp
@@ -32,7 +33,7 @@ def outstanding(confirms: ChannelConfirms, publishes: int = 0) -> Confirms:
 
 
 def counted(client: gamqp.Connection) -> tuple[int, int, int]:
-    counts = client._counts
+    counts = client.stats()
     return counts.confirmed, counts.nacked, counts.lost
 
 
@@ -71,7 +72,7 @@ def test_a_publish_waits_for_room_and_the_next_confirm_gives_it(confirms: Channe
     assert confirms.is_crowded(2)
     assert not confirms.is_crowded(3)
     waiting = greenlets.spawn(confirms.wait_for_room, 2, green.Deadline(60))
-    greenlets.wait_until(lambda: bool(confirms._room))
+    greenlets.wait_until(lambda: inside.waits_for_room(confirms))
     confirms.settle(1, False, True)
     assert confirms.is_crowded(2)  # the place is reserved for the one that was woken
     waiting.get()
@@ -81,7 +82,7 @@ def test_a_publish_waits_for_room_and_the_next_confirm_gives_it(confirms: Channe
 def test_a_place_that_is_given_up_is_for_the_next(confirms: ChannelConfirms) -> None:
     outstanding(confirms, publishes=2)
     tasks = [greenlets.spawn(confirms.wait_for_room, 2, green.Deadline(60)) for _ in range(2)]
-    greenlets.wait_until(lambda: confirms._room is not None and len(confirms._room) == 2)
+    greenlets.wait_until(lambda: inside.waits_for_room(confirms) == 2)
     confirms.settle(1, False, True)
     tasks[0].get()
     confirms.give_up_room(2)
@@ -127,7 +128,7 @@ def test_the_next_wait_raises_why_publishes_were_lost(
     greenlets.wait_until(lambda: unheard == [True])
     assert confirms.outstanding is None
     assert counted(client) == (0, 0, 2 * is_lost)
-    assert not client._endings
+    assert not inside.unheard_ends(client)
     if is_lost:
         with pytest.raises(exceptions.RecoverableConnectionError, match='the channel has ended'):
             confirms.wait(60)
@@ -135,12 +136,12 @@ def test_the_next_wait_raises_why_publishes_were_lost(
 
 
 def test_who_waits_hears_of_the_end(client: gamqp.Connection, confirms: ChannelConfirms) -> None:
-    slot = green.Slot(client._green)
+    slot = green.Slot(greenlets.backend)
     outstanding(confirms).publish(slot)
-    publishing = greenlets.spawn(client._wait_for, slot, 60)
+    publishing = greenlets.spawn(slot.wait, 60)
     crowded = greenlets.spawn(confirms.wait_for_room, 1, green.Deadline(60))
     waiting = greenlets.spawn(confirms.wait, 60)
-    greenlets.wait_until(lambda: confirms.has_barriers and bool(confirms._room) and slot.awaited)
+    greenlets.wait_until(lambda: confirms.has_barriers and inside.waits_for_room(confirms) and slot.awaited)
     assert confirms.has_waiters
     unheard: list[bool] = []
     confirms.end(lost(), lambda: unheard.append(True))

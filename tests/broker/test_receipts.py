@@ -6,6 +6,7 @@ import random
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -300,13 +301,13 @@ def test_all_confirms_are_waited_for(peer: ScriptedBroker, channel: gamqp.Channe
     greenlets.sleep(0)
     channel.publish(b'3')  # too late for that wait
     peer.send('basic.ack', delivery_tag=2)
-    greenlets.wait_until(lambda: len(channel._confirms) == 2)
+    greenlets.wait_until(lambda: channel.unconfirmed == 2)
     assert not waiting.done
     peer.send('basic.ack', delivery_tag=1)
     assert waiting.get() is True
     with pytest.raises(TimeoutError, match='1 publishes'):
         channel.wait_for_confirms(timeout=0.01)
-    assert not channel._confirms.outstanding._barriers
+    assert not inside.waits_for_confirms(channel)
 
 
 def test_what_was_refused_before_the_wait_is_told_once(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -327,9 +328,9 @@ def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
     confirming(peer, channel)
     receipt = channel.publish(b'x')
     waiting = greenlets.spawn(channel.wait_for_confirms)
-    greenlets.wait_until(lambda: channel._confirms.outstanding._barriers)
+    greenlets.wait_until(lambda: inside.waits_for_confirms(channel))
     waiting.kill()  # runs in the next pass of the hub, where the nack would wake it, too
-    channel._on_method(Basic.Nack, (1, False, False))
+    inside.method_arrives(channel, Basic.Nack, 1, False, False)
     with pytest.raises(GreenletExit):
         waiting.get()
     assert receipt.state == 'nacked'

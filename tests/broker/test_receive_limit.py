@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
+from flooding import undelivered
 from script import ScriptedBroker, frames
 
 import gamqp
@@ -45,7 +47,7 @@ def flood(count: int, size: int = 20_000, first: int = 0) -> bytes:
 
 
 def stopped(client: gamqp.Connection) -> bool:
-    return not client._link.listening
+    return not inside.reads(client)
 
 
 def test_above_the_count_reading_stops_and_the_peer_is_held_back(
@@ -56,7 +58,7 @@ def test_above_the_count_reading_stops_and_the_peer_is_held_back(
     sent = peer.pour(said)
     assert sent < len(said)
     greenlets.wait_until(lambda: stopped(client))
-    assert LIMIT <= len(client._event_queue._events) < 6 * LIMIT  # what one batch may bring on top
+    assert LIMIT <= inside.waiting_events(client) < 6 * LIMIT  # what one batch may bring on top
     assert got == []
     # The program comes, everything follows.
     rest = greenlets.spawn(peer.raw, said[sent:])
@@ -71,7 +73,7 @@ def test_above_the_bytes_reading_stops(peer: ScriptedBroker, got: list[Any]) -> 
     said = flood(1000)
     assert peer.pour(said) < len(said)
     greenlets.wait_until(lambda: stopped(channel.connection))
-    assert len(channel.connection._event_queue._events) < 100
+    assert inside.waiting_events(channel.connection) < 100
 
 
 def test_large_headers_count_as_bytes_too(peer: ScriptedBroker, got: list[Any]) -> None:
@@ -84,12 +86,12 @@ def test_large_headers_count_as_bytes_too(peer: ScriptedBroker, got: list[Any]) 
     sent = peer.pour(said)
     assert sent < len(said)
     greenlets.wait_until(lambda: stopped(client))
-    assert len(client._event_queue._events) < 100
+    assert inside.waiting_events(client) < 100
     rest = greenlets.spawn(peer.raw, said[sent:])
     while len(got) < 500:
         client.drain_events(timeout=30)
     rest.get()
-    assert (client._backpressure.budget.messages, client._backpressure.budget.bytes) == (0, 0)
+    assert undelivered(client) == (0, 0)
 
 
 def test_half_is_drained_before_reading_goes_on(peer: ScriptedBroker, channel: gamqp.Channel, got: list[Any]) -> None:
@@ -113,10 +115,10 @@ def test_a_call_works_while_reading_is_stopped(peer: ScriptedBroker, channel: ga
     peer.expect('queue.declare')
     peer.raw(flood(20, first=LIMIT) + frames('queue.declare-ok', queue='q'))
     assert declaring.get().queue == 'q'
-    held = len(client._event_queue._events)
+    held = inside.waiting_events(client)
     peer.raw(flood(1))  # nobody waits any more, so this stays in the kernel
     greenlets.wait_until(lambda: stopped(client))
-    assert len(client._event_queue._events) == held
+    assert inside.waiting_events(client) == held
     confirming = greenlets.spawn(channel.basic_publish_confirm, gamqp.Message(b'x'), '', 'q')
     peer.expect('confirm.select')
     peer.expect('basic.publish')
@@ -170,7 +172,7 @@ def test_cancel_and_close_give_the_budget_back(
         peer.send('channel.close-ok')
     task.get()
     assert len(got) == (LIMIT if how == 'cancel' else 0)
-    assert (client._backpressure.budget.messages, client._backpressure.budget.bytes) == (0, 0)
+    assert undelivered(client) == (0, 0)
     greenlets.wait_until(lambda: not stopped(client))
 
 
@@ -213,5 +215,5 @@ def test_the_link_that_ends_while_messages_are_given_back_is_told_and_leaves_the
     with pytest.raises(gamqp.RecoverableConnectionError):
         channel.basic_cancel('tag')
     assert not client.is_open
-    assert (client._backpressure.budget.messages, client._backpressure.budget.bytes) == (0, 0)
-    assert not client._event_queue._events
+    assert undelivered(client) == (0, 0)
+    assert not inside.waiting_events(client)

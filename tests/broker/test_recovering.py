@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from flooding import begin
 from script import ScriptedBroker
@@ -32,11 +33,11 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     client.drain_events(timeout=30)
     greenlets.wait_until(lambda: channel.unsettled == 5)
     recover(peer, channel, messages('tag', [6]))
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
     got[0].ack()
     got[0].nack()
     got[0].reject()
-    assert channel._stale_settlements == 3
+    assert inside.stale_settlements(channel) == 3
     peer.raw(messages('tag', [7]))
     client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == [1, 7]
@@ -52,7 +53,7 @@ def test_nothing_that_waited_for_an_iterator_is_yielded_or_given_back(
     loop = start(peer, channel, 5)
     first = next(loop)
     recover(peer, channel, messages(loop.tag, [6]))
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
     first.ack()
     silent(peer, client)
     peer.raw(messages(loop.tag, [7, 8]))
@@ -78,7 +79,7 @@ def test_nothing_that_waited_for_a_handler_is_handled_or_acked(
     peer.raw(messages(consumer.tag, [6]))
     assert peer.expect('basic.ack').delivery_tag == 6
     assert work.begun == ['1', '6']
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 @pytest.mark.parametrize('answered', [False, True])
@@ -102,7 +103,7 @@ def test_a_caller_that_is_killed_amid_it_leaves_the_channel_in_order(
     silent(peer, client)
     message.ack()
     assert peer.expect('basic.ack').delivery_tag == 7
-    assert (channel.unsettled, client._backpressure.budget.messages) == (0, 0)
+    assert (channel.unsettled, client.stats()['undelivered_messages']) == (0, 0)
 
 
 @pytest.mark.parametrize('how', ['callback', 'loop'])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from flooding import begin
 from script import ScriptedBroker, frames
@@ -65,7 +66,7 @@ def test_a_reopened_channel_has_no_prefetch_until_it_is_asked_for_again(
         limiting.get()
     close(peer, channel)
     peer.send('channel.open-ok')
-    assert channel._prefetch == NO_PREFETCH
+    assert inside.prefetch(channel) == NO_PREFETCH
     starting = greenlets.spawn(lambda: channel.consume('q', prefetch=5))
     assert peer.expect('basic.qos').prefetch_count == 5  # the new channel has not heard of it
     peer.send('basic.qos-ok')
@@ -168,7 +169,7 @@ def test_calls_get_their_own_replies(
     assert message.body == b'new'
     recovering.get()
     message.ack()  # of before recover: not sent
-    assert channel._stale_settlements == 1
+    assert inside.stale_settlements(channel) == 1
     assert channel.active
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -128,7 +129,7 @@ def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(
     opening.get()
     assert asked == [None]
     assert octets(peer.start_ok.response).endswith(b'asked')
-    assert connection._passwords.is_empty  # nothing of it is kept
+    assert inside.asked_password(connection) is None  # nothing of it is kept
 
 
 def test_a_connection_that_is_closed_while_a_password_is_asked_for_is_not_opened(peer: ScriptedBroker) -> None:
@@ -155,7 +156,7 @@ def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -
     greenlets.wait_until(lambda: asked)
     opening.kill()
     greenlets.wait_until(lambda: opening.done)
-    assert not connection.connected and connection._passwords.is_empty
+    assert not connection.connected and inside.asked_password(connection) is None
 
 
 @pytest.mark.parametrize('make', [sasl.PLAIN, sasl.AMQPLAIN])
@@ -184,7 +185,7 @@ def test_a_secret_is_in_no_repr_log_or_error(peer: ScriptedBroker, caplog: pytes
     caplog.set_level(logging.DEBUG)
     shown: list[Any] = [sasl.PLAIN('u', SECRET), sasl.AMQPLAIN('u', SECRET), sasl.RAW(b'X', SECRET.encode())]
     connection = log_in(peer, b'PLAIN', userid='u', password=SECRET, name='mine')
-    shown += [connection, connection._link.writer, connection._link.decoder, connection.transport]
+    shown += [connection, inside.writer(connection), inside.link(connection).decoder, connection.transport]
     shown += [peer.open_channel(connection), connection.client_properties, connection.server_properties]
     peer.send('connection.blocked', reason='low')
     greenlets.wait_until(lambda: connection.is_blocked)

@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -93,7 +94,7 @@ def test_it_is_due_when_four_fifths_of_the_life_are_over(
 def test_the_default_is_not_to_renew(peer: ScriptedBroker) -> None:
     provider = Provider(life=0)
     client = peer.open((10, 131072, 0), password=provider)
-    assert client._renewal is None and len(provider.given) == 1
+    assert not inside.renews_secret(client) and len(provider.given) == 1
     client.collect()
 
 
@@ -209,7 +210,7 @@ def test_nobody_is_asked_while_the_connection_closes(peer: ScriptedBroker, provi
 @pytest.mark.filterwarnings('ignore::ResourceWarning')
 def test_it_does_not_keep_a_connection_that_nobody_has(peer: ScriptedBroker, provider: Provider) -> None:
     client: Any = peer.open((10, 131072, 0), password=provider, refresh_secret=True)
-    peer._clients.clear()
+    peer.let_go()
     gone = weakref.ref(client)
     del client
     gc.collect()

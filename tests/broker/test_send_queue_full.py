@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker
@@ -27,7 +28,7 @@ def peer() -> Iterator[ScriptedBroker]:
 
 def fill(channel: gamqp.Channel) -> int:
     """Publish until a publisher has to wait, since the kernel takes nothing more. Returns how many of a megabyte."""
-    writer = channel.connection._link.writer
+    writer = inside.writer(channel.connection)
     count, queued, looks = 0, -1, 0
     while looks < 6:  # on a busy machine the kernel may take some more a while later
         while writer.queued < HIGH_WATER:
@@ -45,7 +46,7 @@ def test_publishers_wait_and_everything_arrives_whole_and_in_order(
 ) -> None:
     count = fill(channel)
     # What the kernel has taken is its own affair.
-    assert channel.connection._link.writer.queued < HIGH_WATER + 2 * MEGABYTE
+    assert channel.connection.stats()['send_queue_bytes'] < HIGH_WATER + 2 * MEGABYTE
     tasks = [
         greenlets.spawn(channel.basic_publish, gamqp.Message(bytes([100 + number]) * 300_000), '', 'q')
         for number in range(20)
@@ -83,7 +84,7 @@ def test_a_publisher_killed_in_the_middle_of_six_megabytes_leaves_whole_frames(
     peer: ScriptedBroker, channel: gamqp.Channel, how: str
 ) -> None:
     publishing = greenlets.spawn(lambda: channel.basic_publish(gamqp.Message(b'a' * 6_000_000), '', 'q', timeout=30))
-    greenlets.wait_until(lambda: channel.connection._link.writer.queued)
+    greenlets.wait_until(lambda: channel.connection.stats()['send_queue_bytes'])
     assert not publishing.done
     if how == 'kill':
         publishing.kill()
@@ -145,7 +146,7 @@ def test_a_publish_with_a_timeout_returns_when_all_is_sent(peer: ScriptedBroker,
     publishing = greenlets.spawn(lambda: channel.basic_publish(gamqp.Message(b'a' * 8_000_000), '', 'q', timeout=30))
     assert peer.expect('basic.publish').body == b'a' * 8_000_000
     publishing.get()
-    assert channel.connection._link.writer.queued == 0
+    assert channel.connection.stats()['send_queue_bytes'] == 0
 
 
 def test_write_timeout_finds_a_peer_that_takes_nothing() -> None:
@@ -169,7 +170,7 @@ def test_write_timeout_spares_a_peer_that_is_only_slow() -> None:
             peer.read_some(400_000)
             greenlets.sleep(0.1)
         assert client.connected
-        assert client._link.writer.queued
+        assert client.stats()['send_queue_bytes']
 
 
 def test_flush_waits_until_the_kernel_has_everything(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -180,7 +181,7 @@ def test_flush_waits_until_the_kernel_has_everything(peer: ScriptedBroker, chann
     flushing = greenlets.spawn(client.flush)
     peer.expect('basic.publish')
     flushing.get()
-    assert client._link.writer.queued == 0
+    assert client.stats()['send_queue_bytes'] == 0
 
 
 def test_all_who_wait_learn_of_the_end(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -207,7 +208,7 @@ def test_small_publishes_of_one_pass_leave_together_and_in_order(peer: ScriptedB
 
 def test_a_single_publish_is_sent_at_once_without_a_switch(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     channel.basic_publish(gamqp.Message(b'now'), '', 'q')
-    assert channel.connection._link.writer.queued == 0
+    assert channel.connection.stats()['send_queue_bytes'] == 0
 
 
 def test_a_reset_while_data_is_queued_is_told(peer: ScriptedBroker, channel: gamqp.Channel) -> None:

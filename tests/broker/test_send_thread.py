@@ -140,8 +140,7 @@ def test_any_order_of_turns_gives_whole_frames_in_order(seed: int, chunk: int) -
     assert not lost
     assert writer.queued == 0
     assert not writer.pending
-    stream = Stream()
-    stream._expect_header = False
+    stream = Stream(client=False)  # without a protocol header
     stream.feed(bytes(kernel.taken))
     assert stream.whole
     assert [key for _, key, _ in stream.published] == [str(number) for number in range(bodies)]

@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from hub_blocking import Listening
 from script import ScriptedBroker
@@ -30,7 +31,7 @@ def stalled(peer: ScriptedBroker) -> Iterator[gamqp.Connection]:
         channel.connection.transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 * 1024)
         for _ in range(30):
             channel.basic_publish(gamqp.Message(bytes(100_000)), '', QUEUE)
-        assert channel.connection._link.writer.queued > 1_000_000
+        assert channel.connection.stats()['send_queue_bytes'] > 1_000_000
         yield channel.connection
 
 
@@ -40,14 +41,14 @@ def test_a_connection_without_room_does_not_make_others_wait(
     times = []
     with Listening(peer) as listening:
         for count in range(10, 60, 10):
-            stalled._link.writer.heartbeat_clock.sent_at -= 20
+            inside.seem_idle(stalled, sent=20)
             time.sleep(0.1)  # until the thread has nothing to do but to look, now and then, whether there is room
             begun = time.monotonic()
             for _ in range(10):
                 channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
             assert sees_all(listening, PUBLISH, count)
             times.append(time.monotonic() - begun)
-        assert len(send_thread._held) <= 1  # it has not become more work
+        assert inside.writers_of_sending_thread() <= 1  # it has not become more work
     assert statistics.median(times) < 0.4  # where it waits: a second
     assert stalled.is_alive()
 
@@ -70,11 +71,11 @@ def test_a_call_that_is_held_up_while_it_asks_for_help_gets_it_later(
     calls: list[FrameType] = []
     with Listening(peer) as listening:
         count = 0
-        while not channel.connection._link.writer._hub_writers._listed:
+        while not inside.has_asked_sending_thread(channel.connection):
             channel.basic_publish(gamqp.Message(b'x'), '', QUEUE)
             count += 1
         assert sees_all(listening, PUBLISH, count)
-        greenlets.wait_until(lambda: not channel.connection._link.writer._hub_writers._listed)
+        greenlets.wait_until(lambda: not inside.has_asked_sending_thread(channel.connection))
         sys.settrace(slowly)
         try:
             for _ in range(10):
@@ -124,7 +125,7 @@ def test_nothing_follows_where_the_thread_does_not_know_what_it_has_sent(
     transport.socket = ForgetfulSocket(transport.socket)
     with Listening(peer) as listening:
         count = 0
-        while channel.connection._link.writer._failure is None:
+        while inside.failure_of_writing(channel.connection) is None:
             channel.basic_publish(gamqp.Message(b'x'), '', str(count))
             count += 1
             if count % 10 == 0:

@@ -7,6 +7,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from flooding import LIMIT, begin, deliveries, flood
 from script import ScriptedBroker
@@ -20,7 +21,7 @@ def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[An
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=True, callback=callback))
     peer.raw(deliveries(range(1, count + 1), size=10))
     client = channel.connection
-    greenlets.wait_until(lambda: len(client._event_queue._events) == count)
+    greenlets.wait_until(lambda: inside.waiting_events(client) == count)
 
 
 def agree_to_cancel(peer: ScriptedBroker) -> None:
@@ -39,7 +40,7 @@ def drain(peer: ScriptedBroker, client: gamqp.Connection, timeout: float | None 
 def begun(client: gamqp.Connection) -> Any:
     """The greenlet of a drain that has begun."""
     draining = greenlets.spawn(client.drain, 20)
-    greenlets.wait_until(lambda: client._unfinished_handlers.draining)
+    greenlets.wait_until(lambda: inside.unfinished_handlers(client).draining)
     return draining
 
 
@@ -197,7 +198,7 @@ def test_deliveries_behind_a_notice_are_handed_out_and_the_notice_is_not_raised(
     greenlets.wait_until(lambda: other.is_open)
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=True, callback=got.append))
     peer.raw(deliveries([1, 2], size=10))
-    greenlets.wait_until(lambda: len(client._event_queue._events) == 3)
+    greenlets.wait_until(lambda: inside.waiting_events(client) == 3)
     assert drain(peer, client) is True
     assert [message.delivery_tag for message in got] == [1, 2]
 
@@ -209,7 +210,7 @@ def test_deliveries_on_disk_are_handed_out(peer: ScriptedBroker) -> None:
     channel = peer.open_channel(client)
     consume(peer, channel, lambda message: got.append(message.delivery_tag))
     flood(peer, client, deliveries(range(1, 10 * LIMIT + 1)))
-    assert client._backpressure.overflow is not None
+    assert inside.overflow(client) is not None
     assert drain(peer, client) is True
     assert got == list(range(1, 10 * LIMIT + 1))
 
@@ -246,10 +247,10 @@ def test_another_greenlet_in_drain_events_hands_them_out_all_alone(
 
     consume(peer, channel, callback, 20)
     looping = greenlets.spawn(loop)
-    greenlets.wait_until(lambda: client._event_queue.handlers_running)
+    greenlets.wait_until(lambda: inside.event_queue(client).handlers_running)
     draining = greenlets.spawn(client.drain, 20)
     agree_to_cancel(peer)
-    greenlets.wait_until(lambda: len(client._event_queue.finished))
+    greenlets.wait_until(lambda: len(inside.event_queue(client).finished))
     hold.set()
     peer.agree_to_close()
     assert draining.get() is True
@@ -270,10 +271,10 @@ def test_a_greenlet_that_leaves_drain_events_leaves_the_rest_to_drain(
 
     consume(peer, channel, callback, 3)
     once = greenlets.spawn(client.drain_events)
-    greenlets.wait_until(lambda: client._event_queue.handlers_running)
+    greenlets.wait_until(lambda: inside.event_queue(client).handlers_running)
     draining = greenlets.spawn(client.drain, 20)
     agree_to_cancel(peer)
-    greenlets.wait_until(lambda: len(client._event_queue.finished))
+    greenlets.wait_until(lambda: len(inside.event_queue(client).finished))
     hold.set()
     peer.agree_to_close()
     assert draining.get() is True
@@ -326,7 +327,7 @@ def test_a_callback_that_drain_calls_can_drain(
     with pytest.raises(exceptions.RecoverableConnectionError, match='closed by this program'):
         drain(peer, client)  # it has closed the connection under the outer one
     assert got == [2, True]
-    assert not client._unfinished_handlers.in_drain
+    assert not inside.unfinished_handlers(client).in_drain
 
 
 def test_an_event_handler_that_runs_is_waited_for(

@@ -61,7 +61,7 @@ def test_a_timeout_is_kept_and_limits_nothing(
     began = time.monotonic()
     assert client.is_alive()  # it looks whether there is input
     assert time.monotonic() - began < 2
-    assert client._link.transport.socket.gettimeout() == 0
+    assert client.transport.socket.gettimeout() == 0
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.01)
     client.send_heartbeat()
@@ -74,7 +74,7 @@ def test_blocking_is_kept_and_blocks_nothing(client: gamqp.Connection) -> None:
     assert client.sock.gettimeout() == 0 and not client.sock.getblocking()
     client.sock.setblocking(True)
     assert client.sock.gettimeout() is None
-    assert not client._link.transport.socket.getblocking()
+    assert not client.transport.socket.getblocking()
 
 
 @pytest.mark.parametrize(('value', 'error'), [(-1, ValueError), ('x', ValueError), ([], TypeError)])

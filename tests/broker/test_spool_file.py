@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import Any
 
+import inside
 import pytest
 from flooding import body_of, deliveries, temporary_files
 
@@ -120,13 +121,13 @@ def test_a_file_that_may_not_grow_further_loses_nothing(files: SpoolFile, errors
 
 def test_a_file_that_cannot_be_read_is_an_error(files: SpoolFile) -> None:
     put(files, 1, 50)
-    files._segments[0].file.truncate(100)
+    inside.spool_segments(files)[0].file.truncate(100)
     with pytest.raises(OSError, match='shorter'):
         taken(files)
 
 
 def test_a_damaged_file_is_an_error(files: SpoolFile) -> None:
     put(files, 1, 50)
-    files._segments[0].file.write(b'nonsense')
+    inside.spool_segments(files)[0].file.write(b'nonsense')
     with pytest.raises(OSError, match='damaged'):
         taken(files)

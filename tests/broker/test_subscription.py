@@ -103,8 +103,8 @@ def test_a_killed_subscribe_gives_back_what_no_handler_has_begun(
     work.go(1)
     assert peer.expect('basic.ack').delivery_tag == 1
     peer.send('basic.cancel-ok', consumer_tag='t')
-    greenlets.wait_until(lambda: not channel._consumers)
-    assert client._backpressure.budget.messages == 0
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
+    assert client.stats()['undelivered_messages'] == 0
 
 
 # -- settling ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
@@ -119,8 +120,8 @@ def test_cancel_gives_back_what_has_not_begun_and_waits_for_what_has(
     consumer.cancel()
     consumer.join()
     silent(peer, client)
-    assert not client._unfinished_handlers.retiring
-    assert client._backpressure.budget.messages == 0
+    assert not inside.unfinished_handlers(client).retiring
+    assert client.stats()['undelivered_messages'] == 0
 
 
 def test_cancel_that_does_not_wait(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> None:
@@ -159,11 +160,11 @@ def test_cancel_without_acks_lets_all_be_handled_that_came(
     peer.expect('basic.cancel')
     peer.raw(messages(consumer.tag, [4]))
     ended(peer, consumer)
-    assert client._unfinished_handlers.retiring == {consumer}
+    assert inside.unfinished_handlers(client).retiring == {consumer}
     work.go(1)
     cancelling.get()
     assert work.begun == ['1', '2', '3', '4']
-    assert not client._unfinished_handlers.retiring
+    assert not inside.unfinished_handlers(client).retiring
 
 
 @pytest.mark.parametrize('count', [1, 3])
@@ -194,7 +195,7 @@ def test_who_is_no_handler_waits_also_for_handlers_that_cancel(
     work.go(1)
     peer.expect('basic.cancel')
     ended(peer, consumer)
-    greenlets.wait_until(lambda: 'waiting' in consumer._workers.values())
+    greenlets.wait_until(lambda: 'waiting' in inside.workers(consumer).values())
     work.go(2)  # runs in the next pass of the hub, right before the program
     wait = getattr(client if how == 'drain' else consumer, how)
     waiting = greenlets.spawn(lambda: (wait(), work.running, consumer.acked))
@@ -215,7 +216,7 @@ def test_a_handler_that_closes_its_channel(
         consumer.join(30)
     silent(peer, client)
     assert work.begun == ['1']
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 def test_a_handler_that_closes_its_connection(
@@ -252,7 +253,7 @@ def test_a_channel_error_while_handlers_run(
         joining.get()
     silent(peer, client)
     assert (consumer.acked, second.acked) == (0, 1)
-    assert client._backpressure.budget.messages == 0
+    assert client.stats()['undelivered_messages'] == 0
 
 
 @pytest.mark.parametrize('no_ack', [False, True])
@@ -262,7 +263,7 @@ def test_the_connection_is_lost_while_handlers_run(
     work.hold(1, 2)
     consumer = subscribed(peer, channel, work, 4, concurrency=2, no_ack=no_ack)
     greenlets.wait_until(lambda: work.running == 2)
-    budget = client._backpressure.budget
+    budget = inside.budget(client)
     peer.cut(reset=True)
     greenlets.wait_until(lambda: consumer.over)
     work.go(1)

@@ -16,6 +16,7 @@ from typing import Any
 import broker_tools
 import greenlet
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -272,15 +273,15 @@ def test_a_call_that_has_begun_goes_on(peer: ScriptedBroker) -> None:
 
 def test_a_call_whose_greenlet_is_killed_is_an_error(peer: ScriptedBroker) -> None:
     client = peer.open()
-    inside: list[Any] = []
+    begun: list[Any] = []
 
     def slow() -> None:
-        inside.append(greenlet.getcurrent())
+        begun.append(greenlet.getcurrent())
         greenlets.sleep(10)
 
     task = greenlets.spawn(lambda: broker_tools.raised(broker_tools.in_thread, client.run_in_hub, slow))
-    greenlets.wait_until(lambda: inside)
-    greenlets.backend.kill(inside[0])
+    greenlets.wait_until(lambda: begun)
+    greenlets.backend.kill(begun[0])
     assert isinstance(task.get(), greenlet.GreenletExit)
 
 
@@ -337,7 +338,7 @@ def test_a_connection_that_is_dropped_in_another_thread_says_goodbye(peer: Scrip
 @pytest.mark.parametrize('heartbeat', [0, 600])
 def test_its_hub_hears_at_once_that_it_was_dropped_heartbeats_or_not(peer: ScriptedBroker, heartbeat: int) -> None:
     held = [peer.open((10, 131072, heartbeat), heartbeat=heartbeat)]
-    link = held[0]._link
+    link = inside.link(held[0])
     drop_elsewhere(peer, held)
     assert link.owner() is None
     assert peer.agree_to_close().reply_text == 'abandoned'
@@ -346,7 +347,7 @@ def test_its_hub_hears_at_once_that_it_was_dropped_heartbeats_or_not(peer: Scrip
 
 def drop_elsewhere(peer: ScriptedBroker, held: list[Any]) -> None:
     """Have another thread drop and collect the connection, of which *held* is the last reference."""
-    peer._clients.clear()
+    peer.let_go()
 
     def drop() -> None:
         held.clear()
@@ -358,8 +359,8 @@ def drop_elsewhere(peer: ScriptedBroker, held: list[Any]) -> None:
 
 def test_a_connection_may_be_opened_again_in_another_thread(peer: ScriptedBroker) -> None:
     client = peer.open()
-    first = client._affinity.thread
+    first = inside.thread_of(client)
     client.collect()
     client.connect_timeout = 0.2
     broker_tools.raised(broker_tools.in_thread, client.connect)  # the peer does not answer, but it has a new home now
-    assert client._affinity.thread != first
+    assert inside.thread_of(client) != first

@@ -10,7 +10,7 @@ import pytest
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import exceptions, green
+from gamqp import exceptions
 
 FRAMES = (0, 8192, 131072, 2**31)
 CHANNELS = (0, 1, 2047, 65535)
@@ -131,7 +131,7 @@ def start_ok_size(peer: ScriptedBroker, version: str, password: str) -> int:
     peer.hang_up()
     peer.accept()
     start(peer, version)
-    data = peer._recv(20_000, 'start-ok, or the end', green.Deadline(30))
+    data = peer.recv(20_000, 'start-ok, or the end')
     if not data:
         opening.get()
     connection.collect()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 from scripted_consumers import Work, messages, start, started, subscribed
@@ -28,8 +29,7 @@ def said(log: Any) -> list[str]:
 
 def look(client: Any, later: float = 31) -> None:
     """As the timer does, so many seconds from now."""
-    for _ in client._unsettled_watch._walk(client, time.monotonic() + later):
-        pass
+    inside.look_for_unacked(client, time.monotonic() + later)
 
 
 def calling_back(peer: ScriptedBroker, channel: gamqp.Channel, tag: str, prefetch: int, a_global: bool = False) -> None:
@@ -45,7 +45,7 @@ def calling_back(peer: ScriptedBroker, channel: gamqp.Channel, tag: str, prefetc
 
 def arrived(peer: ScriptedBroker, channel: gamqp.Channel, tag: str, tags: Any) -> None:
     peer.raw(messages(tag, tags))
-    greenlets.wait_until(lambda: all(tag in channel._unacked for tag in tags))
+    greenlets.wait_until(lambda: all(tag in inside.unacked(channel) for tag in tags))
 
 
 def test_an_iterator_whose_messages_nobody_settles(
@@ -104,7 +104,7 @@ def test_one_that_is_slow_is_left_alone(
 ) -> None:
     """Each message waits for long, but now and then one is settled."""
     deliveries = start(peer, channel, 3, prefetch=3)
-    known = channel._unacked
+    known = inside.unacked(channel)
     for tag in (1, 2):
         known[tag] = (deliveries.tag, known[tag][1] - 100)
     look(client, 5)
@@ -121,7 +121,7 @@ def test_each_consumer_of_a_channel_is_looked_at(
     busy = started(peer, lambda: channel.consume('q', prefetch=2))
     arrived(peer, channel, stuck.tag, [1, 2])
     arrived(peer, channel, busy.tag, [3, 4])
-    known = channel._unacked
+    known = inside.unacked(channel)
     for tag in (1, 2, 3):
         known[tag] = (known[tag][0], known[tag][1] - 100)
     look(client, 5)
@@ -134,7 +134,7 @@ def test_handlers_take_their_time(
 ) -> None:
     work.hold(1)
     subscribed(peer, channel, work, 2, prefetch=2)
-    assert client._unsettled_watch is None
+    assert not inside.looks_for_unacked(client)
     deliveries = start(peer, channel)
     look(client)
     assert said(log) == []
@@ -147,7 +147,7 @@ def test_a_consumer_without_acks_is_not_looked_at(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     deliveries = start(peer, channel, 2, no_ack=True)
-    assert client._unsettled_watch is None
+    assert not inside.looks_for_unacked(client)
     assert deliveries.delivered == 2
 
 
@@ -155,7 +155,7 @@ def test_a_consumer_without_acks_is_not_looked_at(
 def test_off(peer: ScriptedBroker, seconds: Any) -> None:
     client = peer.open(unsettled_warning=seconds)
     deliveries = start(peer, peer.open_channel(client))
-    assert client._unsettled_watch is None
+    assert not inside.looks_for_unacked(client)
     assert deliveries.delivered == 0
 
 
@@ -164,8 +164,8 @@ def test_by_itself_and_until_the_connection_ends(peer: ScriptedBroker, log: Any)
     channel = peer.open_channel(client)
     deliveries = start(peer, channel, 2, prefetch=2)
     greenlets.wait_until(lambda: said(log))
-    watch = client._unsettled_watch
+    timer = inside.timer_of_unacked(client)
     client.collect()
-    assert watch is not None and watch._timer is None
-    assert client._unsettled_watch is None
+    assert timer() is None
+    assert not inside.looks_for_unacked(client)
     assert deliveries.delivered == 2

@@ -7,6 +7,7 @@ from typing import Any
 
 import greenlet
 import greenlets
+import inside
 import pytest
 from meter import MOST, Meter
 from script import ScriptedBroker, frames
@@ -40,7 +41,7 @@ def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
         plain_fail(self, make_error)
 
     def note(slot: Slot) -> None:
-        if slot.awaited and not slot.done and slot._waiter in meter.watched:
+        if slot.awaited and not slot.done and inside.waiter(slot) in meter.watched:
             meter.note()
 
     monkeypatch.setattr(Slot, 'succeed', succeed)
@@ -95,7 +96,7 @@ def test_the_end_is_told_in_turns(
     elif how == 'collect':
         client.collect()
     elif how == 'another greenlet is killed':
-        greenlets.backend.kill(client._link._reader)
+        greenlets.backend.kill(inside.reader_greenlet(client))
     else:
         peer.raw(frames('channel.close', 1, reply_code=404, reply_text='gone', class_id=0, method_id=0))
     meter.wait_for_first()
@@ -107,7 +108,7 @@ def test_the_end_is_told_in_turns(
     assert set(errors(tasks)) == {kind}
     assert meter.sum == MANY or what == 'receipts'  # of which a look at their state tells some before their turn
     assert meter.most <= MOST or what == 'receipts'
-    greenlets.wait_until(lambda: not client._endings)
+    greenlets.wait_until(lambda: not inside.unheard_ends(client))
     assert client.stats()['lost'] == client.stats()['published']
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 from scripted_consumers import messages, silent, start
@@ -43,14 +44,6 @@ class Meter(ReceiveBudget):
         self.note()
 
 
-class Channel(gamqp.Channel):
-    """Counts cancels, too."""
-
-    def _ask_to_cancel(self, tag: str, wait: bool = False) -> Any:
-        self._connection._backpressure.budget.note()
-        return super()._ask_to_cancel(tag, wait)
-
-
 @pytest.fixture
 def meter() -> Iterator[Meter]:
     meter = Meter()
@@ -61,8 +54,8 @@ def meter() -> Iterator[Meter]:
 @pytest.fixture
 def client(peer: ScriptedBroker, meter: Meter) -> gamqp.Connection:
     client = peer.open((10, 131072, 0))
-    client._backpressure.budget = meter
-    client.Channel = Channel
+    inside.backpressure(client).budget = meter
+    client.Channel = inside.channel_noting_cancels(meter.note)  # which count, too
     return client
 
 
@@ -81,8 +74,8 @@ def crowd(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
         peer.expect('basic.consume')
     peer.raw(b''.join(frames('basic.consume-ok', consumer_tag=tag) for tag in tags))
     peer.raw(b''.join(messages(tag, tags_of(number)) for number, tag in enumerate(tags)))
-    greenlets.wait_until(lambda: client._backpressure.budget.messages == CONSUMERS * EACH)
-    meter: Any = client._backpressure.budget
+    greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == CONSUMERS * EACH)
+    meter: Any = inside.budget(client)
     meter.most = meter.turns = 0
     return tags
 
@@ -152,9 +145,7 @@ def test_the_end_of_all_deliveries_of_a_channel(
     greenlets.wait_until(lambda: meter.messages == 0)
     # drain_events has passed over some meanwhile, and recover-ok has begun another walk beside the first.
     assert (meter.bytes, meter.most <= 3 * MOST) == (0, True)
-    greenlets.wait_until(
-        lambda: len(client._event_queue._events) + len(client._event_queue._older) < CONSUMERS
-    )  # void entries go, too
+    greenlets.wait_until(lambda: inside.waiting_events(client) < CONSUMERS)  # void entries go, too
 
 
 def delivery(channel: int, tag: str) -> bytes:
@@ -170,15 +161,12 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
     got: list[Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    looked: list[int] = []
-    look: Callable[..., bool] = VoidDeliveries.covers
-    channel._doubt()
-    monkeypatch.setattr(VoidDeliveries, 'covers', lambda *args: looked.append(1) or look(*args))
+    looked = inside.looks_at_void(channel, monkeypatch)
     for tag in crowd:
         channel.basic_cancel(tag, nowait=True)
     assert [message.delivery_tag for message in got] == list(range(1, CONSUMERS * EACH + 1))
     assert len(looked) == CONSUMERS * EACH
-    assert not client._event_queue._events
+    assert not inside.waiting_events(client)
 
 
 @pytest.mark.parametrize('how', ['close', 'channel', 'cancelled by the broker'])
@@ -226,12 +214,12 @@ def test_void_entries_do_not_pile_up_where_nobody_drains(
         )
         peer.raw(frames('basic.consume-ok', 2, consumer_tag='other') + many)
         starting.get()
-        greenlets.wait_until(lambda: client._backpressure.budget.messages == 1501)
+        greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == 1501)
         closing = greenlets.spawn(other.close)
         peer.expect('channel.close')
         peer.send('channel.close-ok', 2)
         closing.get()
-        greenlets.wait_until(lambda: client._backpressure.budget.messages == 1)
-        greenlets.wait_until(lambda: len(client._event_queue._events) + len(client._event_queue._older) < 1600)
+        greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == 1)
+        greenlets.wait_until(lambda: inside.waiting_events(client) < 1600)
     client.drain_events(timeout=30)
     assert [message.consumer_tag for message in got] == ['tag']

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 
@@ -67,7 +68,7 @@ def test_a_senseless_rate_counts_as_2(peer: ScriptedBroker, rate: int) -> None:
 def test_a_tick_finds_the_silent_peer_itself(peer: ScriptedBroker) -> None:
     """Also when the heartbeat greenlet has not had its turn: nothing switches between silence and tick."""
     client = peer.open((10, 131072, 1))
-    client._link.heartbeat_clock.heard_at -= 2
+    inside.seem_idle(client, heard=2)
     with pytest.raises(exceptions.ConnectionForced, match='heartbeats missed'):
         client.heartbeat_tick()
     assert not client.connected
@@ -78,14 +79,14 @@ def test_a_tick_finds_the_silent_peer_itself(peer: ScriptedBroker) -> None:
 def test_a_tick_reads_before_it_judges(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
     peer.raw(BEAT)  # lies in the kernel: nothing switches from here on
-    client._link.heartbeat_clock.heard_at -= 2
+    inside.seem_idle(client, heard=2)
     client.heartbeat_tick()
     assert client.connected and client.is_alive()
 
 
 def test_without_heartbeats_a_tick_does_nothing(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1), heartbeat=0)
-    client._link.heartbeat_clock.heard_at -= 100
+    inside.seem_idle(client, heard=100)
     client.heartbeat_tick(rate=6000)
     greenlets.sleep(0.02)
     peer.take_what_came()
@@ -125,9 +126,9 @@ def test_is_alive_from_open_to_close(peer: ScriptedBroker) -> None:
 
 def test_it_is_not_alive_when_the_peer_was_silent_too_long(peer: ScriptedBroker) -> None:
     client = peer.open((10, 131072, 1))
-    client._link.heartbeat_clock.heard_at -= 1.5
+    inside.seem_idle(client, heard=1.5)
     assert client.is_alive()
-    client._link.heartbeat_clock.heard_at -= 1
+    inside.seem_idle(client, heard=1)
     assert not client.is_alive()
     assert client.connected, 'asking changes nothing'
 
@@ -269,7 +270,7 @@ def test_read_timeout_leaves_consumers_alone_that_are_at_work(peer: ScriptedBrok
     else:
         consume(peer, lambda: channel.basic_consume('q', 'tag', callback=handle))
     working = greenlets.spawn(work)
-    peer.send('basic.deliver', consumer_tag=next(iter(channel._consumers)), delivery_tag=1)
+    peer.send('basic.deliver', consumer_tag=next(iter(inside.consumers(channel))), delivery_tag=1)
     assert begun.wait(30)
     greenlets.sleep(1.2)
     assert client.connected

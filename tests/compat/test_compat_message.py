@@ -123,7 +123,7 @@ def test_a_copy_of_a_message_can_be_acked(channel: Any, queue: str, copied: Call
     assert message.headers == {'a': [1]}  # decoded at first access, in each on its own
     again = copied(message)
     assert type(again) is gamqp.Message and again is not message
-    assert (again.channel, again.delivery_tag, again._incarnation) == (channel, 1, message.incarnation)
+    assert (again.channel, again.delivery_tag, again.incarnation) == (channel, 1, message.incarnation)
     assert (again.body, again.headers, again.delivery_info) == ('x', {'a': [1]}, message.delivery_info)
     assert (again.size, again.weight, again.redelivered, again.mine) == (1, message.weight, False, {'kept': 1})
     assert (again.headers is message.headers) is (again.mine is message.mine) is (copied is copy.copy)

@@ -171,6 +171,11 @@ class Node(Admin):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.server_pid(), signal.SIGCONT)
 
+    @property
+    def log_file(self) -> Path | None:
+        """Where the broker writes its log; None for one that is not ours."""
+        return None if self._folder is None else self._folder / 'log' / 'rabbit.log'
+
     def log(self, lines: int = 30) -> str:
         """The end of what the node wrote: its log, and what came before there was one."""
         if self._folder is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 from proxy import Proxy
 
@@ -77,7 +78,7 @@ def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connect
         for task in [greenlets.spawn(message.ack) for message in again]:
             task.get()
         assert new.queue_declare(queue, passive=True).message_count == 0
-        assert new.is_open and new._incarnation == 0, 'the broker has closed the channel'
+        assert new.is_open and inside.incarnation(new) == 0, 'the broker has closed the channel'
         sent = outcomes.count('sent')
         assert count - sent <= len(again) <= count
         working.close()
@@ -117,7 +118,7 @@ def test_acks_from_before_a_channel_error_are_dropped_and_counted(connection, ch
     old[0].ack()
     old[1].nack()
     old[2].reject()
-    assert other._stale_settlements == 3
+    assert inside.stale_settlements(other) == 3
     new[9].ack(multiple=True)
     other.close()
     broker_tools.wait_ready(channel, queue, 0)
@@ -152,7 +153,7 @@ def test_after_recover_each_message_comes_again_and_nothing_dead_is_settled(conn
         greenlets.wait_until(lambda: len(got) == 6)
     assert sorted(bytes(message.body) for message in got[1:]) == [b'0', b'1', b'2', b'3', b'4']
     other.basic_qos(0, 1, False)  # behind all acks
-    assert other._stale_settlements == (how != 'subscribe')  # which looks first
+    assert inside.stale_settlements(other) == (how != 'subscribe')  # which looks first
     other.close()
     broker_tools.wait_ready(channel, queue, 0)
     assert channel.queue_delete(queue) == 0
@@ -170,7 +171,7 @@ def test_deliveries_behind_a_close_reach_no_consumer_of_the_reopened_channel(con
         consuming.basic_consume(queue, 'tag', callback=got.append)
         broker_tools.drain_until(connection, lambda got=got: len(got) > 50)
         consuming.basic_ack(10**9)  # which closes the channel
-        greenlets.wait_until(lambda consuming=consuming: consuming._incarnation)
+        greenlets.wait_until(lambda consuming=consuming: inside.incarnation(consuming))
         with pytest.raises(exceptions.PreconditionFailed):
             consuming.basic_ack(1)
         again: list = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 
 import gamqp
@@ -141,7 +142,7 @@ def test_two_handlers_that_drain_do_not_wait_for_each_other(rabbit):
     channel = connection.channel()
     queue = broker_tools.shared_queue(channel)
     broker_tools.publish_all(channel, queue, [b'1', b'2'])
-    gate = gamqp.green.Gate(connection._green)
+    gate = gamqp.green.Gate(greenlets.backend)
     outcome = []
 
     def stop(message):
@@ -168,7 +169,7 @@ def test_a_loop_whose_greenlet_has_died_is_not_waited_for(rabbit, when):
     queue = broker_tools.shared_queue(channel)
     broker_tools.publish_all(channel, queue, [b'1'])
     messages = channel.consume(queue)
-    never = gamqp.green.Gate(connection._green)
+    never = gamqp.green.Gate(greenlets.backend)
 
     def iterate():
         for _ in messages:
@@ -195,7 +196,7 @@ def test_a_handler_that_does_not_end_costs_the_time_and_its_message_goes_back(ra
     channel = connection.channel()
     queue = broker_tools.shared_queue(channel)
     broker_tools.publish_all(channel, queue, [b'1'])
-    never = gamqp.green.Gate(connection._green)
+    never = gamqp.green.Gate(greenlets.backend)
     consumer = channel.subscribe(queue, lambda message: never.wait())
     greenlets.wait_until(lambda: consumer.in_flight)
     assert connection.drain(0.2) is False
@@ -219,11 +220,11 @@ def test_no_new_consumer_while_draining(rabbit):
         errors.append(broker_tools.raised(channel.subscribe, queue, print))
         assert channel.queue_declare(queue, passive=True).consumer_count >= 0  # everything else works
 
-    gate = gamqp.green.Gate(connection._green)
+    gate = gamqp.green.Gate(greenlets.backend)
     consumer = channel.subscribe(queue, lambda message: (gate.wait(), handle(message)))
     greenlets.wait_until(lambda: consumer.in_flight)
     draining = greenlets.spawn(connection.drain, 20)
-    greenlets.wait_until(lambda: connection._unfinished_handlers.draining)
+    greenlets.wait_until(lambda: inside.unfinished_handlers(connection).draining)
     gate.wake_all()
     assert draining.get() is True
     assert isinstance(errors[0], gamqp.RecoverableConnectionError)
@@ -238,11 +239,11 @@ def test_a_lost_connection_is_told(rabbit):
     channel = connection.channel()
     queue = broker_tools.shared_queue(channel)
     broker_tools.publish_all(channel, queue, [b'1'])
-    gate = gamqp.green.Gate(connection._green)
+    gate = gamqp.green.Gate(greenlets.backend)
     consumer = channel.subscribe(queue, lambda message: gate.wait())
     greenlets.wait_until(lambda: consumer.in_flight)
     draining = greenlets.spawn(connection.drain, 20)
-    greenlets.wait_until(lambda: connection._unfinished_handlers.draining)
+    greenlets.wait_until(lambda: inside.unfinished_handlers(connection).draining)
     connection.sock.shutdown(2)
     assert isinstance(broker_tools.raised(draining), gamqp.RecoverableConnectionError)
     gate.wake_all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 
 import gamqp
@@ -56,7 +57,9 @@ def test_an_unknown_delivery_tag_is_raised_where_somebody_listens(connection, ch
 
 def test_an_error_nobody_waited_for_comes_out_of_the_next_call_once(connection, channel, queue):
     channel.queue_bind(queue, 'no such exchange', nowait=True)
-    greenlets.wait_until(lambda: not channel.is_open or channel._unraised, what='the error has arrived')
+    greenlets.wait_until(
+        lambda: not channel.is_open or inside.has_unraised_error(channel), what='the error has arrived'
+    )
     with pytest.raises(exceptions.NotFound, match='no such exchange'):
         channel.queue_declare(queue, passive=True)
     assert channel.queue_declare(queue, passive=True).queue == queue

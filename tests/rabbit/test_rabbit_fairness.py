@@ -84,7 +84,7 @@ def test_a_flood_on_one_channel_leaves_time_for_the_others(connection, flooded, 
 
 
 def test_a_handler_that_never_ends_holds_up_nobody(connection, flooded):
-    never = gamqp.green.Gate(connection._green)
+    never = gamqp.green.Gate(greenlets.backend)
     got = []
     stuck = connection.channel().subscribe(flooded, lambda message: never.wait(), concurrency=5, prefetch=5)
     greenlets.wait_until(lambda: stuck.in_flight == 5)

@@ -11,7 +11,9 @@ import threading
 
 import broker_tools
 import greenlets
+import inside
 import pytest
+from flooding import undelivered
 from proxy import Proxy
 
 import gamqp
@@ -87,7 +89,7 @@ def test_a_loop_that_is_killed(connection, channel, queue):
     greenlets.wait_until(lambda: task.greenlet.dead)
     task = None
     broker_tools.wait_ready(channel, queue, 9)
-    assert channel.is_open and not channel._incarnation
+    assert channel.is_open and not inside.incarnation(channel)
 
 
 def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(connection, channel, queue):
@@ -96,8 +98,8 @@ def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(
         if number_of(message) == 10:
             break
     channel.queue_declare(queue, passive=True)
-    greenlets.wait_until(lambda: not channel._consumers)
-    assert connection._backpressure.budget.messages == connection._backpressure.budget.bytes == 0
+    greenlets.wait_until(lambda: channel.consumer_count == 0)
+    assert undelivered(connection) == (0, 0)
 
 
 def test_dropped_in_another_thread_with_its_prefetch_full(channel, queue):
@@ -134,8 +136,8 @@ def test_a_hundred_loops_that_break_leave_nothing(connection, channel, queue):
             break
     broker_tools.wait_ready(channel, queue, 20)
     assert consumers(channel, queue) == 0
-    assert not channel._consumers and not channel._unacked
-    assert connection._backpressure.budget.messages == 0
+    assert channel.consumer_count == 0 and channel.unsettled == 0
+    assert connection.stats()['undelivered_messages'] == 0
 
 
 @pytest.mark.parametrize('how', ['loop', 'handler'])
@@ -178,14 +180,14 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
         task = None
         greenlets.wait_until(lambda: consumers(channel, queue) == 0, what='no consumer is left')
         if how == 'handler':
-            greenlets.wait_until(lambda: not channel._unacked)
+            greenlets.wait_until(lambda: channel.unsettled == 0)
         else:  # what the loop had in hand when it was interrupted is the program's to settle
-            for tag in list(channel._unacked):
+            for tag in list(inside.unacked(channel)):
                 channel.basic_nack(tag)
         broker_tools.wait_ready(channel, queue, count - len(acked))
     assert cut_short
-    assert channel.is_open and not channel._incarnation
-    assert connection._backpressure.budget.messages == connection._backpressure.budget.bytes == 0
+    assert channel.is_open and not inside.incarnation(channel)
+    assert undelivered(connection) == (0, 0)
     left = [number_of(message) for message in broker_tools.get_all(channel, queue)]
     assert sorted(left + acked) == list(range(count))
 
@@ -239,9 +241,9 @@ def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
             next(deliveries).ack()
     first.ack()
     # Nothing of it is left in the channel, here or there.
-    greenlets.wait_until(lambda: not channel._unacked)
+    greenlets.wait_until(lambda: channel.unsettled == 0)
     other = channel.queue_declare(exclusive=True).queue
-    assert channel.is_open and not channel._incarnation
+    assert channel.is_open and not inside.incarnation(channel)
     assert consumers(channel, other) == 0
 
 
@@ -337,7 +339,7 @@ def test_five_loops_on_one_channel_share_a_queue(channel, queue):
 
     tasks = [greenlets.spawn(loop) for _ in range(5)]
     greenlets.wait_until(lambda: len(got) == 500)
-    for tag in list(channel._consumers):
+    for tag in list(inside.consumers(channel)):
         channel.basic_cancel(tag)
     for task in tasks:
         task.get()
@@ -437,7 +439,7 @@ def test_a_loop_that_leaves_a_stream_leaves_the_channel_well(channel, stream):
             message.ack()
             break
     assert channel.queue_declare(stream, passive=True).queue == stream
-    assert channel.is_open and not channel._incarnation
+    assert channel.is_open and not inside.incarnation(channel)
 
 
 def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel, stream):
@@ -448,7 +450,7 @@ def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel,
         channel.consume(stream, no_ack=True, arguments=offset)
     with pytest.raises(ValueError, match='prefetch above 0'):  # it was declared over this connection
         channel.consume(stream, prefetch=0)
-    connection._queue_types.forget(stream)
+    inside.queue_types(connection).forget(stream)
     with pytest.raises(exceptions.PreconditionFailed, match='prefetch'):  # unknown to us that it is a stream
         channel.consume(stream, prefetch=0)
     assert connection.connected

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 
 import gamqp
@@ -59,7 +60,7 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
             greenlets.wait_until(lambda: events, 60, 'on_blocked was called')
             assert 'memory' in events[0]
             assert connection.is_blocked
-            assert connection._flow_control.blocked_reason == events[0]
+            assert inside.flow_control(connection).blocked_reason == events[0]
             started = time.monotonic()
             with pytest.raises(exceptions.Blocked, match='memory'):
                 channel.basic_publish(gamqp.Message(b'too impatient'), '', queue, timeout=0.3)

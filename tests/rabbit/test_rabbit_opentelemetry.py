@@ -11,6 +11,7 @@ import types
 import broker_tools
 import greenlet
 import greenlets
+import inside
 import pytest
 from opentelemetry import baggage, context, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -241,7 +242,7 @@ def test_a_message_that_comes_back_marks_its_span_whoever_published_it(rabbit, c
 def test_a_message_that_comes_back_when_its_span_has_ended_gets_another_that_says_so(traced, collected):
     channel = traced.channel()
     receipt = channel.publish(b'x', routing_key='nowhere', mandatory=True)
-    traced._tracing.end_all()  # the hub has had no turn: what comes back is not read yet
+    inside.tracing(traced).end_all()  # the hub has had no turn: what comes back is not read yet
     with pytest.raises(exceptions.Returned):
         receipt.wait()
     first, second = greenlets.wait_until(lambda: len(collected.spans) > 1 and collected.spans)
@@ -257,7 +258,7 @@ def test_no_more_than_some_spans_are_kept_open(traced, collected, monkeypatch):
     for _ in range(10):
         channel.publish(b'x', routing_key=queue, mandatory=True)
     assert len(collected.spans) == 7
-    traced._tracing.end_all()
+    inside.tracing(traced).end_all()
     assert len(collected.spans) == 10
 
 
@@ -492,7 +493,7 @@ def test_a_span_that_is_not_sampled_is_told_as_the_propagators_would(connection,
     for around in (trace.INVALID_SPAN, outer):
         for usual in (True, False):
             if not usual:
-                monkeypatch.setattr(opentelemetry_propagation, '_propagates_plainly', lambda textmap: False)
+                inside.use_propagators(monkeypatch)
             with trace.use_span(around):
                 told.append(sent())
             monkeypatch.undo()
@@ -601,7 +602,7 @@ def test_names_of_spans_are_few(traced, collected):
     greenlets.wait_until(lambda: len(collected.spans) == 2000)
     assert {span.name for span in collected.spans} == {'publish amq.topic'}
     assert len({span.attributes['messaging.destination.name'] for span in collected.spans}) == 2000
-    assert len(traced._tracing.places) <= opentelemetry_names.MOST_PLACES
+    assert inside.span_names(traced.tracing) <= opentelemetry_spans.MOST_PLACES
 
 
 def test_the_queue_of_a_fetched_message_can_be_told(traced, collected):
@@ -646,7 +647,7 @@ def test_the_entry_point_is_what_the_agent_calls(rabbit, collected):
     finally:
         instrumentor.uninstrument()
     assert not instrumentor.is_instrumented_by_opentelemetry
-    assert gamqp.Connection._tracing is None
+    assert not inside.traces(gamqp.Connection)
 
 
 # -- metrics -----------------------------------------------------------------------------------------------

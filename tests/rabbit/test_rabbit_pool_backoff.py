@@ -8,6 +8,7 @@ import time
 import broker_tools
 import greenlet
 import greenlets
+import inside
 import pytest
 from pool_tools import end, hold
 
@@ -88,9 +89,9 @@ def test_a_connecting_greenlet_that_is_killed_is_replaced(make, rabbit):
 def test_a_greenlet_that_is_killed_before_it_has_begun_is_replaced(make, rabbit):
     pool = make(1, 2, url=rabbit.connect)
     waiter = greenlets.spawn(lease_once, pool)
-    greenlets.wait_until(lambda: pool._pool_connections._tasks)
+    greenlets.wait_until(lambda: inside.pool_tasks(pool))
     for _ in range(2):  # the one that connects, and the one that opens the channel
-        for task in list(pool._pool_connections._tasks):
+        for task in inside.pool_tasks(pool):
             if not task:
                 greenlets.backend.kill(task)
         greenlets.sleep(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 from pool_tools import end, held
 
@@ -327,4 +328,4 @@ def test_a_connection_that_is_lost_meanwhile_is_replaced(make, proxy, stock):
     assert asking(pool, stock)() is not used
     greenlets.wait_until(lambda: pool.stats()['leased'] == 0)
     assert receipt.state == 'lost'
-    assert len(pool._pool_connections._settlements) == 0
+    assert inside.channels_being_settled(pool) == 0

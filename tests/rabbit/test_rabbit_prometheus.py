@@ -12,6 +12,7 @@ import urllib.request
 
 import broker_tools
 import greenlets
+import inside
 import prometheus_client as client
 import pytest
 from proxy import Proxy
@@ -118,7 +119,7 @@ def test_what_has_ended_stays_counted_even_if_no_scrape_has_seen_it(rabbit, scra
     assert told['gamqp_published_messages_total'] == published
     assert told['gamqp_connections_opened_total'] == 5
     assert told['gamqp_connections'] == told['gamqp_channels'] == 0
-    assert not scraper.collector._known, 'what is collected is kept as a sum only'
+    assert inside.remembered_by(scraper.collector)['known'] == 0, 'what is collected is kept as a sum only'
 
 
 def test_no_counter_goes_back_over_losses_and_reconnects(rabbit, scraper):
@@ -234,8 +235,9 @@ def test_nothing_piles_up_when_nobody_scrapes(rabbit, scraper, monkeypatch):
             pass
         del connection
         gc.collect()
-        assert len(scraper.collector._fresh) <= 4
-        assert len(scraper.collector._known) <= 4
+        remembered = inside.remembered_by(scraper.collector)
+        assert remembered['fresh'] <= 4
+        assert remembered['known'] <= 4
     assert scraper.of('unseen')['gamqp_connections_opened_total'] == 9
 
 
@@ -277,7 +279,8 @@ def test_a_name_whose_connections_have_ended_makes_room_for_another(rabbit, scra
             gc.collect()
             assert scraper.of('comes 0')['gamqp_connections_opened_total'] == 1
             assert names() == {'stays', 'comes 5', 'comes 0'}
-    assert len(scraper.collector._told) == len(scraper.collector._labels) == 3
+    remembered = inside.remembered_by(scraper.collector)
+    assert remembered['told'] == remembered['labels'] == 3
 
 
 @pytest.mark.parametrize('where', ['the hub', 'another thread'])
@@ -285,9 +288,8 @@ def test_a_scrape_lets_others_run(rabbit, scraper, where):
     """In a patched process the thread that scrapes is a greenlet."""
     connections = [gamqp.Connection(name=f'{number % 50}') for number in range(1000)]
     for connection in connections:
-        connection._affinity = ThreadAffinity(greenlets.backend)
-        connection._green = greenlets.backend
-        scraper.collector._opened(connection)
+        inside.make_ready(connection, greenlets.backend)
+        inside.connection_opened(scraper.collector, connection)
     turns, scraped = [0], []
 
     def take_turns():

@@ -11,7 +11,6 @@ import random
 import socket
 import time
 import warnings
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -199,7 +198,7 @@ def test_is_alive_tells_a_broken_connection(rabbit, proxy):
 
 
 def test_a_connection_that_sleeps_in_a_callback_misses_no_heartbeat_in_the_brokers_log(rabbit):
-    log = None if rabbit.node._folder is None else Path(rabbit.node._folder, 'log', 'rabbit.log')
+    log = rabbit.node.log_file
     if log is None or not log.exists():
         pytest.skip('the log of this broker is not ours to read')
     with rabbit.connect(heartbeat=1) as connection:

@@ -138,7 +138,7 @@ def test_the_limit_is_never_exceeded_and_nobody_starves(rabbit, connection, chan
         def publish(number):
             for _ in range(times):
                 receipt = publishing.publish(b'x', routing_key=queue)
-                assert len(publishing._confirms) <= limit
+                assert publishing.unconfirmed <= limit
                 turns.append(number)
                 receipt.wait()
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 from gated_handler import GatedHandler
 from greenlet import GreenletExit
@@ -52,7 +53,7 @@ def test_a_thousand_greenlets_on_one_channel_each_get_their_own_reply(
     assert (rpc.calls, rpc.replies, rpc.late, rpc.unknown, rpc.timeouts, rpc.pending) == (1000, 1000, 0, 0, 0, 0)
     assert (server.replied, server.failed) == (1000, 0)
     assert len(rpc.channel.callbacks) == 1
-    assert connection._backpressure.budget.messages == 0
+    assert connection.stats()['undelivered_messages'] == 0
 
 
 def test_text_messages_and_headers_travel_both_ways(
@@ -305,7 +306,7 @@ def test_replies_pass_a_spent_budget(rabbit: Any, connection: gamqp.Connection, 
         with gamqp.RPCServer(connection, requests, lambda message: message.body), gamqp.RPCClient(full) as rpc:
             for _ in range(1000):
                 channel.basic_publish(gamqp.Message(b'x' * 1000), '', flood)
-            greenlets.wait_until(lambda: not full._link.listening, what='it stops reading')
+            greenlets.wait_until(lambda: not inside.reads(full), what='it stops reading')
             tasks = [greenlets.spawn(rpc.call, b'%d' % number, requests) for number in range(100)]
             assert [task.get().body for task in tasks] == [b'%d' % number for number in range(100)]
 
@@ -338,7 +339,7 @@ def test_drain_lets_handlers_and_callers_have_their_replies(
             task = greenlets.spawn(outside.call, b'', mine)
             greenlets.wait_until(lambda: gated.begun)
             drained = greenlets.spawn(draining.drain, 30)
-            greenlets.wait_until(lambda: draining._unfinished_handlers.draining)
+            greenlets.wait_until(lambda: inside.unfinished_handlers(draining).draining)
             gated.open.set()
             assert drained.get(30) is True
             assert task.get().body == b'firstsecond'

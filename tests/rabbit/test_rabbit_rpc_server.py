@@ -189,10 +189,11 @@ def test_a_server_says_why_it_ended(connection: gamqp.Connection, channel: gamqp
 
 def test_it_tells_its_state(connection: gamqp.Connection, requests: str) -> None:
     with gamqp.RPCServer(connection, requests, lambda message: b'') as server, gamqp.RPCClient(connection) as rpc:
-        assert repr(rpc) == f'<RPCClient 0 pending, 0 calls on channel {rpc.channel._number}>'
+        number = rpc.channel.channel_id
+        assert repr(rpc) == f'<RPCClient 0 pending, 0 calls on channel {number}>'
         rpc.call(b'', requests)
         assert f"on '{requests}', 1 replied, 0 failed" in repr(server)
-    assert repr(rpc) == f'<RPCClient closed, 1 calls on channel {rpc.channel._number}>'
+    assert repr(rpc) == f'<RPCClient closed, 1 calls on channel {number}>'
 
 
 def test_any_client_and_any_server_understand_ours(

@@ -7,6 +7,7 @@ import time
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 from node import Node
 
@@ -97,9 +98,9 @@ def test_a_delivery_that_is_held_too_long_closes_the_channel(rabbit, connection,
     assert not channel.callbacks
     for message in held:  # what was delivered is the broker's again
         message.ack()
-    assert channel._stale_settlements == 2
+    assert inside.stale_settlements(channel) == 2
     broker_tools.wait_ready(other, queue, 4)
-    assert channel.is_open and channel._incarnation == 1, 'a late ack has closed it again'
+    assert channel.is_open and inside.incarnation(channel) == 1, 'a late ack has closed it again'
     assert {bytes(message.body) for message in broker_tools.get_all(channel, queue)} == {b'0', b'1', b'2', b'3'}
     other.basic_publish(gamqp.Message(b'x'), '', own)
     broker_tools.drain_until(connection, lambda: got)
@@ -133,7 +134,7 @@ def test_a_consumer_of_a_quorum_queue_that_holds_a_delivery_too_long_is_cancelle
     for message in held:
         message.ack()
     assert channel.queue_declare(queue, passive=True).queue == queue
-    assert channel.is_open and channel._incarnation == 0
+    assert channel.is_open and inside.incarnation(channel) == 0
     got = []
     channel.basic_consume(queue, callback=lambda message: (got.append(bytes(message.body)), message.ack()))
     broker_tools.drain_until(connection, lambda: {b'2', b'3'} <= set(got))
@@ -153,7 +154,7 @@ def test_a_consumer_that_settles_in_time_is_left_alone(connection):
 
     channel.basic_consume(queue, callback=callback)
     broker_tools.drain_until(connection, lambda: len(got) == 8)  # longer than the limit, together
-    assert channel.callbacks and channel._incarnation == 0
+    assert channel.callbacks and inside.incarnation(channel) == 0
     channel.queue_delete(queue)
     with contextlib.suppress(exceptions.ConsumerCancelled, TimeoutError):
         connection.drain_events(timeout=1)

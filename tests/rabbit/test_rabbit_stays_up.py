@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import greenlets
+import inside
 import pytest
 from proxy import Proxy
 
@@ -55,9 +56,9 @@ def test_idle_publishing_and_busy_connections_stay_up(rabbit):
 
 def starving(connection):
     channel = connection.channel()
-    connection._backpressure.budget.max_messages = 10
+    inside.budget(connection).max_messages = 10
     queue = channel.queue_declare(exclusive=True).queue
     channel.basic_consume(queue, callback=lambda message: None, no_ack=True)
     for _ in range(1000):
         channel.basic_publish(gamqp.Message(bytes(20_000)), '', queue)
-    greenlets.wait_until(lambda: not connection._link.listening, what='the reader has stopped')
+    greenlets.wait_until(lambda: not inside.reads(connection), what='the reader has stopped')

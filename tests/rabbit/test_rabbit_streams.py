@@ -8,6 +8,7 @@ import logging
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 
 from gamqp import exceptions
@@ -73,7 +74,7 @@ def refused(connection, channel, call, errors=REFUSALS):
     assert sent(connection) == before
     assert channel.queue_declare(exclusive=True).message_count == 0
     assert connection.connected
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
 
 
 def reading(connection, channel, queue, arguments=None):
@@ -124,7 +125,7 @@ def test_an_offset_that_would_end_the_channel_or_the_connection(connection, chan
 @pytest.mark.parametrize('offset', ['01h', b'first', 0, -1, datetime.datetime(2020, 1, 1)], ids=repr)
 def test_an_offset_that_the_broker_takes_is_not_refused(connection, channel, stream, offset):
     assert reading(connection, channel, stream, {'x-stream-offset': offset})
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
 
 
 @pytest.mark.parametrize('kind', ['quorum', 'classic'])
@@ -151,7 +152,7 @@ def test_a_limit_for_the_channel_is_refused_where_the_broker_refuses_it(connecti
     else:
         consume()
         broker_tools.drain_until(connection, lambda: got)
-        assert not channel._incarnation
+        assert not inside.incarnation(channel)
     elsewhere.queue_delete(queue)
 
 
@@ -167,7 +168,7 @@ def test_a_quorum_queue_is_not_deleted_on_conditions(connection, channel, quorum
 def test_a_stream_is_deleted_on_conditions(connection, channel, stream):
     declare(channel, stream, 'stream')
     channel.queue_delete(stream, if_unused=True)
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
 
 
 # -- by the argument, and by the header ----------------------------------------------------------------------
@@ -224,7 +225,7 @@ def test_a_stream_is_known_after_it_was_read(connection, channel, elsewhere, str
 def test_a_copy_of_a_streams_message_in_another_queue_is_nacked_as_any(connection, channel, queue, declared):
     """The header travels with the message. Where nothing else is known, a nack might end the connection."""
     if not declared:
-        connection._queue_types.forget(queue)
+        inside.queue_types(connection).forget(queue)
     headers = {'x-stream-offset': 5}
     channel.publish(b'x', routing_key=queue, headers=headers).wait()
     [message] = reading(connection, channel, queue)
@@ -236,7 +237,7 @@ def test_a_copy_of_a_streams_message_in_another_queue_is_nacked_as_any(connectio
             message.nack()
         message.ack()
     assert connection.connected
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
 
 
 # -- handlers that raise -------------------------------------------------------------------------------------
@@ -264,7 +265,7 @@ def test_a_handler_that_raises_on_a_stream_does_not_end_the_connection(
     greenlets.wait_until(lambda: len(seen) >= (len(expected) if passes_over else 10))
     assert seen == expected[: len(seen)]
     assert connection.connected
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
     consumer.cancel()
     assert channel.unsettled == 0
     assert channel.queue_declare(exclusive=True).message_count == 0
@@ -285,7 +286,7 @@ def test_what_an_iterator_did_not_ack_awaits_nothing_after_it(connection, channe
     assert connection.stats()['oldest_unsettled_seconds'] == 0
     message.ack()  # the broker still takes it
     assert channel.queue_declare(exclusive=True).message_count == 0
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
     stats = connection.stats()
     assert stats['delivered'] == stats['acked'] + stats['rejected'] + stats['given_back'] + stats['unsettled']
 
@@ -323,7 +324,7 @@ def test_a_handler_that_runs_at_the_end_of_its_consumer_still_acks(connection, c
     assert consumer.acked == 2
     assert channel.unsettled == 0
     assert channel.queue_declare(exclusive=True).message_count == 0
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)
 
 
 def test_the_books_of_other_consumers_stay(connection, channel, queue, stream):
@@ -338,4 +339,4 @@ def test_the_books_of_other_consumers_stay(connection, channel, queue, stream):
         message.nack()
     assert channel.unsettled == 0
     deliveries.close()
-    assert not channel._incarnation
+    assert not inside.incarnation(channel)

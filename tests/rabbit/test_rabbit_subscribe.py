@@ -7,6 +7,7 @@ from collections import Counter
 import broker_tools
 import greenlet
 import greenlets
+import inside
 import pytest
 from proxy import Proxy
 
@@ -167,7 +168,7 @@ def test_a_callable_decides(channel):
     consumer = channel.subscribe(queue, handle, on_error=decide)
     greenlets.wait_until(lambda: consumer.acked == 3)  # 0 and 4 the second time, and 5
     assert consumer.failed == 5
-    assert sorted(channel._unacked.values())[0][0] == consumer.tag
+    assert sorted(inside.unacked(channel).values())[0][0] == consumer.tag
     kept[0].ack()
     consumer.cancel()
     broker_tools.wait_ready(channel, queue, 0)
@@ -211,7 +212,7 @@ def test_killed_workers_lose_nothing(channel, queue):
     consumer.cancel()
     broker_tools.wait_ready(channel, queue, 0)
     assert (consumer.in_flight, consumer.failed) == (0, 0)
-    assert not channel._unacked
+    assert channel.unsettled == 0
 
 
 # -- settled by the handler ----------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def test_a_handler_that_settles_itself(channel, queue):
     greenlets.wait_until(lambda: consumer.delivered == 30 and not consumer.busy)
     consumer.cancel()
     channel.queue_declare(queue, passive=True)
-    assert channel.is_open and not channel._incarnation, 'nothing was settled twice'
+    assert channel.is_open and not inside.incarnation(channel), 'nothing was settled twice'
     broker_tools.wait_ready(channel, queue, 0)
 
 
@@ -346,7 +347,7 @@ def test_a_channel_error_while_handlers_run(connection, channel, queue):
     with pytest.raises(exceptions.NotFound):
         consumer.join(30)
     assert channel.queue_declare(queue, passive=True).message_count == 0
-    assert channel._incarnation == 1
+    assert inside.incarnation(channel) == 1
     again.cancel()
 
 
@@ -415,7 +416,7 @@ def test_three_ways_of_consuming_on_one_connection(connection, channel):
         task.get()
     for used, tag in tags:
         used.basic_cancel(tag)
-    assert not channel._unacked and not second._unacked
+    assert channel.unsettled == 0 and second.unsettled == 0
 
 
 def drained(connection, got, count):
@@ -462,7 +463,7 @@ def test_a_handler_of_a_stream(channel):
     with pytest.raises(ValueError, match='prefetch above 0'):
         channel.subscribe(queue, work, prefetch=0, arguments={'x-stream-offset': 'first'})
     channel.queue_delete(queue)
-    assert channel.is_open and not channel._incarnation
+    assert channel.is_open and not inside.incarnation(channel)
 
 
 @pytest.mark.limit(120)

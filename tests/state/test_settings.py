@@ -11,6 +11,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+import inside
 import pytest
 
 import gamqp
@@ -152,9 +153,9 @@ def test_a_password_of_another_kind_is_not_quoted(value: Any) -> None:
 def test_settings_are_frozen_and_attributes_are_not() -> None:
     connection = gamqp.Connection(rpc_timeout=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        connection._settings.rpc_timeout = 5  # type: ignore[misc]
+        inside.settings(connection).rpc_timeout = 5  # type: ignore[misc]
     connection.rpc_timeout = 5
-    assert connection._settings.rpc_timeout == 3
+    assert inside.settings(connection).rpc_timeout == 3
 
 
 def test_arguments_make_the_same_settings_again() -> None:

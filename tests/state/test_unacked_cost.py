@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import inside
 import pytest
 
 from gamqp.state.confirm_matching import Confirms
@@ -99,7 +100,7 @@ def test_confirms_over_a_window_with_holes(order: Callable[[list[int]], Iterable
     assert steps(confirms.settle, Tag(WIDTH - 1), True, True) < 100
     assert len(confirms) == 1
     assert steps(confirms.settle, WIDTH, False, True) < 100
-    assert not confirms._barriers
+    assert not inside.barriers(confirms)
 
 
 def test_single_confirms_with_many_who_wait_for_all() -> None:
@@ -110,7 +111,7 @@ def test_single_confirms_with_many_who_wait_for_all() -> None:
     assert steps(confirms.settle, 500, False, True) < 50
     assert steps(confirms.settle, 2, False, True) < 50
     assert steps(confirms.settle, 1, False, True) < 100
-    assert len(confirms._barriers) == 998
+    assert inside.barriers(confirms) == 998
 
 
 @in_every_order
@@ -146,7 +147,7 @@ def test_ranges_of_tags_in_the_spool() -> None:
     tags = TagRanges()
     for tag in range(0, 2 * WIDTH, 2):
         tags.add(tag)
-    largest = max(map(len, (tags._ends, *(tags._more or ()))))
+    largest = max(inside.ends_of_ranges(tags))
     assert largest < 10_000
     for tag in range(0, WIDTH, 2):
         assert steps(tags.pop) < 25
@@ -216,7 +217,7 @@ def test_wide_confirms_agree_with_a_naive_model(seed: int) -> None:
             gone = {one for one in outstanding if one <= tag or tag == 0}
             assert confirms.settle(tag, True, True) == len(gone)
             outstanding -= gone
-            made_anew.add(confirms._compact)
+            made_anew.add(inside.compacted_at(confirms))
             assert len(confirms) == len(outstanding)
     assert len(made_anew) > 1
 

@@ -142,7 +142,7 @@ def test_a_caller_killed_at_the_second_address_leaves_nothing(
     localhost(expired.port, mute.port)
     connection = client(peer, certificates, connect_timeout=30)
     opening = greenlets.spawn(connection.connect)
-    greenlets.wait_until(lambda: len(mute._threads) > 1)  # it has accepted
+    greenlets.wait_until(lambda: mute.accepted)  # it has accepted
     opening.kill()
     with pytest.raises(GreenletExit):
         opening.get()

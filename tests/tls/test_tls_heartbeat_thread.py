@@ -8,6 +8,7 @@ import ssl
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from certificates import Certificates
 from hub_blocking import Eager, Listening, burn
@@ -64,7 +65,7 @@ def test_both_threads_in_every_state_of_one_session(
             assert listening.stream.heartbeats >= 5
         assert listening.stream.whole
         assert client.connected
-        assert not client._link.writer.pending
+        assert not inside.writer(client).pending
         client.collect()
 
 
@@ -77,7 +78,7 @@ def test_a_record_of_which_the_kernel_took_a_part_is_finished_first(
         with Listening(peer, beats=True) as listening:
             front.reading.clear()
             channel.basic_publish(gamqp.Message(bytes(6_000_000)), '', 'large')
-            assert client._link.writer.pending
+            assert inside.writer(client).pending
             burn(1)
             front.reading.set()
             deadline = gamqp.green.Deadline(30)
@@ -85,6 +86,6 @@ def test_a_record_of_which_the_kernel_took_a_part_is_finished_first(
                 burn(0.1)  # and all the other threads share what it leaves
             assert listening.stream.published == [(1, 'large', 6_000_000)]
             assert listening.stream.heartbeats >= 1
-            greenlets.wait_until(lambda: not client._link.writer.pending)
+            greenlets.wait_until(lambda: not inside.writer(client).pending)
         assert client.connected
         client.collect()

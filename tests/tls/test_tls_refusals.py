@@ -297,7 +297,7 @@ def test_a_peer_that_drips_cannot_stretch_the_deadline(certificates: Certificate
 def test_killing_the_connecting_greenlet_in_the_handshake_leaves_nothing(mute: Front) -> None:
     connection = gamqp.Connection(mute.host, ssl=True)
     task = greenlets.spawn(connection.connect)
-    greenlets.wait_until(lambda: len(mute._threads) > 1)  # it has accepted
+    greenlets.wait_until(lambda: mute.accepted)  # it has accepted
     task.kill()
     greenlets.wait_until(lambda: task.done)
     assert not connection.connected  # and the leak check finds no socket
@@ -306,7 +306,7 @@ def test_killing_the_connecting_greenlet_in_the_handshake_leaves_nothing(mute: F
 def test_closing_during_the_handshake_ends_it(mute: Front) -> None:
     connection = gamqp.Connection(mute.host, ssl=True, connect_timeout=0.5)
     task = greenlets.spawn(connection.connect)
-    greenlets.wait_until(lambda: len(mute._threads) > 1)
+    greenlets.wait_until(lambda: mute.accepted)
     connection.close()
     with pytest.raises((exceptions.RecoverableConnectionError, OSError)):
         task.get()

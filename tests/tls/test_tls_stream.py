@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from certificates import Certificates
 from script import ScriptedBroker
@@ -131,7 +132,7 @@ def digest(body: Any) -> str:
 
 def fill(connection: Any, channel: Any, body: bytes = bytes(100_000)) -> None:
     """Publish until neither the kernel nor the queue takes more."""
-    while not connection._link.writer.full:
+    while not inside.writer(connection).full:
         channel.basic_publish(gamqp.Message(body), '', 'q')
 
 
@@ -157,7 +158,7 @@ def test_a_peer_that_does_not_read_stops_publishers_and_loses_nothing(
             arrived += 1
         assert arrived > 10
         patient.get()
-        assert not connection._link.writer.pending
+        assert not inside.writer(connection).pending
         connection.collect()
 
 
@@ -169,7 +170,7 @@ def test_ciphertext_that_is_stuck_goes_out_when_there_is_room(
         connection = peer.open(host=front.host, ssl=trust, tune=(10, 131072, 0))
         channel = peer.open_channel(connection)
         front.reading.clear()
-        transport, writer = connection.transport, connection._link.writer
+        transport, writer = connection.transport, inside.writer(connection)
         count = stuck = 0
         while stuck < 6:  # on a busy machine the kernel may take some more a while later
             if not transport.unsent:

@@ -88,6 +88,11 @@ class Front:
         for thread in self._threads:
             thread.join(60)
 
+    @property
+    def accepted(self) -> int:
+        """How many clients have come, served or not."""
+        return len(self._threads) - 1
+
     def hang_up(self) -> None:
         """Close every connection without close_notify."""
         self._hang_up.set()

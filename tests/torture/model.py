@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import broker_tools
 import greenlets
+import inside
 
 import gamqp
 
@@ -80,7 +81,7 @@ class Model:
 
     def settle(self, connect: Callable[[], gamqp.Connection]) -> None:
         """End, and compare the books with what the broker has."""
-        assert all(not channel._incarnation for channel in self.channels), 'a shared channel was lost'
+        assert all(not inside.incarnation(channel) for channel in self.channels), 'a shared channel was lost'
         greenlets.wait_until(
             lambda: len(self.connection.channels) == CHANNELS, what='only the shared channels are left'
         )

@@ -40,6 +40,7 @@ import time  # noqa: E402
 from typing import Any  # noqa: E402
 
 import amqp  # noqa: E402
+import inside  # noqa: E402
 import kombu  # noqa: E402
 import kombu.exceptions  # noqa: E402
 import kombu.transport.pyamqp  # noqa: E402
@@ -183,7 +184,7 @@ def consume_without_acks_and_cancel() -> None:
             got.append(body)
             if len(got) == 1:
                 deadline = green.Deadline(60)
-                while len(connection.connection._event_queue._events) < 9 and not deadline.passed:
+                while inside.waiting_events(connection.connection) < 9 and not deadline.passed:
                     backend.sleep(0.01)
                 consumer.cancel()
 
@@ -196,7 +197,7 @@ def consume_without_acks_and_cancel() -> None:
         drain_until(connection, lambda: len(got) == 10)
         channel = connection.default_channel
         channel.queue_declare(queue.name, passive=True)
-        assert channel._incarnation == 0, 'the broker has closed the channel'
+        assert inside.incarnation(channel) == 0, 'the broker has closed the channel'
         queue(connection).delete()
 
 
@@ -442,7 +443,7 @@ def kombus_hub_polls_the_socket() -> None:
             for number in range(5):
                 other.Producer().publish(number, exchange=queue.exchange, routing_key=queue.routing_key)
                 deadline = green.Deadline(60)
-                while not raw._event_queue.has_events and not deadline.passed:
+                while not inside.event_queue(raw).has_events and not deadline.passed:
                     consumer.channel.queue_declare(queue.name, passive=True)
                 # No turn of our hub from here on but what drain_events gives it.
                 for _ in range(2):  # the first may still be busy with the message before

@@ -10,6 +10,7 @@ import os
 import sys
 
 import backends
+import inside
 
 library, host = sys.argv[1:]
 backends.begin(library, 'not')
@@ -23,15 +24,15 @@ connection.connect()
 channel = connection.channel()
 channel.basic_consume('q', 'tag', no_ack=True, callback=print)
 print('ready', flush=True)
-link = connection._link
-while link.listening:
+while inside.reads(connection):
     backend.sleep(0.01)
+greenlets = inside.reader_greenlet(connection), inside.heartbeat_greenlet(connection)
 child = os.fork()
 if child:
-    assert not link.listening
+    assert not inside.reads(connection)
     os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 deadline = green.Deadline(30)
-while not (link._reader.dead and link._heartbeat.dead) and not deadline.passed:
+while not all(one.dead for one in greenlets) and not deadline.passed:
     backend.sleep(0.01)
-print(bool(link._reader.dead), bool(link._heartbeat.dead), flush=True)
+print(*(bool(one.dead) for one in greenlets), flush=True)
 os._exit(0)

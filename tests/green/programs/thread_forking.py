@@ -40,5 +40,5 @@ backend.sleep(0.2)
 try:
     connection.channel()
 except gamqp.WrongThread:
-    print('refused', connection.connected, connection._link.transport.connected, flush=True)
+    print('refused', connection.connected, connection.transport.connected, flush=True)
 os._exit(0)

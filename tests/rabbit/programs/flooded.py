@@ -18,6 +18,7 @@ import sys
 import time
 from typing import Any
 
+import inside
 from processor import own_time
 
 import gamqp
@@ -42,7 +43,7 @@ def descriptors() -> int:
 
 def main(url: str, queue: str, count: int, round_trips: int, how: str) -> dict[str, Any]:
     connection = gamqp.connect(url)
-    green = connection._green
+    green = gamqp.green.backend()
     channel, other = connection.channel(), connection.channel()
     pace = [0.1]
     handled: list[int] = [0, 0]  # how many, and the latest tag
@@ -77,7 +78,7 @@ def main(url: str, queue: str, count: int, round_trips: int, how: str) -> dict[s
     else:
         channel.subscribe(queue, handle, no_ack=True)
     deadline = time.monotonic() + 20
-    while connection._link.listening and time.monotonic() < deadline:
+    while inside.reads(connection) and time.monotonic() < deadline:
         green.sleep(0.01)
     paused = resident() - base
     green.spawn(watch)
