@@ -111,6 +111,15 @@ def no_leaks(request: pytest.FixtureRequest) -> Iterator[None]:
 # -- brokers ---------------------------------------------------------------------
 
 
+@pytest.fixture
+def peer(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """A broker that the test plays. PEER in a module: its arguments."""
+    from script import ScriptedBroker
+
+    with ScriptedBroker(**getattr(request.module, 'PEER', {})) as peer:
+        yield peer
+
+
 def _entries() -> list[dict[str, Any]]:
     """The nodes that tests/run has started, as it tells of them."""
     entries: list[dict[str, Any]] = json.loads(os.environ.get('GAMQP_TEST_NODES') or '[]')

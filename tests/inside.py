@@ -176,7 +176,7 @@ def settings(connection: gamqp.Connection) -> Settings:
 
 def thread_of(connection: gamqp.Connection) -> int | None:
     """Where it belongs."""
-    return connection._thread
+    return connection._affinity.thread
 
 
 def heartbeat_needs_patching() -> bool:
@@ -196,9 +196,9 @@ def traces(connections: type[gamqp.Connection]) -> bool:
     return connections._tracing is not None
 
 
-def asked_password(connection: gamqp.Connection) -> Any:
-    """The answer of a callable password, while the connection is being opened."""
-    return connection._asked
+def keeps_no_password(connection: gamqp.Connection) -> bool:
+    """Whether nothing is left of what callable passwords gave."""
+    return connection._passwords.is_empty
 
 
 def renews_secret(connection: gamqp.Connection) -> bool:
@@ -239,8 +239,16 @@ def metrics_names() -> list[str]:
 
 def make_ready(connection: gamqp.Connection, backend: Any) -> None:
     """Let a connection that is not open belong to this thread, as an open one does."""
-    connection._bind_to_thread(backend)
+    from gamqp.connection.thread_affinity import ThreadAffinity
+
+    connection._affinity = ThreadAffinity(backend)
     connection._green = backend
+
+
+def of_kombu(connection: Any) -> gamqp.Connection:
+    """The connection of a kombu.Connection, whose attribute ``connection`` may connect again."""
+    found: gamqp.Connection = connection._connection
+    return found
 
 
 # -- a channel ------------------------------------------------------------------------------------------------------
@@ -292,7 +300,14 @@ def prefetch(channel: gamqp.Channel) -> Any:
 def mandatory_publishes(channel: gamqp.Channel) -> list[Any]:
     """What the channel keeps of publishes that may come back."""
     confirms = channel._confirms
-    return [] if confirms is None else list(confirms.outstanding._mandatory)
+    mandatory = None if confirms is None else confirms.outstanding._mandatory
+    return [] if mandatory is None else list(mandatory._by_key)
+
+
+def observed_publishes(channel: gamqp.Channel) -> int:
+    """How many publishes have an observer that waits for their confirm."""
+    confirms = channel._confirms
+    return 0 if confirms is None else len(confirms.outstanding._observers or ())
 
 
 def waits_for_confirms(channel: gamqp.Channel) -> bool:
@@ -442,16 +457,25 @@ def connection_opened(collector: Any, connection: gamqp.Connection) -> None:
     collector._opened(connection)
 
 
-def span_names(tracing: Any) -> int:
-    """How many destinations the OpenTelemetry tracing remembers."""
-    return len(tracing._places)
+def forget_spans() -> None:
+    """What a forked child does."""
+    from gamqp.telemetry import opentelemetry_spans
+
+    opentelemetry_spans._forget_all()
+
+
+def end_spans() -> None:
+    """What the end of the process does."""
+    from gamqp.telemetry import opentelemetry_spans
+
+    opentelemetry_spans._end_all()
 
 
 def use_propagators(monkeypatch: Any) -> None:
     """Let headers be written by the propagators of OpenTelemetry, as if they were not the default ones."""
-    from gamqp.telemetry import opentelemetry_spans
+    from gamqp.telemetry import opentelemetry_propagation
 
-    monkeypatch.setattr(opentelemetry_spans, '_propagates_plainly', lambda textmap: False)
+    monkeypatch.setattr(opentelemetry_propagation, '_propagates_plainly', lambda textmap: False)
 
 
 def tls_contexts() -> list[Any]:

@@ -9,10 +9,10 @@ from pathlib import Path
 TESTS = Path(__file__).parent
 INSIDE = TESTS / 'inside.py'
 
-#: Private by their name, and not of gamqp: of Python, OpenTelemetry, eventlet and py-amqp.
+#: Private by their name, and not of gamqp: of Python, OpenTelemetry, eventlet, py-amqp and kombu.
 FOREIGN = {
     '_exit', '_fields', '_is_owned', '_msg_callback',
-    '_SUPPRESS_INSTRUMENTATION_KEY', '_serialize_properties', '_threadlocal',
+    '_SUPPRESS_INSTRUMENTATION_KEY', '_threadlocal', '_serialize_properties', '_info', '_transport_cache',
 }  # fmt: skip
 FILES = {path: ast.parse(path.read_text()) for path in sorted(TESTS.rglob('*.py'))}
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-import greenlets
 import pytest
 from flooding import temporary_files
 from script import ScriptedBroker
@@ -15,15 +14,9 @@ import gamqp
 
 
 @pytest.fixture
-def peer() -> Iterator[ScriptedBroker]:
-    with ScriptedBroker() as peer:
-        yield peer
-
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    """A connection that the peer has let in; it dies with the peer."""
-    return peer.open()
+def client(request: pytest.FixtureRequest, peer: ScriptedBroker) -> gamqp.Connection:
+    """A connection that the peer has let in; it dies with the peer. CLIENT in a module: arguments of ``peer.open``."""
+    return peer.open(**getattr(request.module, 'CLIENT', {}))
 
 
 @pytest.fixture
@@ -35,10 +28,7 @@ def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
 @pytest.fixture
 def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> gamqp.Channel:
     """``channel`` in confirm mode."""
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
+    peer.turn_confirms_on(channel)
     return channel
 
 

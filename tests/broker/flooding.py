@@ -14,6 +14,8 @@ import gamqp
 #: Undelivered messages at which the client stops reading; a quarter more, and they go to the spool.
 LIMIT = 40
 SIZE = 20_000
+#: The arguments of such a client.
+LIMITED = {'tune': (10, 131072, 0), 'max_undelivered_messages': LIMIT}
 
 
 def body_of(tag: int, size: int = SIZE) -> bytes:
@@ -39,18 +41,6 @@ def flood(peer: ScriptedBroker, client: gamqp.Connection, said: bytes) -> None:
     peer.expect('queue.declare', 9)
     peer.raw(said + frames('queue.declare-ok', 9, queue='q'))
     assert asking.get().queue == 'q'
-
-
-def begin(peer: ScriptedBroker, how: Any, tag: str = 'tag', channel: int = 1) -> Any:
-    """Run what starts a consumer, and agree to it."""
-    starting = greenlets.spawn(how)
-    name = ''
-    while name != 'basic.consume':
-        name = peer.next().name
-        if name == 'basic.qos':
-            peer.send('basic.qos-ok', channel)
-    peer.send('basic.consume-ok', channel, consumer_tag=tag)
-    return starting.get()
 
 
 def undelivered(client: gamqp.Connection) -> tuple[float, float]:

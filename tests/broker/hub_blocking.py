@@ -14,7 +14,7 @@ from stream_checker import Stream
 import gamqp
 from gamqp.wire import HEARTBEAT
 
-__all__ = ('Eager', 'Listening', 'burn', 'burn_until')
+__all__ = ('Eager', 'Listening', 'burn', 'burn_until', 'sees')
 
 # Seconds until what other threads or the broker have to do counts as not done; only a failing test takes so long.
 PATIENCE = 60.0
@@ -78,6 +78,14 @@ class Listening:
 
     def __exit__(self, *exc_info: object) -> None:
         self.stop()
+
+
+def sees(listening: Listening, condition: Callable[[Any], bool], wait: Callable[[float], Any] = time.sleep) -> bool:
+    """Whether the peer comes to see it, while the hub gets no turn."""
+    deadline = gamqp.green.Deadline(PATIENCE)
+    while not condition(listening.stream) and not deadline.passed:
+        wait(0.002)
+    return condition(listening.stream)
 
 
 class Eager:

@@ -14,10 +14,10 @@ MOST = 1000
 
 
 class Meter:
-    """most: of what was noted between two turns of the hub. watched: for whoever notes."""
+    """most: of what was noted between two turns of the hub. turns: how many there were. watched: for whoever notes."""
 
     def __init__(self) -> None:
-        self.step = self.most = self.sum = 0
+        self.step = self.most = self.sum = self.turns = 0
         self.watched: set[Any] = set()
         self.running = True
         self._begun = green.Slot(greenlets.backend)
@@ -25,6 +25,7 @@ class Meter:
 
     def turn(self) -> None:
         self.step = 0
+        self.turns += 1
         if self.running:
             greenlets.backend.call_later(0, self.turn)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from gamqp.wire import METHODS, Content, encode_content, encode_method
 
-__all__ = ('described', 'frames')
+__all__ = ('described', 'frames', 'octets', 'split')
 
 _BY_NAME = {method.name: method for method in METHODS.values()}
 _EMPTY: dict[str, Any] = {'s': '', 'S': b'', 'b': False, 'F': {}, 'B': 0, 'L': 0, 'l': 0, 'o': 0}
@@ -29,6 +29,21 @@ def frames(
     if method.content:
         return bytes(encode_content(channel, method.sig, values, properties or {}, body, limit))
     return bytes(encode_method(channel, method.sig, values))
+
+
+def octets(value: Any) -> bytes:
+    """A long string as bytes: the decoder gives it as str where it can."""
+    return value.encode() if isinstance(value, str) else value
+
+
+def split(data: bytes) -> list[bytes]:
+    """Bytes of whole frames, cut between them."""
+    cut = []
+    while data:
+        size = int.from_bytes(data[3:7], 'big') + 8
+        cut.append(data[:size])
+        data = data[size:]
+    return cut
 
 
 def described(event: Any) -> Any:

@@ -103,6 +103,18 @@ class ScriptedBroker:
         self.send('channel.open-ok', number)
         return opening.get()
 
+    def turn_confirms_on(self, channel: gamqp.Channel) -> None:
+        selecting = greenlets.spawn(channel.confirm_select)
+        self.expect('confirm.select')
+        self.send('confirm.select-ok', channel.channel_id)
+        selecting.get()
+
+    def reopen(self, number: int = 1) -> None:
+        """The client must open a channel again that the peer has closed."""
+        self.expect('channel.close-ok', number)
+        self.expect('channel.open', number)
+        self.send('channel.open-ok', number)
+
     def accept(self, patience: float = PATIENCE) -> None:
         """Take the next connection and read its protocol header."""
         self._reset()
@@ -182,6 +194,13 @@ class ScriptedBroker:
             self._read('a heartbeat', deadline)
         self._seen_beats = self.decoder.heartbeats
         assert not self._events, f'nothing but a heartbeat awaited: {[described(event) for event in self._events]}'
+
+    def expect_nothing_more(self, client: gamqp.Connection) -> None:
+        """The client must have said nothing that was not expected yet; the connection works."""
+        # The peer may have what the sending thread has not counted yet; then a heartbeat would not be sent.
+        greenlets.wait_until(lambda: not client.stats()['send_queue_bytes'])
+        client.send_heartbeat()
+        self.expect_nothing_before_beat()
 
     def read_some(self, size: int) -> None:
         """Take *size* bytes from the stream, or what there is, and forget them."""

@@ -11,20 +11,22 @@ from script import ScriptedBroker, frames
 import gamqp
 from gamqp import green
 
-__all__ = ('Work', 'ended', 'fail', 'messages', 'silent', 'start', 'started', 'subscribed')
+__all__ = ('Work', 'begin', 'ended', 'fail', 'messages', 'start', 'started', 'subscribed')
+
+
+def begin(peer: ScriptedBroker, how: Any, deliver: int = 0) -> Any:
+    """What *how()*, a call that starts a consumer, returns: consume-ok has come, and that many messages behind it."""
+    starting = greenlets.spawn(how)
+    while (said := peer.next()).name != 'basic.consume':
+        peer.send(f'{said.name}-ok', said.channel)
+    ok = frames('basic.consume-ok', said.channel, consumer_tag=said.consumer_tag)
+    peer.raw(ok + messages(said.consumer_tag, range(1, deliver + 1)))
+    return starting.get()
 
 
 def started(peer: ScriptedBroker, how: Any, deliver: int = 0) -> Any:
-    """What *how()*, a call of consume or subscribe, returns: consume-ok has come, and that many messages behind it."""
-    starting = greenlets.spawn(how)
-    said = peer.next()
-    if said.name == 'basic.qos':
-        peer.send('basic.qos-ok', said.channel)
-        said = peer.next()
-    assert said.name == 'basic.consume'
-    ok = frames('basic.consume-ok', said.channel, consumer_tag=said.consumer_tag)
-    peer.raw(ok + messages(said.consumer_tag, range(1, deliver + 1)))
-    consumer = starting.get()
+    """The same for a call of consume or subscribe; the messages have arrived."""
+    consumer = begin(peer, how, deliver)
     greenlets.wait_until(lambda: consumer.delivered == deliver)
     return consumer
 
@@ -52,13 +54,6 @@ def subscribed(
 def ended(peer: ScriptedBroker, consumer: gamqp.Consumer) -> None:
     peer.send('basic.cancel-ok', consumer_tag=consumer.tag)
     greenlets.wait_until(lambda: consumer.over)
-
-
-def silent(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    # The peer may have what the sending thread has not counted yet; then a heartbeat would not be sent.
-    greenlets.wait_until(lambda: not client.stats()['send_queue_bytes'])
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
 
 
 def fail(message: Any) -> None:

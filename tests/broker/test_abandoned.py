@@ -11,6 +11,7 @@ import greenlets
 import inside
 import pytest
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 
@@ -32,10 +33,7 @@ def open_unheld(peer: ScriptedBroker, **arguments: Any) -> gamqp.Connection:
 def fill(peer: ScriptedBroker, connection: gamqp.Connection) -> None:
     """Give it a channel, a consumer and a message that nobody comes for."""
     channel = peer.open_channel(connection)
-    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    starting.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
     greenlets.wait_until(lambda: inside.waiting_events(connection))
 

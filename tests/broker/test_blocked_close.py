@@ -10,6 +10,7 @@ import greenlets
 import pytest
 from processor import own_time
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 from gamqp.connection.liveness import BLOCKED_TIMEOUT, LAST_CLOSE_TIMEOUT
@@ -21,10 +22,7 @@ def blocked(peer: ScriptedBroker) -> gamqp.Channel:
     """A channel with a consumer, of a connection that the broker has blocked."""
     client = peer.open()
     channel = peer.open_channel(client)
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', 1, consumer_tag='tag')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.send('connection.blocked', reason='low on memory')
     greenlets.wait_until(lambda: client.is_blocked)
     return channel

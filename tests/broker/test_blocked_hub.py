@@ -14,7 +14,7 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from hub_blocking import PATIENCE, Listening, burn
+from hub_blocking import Listening, burn, sees
 from script import ScriptedBroker
 
 import gamqp
@@ -23,14 +23,6 @@ from gamqp.wire.spec import Basic, Queue
 
 PUBLISH, ACK, NACK, CANCEL, DECLARE = Basic.Publish, Basic.Ack, Basic.Nack, Basic.Cancel, Queue.Declare
 QUEUE = 'q'
-
-
-def sees(listening: Listening, condition: Callable[[Any], bool], wait: Callable[[float], Any] = time.sleep) -> bool:
-    """Whether the peer comes to see it, while the hub gets no turn."""
-    deadline = gamqp.green.Deadline(PATIENCE)
-    while not condition(listening.stream) and not deadline.passed:
-        wait(0.002)
-    return condition(listening.stream)
 
 
 def sees_all(listening: Listening, sig: tuple[int, int], count: int, wait: Any = time.sleep) -> bool:

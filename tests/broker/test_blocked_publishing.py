@@ -9,6 +9,7 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
@@ -43,8 +44,7 @@ def test_the_program_is_told_with_the_reason(peer: ScriptedBroker, channel: gamq
 
 def test_publishes_wait_and_go_out_in_order(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     tasks = [greenlets.spawn(channel.basic_publish, gamqp.Message(b'%d' % number), '', 'q') for number in range(5)]
-    channel.connection.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(channel.connection)
     assert not any(task.done for task in tasks)
     peer.send('connection.unblocked')
     for task in tasks:
@@ -80,8 +80,7 @@ def test_a_killed_publisher_has_published_nothing(peer: ScriptedBroker, channel:
         publishing.get()
     peer.send('connection.unblocked')
     greenlets.wait_until(lambda: not channel.connection.is_blocked)
-    channel.connection.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(channel.connection)
 
 
 def test_acks_and_calls_pass(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -106,9 +105,7 @@ def test_waiting_publishers_learn_of_the_end_of_their_channel(peer: ScriptedBrok
     publishing = greenlets.spawn(channel.basic_publish, gamqp.Message(b'x'), '', 'q')
     greenlets.sleep(0)
     peer.send('channel.close', reply_code=406, reply_text='no more')
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     greenlets.wait_until(lambda: channel.is_open)
     peer.send('connection.unblocked')
     with pytest.raises(exceptions.PreconditionFailed, match='no more'):
@@ -151,10 +148,7 @@ def full_of_deliveries(peer: ScriptedBroker, **arguments: Any) -> gamqp.Channel:
     """A channel whose connection reads no more, because of messages that nobody has come for."""
     client = peer.open(max_undelivered_messages=4, **arguments)
     channel = peer.open_channel(client)
-    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    starting.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.raw(b''.join(frames('basic.deliver', consumer_tag='tag', delivery_tag=tag, body=b'x') for tag in range(1, 5)))
     greenlets.wait_until(lambda: not inside.reads(client))
     return channel

@@ -9,6 +9,7 @@ import greenlets
 import inside
 import pytest
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
@@ -33,10 +34,7 @@ class Depth:
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, act: Callable[[Any], Any], tag: str = 'tag') -> Depth:
     callback = Depth(act)
-    starting = greenlets.spawn(lambda: channel.basic_consume('q', tag, callback=callback))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', channel.channel_id, consumer_tag=tag)
-    starting.get()
+    begin(peer, lambda: channel.basic_consume('q', tag, callback=callback))
     return callback
 
 
@@ -195,10 +193,7 @@ def test_a_callback_that_waits_does_not_stop_another_channel(
 def test_event_handlers_that_publish_do_not_nest(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
+    peer.turn_confirms_on(channel)
     depth = [0, 0]
 
     def on_ack(tag: int, multiple: bool) -> None:

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
-import greenlets
 import pytest
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp.telemetry import tracing
@@ -52,10 +52,7 @@ def _as_without_tracers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[Any], Any], no_ack: bool = False) -> None:
     """Start a consumer; MESSAGES deliveries wait in the socket."""
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=callback))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=callback))
     peer.raw(
         b''.join(
             frames('basic.deliver', consumer_tag='tag', delivery_tag=number, body=b'%d' % number)

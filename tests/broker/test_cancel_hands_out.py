@@ -6,10 +6,10 @@ from typing import Any
 
 import greenlets
 import pytest
-from flooding import LIMIT, begin, deliveries, flood
+from flooding import LIMIT, deliveries, flood
 from greenlet import GreenletExit
 from script import ScriptedBroker
-from scripted_consumers import messages, silent
+from scripted_consumers import begin, messages
 
 import gamqp
 from gamqp import exceptions, green
@@ -17,7 +17,7 @@ from gamqp.connection import unfinished_handlers
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Any, tag: str = 'tag') -> None:
-    begin(peer, lambda: channel.basic_consume('q', tag, callback=callback), tag)
+    begin(peer, lambda: channel.basic_consume('q', tag, callback=callback))
 
 
 def arrived(peer: ScriptedBroker, client: gamqp.Connection, said: bytes, count: int) -> None:
@@ -55,7 +55,7 @@ def test_in_order_and_with_what_comes_before_the_broker_agrees(
     assert channel.callbacks == {} and channel.unsettled == 3
     got[0].ack()
     peer.expect('basic.ack')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_what_is_in_a_file_too(peer: ScriptedBroker, got: list[Any]) -> None:
@@ -139,7 +139,7 @@ def test_without_waiting_for_the_broker(
     peer.raw(messages('tag', [2]))
     assert peer.expect('basic.nack').delivery_tag == 2
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('depth', [0, 3])
@@ -197,7 +197,7 @@ def test_callbacks_stay_one_after_the_other_where_another_greenlet_drains(
     cancelling = greenlets.spawn(lambda: done.append(channel.basic_cancel('tag') is None))
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert tags(got) == [1]
     assert not done
     held.set()

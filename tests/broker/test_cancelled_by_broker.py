@@ -7,7 +7,7 @@ from typing import Any
 import greenlets
 import pytest
 from script import ScriptedBroker
-from scripted_consumers import Work, start, started, subscribed
+from scripted_consumers import Work, begin, start, started, subscribed
 
 import gamqp
 from gamqp import exceptions
@@ -22,10 +22,7 @@ def assert_names(error: exceptions.ConsumerCancelled, tag: str) -> None:
 
 
 def test_a_callback_consumer(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
-    begun = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    begun.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=print))
     peer.send('basic.cancel', consumer_tag='tag', nowait=True)
     with pytest.raises(exceptions.ConsumerCancelled) as caught:
         client.drain_events(timeout=30)

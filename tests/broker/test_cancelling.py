@@ -11,7 +11,7 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
-from scripted_consumers import fail, messages, silent, started
+from scripted_consumers import fail, messages, started
 
 import gamqp
 from gamqp import exceptions
@@ -37,7 +37,7 @@ def test_drain_while_a_consumer_is_being_started(
     peer.expect('basic.consume')
     draining = greenlets.spawn(client.drain, 20)
     greenlets.wait_until(lambda: inside.unfinished_handlers(client).draining)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(consume_ok())
     assert peer.expect('basic.cancel').consumer_tag == 'tag'
     peer.send('basic.cancel-ok', consumer_tag='tag')
@@ -55,14 +55,14 @@ def test_a_killed_start_is_cancelled_after_consume_ok(
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(consume_ok() + messages('tag', [1]))
     assert peer.expect('basic.cancel').consumer_tag == 'tag'
     if not channel.no_ack_consumers:
         assert peer.expect('basic.nack').delivery_tag == 1
     peer.send('basic.cancel-ok', consumer_tag='tag')
     greenlets.wait_until(lambda: not channel.consumer_count)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @every_start
@@ -78,7 +78,7 @@ def test_one_cancel_for_a_start_that_is_killed_during_drain(
         starting.get()
     peer.raw(consume_ok())
     peer.expect('basic.cancel')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.send('basic.cancel-ok', consumer_tag='tag')
     peer.agree_to_close()
     assert draining.get() is True
@@ -90,7 +90,7 @@ def test_another_greenlet_cancels_by_the_tag(
     starting = greenlets.spawn(STARTS['consume'], channel)
     peer.expect('basic.consume')
     cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(consume_ok())
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
@@ -105,7 +105,7 @@ def test_a_consumer_whose_consent_was_not_waited_for(
     channel.basic_consume('q', 'tag', nowait=True, callback=print)
     peer.expect('basic.consume')
     channel.basic_cancel('tag', nowait=True)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(consume_ok())
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
@@ -118,15 +118,13 @@ def test_a_start_that_the_broker_refuses_tells_those_who_cancel(
     starting = greenlets.spawn(STARTS['consume'], channel)
     peer.expect('basic.consume')
     cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.send('channel.close', 1, reply_code=404, reply_text='no queue', class_id=60, method_id=20)
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok', 1)
+    peer.reopen()
     for task in (starting, cancelling):
         with pytest.raises(exceptions.NotFound):
             task.get()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 # -- cancels of the broker -------------------------------------------------------------------
@@ -144,10 +142,10 @@ def test_a_cancel_by_the_broker_is_answered_by_one_of_ours(
     peer.send('basic.cancel', consumer_tag='tag', nowait=nowait)
     said = peer.expect('basic.cancel')
     assert (said.consumer_tag, said.nowait) == ('tag', True)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert not channel.consumer_count
     del consumer
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_no_answer_on_a_channel_that_is_being_closed(
@@ -161,7 +159,7 @@ def test_no_answer_on_a_channel_that_is_being_closed(
     closing = greenlets.spawn(channel.close)
     peer.expect('channel.close')
     peer.send('basic.cancel', consumer_tag='tag', nowait=True)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.send('channel.close-ok')
     closing.get()
 

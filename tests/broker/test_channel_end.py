@@ -9,6 +9,7 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions, green
@@ -16,17 +17,6 @@ from gamqp import exceptions, green
 
 def refuse(peer: ScriptedBroker, code: int = 404, text: str = "NOT_FOUND - no queue 'q'", channel: int = 1) -> None:
     peer.send('channel.close', channel, reply_code=code, reply_text=text, class_id=50, method_id=10)
-
-
-def expect_reopening(peer: ScriptedBroker, channel: int = 1) -> None:
-    peer.expect('channel.close-ok', channel)
-    peer.expect('channel.open', channel)
-    peer.send('channel.open-ok', channel)
-
-
-def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
 
 
 # RabbitMQ cuts long texts, be it in the middle of a character.
@@ -41,7 +31,7 @@ def test_a_text_that_is_cut_inside_a_character_is_an_error_like_any(
     peer.send('channel.close', 1, reply_code=406, reply_text=CUT, class_id=50, method_id=10)
     with pytest.raises(exceptions.PreconditionFailed, match='for queue \ufffd'):
         declaring.get()
-    expect_reopening(peer)
+    peer.reopen()
     assert client.connected
     waiting = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare', 1)
@@ -79,7 +69,7 @@ def test_the_waiting_caller_gets_code_text_and_method(
     assert caught.value.reply_text == "NOT_FOUND - no queue 'q'"
     assert caught.value.method_sig == (50, 10)
     assert str(caught.value) == "Queue.declare: (404) NOT_FOUND - no queue 'q'"
-    expect_reopening(peer)
+    peer.reopen()
     # The other channel has not noticed.
     assert not waiting.done
     peer.send('queue.declare-ok', 2, queue='elsewhere')
@@ -123,7 +113,7 @@ def test_all_callers_of_that_channel_are_told_each_by_an_exception_of_its_own(
             task.get()
         errors.append(caught.value)
     assert len({id(error) for error in errors}) == 4
-    expect_reopening(peer)
+    peer.reopen()
 
 
 def test_an_error_nobody_waits_for_comes_out_of_the_next_call_once(
@@ -132,7 +122,7 @@ def test_an_error_nobody_waits_for_comes_out_of_the_next_call_once(
     channel.basic_publish(gamqp.Message(b'x'), 'nowhere', 'q')
     peer.expect('basic.publish')
     refuse(peer, text="NOT_FOUND - no exchange 'nowhere'")
-    expect_reopening(peer)
+    peer.reopen()
     greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(exceptions.NotFound, match='nowhere'):
         channel.basic_publish(gamqp.Message(b'y'), '', 'q')
@@ -148,7 +138,7 @@ def test_an_error_nobody_waits_for_comes_out_of_drain_events_once(
     channel.basic_ack(77)
     peer.expect('basic.ack')
     refuse(peer, 406, 'PRECONDITION_FAILED - unknown delivery tag 77')
-    expect_reopening(peer)
+    peer.reopen()
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag 77'):
         client.drain_events(timeout=30)
     with pytest.raises(TimeoutError):
@@ -164,13 +154,10 @@ def test_after_an_error_the_channel_has_lost_its_consumers_and_confirm_mode(
     tag = peer.expect('basic.consume').consumer_tag
     peer.send('basic.consume-ok', consumer_tag=tag)
     consuming.get()
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
+    peer.turn_confirms_on(channel)
     peer.send('basic.deliver', consumer_tag=tag, delivery_tag=1)
     refuse(peer, 406, 'PRECONDITION_FAILED')
-    expect_reopening(peer)
+    peer.reopen()
     with pytest.raises(exceptions.PreconditionFailed):
         client.drain_events(timeout=30)
     assert channel.callbacks == {}
@@ -197,7 +184,7 @@ def test_who_drains_learns_that_its_consumers_are_gone_though_the_error_was_anot
     peer.expect('confirm.select')
     peer.expect('basic.publish')
     refuse(peer, text="NOT_FOUND - no exchange 'nowhere'")
-    expect_reopening(peer)
+    peer.reopen()
     with pytest.raises(exceptions.NotFound, match='nowhere'):
         publishing.get()
     with pytest.raises(exceptions.NotFound, match='nowhere'):
@@ -229,7 +216,7 @@ def test_a_callback_under_way_does_not_keep_that_from_who_drains(
     declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare')
     refuse(peer)
-    expect_reopening(peer)
+    peer.reopen()
     with pytest.raises(exceptions.NotFound):
         declaring.get()
     if renews:
@@ -255,7 +242,7 @@ def test_handlers_that_nobody_joins_do_not_end_without_a_word(
     declaring = greenlets.spawn(channel.queue_declare, 'missing', True)
     peer.expect('queue.declare')
     refuse(peer)
-    expect_reopening(peer)
+    peer.reopen()
     with pytest.raises(exceptions.NotFound):
         declaring.get()
     if joined:
@@ -275,7 +262,7 @@ def test_an_error_while_reopening_is_told_too(
     peer.expect('channel.close-ok')
     peer.expect('channel.open')
     peer.send('channel.close', reply_code=405, reply_text='second')
-    expect_reopening(peer)
+    peer.reopen()
     greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(exceptions.ChannelError):
         channel.basic_ack(2)
@@ -288,7 +275,7 @@ def test_an_unknown_code_is_a_channel_error_with_that_code(peer: ScriptedBroker,
     with pytest.raises(exceptions.ChannelError, match='odd') as caught:
         declaring.get()
     assert caught.value.reply_code == 777
-    expect_reopening(peer)
+    peer.reopen()
 
 
 def test_close_waits_for_the_peer_and_frees_the_number(
@@ -321,7 +308,7 @@ def test_channel_closes_that_cross_end_the_channel_and_a_stray_close_ok_does_no_
     except exceptions.RecoverableConnectionError:
         pytest.fail('close() must not raise when the peer closes as well')
     peer.expect('channel.close-ok')
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     other = peer.open_channel(client, 2)
     assert other.is_open
     assert client.connected
@@ -372,7 +359,7 @@ def test_frames_for_a_channel_that_is_gone_are_dropped(
     peer.send('basic.ack', delivery_tag=3)
     peer.send('channel.close', 9, reply_code=504, reply_text='never heard of it')
     peer.expect('channel.close-ok', 9)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     assert client.connected
 
 
@@ -380,10 +367,7 @@ def test_no_callback_runs_any_more_once_close_was_called(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got: list[object] = []
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.send('basic.deliver', consumer_tag='tag', delivery_tag=1)
     greenlets.wait_until(lambda: inside.waiting_events(client))
     closing = greenlets.spawn(channel.close)
@@ -393,7 +377,7 @@ def test_no_callback_runs_any_more_once_close_was_called(
         client.drain_events(timeout=0.05)
     peer.send('channel.close-ok')
     closing.get()
-    full_stop(peer, client)  # nor is anything rejected: the broker requeues what is unacked
+    peer.expect_nothing_more(client)  # nor is anything rejected: the broker requeues what is unacked
     assert got == []
 
 
@@ -466,7 +450,7 @@ def test_a_closed_channel_cannot_be_opened_again(peer: ScriptedBroker, channel: 
 
 def warnings_after(peer: ScriptedBroker, client: gamqp.Connection, caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was logged until now; it is told by greenlets that began before this call."""
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     greenlets.sleep(0)
     return [record.getMessage() for record in caplog.records]
 
@@ -501,7 +485,7 @@ def test_an_error_that_its_caller_gets_is_no_warning(
     refuse(peer)
     with pytest.raises(exceptions.NotFound):
         waiting.get()
-    expect_reopening(peer)
+    peer.reopen()
     assert warnings_after(peer, client, caplog) == []
 
 
@@ -511,7 +495,7 @@ def test_an_error_that_nobody_waits_for_is_a_warning(
     channel.basic_publish(gamqp.Message('x'), 'no such exchange')
     peer.expect('basic.publish', 1)
     refuse(peer)
-    expect_reopening(peer)
+    peer.reopen()
     (text,) = warnings_after(peer, client, caplog)
     assert 'channel 1 was closed by the broker and is reopened: ' in text
     with pytest.raises(exceptions.NotFound):
@@ -525,7 +509,7 @@ def test_a_receipt_that_nobody_is_waiting_for_does_not_keep_the_error_out_of_the
     peer.expect('confirm.select', 1)
     peer.expect('basic.publish', 1)
     refuse(peer)
-    expect_reopening(peer)
+    peer.reopen()
     assert len(warnings_after(peer, client, caplog)) == 1
     with pytest.raises(exceptions.NotFound):
         receipt.wait()

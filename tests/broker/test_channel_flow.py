@@ -28,11 +28,6 @@ def go(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     assert peer.expect('channel.flow-ok', channel.channel_id).active is True
 
 
-def nothing(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
-
-
 WAYS: dict[str, Callable[[gamqp.Channel], Any]] = {
     'basic_publish': lambda channel: channel.basic_publish(gamqp.Message(b'x'), '', 'q'),
     'basic_publish, timeout': lambda channel: channel.basic_publish(gamqp.Message(b'x'), '', 'q', timeout=30),
@@ -49,7 +44,7 @@ def test_each_way_to_publish_waits_until_the_broker_takes_messages(
 ) -> None:
     stop(peer, channel)
     publishing = greenlets.spawn(way, channel)
-    nothing(peer, client)
+    peer.expect_nothing_more(client)
     assert not publishing.done
     go(peer, channel)
     names = []
@@ -67,7 +62,7 @@ def test_a_reply_of_an_rpc_server_waits(peer: ScriptedBroker, client: gamqp.Conn
         'basic.deliver', consumer_tag=server.consumer.tag, delivery_tag=1, properties={'reply_to': 'r'}, body=b'x'
     )
     greenlets.wait_until(lambda: server.consumer.in_flight == 1)
-    nothing(peer, client)
+    peer.expect_nothing_more(client)
     go(peer, channel)
     assert peer.expect('basic.publish').routing_key == 'r'
     assert peer.expect('basic.ack').delivery_tag == 1
@@ -90,7 +85,7 @@ def test_a_publish_of_a_pool_waits(peer: ScriptedBroker, client: gamqp.Connectio
     peer.expect('channel.open')
     peer.raw(frames('channel.open-ok') + frames('channel.flow', active=False))
     assert {peer.next().name for _ in range(2)} == {'channel.flow-ok', 'confirm.select'}
-    nothing(peer, client)
+    peer.expect_nothing_more(client)
     assert not publishing.done
     peer.send('channel.flow', active=True)
     peer.expect('channel.flow-ok')
@@ -131,7 +126,7 @@ def test_a_deadline_counts_and_nothing_is_sent(
     client.blocked_timeout, client.blocked_policy = None, 'raise'
     with pytest.raises(exceptions.Blocked):
         channel.publish(b'x', routing_key='q')
-    nothing(peer, client)
+    peer.expect_nothing_more(client)
     assert channel.unconfirmed == 0
     assert client.stats()['write_wait_seconds'] > 0.05
 
@@ -151,7 +146,7 @@ def test_stopped_once_more_before_it_could_go_out_it_waits_on(
     for active in (True, False):
         inside.method_arrives(channel, Channel.Flow, active)
     assert [peer.expect('channel.flow-ok').active for _ in range(2)] == [True, False]
-    nothing(peer, client)
+    peer.expect_nothing_more(client)
     assert not publishing.done
     go(peer, channel)
     publishing.get()
@@ -192,4 +187,4 @@ def test_one_that_is_killed_has_published_nothing(
     with pytest.raises(GreenletExit):
         publishing.get()
     go(peer, channel)
-    nothing(peer, client)
+    peer.expect_nothing_more(client)

@@ -9,17 +9,12 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
-from scripted_consumers import Work, messages, silent, start, subscribed
+from scripted_consumers import Work, messages, start, subscribed
 
 import gamqp
 from gamqp import exceptions
 
-NUMBERS = (2, 131072, 0)  # channel_max: as few as possible
-
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    return peer.open(NUMBERS)
+CLIENT = {'tune': (2, 131072, 0)}  # channel_max: as few as possible
 
 
 def close_in_vain(peer: ScriptedBroker, channel: gamqp.Channel, how: str = 'timeout') -> None:
@@ -45,7 +40,7 @@ def test_whoever_waits_on_the_channel_hears_it(
     for task in waiting:
         with pytest.raises(exceptions.RecoverableConnectionError, match='channel 1 is closed'):
             task.get()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('answer', ['never', 'before', 'after'])
@@ -74,7 +69,7 @@ def test_its_number_can_be_used_again(
     assert not inside.closes_due(client)
     loop = start(peer, again, 1)
     assert next(loop).delivery_tag == 1
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     closing = greenlets.spawn(again.close)
     peer.expect('channel.close')
     peer.send('channel.close-ok')
@@ -103,4 +98,4 @@ def test_the_answer_to_a_close_of_the_broker_that_crossed_ours_is_not_forgotten(
     with pytest.raises((TimeoutError, exceptions.NotFound)):
         closing.get()
     peer.expect('channel.close-ok')
-    silent(peer, client)
+    peer.expect_nothing_more(client)

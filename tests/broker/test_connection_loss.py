@@ -7,8 +7,8 @@ from typing import Any
 
 import greenlets
 import pytest
-from flooding import begin
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 

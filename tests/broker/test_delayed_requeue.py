@@ -151,14 +151,11 @@ def test_nothing_is_sent_for_what_is_kept_when_the_broker_takes_it_back(
         peer.hang_up()
     else:
         peer.send('channel.close', reply_code=406, reply_text='x')
-        peer.expect('channel.close-ok')
-        peer.expect('channel.open')
-        peer.send('channel.open-ok')
+        peer.reopen()
     greenlets.wait_until(lambda: consumer.over)
     assert inside.kept_for_requeue(consumer) == []
     if how != 'loss':
-        client.send_heartbeat()
-        peer.expect_nothing_before_beat()
+        peer.expect_nothing_more(client)
     else:
         with pytest.raises(exceptions.RecoverableConnectionError):
             consumer.join()
@@ -174,8 +171,7 @@ def test_what_was_settled_meanwhile_is_left_alone(
     channel.basic_ack(1)
     assert peer.expect('basic.ack').delivery_tag == 1
     greenlets.sleep(0.05)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_a_worker_that_fails_when_its_consumer_was_cancelled_gives_back_at_once(

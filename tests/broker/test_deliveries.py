@@ -11,15 +11,11 @@ import greenlets
 import inside
 import pytest
 from greenlet import GreenletExit
+from named_methods import split
 from script import ScriptedBroker, frames
 
 import gamqp
 from gamqp import exceptions
-
-
-def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
 
 
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, tag: str = 'tag', **arguments: Any) -> list[Any]:
@@ -49,7 +45,7 @@ def test_a_delivery_that_comes_with_consume_ok_is_not_lost(
     client.drain_events(timeout=30)
     assert consuming.get() == tag
     assert [message.body for message in got] == [b'1', b'2']
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_what_a_message_tells_of_itself(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
@@ -106,14 +102,14 @@ def test_what_is_delivered_during_cancel_is_handed_out(
     cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
     peer.expect('basic.cancel')
     peer.raw(deliver(2))
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     assert got == []
     peer.send('basic.cancel-ok', consumer_tag='tag')
     cancelling.get()
     assert [message.body for message in got] == [b'1', b'2']
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_deliveries_of_a_no_ack_consumer_are_handed_out_though_it_is_cancelled(
@@ -129,7 +125,7 @@ def test_deliveries_of_a_no_ack_consumer_are_handed_out_though_it_is_cancelled(
     peer.send('basic.cancel-ok', consumer_tag='tag')
     cancelling.get()
     assert [message.body for message in got] == [b'1', b'2']
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.filterwarnings('ignore:basic_consume without')
@@ -147,7 +143,7 @@ def test_a_tag_in_use_is_refused_here(peer: ScriptedBroker, client: gamqp.Connec
     consume(peer, channel)
     with pytest.raises(exceptions.NotAllowed, match="'tag' is in use"):
         channel.basic_consume('q', 'tag', callback=print)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_arguments_that_cannot_be_sent_leave_no_consumer(channel: gamqp.Channel) -> None:
@@ -167,7 +163,7 @@ def test_cancel_by_the_broker_calls_on_cancel_in_drain_events(
     assert told == ['tag']
     assert channel.callbacks == {}
     peer.expect('basic.cancel')
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_cancel_by_the_broker_without_on_cancel_raises_once(
@@ -261,9 +257,7 @@ def test_contents_interleaved_on_several_channels(peer: ScriptedBroker, client: 
     got = [consume(peer, channel, f't{channel.channel_id}') for channel in channels]
     rng = random.Random(20)
     bodies = {number: rng.randbytes(rng.randrange(3000)) for number in range(1, 6)}
-    queues = {
-        number: _frames_of(deliver(1, f't{number}', number, body=body, limit=108)) for number, body in bodies.items()
-    }
+    queues = {number: split(deliver(1, f't{number}', number, body=body, limit=108)) for number, body in bodies.items()}
     while any(queues.values()):
         number = rng.choice([number for number, left in queues.items() if left])
         peer.raw(queues[number].pop(0))
@@ -272,21 +266,12 @@ def test_contents_interleaved_on_several_channels(peer: ScriptedBroker, client: 
     assert {number: messages[0].body for number, messages in enumerate(got, 1)} == bodies
 
 
-def _frames_of(data: bytes) -> list[bytes]:
-    cut = []
-    while data:
-        size = int.from_bytes(data[3:7], 'big') + 8
-        cut.append(data[:size])
-        data = data[size:]
-    return cut
-
-
 def test_a_message_cut_off_by_channel_close_does_not_spoil_the_reopened_channel(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     """A broker sends whole contents, but a proxy need not; at least the error must be clear."""
     consume(peer, channel)
-    peer.raw(_frames_of(deliver(1, body=b'xyz'))[0] + frames('channel.close', reply_code=406, reply_text='no'))
+    peer.raw(split(deliver(1, body=b'xyz'))[0] + frames('channel.close', reply_code=406, reply_text='no'))
     with pytest.raises((exceptions.UnexpectedFrame, exceptions.PreconditionFailed)):
         client.drain_events(timeout=30)
 

@@ -17,14 +17,9 @@ from script import ScriptedBroker, frames
 import gamqp
 from gamqp import exceptions
 
+CLIENT = {'outstanding_limit': 0}
 MANY = 2500
 CLOSE = frames('channel.close', 1, reply_code=404, reply_text='NOT_FOUND - gone', class_id=60, method_id=40)
-
-
-@pytest.fixture
-def channel(channel: gamqp.Channel) -> gamqp.Channel:
-    channel.outstanding_limit = 0
-    return channel
 
 
 @pytest.fixture
@@ -41,12 +36,6 @@ def covered(kind: str = 'basic.ack', tag: int = MANY) -> bytes:
     return frames(kind, 1, delivery_tag=tag, multiple=True)
 
 
-def reopen(peer: ScriptedBroker) -> None:
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok', 1)
-
-
 def states(receipts: list[gamqp.Receipt]) -> set[str]:
     greenlets.wait_until(lambda: receipts[-1].done)
     return {receipt.state for receipt in receipts}
@@ -60,7 +49,7 @@ def test_the_error_of_the_channel_is_raised_although_all_are_confirmed(
     task = greenlets.spawn(receipts[-1].wait) if waits else None
     greenlets.sleep(0)
     peer.raw(covered() + CLOSE)
-    reopen(peer)
+    peer.reopen()
     if task is not None:
         task.get()
     assert states(receipts) == {'acked'}
@@ -74,7 +63,7 @@ def test_who_waits_for_all_confirms_gets_them(
     waiting = greenlets.spawn(channel.wait_for_confirms)
     greenlets.sleep(0)
     peer.raw(covered() + CLOSE)
-    reopen(peer)
+    peer.reopen()
     assert waiting.get() is True
     assert states(receipts) == {'acked'}
     assert (client.stats()['confirmed'], client.stats()['lost']) == (MANY, 0)
@@ -89,7 +78,7 @@ def test_one_that_is_not_covered_is_lost(
     waiting = greenlets.spawn(channel.wait_for_confirms)
     greenlets.sleep(0)
     peer.raw(covered(tag=MANY - 1) + CLOSE)
-    reopen(peer)
+    peer.reopen()
     with pytest.raises(exceptions.NotFound):
         waiting.get()
     assert states(receipts) == {'acked', 'lost'}
@@ -102,7 +91,7 @@ def test_a_refusal_that_is_covered_is_a_refusal(
     waiting = greenlets.spawn(channel.wait_for_confirms)
     greenlets.sleep(0)
     peer.raw(covered('basic.nack') + CLOSE)
-    reopen(peer)
+    peer.reopen()
     assert waiting.get() is False
     assert states(receipts) == {'nacked'}
 
@@ -113,7 +102,7 @@ def test_an_error_that_its_call_has_raised_is_not_raised_again(
     declaring = greenlets.spawn(channel.queue_declare, 'q', True)
     peer.expect('queue.declare')
     peer.raw(covered() + CLOSE)
-    reopen(peer)
+    peer.reopen()
     with pytest.raises(exceptions.NotFound):
         declaring.get()
     assert states(receipts) == {'acked'}
@@ -131,7 +120,7 @@ def test_the_reason_is_kept_for_those_who_wait_later(peer: ScriptedBroker, chann
     receipt = channel.publish(b'two')
     peer.expect('basic.publish')
     peer.raw(frames('basic.ack', 1, delivery_tag=1) + CLOSE)
-    reopen(peer)
+    peer.reopen()
     assert first.get() is True
     assert receipt.state == 'lost'
     with pytest.raises(exceptions.NotFound):
@@ -146,7 +135,7 @@ def test_a_receipt_that_was_looked_at_amid_it_is_no_unnoticed_one(
     greenlets.wait_until(lambda: inside.unheard_ends(client) or receipts[-1].done)
     last = receipts[-3:]
     assert (last[0].state, last[1].acked, type(last[2].error)) == ('nacked', False, exceptions.MessageNacked)
-    reopen(peer)
+    peer.reopen()
     assert states(receipts) == {'nacked'}
     del last
     receipts.clear()

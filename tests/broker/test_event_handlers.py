@@ -15,10 +15,7 @@ from gamqp import exceptions, green
 def channel(peer: ScriptedBroker, client: gamqp.Connection) -> gamqp.Channel:
     """One with confirms, and with publishes that await some."""
     channel = peer.open_channel(client)
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
+    peer.turn_confirms_on(channel)
     for _ in range(3):
         channel.basic_publish(gamqp.Message(b'x'), '', 'q')
         peer.expect('basic.publish')
@@ -118,9 +115,7 @@ def test_a_channel_error_is_told_though_a_handler_has_failed(
     channel.events['basic_ack'].add(fail)
     peer.send('basic.ack', delivery_tag=3, multiple=True)
     peer.send('channel.close', reply_code=406, reply_text='no more')
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(ZeroDivisionError):
         client.drain_events(timeout=30)

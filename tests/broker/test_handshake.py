@@ -8,6 +8,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from named_methods import octets
 from script import CAPABILITIES, ScriptedBroker
 
 import gamqp
@@ -122,8 +123,7 @@ def test_channel_max_is_kept_locally(peer: ScriptedBroker) -> None:
         opening.get()
     with pytest.raises(exceptions.ResourceError, match='2 are open and channel_max is 2'):
         connection.channel()
-    connection.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(connection)
 
 
 def test_frame_max_cuts_what_is_published(peer: ScriptedBroker) -> None:
@@ -158,11 +158,7 @@ def test_logs_in_by(peer: ScriptedBroker, arguments: Any, offered: bytes, mechan
     peer.handshake(mechanisms=offered)
     opening.get()
     assert peer.start_ok.mechanism == mechanism
-    assert _octets(peer.start_ok.response) == response
-
-
-def _octets(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else value
+    assert octets(peer.start_ok.response) == response
 
 
 def test_no_mechanism_in_common_says_what_either_side_can(peer: ScriptedBroker) -> None:
@@ -183,7 +179,7 @@ class Riddle(sasl.SASL):
         return b'ask'
 
     def challenge(self, connection: Any, question: Any) -> bytes:
-        return b'answer to ' + _octets(question)
+        return b'answer to ' + octets(question)
 
 
 def test_answers_a_challenge(peer: ScriptedBroker) -> None:
@@ -192,7 +188,7 @@ def test_answers_a_challenge(peer: ScriptedBroker) -> None:
     peer.handshake(until='tune', mechanisms=b'RIDDLE')
     for question in (b'one', b'two'):
         peer.send('connection.secure', challenge=question)
-        assert _octets(peer.expect('connection.secure-ok').response) == b'answer to ' + question
+        assert octets(peer.expect('connection.secure-ok').response) == b'answer to ' + question
     peer.send('connection.tune', channel_max=10, frame_max=131072, heartbeat=0)
     peer.expect('connection.tune-ok')
     peer.expect('connection.open')

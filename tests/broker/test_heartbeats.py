@@ -11,6 +11,7 @@ from typing import Any
 import greenlets
 import pytest
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
@@ -97,10 +98,7 @@ def test_any_traffic_of_the_peer_counts(peer: ScriptedBroker, channel_of_a_quick
 def channel_of_a_quick_beat(peer: ScriptedBroker) -> gamqp.Channel:
     client = peer.open((10, 131072, 1))
     channel = peer.open_channel(client)
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=print))
     return channel
 
 
@@ -137,5 +135,4 @@ def test_a_hub_that_was_held_reads_before_it_judges(peer: ScriptedBroker) -> Non
 
 
 def test_send_heartbeat_sends_one_now(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)

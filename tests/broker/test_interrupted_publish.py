@@ -6,7 +6,6 @@ By default at every 512 kB of a message of six megabytes; every 6 kB with GAMQP_
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterator
 
 import broker_tools
 import greenlets
@@ -17,16 +16,11 @@ from script import ScriptedBroker
 import gamqp
 from gamqp import exceptions
 
+PEER = {'buffer': 32 * 1024}
 SIZE = 6_000_000  # more than two kernels hold, so that the publish has to wait
 STEP = broker_tools.repeats(512_000, 6_000)
 MOMENTS = range(0, SIZE - 500_000, STEP)  # the kernels may hold the rest
 BODY = bytes(range(256)) * (SIZE // 256)
-
-
-@pytest.fixture
-def peer() -> Iterator[ScriptedBroker]:
-    with ScriptedBroker(buffer=32 * 1024) as peer:
-        yield peer
 
 
 def open_channel(peer: ScriptedBroker) -> gamqp.Channel:

@@ -10,16 +10,16 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, flood, undelivered
+from flooding import LIMIT, deliveries, flood, undelivered
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
-from scripted_consumers import messages, start
+from scripted_consumers import begin, messages, start
 
 import gamqp
 from gamqp import exceptions
 from gamqp.channel.reuse import is_as_new
+from gamqp.state.expected_replies import Replies
 from gamqp.state.receive_budget import ReceiveBudget
-from gamqp.state.replies import Replies
 
 
 def end(peer: ScriptedBroker, deliveries: Any) -> None:
@@ -109,8 +109,7 @@ def test_a_stream_without_prefetch_is_refused_before_anything_is_sent(
     for offset in ('frist', '1 hour', '', True, 1.5, None):
         with pytest.raises(ValueError, match='x-stream-offset'):
             channel.consume('s', arguments={'x-stream-offset': offset})
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_a_refused_queue_is_raised_by_consume(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -145,8 +144,7 @@ def test_killed_before_consume_ok_nothing_is_left_behind(
         assert (back.delivery_tag, back.requeue, back.multiple) == (tag, True, False)
     assert peer.expect('basic.cancel').consumer_tag == 't'
     peer.send('basic.cancel-ok', consumer_tag='t')
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     assert client.stats()['undelivered_messages'] == 0
 
 
@@ -161,8 +159,7 @@ def test_a_killed_basic_consume_without_acks_gives_nothing_back(
     starting.kill()
     with pytest.raises(GreenletExit):
         starting.get()
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     assert client.stats()['undelivered_messages'] == 0
 
 
@@ -222,8 +219,7 @@ def test_a_dropped_iterator_without_acks_keeps_no_budget(
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greenlets.wait_until(lambda: channel.consumer_count == 0)
     assert undelivered(client) == (0, 0)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_close_waits_for_the_broker_and_twice_does_nothing(
@@ -239,8 +235,7 @@ def test_close_waits_for_the_broker_and_twice_does_nothing(
     deliveries.close()
     assert list(deliveries) == []
     assert 'ended' in repr(deliveries)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_with_closes_at_the_end_of_its_block(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -334,7 +329,7 @@ def test_dropped_while_a_message_is_put_into_it(peer: ScriptedBroker, no_ack: bo
                 box.clear()  # here
 
     budget = inside.backpressure(client).budget = Collecting(LIMIT, 10_000_000)
-    box.append(begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='t', no_ack=no_ack), 't'))
+    box.append(begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='t', no_ack=no_ack)))
     if spool:
         flood(peer, client, deliveries(range(1, 5 * LIMIT), 't'))
         while not budget.relaxed:

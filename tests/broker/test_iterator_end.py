@@ -61,8 +61,7 @@ def test_cancelled_by_the_broker(peer: ScriptedBroker, client: gamqp.Connection,
     first.ack()
     assert peer.expect('basic.ack').delivery_tag == 1
     del deliveries
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     assert not inside.unfinished_handlers(client).retiring
     assert client.stats()['undelivered_messages'] == 0
 
@@ -102,8 +101,7 @@ def test_drain_waits_for_the_greenlet_to_which_the_iterator_was_handed_over(
         greenlets.wait_until(lambda: deliveries.inbox.over)
         for _ in range(5):
             greenlets.sleep(0)  # drain has its turn
-        client.send_heartbeat()
-        peer.expect_nothing_before_beat()
+        peer.expect_nothing_more(client)
         gate[0] = True
         assert peer.expect('basic.ack').delivery_tag == 2
         peer.agree_to_close()
@@ -122,9 +120,7 @@ def test_a_channel_error_reaches_the_iterator_once_and_nobody_else(
     deliveries = start(peer, channel, 2)
     next(deliveries)
     peer.send('channel.close', reply_code=406, reply_text='PRECONDITION_FAILED - unknown delivery tag 9')
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag'):
         next(deliveries)
     declaring = greenlets.spawn(lambda: channel.queue_declare('q'))  # the channel works, and does not say it again

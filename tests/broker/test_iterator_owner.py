@@ -13,7 +13,7 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker
-from scripted_consumers import messages, silent, start
+from scripted_consumers import messages, start
 
 import gamqp
 from gamqp.green import backend
@@ -75,7 +75,7 @@ def test_its_consumer_ends(
     assert peer.expect('basic.cancel').consumer_tag == tag
     given_back = [peer.expect('basic.nack').delivery_tag for _ in range(DELIVERED - taken)]
     assert given_back == list(range(taken + 1, DELIVERED + 1))
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.send('basic.cancel-ok', consumer_tag=tag)
     greenlets.wait_until(lambda: not channel.consumer_count)
     assert not inside.unfinished_handlers(client).retiring
@@ -106,7 +106,7 @@ def test_a_greenlet_that_returns_leaves_it_to_the_next(
     for _ in range(DELIVERED):
         owner = backend().spawn(take)
         greenlets.wait_until(lambda owner=owner: owner.dead)
-        silent(peer, client)
+        peer.expect_nothing_more(client)
     assert got == [1, 2, 3]
 
 
@@ -124,7 +124,7 @@ def test_an_earlier_owner_that_fails_does_not_end_it(
     greenlets.wait_until(lambda: len(taken) == 2)
     kill(first)
     greenlets.wait_until(lambda: first.dead)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     kill(second)
     assert peer.expect('basic.cancel').consumer_tag == loop.tag
     assert peer.expect('basic.nack').delivery_tag == 3
@@ -147,7 +147,7 @@ def test_one_that_was_closed_is_not_ended_again(
     backend().sleep(0)
     kill(owner)
     greenlets.wait_until(lambda: owner.dead)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_whoever_goes_on_with_it_after_that_gets_its_end(
@@ -180,7 +180,7 @@ def test_the_main_greenlet_and_raw_ones(peer: ScriptedBroker, client: gamqp.Conn
     raw = greenlet.greenlet(take, parent=getattr(hub, 'greenlet', hub))
     backend().run_soon(raw.switch)
     greenlets.wait_until(lambda: not loop)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     backend().run_soon(raw.throw, GreenletExit)
     peer.expect('basic.cancel')
     assert raw.dead

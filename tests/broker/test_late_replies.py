@@ -10,14 +10,10 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
-
-
-def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
 
 
 def give_up(task: greenlets.Task) -> None:
@@ -102,7 +98,7 @@ def test_get_of_a_killed_caller_gives_the_message_back(
     peer.send('basic.get-ok', delivery_tag=5, body=b'orphan')
     rejected = peer.expect('basic.nack')
     assert (rejected.delivery_tag, rejected.requeue) == (5, True)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_get_of_a_caller_killed_between_reply_and_waking_gives_the_message_back(
@@ -126,7 +122,7 @@ def test_get_of_a_caller_killed_between_reply_and_waking_gives_the_message_back(
         getting.get()
     rejected = peer.expect('basic.nack')
     assert (rejected.delivery_tag, rejected.requeue) == (6, True)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('reply', ['get-empty', 'no_ack'])
@@ -141,7 +137,7 @@ def test_get_of_a_killed_caller_gives_nothing_back_where_there_is_nothing(
     else:
         peer.send('basic.get-empty')
     passed_by(client, peer)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_get_returns_its_message_or_none(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
@@ -181,7 +177,7 @@ def test_consume_of_a_killed_caller_is_cancelled_and_its_deliveries_given_back(
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0)
     assert got == []
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_consume_that_times_out_is_cancelled_when_consume_ok_comes(peer: ScriptedBroker) -> None:
@@ -202,9 +198,7 @@ def test_consume_of_a_killed_caller_whose_queue_does_not_exist_leaves_nothing(
     peer.expect('basic.consume')
     give_up(consuming)
     peer.send('channel.close', reply_code=404, reply_text='NOT_FOUND', class_id=60, method_id=20)
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     with pytest.raises(exceptions.NotFound):  # nobody else was told
         client.drain_events(timeout=30)
     assert channel.callbacks == {}
@@ -273,16 +267,13 @@ def test_a_channel_that_was_given_up_is_not_handed_to_the_next_caller(
 
 
 def test_a_killed_cancel_still_cancels(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'mine', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='mine')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'mine', callback=print))
     cancelling = greenlets.spawn(channel.basic_cancel, 'mine')
     peer.expect('basic.cancel')
     give_up(cancelling)
     peer.send('basic.cancel-ok', consumer_tag='mine')
     greenlets.wait_until(lambda: 'mine' not in channel.callbacks)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_commit_whose_caller_is_killed_closes_its_channel(peer: ScriptedBroker, channel: gamqp.Channel) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import greenlets
 import pytest
-from flooding import LIMIT, begin, deliveries, flood
+from flooding import LIMIT, deliveries, flood
 from script import ScriptedBroker
-from scripted_consumers import Work, messages, silent, start, started, subscribed
+from scripted_consumers import Work, begin, messages, start, started, subscribed
 
 import gamqp
 
@@ -82,7 +82,7 @@ def test_a_handler_does_not_get_them(
     said = peer.expect('basic.ack')  # of the third; the first was settled under its handler's hands
     assert (said.delivery_tag, work.begun) == (3, ['1', '3'])
     assert consumer.acked == 1
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize(('settle', 'name'), SETTLING)
@@ -96,13 +96,13 @@ def test_they_are_not_given_back_when_their_consumer_ends(
     assert peer.expect('basic.nack').delivery_tag == 3
     peer.send('basic.cancel-ok', consumer_tag=loop.tag)
     closing.get()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_what_a_callback_without_acks_got_is_handed_out_all_the_same(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
-    begin(peer, lambda: channel.basic_consume('q', 'free', no_ack=True, callback=got.append), tag='free')
+    begin(peer, lambda: channel.basic_consume('q', 'free', no_ack=True, callback=got.append))
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     peer.raw(messages('free', [1]) + messages('tag', [2]) + messages('free', [3]))
     greenlets.wait_until(lambda: client.stats()['undelivered_messages'] == 3)

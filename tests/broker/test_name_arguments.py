@@ -121,8 +121,7 @@ def test_what_is_no_name_is_refused_before_a_byte_is_sent(
         getattr(channel, method)(**{**arguments, **names, argument: wrong})
     assert channel.callbacks == {}
     assert channel.unconfirmed == 0
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_a_message_that_came_back_is_known_by_whatever_name_it_was_sent(

@@ -99,4 +99,4 @@ def test_a_number_that_cannot_be_meant_is_refused(
         with pytest.raises((TypeError, ValueError), match=rf'\b{name}\b'):
             call(here, bad)
     assert here.connection.connected and here.channel.is_open and not here.consumer.entry.discard
-    scripted_consumers.silent(peer, here.connection)
+    peer.expect_nothing_more(here.connection)

@@ -80,6 +80,5 @@ def test_a_channel_that_is_not_opened_when_its_caller_is_gone(peer: ScriptedBrok
     opening.kill()
     peer.send('channel.close', reply_code=506, reply_text='no more of them', class_id=20, method_id=10)
     peer.expect('channel.close-ok')
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     assert not client.channels

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from opentelemetry import metrics, trace
 from opentelemetry.sdk.metrics import MeterProvider
@@ -18,7 +19,6 @@ from script import ScriptedBroker
 import gamqp
 from gamqp import exceptions, green, opentelemetry
 from gamqp.telemetry import opentelemetry_names as names
-from gamqp.telemetry import opentelemetry_spans
 
 
 class Recorder(SpanProcessor):
@@ -174,7 +174,7 @@ def test_without_confirms_it_lasts_until_it_is_handed_over(
 def test_a_span_processor_that_waits_keeps_nobody_else_waiting(
     peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
 ) -> None:
-    gate = green.Event(instrumented._green)
+    gate = green.Event(greenlets.backend)
     recorder.first = gate.wait
     receipts = publish(peer, confirming, 2)
     for tag in (1, 2):
@@ -193,11 +193,11 @@ def test_a_forked_child_ends_no_span_of_its_parent(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     publish(peer, confirming, 2)
-    opentelemetry_spans._forget_all()
-    opentelemetry_spans._end_all()
+    inside.forget_spans()
+    inside.end_spans()
     assert recorder.ended == []
     publish(peer, confirming, 1)
-    opentelemetry_spans._end_all()
+    inside.end_spans()
     assert len(recorder.ended) == 1
     with caplog.at_level(logging.WARNING):  # the SDK warns about what is done to a span after its end
         peer.send('basic.ack', delivery_tag=3, multiple=True)
@@ -212,9 +212,9 @@ def test_nothing_is_followed_where_nothing_is_recorded(peer: ScriptedBroker, con
     assert connection is not None
     for tracing, measuring in ((trace.NoOpTracerProvider(), metrics.NoOpMeterProvider()), (None, None)):
         opentelemetry.instrument(connection, tracing, meter_provider=measuring)
-        assert not connection._tracing.metrics.wanted
+        assert not inside.tracing(connection).metrics.wanted
         publish(peer, confirming, 2)
-        assert not confirming._outstanding._observers  # type: ignore[union-attr]
+        assert not inside.observed_publishes(confirming)
 
 
 def test_metrics_alone(peer: ScriptedBroker, confirming: gamqp.Channel, meter: Meter) -> None:

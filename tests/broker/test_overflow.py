@@ -12,19 +12,17 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT, SIZE, begin, body_of, deliveries, drained, flood, temporary_files
+from flooding import LIMIT, LIMITED, SIZE, body_of, deliveries, drained, flood, temporary_files
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 
 pytestmark = pytest.mark.usefixtures('no_file_is_left')
 
+CLIENT = LIMITED
+
 MANY = 300  # 6 MB
-
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
 
 
 @pytest.fixture
@@ -158,8 +156,8 @@ def test_consumers_that_take_turns_get_their_own(
     third: list[Any] = []
     other = peer.open_channel(client, 2)
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    begin(peer, lambda: channel.basic_consume('q', 'b', no_ack=True, callback=second.append), 'b')
-    begin(peer, lambda: other.basic_consume('q', 'tag', callback=third.append), channel=2)
+    begin(peer, lambda: channel.basic_consume('q', 'b', no_ack=True, callback=second.append))
+    begin(peer, lambda: other.basic_consume('q', 'tag', callback=third.append))
     said = [deliveries([2 * n + 1]) + deliveries([2 * n + 2], 'b') + deliveries([n + 1], 'tag', 2) for n in range(100)]
     flood(peer, client, b''.join(said))
     while len(got) + len(second) + len(third) < 300:

@@ -8,20 +8,18 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, drained, flood, nacked, temporary_files, undelivered
+from flooding import LIMITED, deliveries, drained, flood, nacked, temporary_files, undelivered
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
 
 pytestmark = pytest.mark.usefixtures('no_file_is_left')
 
+CLIENT = LIMITED
+
 MANY = 200
-
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
 
 
 def stuck(message: Any) -> None:
@@ -92,7 +90,7 @@ def test_a_great_many_are_given_back_piece_by_piece(peer: ScriptedBroker, client
 
 def test_others_keep_theirs(peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]) -> None:
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='b'), 'b')
+    loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='b'))
     flood(peer, client, b''.join(deliveries([2 * n + 1]) + deliveries([2 * n + 2], 'b') for n in range(MANY)))
     channel.basic_cancel('b', nowait=True)
     peer.expect('basic.cancel')
@@ -154,7 +152,7 @@ def test_cancel_and_join_wait_for_what_stands_behind_others_on_disk(
 ) -> None:
     handled: list[Any] = []
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    consumer = begin(peer, lambda: channel.subscribe('q', handled.append, consumer_tag='b', no_ack=True), 'b')
+    consumer = begin(peer, lambda: channel.subscribe('q', handled.append, consumer_tag='b', no_ack=True))
     flood(peer, client, deliveries(range(1, MANY + 1)) + deliveries(range(MANY + 1, MANY + 21), 'b'))
     assert consumer.busy
     cancelling = greenlets.spawn(consumer.cancel)
@@ -206,9 +204,7 @@ def test_a_reopened_channel_gets_nothing_of_what_came_before(
     peer.raw(error)
     flood(peer, client, b'')  # for nobody reads
     assert empty(client)
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     with pytest.raises(exceptions.NotFound):
         client.drain_events(timeout=30)
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
@@ -223,7 +219,7 @@ def test_what_comes_in_one_packet_with_the_end_of_the_last_that_had_any_is_not_l
 ) -> None:
     other = peer.open_channel(client, 2)
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    begin(peer, lambda: other.basic_consume('q', 'tag', callback=got.append), channel=2)
+    begin(peer, lambda: other.basic_consume('q', 'tag', callback=got.append))
     flood(peer, client, deliveries(range(1, MANY + 1)))
     gone = frames('channel.close', reply_code=404, reply_text='gone')
     asking = greenlets.spawn(client.channels[9].queue_declare, 'q')
@@ -271,7 +267,7 @@ def test_the_end_of_the_connection_closes_the_files(
     peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any], no_ack: bool, how: str
 ) -> None:
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=got.append))
-    loop = begin(peer, lambda: channel.consume('q', consumer_tag='b', no_ack=no_ack), 'b')
+    loop = begin(peer, lambda: channel.consume('q', consumer_tag='b', no_ack=no_ack))
     before = temporary_files()
     flood(peer, client, deliveries(range(1, MANY + 1)) + deliveries(range(MANY + 1, 2 * MANY + 1), 'b'))
     assert len(temporary_files()) > len(before)
@@ -302,7 +298,7 @@ def test_an_iterator_that_waits_for_the_spool_hears_of_the_end(
 ) -> None:
     """It was cancelled, and what it waits for stands behind another's messages."""
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=True, callback=lambda message: None))
-    loop = begin(peer, lambda: channel.consume('q', consumer_tag='b', no_ack=True), 'b')
+    loop = begin(peer, lambda: channel.consume('q', consumer_tag='b', no_ack=True))
     flood(peer, client, deliveries(range(1, MANY)) + deliveries([MANY], 'b'))
     cancelling = greenlets.spawn(channel.basic_cancel, 'b')
     peer.expect('basic.cancel')
@@ -390,8 +386,7 @@ def test_what_was_settled_while_it_lay_there_is_neither_handed_out_nor_given_bac
             client.drain_events(timeout=0.01)
     assert [message.delivery_tag for message in got] == list(range(last + 1, MANY + 1))
     assert channel.unsettled == MANY - last
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_closing_the_last_loop_over_a_spooled_consumer_reads_on(

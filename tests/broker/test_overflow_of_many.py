@@ -2,49 +2,27 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
 from typing import Any
 
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, drained, flood, nacked
+from flooding import LIMIT, LIMITED, deliveries, drained, flood, nacked
+from line_counter import executed_lines
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
 
 pytestmark = pytest.mark.usefixtures('no_file_is_left')
 
+CLIENT = LIMITED
+
 CONSUMERS = 3000
 # Lines of a step: 1000 items of a long walk, each of some twenty lines. With all of them it would be more.
 MOST = 1000 * 25
 FEW = 300
-
-
-def steps(call: Callable[..., Any], *args: Any) -> int:
-    """Executed lines of the package."""
-    count = 0
-
-    def trace(frame: Any, event: str, _: Any) -> Any:
-        nonlocal count
-        if 'gamqp' not in frame.f_code.co_filename:
-            return None
-        count += 1
-        return trace
-
-    sys.settrace(trace)
-    try:
-        call(*args)
-    finally:
-        sys.settrace(None)
-    return count
-
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
 
 
 def callbacks(peer: ScriptedBroker, channel: gamqp.Channel, got: list[Any], first: int) -> None:
@@ -74,7 +52,7 @@ def iterators(peer: ScriptedBroker, channel: gamqp.Channel, no_ack: bool, first:
 def full(peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]) -> Any:
     """A consumer of another channel that keeps the budget spent. Returns the delivery tags of its messages."""
     other = peer.open_channel(client, 2)
-    begin(peer, lambda: other.basic_consume('q', 'tag', callback=got.append), channel=2)
+    begin(peer, lambda: other.basic_consume('q', 'tag', callback=got.append))
     flood(peer, client, deliveries(range(1, 2 * LIMIT + 1), channel=2, size=10))
     return range(1, 2 * LIMIT + 1)
 
@@ -87,7 +65,7 @@ def test_the_end_of_the_channel(
     overflow = inside.overflow(client)
     before = overflow.messages
     consumers = list(inside.consumers(channel).values())
-    assert steps(overflow.forget_channel, channel) < MOST
+    assert executed_lines(overflow.forget_channel, channel) < MOST
     # At once, whatever is still to be tidied up.
     assert (channel.unsettled, overflow.messages) == (0, before - CONSUMERS)
     assert not any(map(overflow.of, consumers))
@@ -119,7 +97,7 @@ def test_the_end_of_one_of_them(
 ) -> None:
     callbacks(peer, channel, got, 1)
     consumer = inside.consumers(channel)['7']
-    assert steps(inside.overflow(client).withdraw, consumer) < FEW
+    assert executed_lines(inside.overflow(client).withdraw, consumer) < FEW
     assert nacked(peer, 1) == [7]
     assert (channel.unsettled, inside.overflow(client).of(consumer)) == (CONSUMERS - 1, 0)
 
@@ -129,10 +107,10 @@ def test_the_end_of_the_connection(peer: ScriptedBroker, client: Any, channel: g
     keeping = begin(peer, lambda: channel.consume('q', 0, consumer_tag='tag', no_ack=True))
     flood(peer, client, deliveries(range(1, 2 * LIMIT + 1), size=10))
     loops = iterators(peer, channel, no_ack, 2 * LIMIT + 1)
-    assert steps(lambda: inside.event_queue(client).undelivered) < FEW
+    assert executed_lines(lambda: inside.event_queue(client).undelivered) < FEW
     assert inside.event_queue(client).undelivered is False  # there is nothing for drain_events
     closing = inside.overflow(client).close
-    inside.overflow(client).close = lambda: spent.append(steps(closing))
+    inside.overflow(client).close = lambda: spent.append(executed_lines(closing))
     spent: list[int] = []
     waiting = [greenlets.spawn(list, loop) for loop in loops]
     greenlets.sleep(0)

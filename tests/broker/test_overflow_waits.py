@@ -9,20 +9,18 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, drained, flood
+from flooding import LIMITED, deliveries, drained, flood
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp.io import writer
 
 pytestmark = pytest.mark.usefixtures('no_file_is_left')
 
+CLIENT = LIMITED
+
 MANY = 200
-
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    return peer.open((10, 131072, 0), max_undelivered_messages=LIMIT)
 
 
 # -- the end of a consumer without acks ------------------------------------------------------
@@ -72,7 +70,7 @@ def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_only_they_can_tak
     """It does come back, from behind the messages of another."""
     other = peer.open_channel(client, 2)
     handlers = Cancelling(peer, channel)
-    begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append), 'two', 2)
+    begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append))
     flood(peer, client, deliveries([1, 2]) + deliveries(range(1, 60), 'two', 2) + deliveries(range(3, 8)))
     assert handlers.consumer.spooled
     handlers.cancel()
@@ -85,7 +83,7 @@ def test_closing_an_iterator_ends_the_loop_that_waits_for_the_spool(
     peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]
 ) -> None:
     other = peer.open_channel(client, 2)
-    begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append), 'two', 2)
+    begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append))
     loop = begin(peer, lambda: channel.consume('q', consumer_tag='tag', no_ack=True))
     flood(peer, client, deliveries(range(1, 80), 'two', 2) + deliveries(range(1, 8)))
     cancelling = greenlets.spawn(channel.basic_cancel, 'tag')
@@ -164,7 +162,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     # Not the sending thread, which would meet it first on a machine that is slow here.
     monkeypatch.setattr(writer.Writer, 'help', lambda self, now: None)
     loop = begin(peer, lambda: channel.consume('q', prefetch=0, consumer_tag='tag'))
-    begin(peer, lambda: channel.basic_consume('q', 'two', callback=got.append), 'two')
+    begin(peer, lambda: channel.basic_consume('q', 'two', callback=got.append))
     flood(peer, client, deliveries(range(1, 3001), size=2000) + deliveries(range(3001, 3300), 'two', size=2000))
     peer.raw(deliveries([3300], 'two'))
     greenlets.wait_until(lambda: not inside.reads(client))  # because of the second consumer, to the end

@@ -10,9 +10,9 @@ import greenlets
 import inside
 import pytest
 from external_event_loop import drain_when_readable, kernel_objects, readable
-from flooding import LIMIT, begin, deliveries, flood
+from flooding import LIMIT, deliveries, flood
 from script import ScriptedBroker, frames
-from scripted_consumers import messages
+from scripted_consumers import begin, messages
 
 import gamqp
 from gamqp.transport import poll_descriptor

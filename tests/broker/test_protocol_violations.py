@@ -6,7 +6,9 @@ from typing import Any
 
 import greenlets
 import pytest
+from named_methods import split
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
@@ -14,17 +16,8 @@ from gamqp import exceptions
 DELIVER = frames('basic.deliver', consumer_tag='tag', delivery_tag=1, body=b'body')
 
 
-def _frames_of(data: bytes) -> list[bytes]:
-    cut = []
-    while data:
-        size = int.from_bytes(data[3:7], 'big') + 8
-        cut.append(data[:size])
-        data = data[size:]
-    return cut
-
-
-METHOD, HEADER, BODY = _frames_of(DELIVER)
-LONG = _frames_of(frames('basic.deliver', body=b'x' * 200_000))[1]
+METHOD, HEADER, BODY = split(DELIVER)
+LONG = split(frames('basic.deliver', body=b'x' * 200_000))[1]
 
 LIMIT = 300_000  # bytes of a body
 
@@ -108,10 +101,7 @@ def test_a_malformed_property_section_is_an_error_of_the_one_who_looks(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     got: list[Any] = []
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=got.append))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     # Flags announce a content type that does not come.
     header = HEADER[:19] + b'\x80\x00' + HEADER[21:]
     peer.raw(METHOD + header + BODY)

@@ -34,7 +34,7 @@ def outstanding(confirms: ChannelConfirms, publishes: int = 0) -> Confirms:
 
 def counted(client: gamqp.Connection) -> tuple[int, int, int]:
     counts = client.stats()
-    return counts.confirmed, counts.nacked, counts.lost
+    return counts['confirmed'], counts['nacked'], counts['lost']
 
 
 def lost() -> Reason:

@@ -62,15 +62,8 @@ def test_what_cannot_be_encoded_takes_no_number(
     assert peer.expect('basic.publish').body == b'y'
 
 
-def confirming(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    selecting = greenlets.spawn(channel.confirm_select)
-    peer.expect('confirm.select')
-    peer.send('confirm.select-ok')
-    selecting.get()
-
-
 def test_each_verdict_reaches_its_own_receipt(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     receipts = [channel.publish(b'%d' % number, 'ex', 'k', mandatory=True) for number in range(4)]
     back = frames('basic.return', reply_code=312, reply_text='NO_ROUTE', exchange='ex', routing_key='k', body=b'2')
     peer.raw(
@@ -98,7 +91,7 @@ def test_each_verdict_reaches_its_own_receipt(peer: ScriptedBroker, channel: gam
 def test_many_wait_for_one_receipt_and_one_that_is_killed_disturbs_nobody(
     peer: ScriptedBroker, channel: gamqp.Channel
 ) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     receipt = channel.publish(b'x')
     tasks = [greenlets.spawn(receipt.wait) for _ in range(5)]
     greenlets.sleep(0)
@@ -113,7 +106,7 @@ def test_many_wait_for_one_receipt_and_one_that_is_killed_disturbs_nobody(
 
 @pytest.mark.parametrize('how', ['channel error', 'connection closed by the broker', 'cut', 'close', 'channel close'])
 def test_the_end_reaches_every_receipt(peer: ScriptedBroker, channel: gamqp.Channel, how: str) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     receipts = [channel.publish(b'x', routing_key='q', mandatory=True) for _ in range(3)]
     waiting = greenlets.spawn(receipts[0].wait)
     for _ in receipts:
@@ -147,7 +140,7 @@ def test_the_end_reaches_every_receipt(peer: ScriptedBroker, channel: gamqp.Chan
 
 
 def test_after_a_channel_error_numbers_begin_anew(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     lost = channel.publish(b'x', 'no such')
     peer.expect('basic.publish')
     peer.send('channel.close', reply_code=404, reply_text='NOT_FOUND')
@@ -155,9 +148,7 @@ def test_after_a_channel_error_numbers_begin_anew(peer: ScriptedBroker, channel:
         lost.wait(30)
     receipt = channel.publish(b'y')
     assert receipt.delivery_tag == 1
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     peer.expect('confirm.select')
     peer.send('confirm.select-ok')
     assert peer.expect('basic.publish').body == b'y'
@@ -170,7 +161,7 @@ def test_after_a_channel_error_numbers_begin_anew(peer: ScriptedBroker, channel:
 
 
 def limited(peer: ScriptedBroker, channel: gamqp.Channel, limit: int) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     channel.outstanding_limit = limit
 
 
@@ -289,12 +280,12 @@ def test_zero_is_no_limit(peer: ScriptedBroker) -> None:
 
 def test_nothing_published_is_all_confirmed(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     assert channel.wait_for_confirms() is True
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     assert channel.wait_for_confirms() is True
 
 
 def test_all_confirms_are_waited_for(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     channel.basic_publish(gamqp.Message(b'1'))
     channel.publish(b'2')
     waiting = greenlets.spawn(channel.wait_for_confirms)
@@ -311,7 +302,7 @@ def test_all_confirms_are_waited_for(peer: ScriptedBroker, channel: gamqp.Channe
 
 
 def test_what_was_refused_before_the_wait_is_told_once(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     receipts = [channel.publish(b'x') for _ in range(3)]
     peer.send('basic.nack', delivery_tag=1)
     peer.send('basic.ack', delivery_tag=2)
@@ -325,7 +316,7 @@ def test_what_was_refused_before_the_wait_is_told_once(peer: ScriptedBroker, cha
 def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
     peer: ScriptedBroker, channel: gamqp.Channel
 ) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     receipt = channel.publish(b'x')
     waiting = greenlets.spawn(channel.wait_for_confirms)
     greenlets.wait_until(lambda: inside.waits_for_confirms(channel))
@@ -340,13 +331,11 @@ def test_a_refusal_that_an_interrupted_wait_did_not_tell_is_told_by_the_next(
 
 def test_publishes_that_were_lost_are_never_all_confirmed(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     """Published, not looked at, the channel closed and reopened meanwhile: True would be a lie."""
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     channel.publish(b'x', 'no such exchange')
     peer.expect('basic.publish')
     peer.send('channel.close', reply_code=404, reply_text='NOT_FOUND')
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     greenlets.wait_until(lambda: channel.is_open)
     with pytest.raises(exceptions.NotFound):
         channel.wait_for_confirms()
@@ -354,7 +343,7 @@ def test_publishes_that_were_lost_are_never_all_confirmed(peer: ScriptedBroker, 
 
 
 def test_a_wait_hears_why_the_channel_ended_and_says_it_once(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
-    confirming(peer, channel)
+    peer.turn_confirms_on(channel)
     channel.publish(b'x', 'no such exchange')
     waiting = greenlets.spawn(channel.wait_for_confirms)
     peer.expect('basic.publish')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import greenlets
@@ -10,27 +9,19 @@ import inside
 import pytest
 from flooding import undelivered
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 
+PEER = {'buffer': 64 * 1024}  # its kernel takes little before it says stop
 LIMIT = 50
-
-
-@pytest.fixture
-def peer() -> Iterator[ScriptedBroker]:
-    """One whose kernel takes little before it says stop."""
-    with ScriptedBroker(buffer=64 * 1024) as peer:
-        yield peer
 
 
 def consuming(peer: ScriptedBroker, got: list[Any], tune: tuple[int, int, int] = (10, 131072, 0), **limits: int) -> Any:
     """A channel with one consumer, on a connection with small limits."""
     client = peer.open(tune, **limits)
     channel = peer.open_channel(client)
-    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=lambda message: got.append(message)))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    starting.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=lambda message: got.append(message)))
     return channel
 
 
@@ -136,10 +127,7 @@ def test_a_callback_that_declares_does_not_deadlock(peer: ScriptedBroker, got: l
     def callback(message: Any) -> None:
         got.append(channel.queue_declare(f'q{message.delivery_tag}').queue)
 
-    starting = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=callback))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    starting.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=callback))
     peer.raw(flood(LIMIT))
     greenlets.wait_until(lambda: stopped(client))
 

@@ -112,9 +112,7 @@ def test_what_a_multiple_covers_is_settled_although_a_waiter_comes_amid_it(
         later.wait()
     else:
         peer.raw(ack + frames('channel.close', 1, reply_code=404, reply_text='NOT_FOUND', class_id=0, method_id=0))
-        peer.expect('channel.close-ok')
-        peer.expect('channel.open')
-        peer.send('channel.open-ok')
+        peer.reopen()
     assert waiting.get() is True
     greenlets.wait_until(lambda: receipts[-1].done)
     assert {receipt.state for receipt in receipts} == {'acked'}

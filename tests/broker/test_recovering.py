@@ -7,9 +7,8 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import begin
 from script import ScriptedBroker
-from scripted_consumers import Work, messages, silent, start, subscribed
+from scripted_consumers import Work, begin, messages, start, subscribed
 
 import gamqp
 
@@ -41,7 +40,7 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     peer.raw(messages('tag', [7]))
     client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == [1, 7]
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     got[1].ack()
     assert peer.expect('basic.ack').delivery_tag == 7
     assert channel.unsettled == 0
@@ -55,7 +54,7 @@ def test_nothing_that_waited_for_an_iterator_is_yielded_or_given_back(
     recover(peer, channel, messages(loop.tag, [6]))
     assert client.stats()['undelivered_messages'] == 0
     first.ack()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(messages(loop.tag, [7, 8]))
     assert next(loop).delivery_tag == 7
     greenlets.wait_until(lambda: loop.delivered == 8)
@@ -75,7 +74,7 @@ def test_nothing_that_waited_for_a_handler_is_handled_or_acked(
     recover(peer, channel)
     work.go(1)
     greenlets.wait_until(lambda: not work.running)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(messages(consumer.tag, [6]))
     assert peer.expect('basic.ack').delivery_tag == 6
     assert work.begun == ['1', '6']
@@ -100,7 +99,7 @@ def test_a_caller_that_is_killed_amid_it_leaves_the_channel_in_order(
     message = next(loop)
     assert message.delivery_tag == 7
     first.ack()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     message.ack()
     assert peer.expect('basic.ack').delivery_tag == 7
     assert (channel.unsettled, client.stats()['undelivered_messages']) == (0, 0)
@@ -134,7 +133,7 @@ def test_recover_async_takes_what_is_here_at_once(
     peer.expect('basic.recover-async')
     assert channel.unsettled == 0
     first.ack()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     peer.raw(messages(loop.tag, [6]))
     message = next(loop)
     message.ack()

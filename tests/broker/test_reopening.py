@@ -11,9 +11,8 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import begin
 from script import ScriptedBroker, frames
-from scripted_consumers import Work
+from scripted_consumers import Work, begin
 
 import gamqp
 from gamqp import exceptions

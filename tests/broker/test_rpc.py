@@ -45,17 +45,9 @@ def came_back(request: Any) -> bytes:
     return frames('basic.return', body=request.body, properties=request.properties, **args)
 
 
-def full_stop(peer: ScriptedBroker, client: gamqp.Connection) -> None:
-    """Nothing more was said, and the connection works."""
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
-
-
 def reopen(peer: ScriptedBroker, code: int = 404) -> None:
     peer.send('channel.close', 1, reply_code=code, reply_text='not this way', class_id=60, method_id=40)
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok', 1)
+    peer.reopen()
 
 
 def test_replies_on_a_reopened_channel_may_bear_the_same_number(
@@ -83,7 +75,7 @@ def test_a_hundred_first_calls_consume_once_and_before_the_first_request(
     peer: ScriptedBroker, client: gamqp.Connection, rpc: gamqp.RPCClient
 ) -> None:
     tag, tasks, requests = begin(peer, rpc, 100)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     assert len({request.properties['correlation_id'] for request in requests}) == 100
     for request in requests:
         assert (request.properties['reply_to'], request.routing_key, request.mandatory) == (REPLY_TO, 'q', True)
@@ -109,7 +101,7 @@ def test_a_reply_that_comes_twice_is_dropped_and_counted(
     peer.raw(consume_ok(tag) + reply(tag, one, b'1') * 3 + reply(tag, two, b'2'))
     assert (first.get().body, second.get().body) == (b'1', b'2')
     assert (rpc.replies, rpc.late, rpc.unknown) == (2, 2, 0)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('number', [None, '', 'somebody else', '0', '\udcff'.encode(errors='surrogateescape')])
@@ -125,7 +117,7 @@ def test_a_reply_to_nobody_is_dropped_and_counted(
     )
     assert task.get().body == b'reply'
     assert (rpc.replies, rpc.late, rpc.unknown) == (1, 0, 1)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_reply_whose_properties_are_nonsense_does_not_end_the_connection(
@@ -136,7 +128,7 @@ def test_a_reply_whose_properties_are_nonsense_does_not_end_the_connection(
     peer.raw(consume_ok(tag) + bad.replace(b'\x04abcd', b'\xf4abcd') + reply(tag, request))
     assert task.get().body == b'reply'
     assert rpc.unknown == 1
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('how', ['kill', 'timeout'])
@@ -157,7 +149,7 @@ def test_a_late_reply_is_dropped_and_counted(
     peer.raw(consume_ok(tag) + reply(tag, request, b'late') + reply(tag, second, b'in time'))
     assert other.get().body == b'in time'
     assert (rpc.calls, rpc.replies, rpc.late) == (2, 1, 1)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_call_without_time_sends_nothing(
@@ -169,7 +161,7 @@ def test_a_call_without_time_sends_nothing(
         rpc.call(object(), 'q')
     with pytest.raises(exceptions.EncodeError):
         rpc.call(b'', 'q', no_such_property=1)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     assert (rpc.calls, rpc.timeouts, rpc.pending) == (0, 1, 0)
 
 
@@ -304,7 +296,7 @@ def test_close_fails_the_pending_calls_and_cancels(
     with pytest.raises(exceptions.RecoverableConnectionError, match='RPC client'):
         rpc.call(b'', 'q')
     # Until the broker has agreed, returns and replies are still this client's.
-    full_stop(peer, client)  # no cancel before consume-ok
+    peer.expect_nothing_more(client)  # no cancel before consume-ok
     peer.raw(consume_ok(tag))
     assert peer.expect('basic.cancel').consumer_tag == tag
     peer.raw(came_back(requests[0]) + reply(tag, requests[1]) + frames('basic.cancel-ok', consumer_tag=tag))
@@ -312,7 +304,7 @@ def test_close_fails_the_pending_calls_and_cancels(
     rpc.close()
     assert (rpc.returned, rpc.late) == (1, 1)
     assert channel.returned_messages.empty()
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 # -- the server ------------------------------------------------------------------------
@@ -345,7 +337,7 @@ def test_the_reply_goes_before_the_ack_and_is_not_mandatory(
     else:
         assert answer.body == b'answer'
     assert peer.expect('basic.ack').delivery_tag == 7
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
     assert (server.replied, server.failed) == (1, int(fails))
 
 
@@ -369,7 +361,7 @@ def test_a_worker_that_is_killed_leaves_the_request_to_somebody_else(
     peer.raw(request_of(tag, reply_to=TOKEN))
     said = peer.expect('basic.nack')
     assert (said.delivery_tag, said.requeue) == (7, True)
-    full_stop(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_server_that_could_not_begin_leaves_no_channel_behind(peer: ScriptedBroker, client: gamqp.Connection) -> None:

@@ -15,16 +15,13 @@ from typing import Any, ClassVar
 import greenlets
 import inside
 import pytest
+from named_methods import octets
 from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions, green, sasl
 
 SECRET = 'hunter2-ß'
-
-
-def octets(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else value
 
 
 def log_in(peer: ScriptedBroker, offered: bytes, **arguments: Any) -> gamqp.Connection:
@@ -129,7 +126,7 @@ def test_a_callable_is_asked_once_before_the_socket_opens_and_may_take_its_time(
     opening.get()
     assert asked == [None]
     assert octets(peer.start_ok.response).endswith(b'asked')
-    assert inside.asked_password(connection) is None  # nothing of it is kept
+    assert inside.keeps_no_password(connection)  # nothing of it is kept
 
 
 def test_a_connection_that_is_closed_while_a_password_is_asked_for_is_not_opened(peer: ScriptedBroker) -> None:
@@ -156,7 +153,7 @@ def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -
     greenlets.wait_until(lambda: asked)
     opening.kill()
     greenlets.wait_until(lambda: opening.done)
-    assert not connection.connected and inside.asked_password(connection) is None
+    assert not connection.connected and inside.keeps_no_password(connection)
 
 
 @pytest.mark.parametrize('make', [sasl.PLAIN, sasl.AMQPLAIN])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import greenlets
@@ -16,14 +15,8 @@ import gamqp
 from gamqp import exceptions
 from gamqp.io.writer import HIGH_WATER
 
+PEER = {'buffer': 64 * 1024}
 MEGABYTE = 1024 * 1024
-
-
-@pytest.fixture
-def peer() -> Iterator[ScriptedBroker]:
-    """One whose kernel takes little before it says stop."""
-    with ScriptedBroker(buffer=64 * 1024) as peer:
-        yield peer
 
 
 def fill(channel: gamqp.Channel) -> int:

@@ -9,8 +9,9 @@ import greenlet
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT, begin, deliveries, flood
+from flooding import LIMIT, deliveries, flood
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions, green
@@ -115,7 +116,7 @@ def test_a_channel_that_is_closed_while_its_cancel_is_awaited_does_no_harm(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
     other = peer.open_channel(client, 2)
-    begin(peer, lambda: other.basic_consume('q', 'tag', callback=print), channel=2)
+    begin(peer, lambda: other.basic_consume('q', 'tag', callback=print))
     receipt = publish(peer, channel)
     draining = greenlets.spawn(client.drain, 20)
     peer.expect('basic.cancel', 2)
@@ -153,8 +154,7 @@ def test_publishes_after_a_channel_error_are_waited_for(
         lost.wait(30)
     receipt = publish(peer, channel)  # nobody has asked wait_for_confirms, so the error is still to be told there
     draining = begun(client)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     peer.send('basic.ack', delivery_tag=1)
     peer.agree_to_close()
     assert draining.get() is True
@@ -192,9 +192,7 @@ def test_deliveries_behind_a_notice_are_handed_out_and_the_notice_is_not_raised(
     got: list[Any] = []
     other = peer.open_channel(client, 2)
     peer.send('channel.close', 2, reply_code=406, reply_text='no')
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok', 2)
+    peer.reopen(2)
     greenlets.wait_until(lambda: other.is_open)
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=True, callback=got.append))
     peer.raw(deliveries([1, 2], size=10))
@@ -340,8 +338,7 @@ def test_an_event_handler_that_runs_is_waited_for(
     peer.send('basic.return', reply_code=312, reply_text='NO_ROUTE', body=b'b')
     greenlets.wait_until(lambda: len(hold))
     draining = begun(client)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     hold.set()
     peer.agree_to_close()
     assert draining.get() is True

@@ -10,15 +10,12 @@ from typing import Any
 
 import greenlets
 import pytest
-from flooding import begin
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 
-
-@pytest.fixture
-def client(peer: ScriptedBroker) -> gamqp.Connection:
-    return peer.open(heartbeat=0)
+CLIENT = {'heartbeat': 0}
 
 
 def test_one_guard_by_both_names(client: gamqp.Connection) -> None:
@@ -64,8 +61,7 @@ def test_a_timeout_is_kept_and_limits_nothing(
     assert client.transport.socket.gettimeout() == 0
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.01)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_blocking_is_kept_and_blocks_nothing(client: gamqp.Connection) -> None:
@@ -96,8 +92,7 @@ def test_a_timeout_that_is_none_is_refused(client: gamqp.Connection, value: Any,
 def test_what_would_read_or_write_is_refused(peer: ScriptedBroker, client: gamqp.Connection, name: str) -> None:
     with pytest.raises(RuntimeError, match=rf'sock\.{name}\(\).*drain_events'):
         getattr(client.sock, name)(b'')
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('how', [lambda sock: sock.close(), lambda sock: sock.shutdown(socket.SHUT_RDWR)])

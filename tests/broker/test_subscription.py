@@ -8,7 +8,7 @@ from typing import Any
 import greenlets
 import pytest
 from script import ScriptedBroker
-from scripted_consumers import Work, ended, fail, messages, silent, subscribed
+from scripted_consumers import Work, ended, fail, messages, subscribed
 
 import gamqp
 
@@ -30,7 +30,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
 ) -> None:
     with pytest.raises(error):
         channel.subscribe('q', **{'handler': print, **arguments})
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_an_idle_consumer_has_no_greenlet(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> None:
@@ -123,7 +123,7 @@ def test_what_a_handler_settles_itself_is_not_settled_again(
     work.does['1'] = settle
     consumer = subscribed(peer, channel, work, 1)
     peer.expect('basic.ack' if how == 'multiple' else f'basic.{how}')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert (consumer.acked, consumer.failed) == (0, 0)
 
 
@@ -137,7 +137,7 @@ def test_an_ack_of_many_settles_those_whose_handlers_still_run(
     assert peer.expect('basic.ack').multiple
     work.go(1)
     greenlets.wait_until(lambda: not work.running)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_handler_that_settles_and_then_fails_has_settled(
@@ -151,7 +151,7 @@ def test_a_handler_that_settles_and_then_fails_has_settled(
     consumer = subscribed(peer, channel, work, 1)
     peer.expect('basic.ack')
     greenlets.wait_until(lambda: consumer.failed == 1)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_without_acks_nothing_is_settled(
@@ -160,7 +160,7 @@ def test_without_acks_nothing_is_settled(
     work.does['1'] = fail
     consumer = subscribed(peer, channel, work, 2, no_ack=True)
     greenlets.wait_until(lambda: work.begun == ['1', '2'])
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert (consumer.acked, consumer.failed) == (0, 1)
 
 
@@ -234,7 +234,7 @@ def test_stop_waits_in_join_for_the_others_and_the_first_error_counts(
     peer.expect('basic.ack')
     with pytest.raises(LookupError, match="b'1'"):
         joining.get()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_a_callable_decides_each_time(
     for name in sent:
         peer.expect(name)
     greenlets.wait_until(lambda: consumer.failed == 1 and not consumer.busy)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert asked == [(b'1', LookupError)]
     assert ('on_error returned' in caplog.text) == (answer in ('drop', True))
 
@@ -279,7 +279,7 @@ def test_a_callable_may_settle_the_message_itself(
     work.does['1'] = fail
     subscribed(peer, channel, work, 1, on_error=lambda message, error: message.ack())
     peer.expect('basic.ack')
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('failure', [LookupError, KeyError, BaseException])

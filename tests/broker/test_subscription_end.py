@@ -10,7 +10,7 @@ import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
-from scripted_consumers import Work, ended, fail, messages, silent, started, subscribed
+from scripted_consumers import Work, ended, fail, messages, started, subscribed
 
 import gamqp
 from gamqp import exceptions
@@ -32,7 +32,7 @@ def test_a_killed_worker_requeues_its_message_and_is_replaced(
     ]
     greenlets.wait_until(lambda: not consumer.busy)
     assert (consumer.in_flight, consumer.failed, consumer.acked) == (0, 0, 2)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_handler_that_exits_its_greenlet_ends_that_alone(
@@ -119,7 +119,7 @@ def test_cancel_gives_back_what_has_not_begun_and_waits_for_what_has(
     cancelling.get()
     consumer.cancel()
     consumer.join()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert not inside.unfinished_handlers(client).retiring
     assert client.stats()['undelivered_messages'] == 0
 
@@ -214,7 +214,7 @@ def test_a_handler_that_closes_its_channel(
     peer.send('channel.close-ok')
     with pytest.raises(exceptions.RecoverableConnectionError, match='closed'):
         consumer.join(30)
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert work.begun == ['1']
     assert client.stats()['undelivered_messages'] == 0
 
@@ -241,9 +241,7 @@ def test_a_channel_error_while_handlers_run(
     joining = greenlets.spawn(consumer.join)
     greenlets.sleep(0)
     peer.send('channel.close', reply_code=406, reply_text='PRECONDITION_FAILED')
-    peer.expect('channel.close-ok')
-    peer.expect('channel.open')
-    peer.send('channel.open-ok')
+    peer.reopen()
     greenlets.wait_until(lambda: channel.is_open)
     second = subscribed(peer, channel, work, 2, consumer_tag='second', concurrency=2)  # tags 1 and 2, once more
     for body in (1, 2):
@@ -251,7 +249,7 @@ def test_a_channel_error_while_handlers_run(
     assert {peer.expect('basic.ack' if body == '1' else 'basic.nack').delivery_tag for body in '12'} == {1, 2}
     with pytest.raises(exceptions.PreconditionFailed):
         joining.get()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
     assert (consumer.acked, second.acked) == (0, 1)
     assert client.stats()['undelivered_messages'] == 0
 
@@ -290,7 +288,7 @@ def test_cancelled_by_the_broker(
     with pytest.raises(exceptions.ConsumerCancelled, match=consumer.tag):
         consumer.join(30)
     consumer.cancel()
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_a_killed_cancel_has_cancelled_all_the_same(peer: ScriptedBroker, channel: gamqp.Channel, work: Work) -> None:

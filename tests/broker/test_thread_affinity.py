@@ -119,8 +119,7 @@ def test_a_channel_refuses_another_thread_and_nothing_changes(peer: ScriptedBrok
     before = state_of(channel)
     assert refused(lambda: OF_CHANNELS[name](channel))
     assert state_of(channel) == before
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 @pytest.mark.parametrize('name', OF_CONNECTIONS)
@@ -130,8 +129,7 @@ def test_a_connection_refuses_another_thread_and_nothing_changes(peer: ScriptedB
     before = state_of(client), sorted(client.channels)
     assert refused(lambda: OF_CONNECTIONS[name](client))
     assert (state_of(client), sorted(client.channels)) == before
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_every_operation_is_asked() -> None:

@@ -8,6 +8,7 @@ import greenlets
 import inside
 import pytest
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 from gamqp.telemetry.tracing import Tracing, install
@@ -61,18 +62,14 @@ def test_what_a_tracer_raises_comes_out_and_nothing_was_sent(
     with pytest.raises(KeyError):
         channel.publish('x', 'x', 'k')
     assert channel.unconfirmed == 0
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
 
 
 def test_callbacks_and_handlers_pass_once(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, diary: Diary
 ) -> None:
     got: list[Any] = []
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'a', no_ack=True, callback=got.append))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', 1, consumer_tag='a')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'a', no_ack=True, callback=got.append))
     subscribing = greenlets.spawn(lambda: channel.subscribe('q', got.append, no_ack=True, consumer_tag='b'))
     peer.expect('basic.consume')
     peer.send('basic.consume-ok', 1, consumer_tag='b')

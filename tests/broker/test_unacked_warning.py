@@ -11,7 +11,7 @@ import greenlets
 import inside
 import pytest
 from script import ScriptedBroker
-from scripted_consumers import Work, messages, start, started, subscribed
+from scripted_consumers import Work, begin, messages, start, started, subscribed
 
 import gamqp
 
@@ -37,10 +37,7 @@ def calling_back(peer: ScriptedBroker, channel: gamqp.Channel, tag: str, prefetc
     peer.expect('basic.qos')
     peer.send('basic.qos-ok')
     asking.get()
-    begun = greenlets.spawn(lambda: channel.basic_consume('q', tag, callback=lambda message: None))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag=tag)
-    begun.get()
+    begin(peer, lambda: channel.basic_consume('q', tag, callback=lambda message: None))
 
 
 def arrived(peer: ScriptedBroker, channel: gamqp.Channel, tag: str, tags: Any) -> None:

@@ -41,8 +41,7 @@ def test_a_copy_is_the_thing_itself(
         del again
         gc.collect()
     assert client.connected and channel.is_open and len(channel.callbacks) == 2
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     for name, one in things.items():
         with pytest.raises(TypeError, match=f'a {name} cannot be pickled'):
             pickle.dumps(one)

@@ -6,6 +6,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from named_methods import octets
 from script import ScriptedBroker
 
 import gamqp
@@ -18,16 +19,12 @@ def test_the_secret_goes_to_the_broker_and_its_answer_is_awaited(
 ) -> None:
     renewing = greenlets.spawn(client.update_secret, secret, 'expired soon')
     said = peer.expect('connection.update-secret', 0)  # 10, 70
-    assert (_octets(said.new_secret), said.reason) == (b'n3w t0ken', 'expired soon')
+    assert (octets(said.new_secret), said.reason) == (b'n3w t0ken', 'expired soon')
     greenlets.sleep(0)
     assert not renewing.done
     peer.send('connection.update-secret-ok')  # 10, 71
     assert renewing.get() is None
     assert client.connected
-
-
-def _octets(value: Any) -> bytes:
-    return value.encode() if isinstance(value, str) else value
 
 
 def test_a_refusal_ends_the_connection_for_everybody_and_does_not_tell_the_secret(
@@ -76,7 +73,7 @@ def test_the_next_connect_asks_the_provider_not_the_last_secret(peer: ScriptedBr
     """update_secret counts for the connection it was called on."""
     tokens = iter(['first', 'second'])
     connection = peer.open(password=lambda: next(tokens))
-    assert _octets(peer.start_ok.response) == b'\0guest\0first'
+    assert octets(peer.start_ok.response) == b'\0guest\0first'
     renewing = greenlets.spawn(connection.update_secret, 'between')
     peer.expect('connection.update-secret')
     peer.send('connection.update-secret-ok')
@@ -86,4 +83,4 @@ def test_the_next_connect_asks_the_provider_not_the_last_secret(peer: ScriptedBr
     opening = greenlets.spawn(connection.connect)
     peer.handshake()
     opening.get()
-    assert _octets(peer.start_ok.response) == b'\0guest\0second'
+    assert octets(peer.start_ok.response) == b'\0guest\0second'

@@ -89,7 +89,6 @@ def test_a_warning_that_is_made_an_error_leaves_nothing_behind(
             channel.basic_consume('q', 'tag')
         with pytest.raises(UserWarning):
             channel.queue_declare('q', durable=True)
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     assert channel.consumer_count == 0
     assert is_as_new(channel)

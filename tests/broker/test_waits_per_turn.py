@@ -16,14 +16,9 @@ import gamqp
 from gamqp import exceptions, green
 from gamqp.green.waiting import Slot
 
+CLIENT = {'outstanding_limit': 0}
 MANY = 2500
 LOST = exceptions.RecoverableConnectionError
-
-
-@pytest.fixture
-def channel(channel: gamqp.Channel) -> gamqp.Channel:
-    channel.outstanding_limit = 0
-    return channel
 
 
 @pytest.fixture

@@ -8,36 +8,25 @@ from typing import Any
 import greenlets
 import inside
 import pytest
+from meter import MOST as ITEMS
+from meter import Meter
 from script import ScriptedBroker, frames
-from scripted_consumers import messages, silent, start
+from scripted_consumers import messages, start
 
 import gamqp
 from gamqp.state.receive_budget import ReceiveBudget
-from gamqp.state.void_deliveries import VoidDeliveries
 
 CONSUMERS = 4000
 EACH = 3
-MOST = 1100  # items between two turns: 1000, and what else there is to do
+MOST = ITEMS + 100  # and what else there is to do
 
 
-class Meter(ReceiveBudget):
+class MeteredBudget(Meter, ReceiveBudget):
     """A budget that counts how many messages leave it between two turns of the hub."""
 
     def __init__(self) -> None:
-        super().__init__(10**6, 10**9)
-        self.step = self.most = self.turns = 0
-        self.running = True
-        self.turn()
-
-    def turn(self) -> None:
-        self.step = 0
-        self.turns += 1
-        if self.running:
-            greenlets.backend.call_later(0, self.turn)
-
-    def note(self) -> None:
-        self.step += 1
-        self.most = max(self.most, self.step)
+        ReceiveBudget.__init__(self, 10**6, 10**9)
+        Meter.__init__(self)
 
     def give_back(self, size: int) -> None:
         super().give_back(size)
@@ -45,14 +34,14 @@ class Meter(ReceiveBudget):
 
 
 @pytest.fixture
-def meter() -> Iterator[Meter]:
-    meter = Meter()
+def meter() -> Iterator[MeteredBudget]:
+    meter = MeteredBudget()
     yield meter
     meter.running = False
 
 
 @pytest.fixture
-def client(peer: ScriptedBroker, meter: Meter) -> gamqp.Connection:
+def client(peer: ScriptedBroker, meter: MeteredBudget) -> gamqp.Connection:
     client = peer.open((10, 131072, 0))
     inside.backpressure(client).budget = meter
     client.Channel = inside.channel_noting_cancels(meter.note)  # which count, too
@@ -94,7 +83,9 @@ def agree_to_cancels(peer: ScriptedBroker, tags: list[str], reverse: bool = Fals
     peer.raw(b''.join(frames('basic.cancel-ok', consumer_tag=tag) for tag in answers))
 
 
-def test_drain(peer: ScriptedBroker, client: gamqp.Connection, meter: Meter, crowd: list[str], got: list[Any]) -> None:
+def test_drain(
+    peer: ScriptedBroker, client: gamqp.Connection, meter: MeteredBudget, crowd: list[str], got: list[Any]
+) -> None:
     agreeing = greenlets.spawn(lambda: (agree_to_cancels(peer, crowd, reverse=True), peer.agree_to_close()))
     assert client.drain(60) is True
     agreeing.get()
@@ -108,7 +99,7 @@ def test_the_end_of_all_deliveries_of_a_channel(
     peer: ScriptedBroker,
     client: gamqp.Connection,
     channel: gamqp.Channel,
-    meter: Meter,
+    meter: MeteredBudget,
     crowd: list[str],
     got: list[Any],
     how: str,
@@ -127,9 +118,7 @@ def test_the_end_of_all_deliveries_of_a_channel(
         task.get()
     else:
         peer.send('channel.close', reply_code=404, reply_text='gone')
-        peer.expect('channel.close-ok')
-        peer.expect('channel.open')
-        peer.send('channel.open-ok')
+        peer.reopen()
         greenlets.wait_until(lambda: channel.is_open)
         with pytest.raises(gamqp.NotFound):
             client.drain_events(timeout=30)
@@ -156,7 +145,7 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
     peer: ScriptedBroker,
     client: gamqp.Connection,
     channel: gamqp.Channel,
-    meter: Meter,
+    meter: MeteredBudget,
     crowd: list[str],
     got: list[Any],
     monkeypatch: pytest.MonkeyPatch,
@@ -171,7 +160,7 @@ def test_cancelling_them_one_after_the_other_is_one_walk_in_all(
 
 @pytest.mark.parametrize('how', ['close', 'channel', 'cancelled by the broker'])
 def test_one_iterator_with_a_great_many(
-    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, meter: Meter, how: str
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, meter: MeteredBudget, how: str
 ) -> None:
     count = CONSUMERS * EACH
     loop = start(peer, channel, count, prefetch=0)
@@ -194,7 +183,7 @@ def test_one_iterator_with_a_great_many(
         task.get()
     greenlets.wait_until(lambda: meter.messages == 0)
     assert meter.most <= MOST
-    silent(peer, client)
+    peer.expect_nothing_more(client)
 
 
 def test_void_entries_do_not_pile_up_where_nobody_drains(

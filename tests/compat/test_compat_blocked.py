@@ -48,8 +48,7 @@ def test_raise_does_so_at_once_and_sends_nothing(peer: ScriptedBroker) -> None:
         with pytest.raises(exceptions.Blocked, match='low on memory') as caught:
             publish(gamqp.Message('x'), '', 'q')
         assert isinstance(caught.value, exceptions.RecoverableConnectionError)
-    channel.connection.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(channel.connection)
     peer.send('connection.unblocked')
     greenlets.wait_until(lambda: not channel.connection.is_blocked)
     channel.basic_publish(gamqp.Message('y'), '', 'q')

@@ -98,8 +98,7 @@ def test_when_something_was_sent_and_received(peer: ScriptedBroker) -> None:
     assert (client.last_heartbeat_sent, client.last_heartbeat_received) == (0, 0)
     client = peer.open()
     before = time.monotonic()
-    client.send_heartbeat()
-    peer.expect_nothing_before_beat()
+    peer.expect_nothing_more(client)
     assert before <= client.last_heartbeat_sent <= time.monotonic()
     assert client.last_heartbeat_received <= before
     peer.raw(BEAT)

@@ -11,6 +11,7 @@ import broker_tools
 import greenlets
 import pytest
 from script import ScriptedBroker
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions, serialization
@@ -210,10 +211,7 @@ def test_a_channel_that_has_ended_has_no_number(peer: ScriptedBroker, end: Calla
 def test_cancel_on_a_closed_channel_does_nothing(peer: ScriptedBroker, end: Callable[..., None]) -> None:
     connection = peer.open(heartbeat=0)
     channel = peer.open_channel(connection)
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', 'tag', callback=print))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', consumer_tag='tag')
-    consuming.get()
+    begin(peer, lambda: channel.basic_consume('q', 'tag', callback=print))
     end(peer, connection, channel)
     assert not channel.is_open
     assert channel.basic_cancel('tag') is None

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
+import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import greenlets
+import pytest
+from node import Node
 
 import gamqp
 
@@ -54,6 +58,15 @@ def publish_all(channel: Any, queue: str, bodies: Any) -> None:
     channel.queue_declare(queue, passive=True)  # the methods of one channel are handled in order
 
 
+def publish_numbers(channel: Any, queue: str, count: int, first: int = 0) -> None:
+    """The same with the bodies b'0', b'1' …."""
+    publish_all(channel, queue, [b'%d' % number for number in range(first, first + count)])
+
+
+def number_of(message: Any) -> int:
+    return int(bytes(message.body))
+
+
 def drain_until(connection: Any, condition: Callable[[], Any], timeout: float = greenlets.PATIENCE) -> None:
     """Run callbacks until *condition()* is true."""
     deadline = gamqp.green.Deadline(timeout)
@@ -61,11 +74,33 @@ def drain_until(connection: Any, condition: Callable[[], Any], timeout: float = 
         connection.drain_events(timeout=deadline.left())
 
 
+def drain_for_ever(connection: Any) -> None:
+    while True:
+        connection.drain_events()
+
+
 def get_all(channel: Any, queue: str, no_ack: bool = True) -> list[Any]:
     messages = []
     while (message := channel.basic_get(queue, no_ack=no_ack)) is not None:
         messages.append(message)
     return messages
+
+
+def resident_bytes() -> int:
+    """Memory of this process."""
+    with open('/proc/self/statm') as file:
+        return int(file.read().split()[1]) * resource.getpagesize()
+
+
+@contextlib.contextmanager
+def node_like(rabbit: Any) -> Iterator[Node]:
+    """A broker of the same version that is nobody else's, to stop and to starve."""
+    if rabbit.label == 'external':
+        pytest.skip('the broker is not ours')
+    # What later 4.x refuse by themselves, and what no program should use.
+    config = ['deprecated_features.permit.transient_nonexcl_queues = false'] if rabbit.major >= 4 else []
+    with Node(rabbit.label, config=config) as node:
+        yield node
 
 
 def raised(task_or_call: Any, *args: Any) -> BaseException:
@@ -76,6 +111,14 @@ def raised(task_or_call: Any, *args: Any) -> BaseException:
     except BaseException as error:
         return error
     raise AssertionError(f'raised nothing, returned {result!r}')
+
+
+def how_it_ended(task: greenlets.Task) -> Any:
+    """What a Task returns or raises."""
+    try:
+        return task.get()
+    except BaseException as error:
+        return error
 
 
 def times_out(seconds: float) -> Any:

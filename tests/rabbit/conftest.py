@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import broker_tools
 import pytest
 from node import Node
 from pool_tools import making
@@ -22,11 +23,7 @@ def queue(channel: gamqp.Channel) -> str:
 @pytest.fixture(scope='module')
 def node(rabbit: Any) -> Iterator[Node]:
     """A broker of the same version that this module has to itself, to stop and to starve."""
-    if rabbit.label == 'external':
-        pytest.skip('the broker is not ours')
-    # What later 4.x refuse, and what no program should use: refused here.
-    config = ['deprecated_features.permit.transient_nonexcl_queues = false'] if rabbit.major >= 4 else []
-    with Node(rabbit.label, config=config) as node:
+    with broker_tools.node_like(rabbit) as node:
         yield node
 
 
@@ -42,3 +39,15 @@ def make(rabbit: Any, proxy: Proxy) -> Iterator[Any]:
     """Makes pools of connections by way of ``proxy``."""
     with making(rabbit, proxy) as make:
         yield make
+
+
+@pytest.fixture
+def requests(rabbit: Any, queue: str) -> Iterator[str]:
+    """The queue of requests, of a connection that a test does not break."""
+    yield queue
+
+
+@pytest.fixture
+def rpc(connection: gamqp.Connection) -> Iterator[gamqp.RPCClient]:
+    with gamqp.RPCClient(connection, timeout=30) as rpc:
+        yield rpc

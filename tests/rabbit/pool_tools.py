@@ -25,6 +25,13 @@ def making(rabbit: Any, proxy: Any) -> Iterator[Any]:
         pool.close(0)
 
 
+def lease_once(pool: gamqp.Pool, timeout: float | None = None) -> gamqp.Channel:
+    """A channel that has been used, and is back."""
+    with pool.channel(timeout) as channel:
+        channel.queue_declare(exclusive=True)
+        return channel
+
+
 def hold(pool: gamqp.Pool) -> Any:
     """A greenlet that has leased a channel and keeps it until ``go()``; its Task gives the channel."""
     slot = gamqp.green.Slot(greenlets.backend)

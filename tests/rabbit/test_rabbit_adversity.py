@@ -202,7 +202,7 @@ def test_a_cut_in_the_middle_of_a_delivery_wakes_everyone(rabbit, proxy, reset, 
     channel, other = connection.channel(), connection.channel()
     queue = channel.queue_declare(exclusive=True).queue
     channel.basic_consume(queue, callback=lambda message: None, no_ack=True)
-    tasks = [greenlets.spawn(drain_for_ever, connection) for _ in range(2)]
+    tasks = [greenlets.spawn(broker_tools.drain_for_ever, connection) for _ in range(2)]
     tasks.append(greenlets.spawn(declare_for_ever, other))
     tasks.append(greenlets.spawn(publish_for_ever, connection.channel(), queue))
     greenlets.sleep(0.02)
@@ -227,11 +227,6 @@ def test_a_cut_in_the_middle_of_a_publish_wakes_everyone(rabbit, proxy, after):
     for task in tasks:
         assert isinstance(broker_tools.raised(task), connection.recoverable_connection_errors)
     connection.close()
-
-
-def drain_for_ever(connection):
-    while True:
-        connection.drain_events()
 
 
 def declare_for_ever(channel):

@@ -13,10 +13,6 @@ import gamqp
 from gamqp import exceptions
 
 
-def publish(channel, queue, count):
-    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
-
-
 def bodies(messages):
     return [int(bytes(message.body)) for message in messages]
 
@@ -29,14 +25,14 @@ def test_get_from_an_empty_queue_is_none(channel, queue):
 
 
 def test_get_in_order_then_nothing(channel, queue):
-    publish(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     assert bodies(broker_tools.get_all(channel, queue)) == [0, 1, 2]
     broker_tools.wait_ready(channel, queue, 0)
 
 
 def test_what_was_got_and_not_acked_comes_back_when_the_channel_closes(connection, channel):
     queue = broker_tools.shared_queue(channel)
-    publish(channel, queue, 5)
+    broker_tools.publish_numbers(channel, queue, 5)
     with connection.channel() as other:
         held = broker_tools.get_all(other, queue, no_ack=False)
         held[0].ack()
@@ -52,7 +48,7 @@ def test_what_was_got_and_not_acked_comes_back_when_the_channel_closes(connectio
 def test_callbacks_run_inside_drain_events_in_order(connection, channel, queue):
     got = []
     tag = channel.basic_consume(queue, callback=got.append)
-    publish(channel, queue, 100)
+    broker_tools.publish_numbers(channel, queue, 100)
     assert not got
     assert tag in channel.callbacks
     broker_tools.drain_until(connection, lambda: len(got) == 100)
@@ -73,7 +69,7 @@ def test_an_idle_drain_is_a_timeout(connection, channel, queue):
 def test_drain_with_timeout_0_finds_what_has_arrived(connection, channel, queue):
     got = []
     channel.basic_consume(queue, callback=got.append, no_ack=True)
-    publish(channel, queue, 1)
+    broker_tools.publish_numbers(channel, queue, 1)
 
     def drained():
         try:
@@ -89,7 +85,7 @@ def test_drain_with_timeout_0_finds_what_has_arrived(connection, channel, queue)
 def test_a_consumer_without_callback_takes_and_drops(connection, channel, queue):
     with pytest.warns(UserWarning, match='without a callback: its messages are dropped, lost'):
         channel.basic_consume(queue, no_ack=True)
-    publish(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     broker_tools.wait_ready(channel, queue, 0)
 
 
@@ -98,7 +94,7 @@ def test_two_consumers_of_one_channel_each_get_their_own(connection, channel):
     got = {queue: [] for queue in queues}
     for queue in queues:
         channel.basic_consume(queue, callback=got[queue].append, no_ack=True)
-        publish(channel, queue, 10)
+        broker_tools.publish_numbers(channel, queue, 10)
     broker_tools.drain_until(connection, lambda: all(len(messages) == 10 for messages in got.values()))
     for queue in queues:
         assert {message.delivery_info['routing_key'] for message in got[queue]} == {queue}
@@ -115,7 +111,7 @@ def test_a_consumer_tag_of_ones_own(connection, channel, queue):
 def test_consume_nowait(connection, channel, queue):
     got = []
     tag = channel.basic_consume(queue, nowait=True, callback=got.append, no_ack=True)
-    publish(channel, queue, 1)
+    broker_tools.publish_numbers(channel, queue, 1)
     broker_tools.drain_until(connection, lambda: got)
     assert got[0].consumer_tag == tag
     assert tag in channel.no_ack_consumers
@@ -132,7 +128,7 @@ def test_consumer_arguments_reach_the_broker(connection, channel, queue):
     got = {0: [], 5: []}
     for priority in got:
         channel.basic_consume(queue, callback=got[priority].append, no_ack=True, arguments={'x-priority': priority})
-    publish(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     broker_tools.drain_until(connection, lambda: sum(map(len, got.values())) == 20)
     assert len(got[5]) == 20
 
@@ -146,7 +142,7 @@ def test_several_greenlets_may_drain_one_connection(connection, channel, queue):
 
     channel.basic_consume(queue, callback=callback, no_ack=True)
     tasks = [greenlets.spawn(drain, connection, got, 200) for _ in range(4)]
-    publish(channel, queue, 200)
+    broker_tools.publish_numbers(channel, queue, 200)
     for task in tasks:
         task.get()
     assert sorted(bodies(got)) == list(range(200))
@@ -167,7 +163,7 @@ def test_prefetch_limits_what_is_unacked(connection, channel, queue):
     got = []
     channel.basic_qos(0, 3, False)
     channel.basic_consume(queue, callback=got.append)
-    publish(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     broker_tools.drain_until(connection, lambda: len(got) == 3)
     broker_tools.wait_ready(channel, queue, 7)
     got[0].ack()
@@ -230,7 +226,7 @@ def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_work
         else:  # newer ones have dropped the global limit and take it for one per consumer
             got = []
             channel.basic_consume(queue, callback=got.append)
-            publish(channel, queue, 10)
+            broker_tools.publish_numbers(channel, queue, 10)
             broker_tools.drain_until(connection, lambda: len(got) == 3)
             with pytest.raises(TimeoutError):
                 connection.drain_events(timeout=0.1)
@@ -243,7 +239,7 @@ def test_a_global_prefetch_on_a_quorum_queue_of_others_has_a_clear_error_or_work
 
 def test_acks_in_batches(connection, channel):
     queue = broker_tools.shared_queue(channel)
-    publish(channel, queue, 100)
+    broker_tools.publish_numbers(channel, queue, 100)
     with connection.channel() as other:
         held = broker_tools.get_all(other, queue, no_ack=False)
         held[49].ack(multiple=True)
@@ -255,7 +251,7 @@ def test_acks_in_batches(connection, channel):
 
 def test_ack_of_tag_0_settles_everything(connection, channel):
     queue = broker_tools.shared_queue(channel)
-    publish(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     with connection.channel() as other:
         broker_tools.get_all(other, queue, no_ack=False)
         other.basic_ack(0, multiple=True)
@@ -265,7 +261,7 @@ def test_ack_of_tag_0_settles_everything(connection, channel):
 
 @pytest.mark.parametrize('how', ['reject', 'nack'])
 def test_refuse_and_requeue_or_not(channel, queue, how):
-    publish(channel, queue, 2)
+    broker_tools.publish_numbers(channel, queue, 2)
     first, second = broker_tools.get_all(channel, queue, no_ack=False)
     getattr(first, how)(requeue=True)
     getattr(second, how)(requeue=False)
@@ -275,7 +271,7 @@ def test_refuse_and_requeue_or_not(channel, queue, how):
 
 
 def test_nack_multiple(channel, queue):
-    publish(channel, queue, 5)
+    broker_tools.publish_numbers(channel, queue, 5)
     held = broker_tools.get_all(channel, queue, no_ack=False)
     held[3].nack(multiple=True, requeue=True)
     broker_tools.wait_ready(channel, queue, 4)
@@ -285,7 +281,7 @@ def test_nack_multiple(channel, queue):
 def test_a_refused_message_is_dead_lettered(channel, queue):
     arguments = {'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': queue}
     source = channel.queue_declare(exclusive=True, arguments=arguments).queue
-    publish(channel, source, 1)
+    broker_tools.publish_numbers(channel, source, 1)
     channel.basic_get(source).reject()
     broker_tools.wait_ready(channel, queue, 1)
     assert channel.basic_get(queue).headers['x-death'][0]['reason'] == 'rejected'
@@ -294,7 +290,7 @@ def test_a_refused_message_is_dead_lettered(channel, queue):
 def test_recover_delivers_again(connection, channel, queue):
     got = []
     channel.basic_consume(queue, callback=got.append)
-    publish(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     broker_tools.drain_until(connection, lambda: len(got) == 3)
     channel.basic_recover(requeue=True)
     broker_tools.drain_until(connection, lambda: len(got) == 6)
@@ -312,7 +308,7 @@ def test_recover_without_requeue_is_refused_by_us(connection, channel):
 def test_acks_from_a_hundred_greenlets_then_close_are_all_kept(rabbit, connection, channel):
     """The close goes out behind the acks, whoever sent them."""
     queue = broker_tools.shared_queue(channel)
-    publish(channel, queue, 100)
+    broker_tools.publish_numbers(channel, queue, 100)
     other = connection.channel()
     held = broker_tools.get_all(other, queue, no_ack=False)
     tasks = [greenlets.spawn(message.ack) for message in held]
@@ -331,7 +327,7 @@ def test_cancel_hands_out_what_has_arrived(connection, channel):
     other = connection.channel()
     got = []
     tag = other.basic_consume(queue, callback=got.append)
-    publish(channel, queue, 50)
+    broker_tools.publish_numbers(channel, queue, 50)
     broker_tools.drain_until(connection, lambda: len(got) == 5)
     other.basic_cancel(tag)
     assert tag not in other.callbacks
@@ -348,7 +344,7 @@ def test_cancel_hands_out_what_has_arrived(connection, channel):
 def test_cancel_of_a_no_ack_consumer_hands_out_what_the_broker_has_forgotten(connection, channel, queue):
     got = []
     tag = channel.basic_consume(queue, callback=got.append, no_ack=True)
-    publish(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     broker_tools.wait_ready(channel, queue, 0)
     channel.basic_cancel(tag)
     assert len(got) == 20
@@ -371,7 +367,7 @@ def test_a_consumer_can_cancel_itself(connection, channel, queue):
             channel.basic_cancel(message.consumer_tag)
 
     channel.basic_consume(queue, callback=callback)
-    publish(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     connection.drain_events(timeout=30)
     assert len(got) == 1 and not channel.callbacks
     broker_tools.drain_until(connection, lambda: len(got) == 10)

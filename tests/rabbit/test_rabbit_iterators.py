@@ -22,14 +22,6 @@ from gamqp import exceptions
 SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20260203)
 
 
-def fill(channel, queue, count):
-    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
-
-
-def number_of(message):
-    return int(bytes(message.body))
-
-
 def consumers(channel, queue):
     return channel.queue_declare(queue, passive=True).consumer_count
 
@@ -38,36 +30,38 @@ def consumers(channel, queue):
 
 
 def test_break_requeues_what_was_sent_ahead(channel, queue):
-    fill(channel, queue, 50)
+    broker_tools.publish_numbers(channel, queue, 50)
     for message in channel.consume(queue, prefetch=20):
         message.ack()
-        if number_of(message) == 4:
+        if broker_tools.number_of(message) == 4:
             break
     # At once: the next call finds them, in their order.
-    assert number_of(channel.basic_get(queue, no_ack=True)) == 5
+    assert broker_tools.number_of(channel.basic_get(queue, no_ack=True)) == 5
     broker_tools.wait_ready(channel, queue, 44)
     assert consumers(channel, queue) == 0
-    assert [number_of(message) for message in broker_tools.get_all(channel, queue)] == list(range(6, 50))
+    assert [broker_tools.number_of(message) for message in broker_tools.get_all(channel, queue)] == list(range(6, 50))
 
 
 def test_an_error_in_the_loop_requeues_as_well_and_the_message_in_hand_stays_the_programs(channel, queue):
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     with pytest.raises(LookupError):
         for message in channel.consume(queue, prefetch=5):
             in_hand = message
             raise LookupError
     broker_tools.wait_ready(channel, queue, 9)
     in_hand.ack()
-    assert sorted(number_of(message) for message in broker_tools.get_all(channel, queue)) == list(range(1, 10))
+    assert sorted(broker_tools.number_of(message) for message in broker_tools.get_all(channel, queue)) == list(
+        range(1, 10)
+    )
 
 
 def test_one_loop_after_the_other_with_exclusive_consumers(channel, queue):
     """Each leaves before the next comes, though nobody waits for the broker."""
-    fill(channel, queue, 30)
+    broker_tools.publish_numbers(channel, queue, 30)
     got = []
     for _ in range(30):
         for message in channel.consume(queue, exclusive=True):
-            got.append(number_of(message))
+            got.append(broker_tools.number_of(message))
             message.ack()
             break
     assert got == list(range(30))
@@ -75,7 +69,7 @@ def test_one_loop_after_the_other_with_exclusive_consumers(channel, queue):
 
 
 def test_a_loop_that_is_killed(connection, channel, queue):
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     began = []
 
     def loop():
@@ -93,9 +87,9 @@ def test_a_loop_that_is_killed(connection, channel, queue):
 
 
 def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(connection, channel, queue):
-    fill(channel, queue, 200)
+    broker_tools.publish_numbers(channel, queue, 200)
     for message in channel.consume(queue, no_ack=True):
-        if number_of(message) == 10:
+        if broker_tools.number_of(message) == 10:
             break
     channel.queue_declare(queue, passive=True)
     greenlets.wait_until(lambda: channel.consumer_count == 0)
@@ -103,7 +97,7 @@ def test_without_acks_break_loses_what_was_sent_ahead_and_keeps_no_memory_of_it(
 
 
 def test_dropped_in_another_thread_with_its_prefetch_full(channel, queue):
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     box = [channel.consume(queue, prefetch=5)]
     greenlets.wait_until(lambda: box[0].delivered == 5)
     broker_tools.in_thread(box.clear)
@@ -112,7 +106,7 @@ def test_dropped_in_another_thread_with_its_prefetch_full(channel, queue):
 
 
 def test_garbage_in_another_thread(channel, queue):
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     gc.disable()
     try:
         leave_garbage(channel.consume(queue, prefetch=5))
@@ -129,7 +123,7 @@ def leave_garbage(deliveries):
 
 
 def test_a_hundred_loops_that_break_leave_nothing(connection, channel, queue):
-    fill(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     for _ in range(100):
         for message in channel.consume(queue, prefetch=10):
             message.nack()
@@ -146,7 +140,7 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
     rng = random.Random(f'{SEED} {how}')
     print(f'seed {SEED}')
     count, acked = 100, []
-    fill(channel, queue, count)
+    broker_tools.publish_numbers(channel, queue, count)
 
     def loop():
         with channel.consume(queue, prefetch=3) as deliveries:
@@ -164,7 +158,7 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
         greenlets.sleep(0)
         if rng.random() < 0.1:
             message.ack()
-            acked.append(number_of(message))
+            acked.append(broker_tools.number_of(message))
         else:
             message.nack()
 
@@ -176,7 +170,7 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
             greenlets.sleep(rng.uniform(0, 0.01))
             task.kill()
         greenlets.wait_until(lambda task=task: task.greenlet.dead)
-        cut_short += not task.done or how_it_ended(task) != 'done'
+        cut_short += not task.done or broker_tools.how_it_ended(task) != 'done'
         task = None
         greenlets.wait_until(lambda: consumers(channel, queue) == 0, what='no consumer is left')
         if how == 'handler':
@@ -188,7 +182,7 @@ def test_interrupted_at_any_moment(connection, channel, queue, how):
     assert cut_short
     assert channel.is_open and not inside.incarnation(channel)
     assert undelivered(connection) == (0, 0)
-    left = [number_of(message) for message in broker_tools.get_all(channel, queue)]
+    left = [broker_tools.number_of(message) for message in broker_tools.get_all(channel, queue)]
     assert sorted(left + acked) == list(range(count))
 
 
@@ -201,24 +195,17 @@ def interrupted(call, seconds):
     return 'done'
 
 
-def how_it_ended(task):
-    try:
-        return task.get()
-    except BaseException as error:
-        return error
-
-
 # -- the end -------------------------------------------------------------------------------------------------
 
 
 def test_a_cancel_ends_the_loop(connection, channel, queue):
-    fill(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     deliveries = channel.consume(queue)
     got = []
 
     def loop():
         for message in deliveries:
-            got.append(number_of(message))
+            got.append(broker_tools.number_of(message))
             message.ack()
         return 'ended'
 
@@ -232,7 +219,7 @@ def test_a_cancel_ends_the_loop(connection, channel, queue):
 
 def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
     queue = broker_tools.shared_queue(channel)
-    fill(channel, queue, 5)
+    broker_tools.publish_numbers(channel, queue, 5)
     deliveries = channel.consume(queue, prefetch=3)
     first = next(deliveries)
     connection.channel().queue_delete(queue)
@@ -248,7 +235,7 @@ def test_a_deleted_queue_is_consumer_cancelled(connection, channel):
 
 
 def test_a_channel_error_ends_the_loop_and_is_said_once(connection, channel, queue):
-    fill(channel, queue, 5)
+    broker_tools.publish_numbers(channel, queue, 5)
     deliveries = channel.consume(queue)
     message = next(deliveries)
     message.ack()
@@ -256,24 +243,24 @@ def test_a_channel_error_ends_the_loop_and_is_said_once(connection, channel, que
     with pytest.raises(exceptions.PreconditionFailed, match='unknown delivery tag'):
         while True:
             next(deliveries)
-    assert number_of(next(channel.consume(queue))) == 1
+    assert broker_tools.number_of(next(channel.consume(queue))) == 1
     assert connection.connected
 
 
 @pytest.mark.parametrize('no_ack', [False, True])
 def test_a_lost_connection_ends_the_loop(rabbit, channel, no_ack):
     queue = broker_tools.shared_queue(channel)
-    fill(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     with Proxy(rabbit.node.port) as proxy:
         connection = gamqp.connect(proxy.url(rabbit))
         deliveries = connection.channel().consume(queue, no_ack=no_ack)
         greenlets.wait_until(lambda: deliveries.delivered == 20)
-        got = [number_of(next(deliveries))]
+        got = [broker_tools.number_of(next(deliveries))]
         proxy.cut()
         greenlets.wait_until(lambda: not connection.connected)
         with pytest.raises(exceptions.RecoverableConnectionError):
             for message in deliveries:
-                got.append(number_of(message))
+                got.append(broker_tools.number_of(message))
     # What came without acks is nowhere else.
     assert got == (list(range(20)) if no_ack else [0])
     broker_tools.wait_ready(channel, queue, 0 if no_ack else 20)
@@ -288,7 +275,7 @@ def test_a_timeout_is_no_end(channel, queue):
     channel.publish(b'7', routing_key=queue)
     deliveries = iter(deliveries)
     message = greenlets.wait_until(lambda: next_or_none(deliveries))
-    assert number_of(message) == 7
+    assert broker_tools.number_of(message) == 7
     message.ack()
 
 
@@ -299,7 +286,7 @@ def next_or_none(deliveries):
 
 def test_draining_ends_the_loop_after_the_message_in_hand(rabbit, channel):
     queue = broker_tools.shared_queue(channel)
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     connection = rabbit.connect()
     got, go = [], gamqp.green.Event(greenlets.backend)
 
@@ -326,12 +313,12 @@ def test_draining_ends_the_loop_after_the_message_in_hand(rabbit, channel):
 
 
 def test_five_loops_on_one_channel_share_a_queue(channel, queue):
-    fill(channel, queue, 500)
+    broker_tools.publish_numbers(channel, queue, 500)
     got = []
 
     def loop():
         for message in channel.consume(queue, prefetch=3, timeout=30):
-            got.append(number_of(message))
+            got.append(broker_tools.number_of(message))
             greenlets.sleep(0)
             message.ack()
             if len(got) == 500:
@@ -350,10 +337,10 @@ def test_five_loops_on_one_channel_share_a_queue(channel, queue):
 def test_a_consumer_with_priority_comes_first(channel, queue):
     low = channel.consume(queue, arguments={'x-priority': 1})
     high = channel.consume(queue, arguments={'x-priority': 10})
-    fill(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     for number in range(20):
         message = next(high)
-        assert number_of(message) == number
+        assert broker_tools.number_of(message) == number
         message.ack()
     assert low.delivered == 0
     low.close()
@@ -365,7 +352,7 @@ def test_an_exclusive_consumer_refuses_others(connection, channel, queue):
     deliveries = channel.consume(queue, exclusive=True)
     with pytest.raises(exceptions.AccessRefused):
         connection.channel().consume(queue)
-    fill(channel, queue, 1)
+    broker_tools.publish_numbers(channel, queue, 1)
     next(deliveries).ack()
     deliveries.close()
     connection.channel().consume(queue).close()
@@ -374,12 +361,12 @@ def test_an_exclusive_consumer_refuses_others(connection, channel, queue):
 def test_a_single_active_consumer_is_followed_by_the_next(connection, channel):
     queue = broker_tools.shared_queue(channel, arguments={'x-single-active-consumer': True})
     first, second = channel.consume(queue, prefetch=1), connection.channel().consume(queue, prefetch=1)
-    fill(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     next(first).ack()
     next(first).ack()  # before it goes: RabbitMQ 3.10 forgets to wake the next one else
     assert second.delivered == 0
     first.close()
-    assert number_of(next(second)) == 2
+    assert broker_tools.number_of(next(second)) == 2
     second.close()
     channel.queue_delete(queue)
 
@@ -390,7 +377,7 @@ def test_a_single_active_consumer_is_followed_by_the_next(connection, channel):
 @pytest.fixture
 def stream(channel):
     name = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
-    fill(channel, name, 20)
+    broker_tools.publish_numbers(channel, name, 20)
     channel.wait_for_confirms()
     yield name
     channel.queue_delete(name)
@@ -400,7 +387,7 @@ def read(channel, stream, offset, count):
     got = []
     with channel.consume(stream, prefetch=10, arguments={'x-stream-offset': offset}, timeout=20) as deliveries:
         for message in deliveries:
-            got.append(number_of(message))
+            got.append(broker_tools.number_of(message))
             message.ack()
             if len(got) == count:
                 break
@@ -427,7 +414,7 @@ def test_a_stream_is_read_from_its_end(channel, stream):
         assert deliveries.delivered == 0
         channel.publish(b'20', routing_key=stream).wait()
         message = next(deliveries)
-        assert number_of(message) == 20
+        assert broker_tools.number_of(message) == 20
         message.ack()
     last = read(channel, stream, 'last', 1)
     assert 0 <= last[0] <= 20  # where the last chunk begins
@@ -457,7 +444,7 @@ def test_a_stream_without_prefetch_or_acks_is_a_clear_error(connection, channel,
 
 
 def test_the_thread_of_the_loop_is_the_one_of_its_connection(channel, queue):
-    fill(channel, queue, 1)
+    broker_tools.publish_numbers(channel, queue, 1)
     deliveries = channel.consume(queue)
     errors = []
 

@@ -45,7 +45,7 @@ class Figures:
         gc.collect()
         self.descriptors = len(os.listdir('/proc/self/fd'))
         self.greenlets = len(greenlets.living_greenlets())
-        self.rss = rss()
+        self.rss = broker_tools.resident_bytes()
         self.types = Counter(f'{type(one).__module__}.{type(one).__qualname__}' for one in gc.get_objects())
         # eventlet keeps cancelled timers, a tuple each, until a thousand of them have gathered.
         self.types['builtins.tuple'] -= self.types.pop('eventlet.hubs.timer.Timer', 0)
@@ -65,11 +65,6 @@ class Figures:
         leaking = {name: count for name, count in grown.items() if count > max(cycles / 2, 40)}
         assert not leaking, leaking
         assert not gc.garbage
-
-
-def rss():
-    with open('/proc/self/statm') as statm:
-        return int(statm.read().split()[1]) * os.sysconf('SC_PAGE_SIZE')
 
 
 def repeat(rabbit, cycle, usual, long):
@@ -148,7 +143,7 @@ def test_cut_in_full_use(rabbit, shared):
             channel.basic_consume(shared, callback=lambda message: (channel, connection))
             channel.events['basic_return'].add(lambda *args: (channel, connection))
             tasks = [
-                greenlets.spawn(drain_for_ever, connection),
+                greenlets.spawn(broker_tools.drain_for_ever, connection),
                 greenlets.spawn(publish_for_ever, channel, shared),
                 greenlets.spawn(channel.queue_declare, shared, True),
             ]
@@ -159,11 +154,6 @@ def test_cut_in_full_use(rabbit, shared):
             proxy.streams.clear()
 
         repeat(rabbit, cycle, 60, 1000)
-
-
-def drain_for_ever(connection):
-    while True:
-        connection.drain_events()
 
 
 def publish_for_ever(channel, queue):

@@ -51,7 +51,7 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
         queue = broker_tools.shared_queue(watcher)
         got = []
         watcher.basic_consume(queue, callback=lambda message: got.append(bytes(message.body)), no_ack=True)
-        drainer = greenlets.spawn(drain_for_ever, consuming)
+        drainer = greenlets.spawn(broker_tools.drain_for_ever, consuming)
         channel = connection.channel()
         channel.basic_publish(gamqp.Message(b'before'), '', queue)
         with Alarm(node):
@@ -87,11 +87,6 @@ def test_a_blocked_connection_knows_why_waits_and_loses_nothing(node):
 
 def publish_patiently(channel, queue, number):
     channel.basic_publish(gamqp.Message(b'patient %d' % number), '', queue, timeout=30)
-
-
-def drain_for_ever(connection):
-    while True:
-        connection.drain_events()
 
 
 @pytest.mark.limit(90)

@@ -10,15 +10,9 @@ import greenlet
 import greenlets
 import inside
 import pytest
-from pool_tools import end, hold
+from pool_tools import end, hold, lease_once
 
 import gamqp
-
-
-def lease_once(pool, timeout=None):
-    with pool.channel(timeout) as channel:
-        channel.queue_declare(exclusive=True)
-        return channel
 
 
 @pytest.mark.real_seconds

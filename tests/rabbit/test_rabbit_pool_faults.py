@@ -8,6 +8,7 @@ import socket
 import broker_tools
 import greenlets
 import pytest
+from pool_tools import lease_once
 
 import gamqp
 
@@ -18,12 +19,6 @@ def nobody():
     with socket.socket() as sock:
         sock.bind(('127.0.0.1', 0))  # and does not listen
         yield sock.getsockname()[1]
-
-
-def lease_once(pool, timeout=None):
-    with pool.channel(timeout) as channel:
-        channel.queue_declare(exclusive=True)
-        return channel
 
 
 # -- lost connections ------------------------------------------------------------------

@@ -18,7 +18,6 @@ import pytest
 from proxy import Proxy
 
 import gamqp.prometheus
-from gamqp.connection.thread_affinity import ThreadAffinity
 from gamqp.telemetry import stats
 
 #: Metric of a counter -> its name in stats.

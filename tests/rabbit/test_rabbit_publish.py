@@ -210,13 +210,6 @@ def test_wait_for_confirms_never_says_true_for_what_was_lost(connection, channel
 # -- the end -------------------------------------------------------------------------------------------------
 
 
-def how_it_ended(task):
-    try:
-        return task.get()
-    except Exception as error:
-        return error
-
-
 def test_a_lost_connection_resolves_every_receipt(rabbit, connection, channel):
     queue = broker_tools.shared_queue(channel)
     with Proxy(rabbit.node.port) as proxy:
@@ -228,7 +221,7 @@ def test_a_lost_connection_resolves_every_receipt(rabbit, connection, channel):
         broker_tools.wait_ready(channel, queue, COUNT)
         proxy.cut()
         for task in waiting:
-            assert isinstance(how_it_ended(task), (exceptions.RecoverableConnectionError, type(None)))
+            assert isinstance(broker_tools.how_it_ended(task), (exceptions.RecoverableConnectionError, type(None)))
         greenlets.wait_until(lambda: all(receipt.done for receipt in receipts))
         assert {receipt.state for receipt in receipts} <= {'acked', 'lost'}
         assert any(receipt.state == 'lost' for receipt in receipts)

@@ -6,7 +6,6 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +21,6 @@ import gamqp
 from gamqp import exceptions
 
 EXAMPLE = Path(__file__).parents[2] / 'examples' / 'rpc.py'
-
-
-@pytest.fixture
-def requests(rabbit: Any, queue: str) -> Iterator[str]:
-    """The queue of requests, of a connection that a test does not break."""
-    yield queue
-
-
-@pytest.fixture
-def rpc(connection: gamqp.Connection) -> Iterator[gamqp.RPCClient]:
-    with gamqp.RPCClient(connection, timeout=30) as rpc:
-        yield rpc
 
 
 def test_a_thousand_greenlets_on_one_channel_each_get_their_own_reply(

@@ -18,18 +18,6 @@ from gamqp.rpc.client import REPLY_TO
 
 
 @pytest.fixture
-def requests(rabbit: Any, queue: str) -> Iterator[str]:
-    """The queue of requests, of a connection that a test does not break."""
-    yield queue
-
-
-@pytest.fixture
-def rpc(connection: gamqp.Connection) -> Iterator[gamqp.RPCClient]:
-    with gamqp.RPCClient(connection, timeout=30) as rpc:
-        yield rpc
-
-
-@pytest.fixture
 def logged() -> Iterator[list[logging.LogRecord]]:
     """What gamqp.rpc logs, kept from pytest: a report with a lone surrogate ends the processes of pytest-xdist."""
     records: list[logging.LogRecord] = []

@@ -15,14 +15,6 @@ import gamqp
 from gamqp import exceptions, green
 
 
-def fill(channel, queue, count, first=0):
-    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(first, first + count)])
-
-
-def number_of(message):
-    return int(bytes(message.body))
-
-
 class Work:
     """A handler that keeps books."""
 
@@ -32,7 +24,7 @@ class Work:
         self.running = self.most = 0
 
     def __call__(self, message):
-        self.numbers.append(number_of(message))
+        self.numbers.append(broker_tools.number_of(message))
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -45,7 +37,7 @@ class Work:
 
 
 def test_one_at_a_time_in_order(channel, queue):
-    fill(channel, queue, 200)
+    broker_tools.publish_numbers(channel, queue, 200)
     work = Work()
     consumer = channel.subscribe(queue, work, prefetch=17)
     greenlets.wait_until(lambda: consumer.acked == 200)
@@ -57,7 +49,7 @@ def test_one_at_a_time_in_order(channel, queue):
 
 @pytest.mark.parametrize(('concurrency', 'prefetch', 'most'), [(8, None, 8), (30, 10, 10), (5, 100, 5)])
 def test_n_at_a_time_and_never_more(channel, queue, concurrency, prefetch, most):
-    fill(channel, queue, 200)
+    broker_tools.publish_numbers(channel, queue, 200)
     work = Work(0.002)
     consumer = channel.subscribe(queue, work, concurrency=concurrency, prefetch=prefetch)
     greenlets.wait_until(lambda: consumer.acked == 200)
@@ -70,7 +62,7 @@ def test_n_at_a_time_and_never_more(channel, queue, concurrency, prefetch, most)
 def test_the_reader_is_not_held_up_by_a_handler_that_waits(connection, channel, queue):
     """A handler that calls, publishes and consumes on its own channel."""
     answers = channel.queue_declare(exclusive=True, auto_delete=False).queue
-    fill(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
 
     def handle(message):
         channel.queue_declare(queue, passive=True)
@@ -98,7 +90,7 @@ def fails_once(*numbers):
     got = []
 
     def handle(message):
-        number = number_of(message)
+        number = broker_tools.number_of(message)
         got.append((number, message.redelivered))
         if number in numbers and (number, message.redelivered) == (number, False):
             raise Broken(number)
@@ -108,7 +100,7 @@ def fails_once(*numbers):
 
 def test_requeue_handles_it_again(channel, queue):
     handle, got = fails_once(3)
-    fill(channel, queue, 6)
+    broker_tools.publish_numbers(channel, queue, 6)
     consumer = channel.subscribe(queue, handle)
     greenlets.wait_until(lambda: consumer.acked == 6)
     assert consumer.failed == 1
@@ -122,24 +114,24 @@ def test_reject_dead_letters(channel):
     arguments = {'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': dead}
     queue = channel.queue_declare(exclusive=True, auto_delete=False, arguments=arguments).queue
     handle, _ = fails_once(1, 4)
-    fill(channel, queue, 6)
+    broker_tools.publish_numbers(channel, queue, 6)
     consumer = channel.subscribe(queue, handle, on_error='reject', concurrency=3)
     greenlets.wait_until(lambda: consumer.acked + consumer.failed == 6)
     consumer.cancel()
     broker_tools.wait_ready(channel, dead, 2)
-    assert sorted(number_of(message) for message in broker_tools.get_all(channel, dead)) == [1, 4]
+    assert sorted(broker_tools.number_of(message) for message in broker_tools.get_all(channel, dead)) == [1, 4]
 
 
 def test_stop_ends_the_consumer_and_join_raises(channel, queue):
     handle, got = fails_once(3)
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     consumer = channel.subscribe(queue, handle, on_error='stop')
     with pytest.raises(Broken):
         consumer.join(30)
     assert [number for number, _ in got] == [0, 1, 2, 3]
     broker_tools.wait_ready(channel, queue, 7)
     # In their order, the one that failed first: it was not sent round once more.
-    assert [number_of(message) for message in broker_tools.get_all(channel, queue)] == list(range(3, 10))
+    assert [broker_tools.number_of(message) for message in broker_tools.get_all(channel, queue)] == list(range(3, 10))
 
 
 def test_a_callable_decides(channel):
@@ -150,7 +142,7 @@ def test_a_callable_decides(channel):
 
     def decide(message, error):
         assert isinstance(error, Broken)
-        number = number_of(message)
+        number = broker_tools.number_of(message)
         if number == 0:
             return 'requeue'
         if number == 1:
@@ -164,7 +156,7 @@ def test_a_callable_decides(channel):
         raise LookupError('a bug of its own')
 
     handle, _ = fails_once(*range(5))
-    fill(channel, queue, 6)
+    broker_tools.publish_numbers(channel, queue, 6)
     consumer = channel.subscribe(queue, handle, on_error=decide)
     greenlets.wait_until(lambda: consumer.acked == 3)  # 0 and 4 the second time, and 5
     assert consumer.failed == 5
@@ -172,15 +164,15 @@ def test_a_callable_decides(channel):
     kept[0].ack()
     consumer.cancel()
     broker_tools.wait_ready(channel, queue, 0)
-    assert [number_of(message) for message in broker_tools.get_all(channel, dead)] == [1]
+    assert [broker_tools.number_of(message) for message in broker_tools.get_all(channel, dead)] == [1]
 
 
 def test_a_timeout_in_the_handler_ends_the_handler_alone(channel, queue):
-    fill(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     times = Counter()
 
     def handle(message):
-        number = number_of(message)
+        number = broker_tools.number_of(message)
         times[number] += 1
         with broker_tools.times_out(0.05):
             greenlets.sleep(30 if number == 1 and times[number] == 1 else 0)
@@ -194,13 +186,13 @@ def test_a_timeout_in_the_handler_ends_the_handler_alone(channel, queue):
 
 def test_killed_workers_lose_nothing(channel, queue):
     """Somebody kills whatever handles a message, fifty times: each is handled to its end at last, and acked once."""
-    fill(channel, queue, 100)
+    broker_tools.publish_numbers(channel, queue, 100)
     workers, done = [], []
 
     def handle(message):
         workers.append(greenlet.getcurrent())
         greenlets.sleep(0.002)
-        done.append(number_of(message))
+        done.append(broker_tools.number_of(message))
 
     consumer = channel.subscribe(queue, handle, concurrency=5)
     for _ in range(50):
@@ -219,10 +211,10 @@ def test_killed_workers_lose_nothing(channel, queue):
 
 
 def test_a_handler_that_settles_itself(channel, queue):
-    fill(channel, queue, 30)
+    broker_tools.publish_numbers(channel, queue, 30)
 
     def handle(message):
-        number = number_of(message)
+        number = broker_tools.number_of(message)
         if number % 3 == 0:
             message.ack()
         elif number % 3 == 1:
@@ -239,7 +231,7 @@ def test_a_handler_that_settles_itself(channel, queue):
 
 
 def test_without_acks(channel, queue):
-    fill(channel, queue, 100)
+    broker_tools.publish_numbers(channel, queue, 100)
     work = Work()
     consumer = channel.subscribe(queue, work, no_ack=True, concurrency=3)
     greenlets.wait_until(lambda: len(work.numbers) == 100)
@@ -252,11 +244,11 @@ def test_without_acks(channel, queue):
 
 
 def test_cancel_lets_running_handlers_finish(channel, queue):
-    fill(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     go, began = green.Event(greenlets.backend), []
 
     def handle(message):
-        began.append(number_of(message))
+        began.append(broker_tools.number_of(message))
         go.wait()
 
     consumer = channel.subscribe(queue, handle, concurrency=3, prefetch=10)
@@ -272,15 +264,17 @@ def test_cancel_lets_running_handlers_finish(channel, queue):
     joining.get()
     assert (began, consumer.acked) == ([0, 1, 2], 3)
     broker_tools.wait_ready(channel, queue, 17)
-    assert sorted(number_of(message) for message in broker_tools.get_all(channel, queue)) == list(range(3, 20))
+    assert sorted(broker_tools.number_of(message) for message in broker_tools.get_all(channel, queue)) == list(
+        range(3, 20)
+    )
 
 
 def test_handlers_that_cancel_themselves(channel, queue):
-    fill(channel, queue, 50)
+    broker_tools.publish_numbers(channel, queue, 50)
     consumers, handled = [], []
 
     def handle(message):
-        handled.append(number_of(message))
+        handled.append(broker_tools.number_of(message))
         if len(handled) >= 3:
             greenlets.wait_until(lambda: consumers)
             consumers[0].cancel()
@@ -293,7 +287,7 @@ def test_handlers_that_cancel_themselves(channel, queue):
 
 def test_a_deleted_queue(connection, channel):
     queue = broker_tools.shared_queue(channel)
-    fill(channel, queue, 3)
+    broker_tools.publish_numbers(channel, queue, 3)
     work = Work()
     consumer = channel.subscribe(queue, work)
     greenlets.wait_until(lambda: consumer.acked == 3)
@@ -305,11 +299,11 @@ def test_a_deleted_queue(connection, channel):
 
 def test_a_lost_connection_while_handlers_run(rabbit, channel):
     queue = broker_tools.shared_queue(channel)
-    fill(channel, queue, 20)
+    broker_tools.publish_numbers(channel, queue, 20)
     go, began = green.Event(greenlets.backend), []
 
     def handle(message):
-        began.append(number_of(message))
+        began.append(broker_tools.number_of(message))
         go.wait()
 
     with Proxy(rabbit.node.port) as proxy:
@@ -329,11 +323,11 @@ def test_a_lost_connection_while_handlers_run(rabbit, channel):
 
 
 def test_a_channel_error_while_handlers_run(connection, channel, queue):
-    fill(channel, queue, 10)
+    broker_tools.publish_numbers(channel, queue, 10)
     go, began = green.Event(greenlets.backend), []
 
     def handle(message):
-        began.append(number_of(message))
+        began.append(broker_tools.number_of(message))
         go.wait()
 
     consumer = channel.subscribe(queue, handle, concurrency=5)
@@ -354,7 +348,7 @@ def test_a_channel_error_while_handlers_run(connection, channel, queue):
 def test_handlers_that_close_their_channel_and_their_connection(rabbit, channel):
     queue = broker_tools.shared_queue(channel)
     for close in (lambda message: message.channel.close(), lambda message: message.channel.connection.close()):
-        fill(channel, queue, 5)
+        broker_tools.publish_numbers(channel, queue, 5)
         with rabbit.connect() as connection:
             consumer = connection.channel().subscribe(queue, close, concurrency=2)
             with pytest.raises(exceptions.RecoverableConnectionError):
@@ -379,7 +373,7 @@ def test_three_ways_of_consuming_on_one_connection(connection, channel):
 
     def take(name):
         def handle(message):
-            got[name].append((message.delivery_info['routing_key'], number_of(message)))
+            got[name].append((message.delivery_info['routing_key'], broker_tools.number_of(message)))
 
         return handle
 
@@ -453,7 +447,7 @@ def test_a_quorum_queue_counts_failures_and_not_what_was_given_back(rabbit, conn
 
 def test_a_handler_of_a_stream(channel):
     queue = broker_tools.shared_queue(channel, arguments={'x-queue-type': 'stream'})
-    fill(channel, queue, 50)
+    broker_tools.publish_numbers(channel, queue, 50)
     channel.wait_for_confirms()
     work = Work()
     consumer = channel.subscribe(queue, work, prefetch=10, arguments={'x-stream-offset': 'first'})
@@ -474,6 +468,6 @@ def test_a_thousand_idle_consumers_cost_no_greenlets(rabbit):
         before = len(greenlets.living_greenlets())
         consumers = [channels[number % 10].subscribe(queue, Work(), prefetch=1) for number in range(1000)]
         assert len(greenlets.living_greenlets()) <= before
-        fill(channels[0], queue, 2000)
+        broker_tools.publish_numbers(channels[0], queue, 2000)
         greenlets.wait_until(lambda: sum(consumer.acked for consumer in consumers) == 2000)
         greenlets.wait_until(lambda: len(greenlets.living_greenlets()) <= before)

@@ -10,6 +10,7 @@ from certificates import Certificates
 from node import Node
 from ports import free_ports
 from script import ScriptedBroker
+from tls_proxy import Front
 
 _CONFIG = """\
 listeners.ssl.1 = 127.0.0.1:{port}
@@ -32,12 +33,6 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return Certificates(tmp_path_factory.mktemp('certificates'))
 
 
-@pytest.fixture
-def peer() -> Iterator[ScriptedBroker]:
-    with ScriptedBroker() as peer:
-        yield peer
-
-
 class Secure:
     """A real broker with a TLS listener, and what it takes to connect to it."""
 
@@ -58,3 +53,17 @@ def secure(rabbit: Any, certificates: Certificates) -> Iterator[Secure]:
     config = _CONFIG.format(port=port, ca=certificates.trust, cert=server.certfile, key=server.keyfile).splitlines()
     with Node(rabbit.label, plugins=['rabbitmq_auth_mechanism_ssl'], config=config) as node:
         yield Secure(node, port, certificates)
+
+
+@pytest.fixture
+def front(peer: ScriptedBroker, certificates: Certificates) -> Iterator[Front]:
+    """TLS in front of the scripted peer."""
+    with Front(peer.port, certificates.server) as front:
+        yield front
+
+
+@pytest.fixture
+def mute(certificates: Certificates) -> Iterator[Front]:
+    """It accepts, and says nothing."""
+    with Front(None, certificates.server, mute=True) as front:
+        yield front

@@ -43,21 +43,8 @@ def refusing() -> int:
 
 
 @pytest.fixture
-def good(peer: ScriptedBroker, certificates: Certificates) -> Iterator[Front]:
-    with Front(peer.port, certificates.server) as front:
-        yield front
-
-
-@pytest.fixture
 def expired(certificates: Certificates) -> Iterator[Front]:
     with Front(None, certificates.leaf('expired', expired=True)) as front:
-        yield front
-
-
-@pytest.fixture
-def mute(certificates: Certificates) -> Iterator[Front]:
-    """It accepts, and says nothing."""
-    with Front(None, certificates.server, mute=True) as front:
         yield front
 
 
@@ -71,18 +58,18 @@ def test_the_next_address_is_tried_when_a_handshake_fails(
     peer: ScriptedBroker,
     certificates: Certificates,
     localhost: Resolve,
-    good: Front,
+    front: Front,
     which: str,
 ) -> None:
     bad = None if which == 'plain' else request.getfixturevalue(which)
     with Hello() as plain:
-        localhost(plain.port if bad is None else bad.port, good.port)
+        localhost(plain.port if bad is None else bad.port, front.port)
         connection = client(peer, certificates, connect_timeout=3)
         opening = greenlets.spawn(connection.connect)
         peer.handshake()
         opening.get()
         assert connection.connected
-        assert connection.sock.getpeername()[1] == good.port
+        assert connection.sock.getpeername()[1] == front.port
         channel = peer.open_channel(connection)
         channel.basic_publish(gamqp.Message(bytes(100_000)), '', 'q')
         assert peer.expect('basic.publish').body == bytes(100_000)

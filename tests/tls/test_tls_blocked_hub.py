@@ -7,18 +7,15 @@ from typing import Any
 
 import pytest
 from certificates import Certificates
-from hub_blocking import PATIENCE, Listening, burn
+from hub_blocking import Listening, burn, sees
 from script import ScriptedBroker
 from tls_proxy import Front
 
 import gamqp
 
 
-def sees(listening: Listening, count: int, wait: Any) -> bool:
-    deadline = gamqp.green.Deadline(PATIENCE)
-    while len(listening.stream.published) < count and not deadline.passed:
-        wait(0.002)
-    return len(listening.stream.published) == count and listening.stream.whole
+def sees_all(listening: Listening, count: int, wait: Any) -> bool:
+    return sees(listening, lambda stream: len(stream.published) == count and stream.whole, wait)
 
 
 @pytest.mark.parametrize('wait', [time.sleep, burn], ids=['asleep', 'computing'])
@@ -34,10 +31,10 @@ def test_publishes_arrive_while_nothing_cooperative_runs(
                 for _ in range(burst):
                     channel.basic_publish(gamqp.Message(bytes(1000)), '', 'q')
                 count += burst
-                assert sees(listening, count, wait)
+                assert sees_all(listening, count, wait)
             client.flush(30)
             channel.basic_publish(gamqp.Message(bytes(300_000)), '', 'q')
             channel.basic_publish(gamqp.Message(b'x'), '', 'q')
-            assert sees(listening, count + 2, wait)
+            assert sees_all(listening, count + 2, wait)
         assert client.connected
         client.collect()

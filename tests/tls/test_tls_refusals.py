@@ -7,7 +7,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import greenlets
@@ -266,13 +265,6 @@ def test_a_certificate_of_localhost_seen_through_kombu_says_what_to_set(
 
 
 # -- time --------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def mute(certificates: Certificates) -> Iterator[Front]:
-    """It accepts, and says nothing."""
-    with Front(None, certificates.server, mute=True) as front:
-        yield front
 
 
 def test_the_handshake_has_the_deadline_of_the_connect(mute: Front) -> None:

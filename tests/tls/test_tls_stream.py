@@ -6,7 +6,6 @@ import hashlib
 import random
 import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any
 
 import greenlets
@@ -26,12 +25,6 @@ SEED = 20261
 @pytest.fixture
 def trust(certificates: Certificates) -> dict[str, Any]:
     return {'ca_certs': certificates.trust}
-
-
-@pytest.fixture
-def front(peer: ScriptedBroker, certificates: Certificates) -> Iterator[Front]:
-    with Front(peer.port, certificates.server) as front:
-        yield front
 
 
 def bodies(count: int, size: int) -> list[bytes]:

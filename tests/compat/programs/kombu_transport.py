@@ -29,6 +29,7 @@ from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402
 
 import amqp  # noqa: E402
+import inside  # noqa: E402
 import kombu  # noqa: E402
 import kombu.exceptions  # noqa: E402
 import scenarios  # noqa: E402
@@ -74,7 +75,7 @@ def publish(connection: kombu.Connection, queue: Any, body: Any, **how: Any) -> 
 
 def kill_connections(*connections: kombu.Connection) -> None:
     """The broker's operator closes all connections of our virtual host; waits until these have heard of it."""
-    raw = [connection._connection for connection in connections]  # ``connection`` may connect again
+    raw = [inside.of_kombu(connection) for connection in connections]
     node.close_connections(VHOST)
     wait_until(lambda: not any(one.is_open for one in raw))
 
@@ -342,8 +343,8 @@ def fill(connection: kombu.Connection, queue: Any, consumer: Any, count: int) ->
     for number in range(count):
         publish(connection, queue, number)
     consumer.consume()
-    events = consumer.channel.connection._event_queue
-    wait_until(lambda: len(events._events) == count)
+    raw = consumer.channel.connection
+    wait_until(lambda: inside.waiting_events(raw) == count)
 
 
 def one_event_a_call_for_who_drains_one_connection() -> None:
