@@ -126,6 +126,16 @@ def test_each_pass_has_a_report_of_its_own(sample: Path, tmp_path: Path) -> None
 
 
 @needs_environment
+def test_what_has_no_test_that_runs_alone_is_not_read_for_that_half(sample: Path) -> None:
+    other = sample.with_name('test_other.py')
+    other.write_text(
+        'import os, pathlib\n\npathlib.Path(__file__).with_suffix("." + os.environ["GAMQP_TEST_PART"]).touch()'
+    )
+    assert passes(sample.parent)[:2] == (0, ['test_plain', 'test_clock'])
+    assert {path.name for path in sample.parent.glob('test_other.*')} == {'test_other.py', 'test_other.together'}
+
+
+@needs_environment
 def test_nothing_selected_is_no_success(sample: Path) -> None:
     status, ran, summary = passes(sample, '-k', 'nonsense')
     assert (status, ran) == (5, [])
