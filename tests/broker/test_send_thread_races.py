@@ -49,7 +49,7 @@ def test_a_connection_without_room_does_not_make_others_wait(
             assert sees_all(listening, PUBLISH, count)
             times.append(time.monotonic() - begun)
         assert inside.writers_of_sending_thread() <= 1  # it has not become more work
-    assert statistics.median(times) < 0.4  # where it waits: a second
+    assert statistics.median(times) < 0.8  # where it waits: a second
     assert stalled.is_alive()
 
 

@@ -15,6 +15,7 @@ import greenlets
 import pytest
 from certificates import Certificates
 from greenlet import GreenletExit
+from processor import own_time
 from script import ScriptedBroker
 from tls_proxy import Front
 
@@ -117,10 +118,11 @@ def test_a_mute_address_and_all_the_others_have_one_deadline(
     peer: ScriptedBroker, certificates: Certificates, localhost: Resolve, mute: Front
 ) -> None:
     localhost(mute.port, mute.port, mute.port)
-    began = time.monotonic()
+    began, own = time.monotonic(), own_time()
     with pytest.raises(TimeoutError, match='no TLS handshake within'):
-        client(peer, certificates, connect_timeout=0.6).connect()
-    assert 0.55 < time.monotonic() - began < 3
+        client(peer, certificates, connect_timeout=1).connect()
+    assert time.monotonic() - began > 0.95
+    assert own_time() - own < 2.5  # each by itself: 3
 
 
 def test_a_caller_killed_at_the_second_address_leaves_nothing(
