@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import signal
@@ -204,6 +205,35 @@ def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, 
         assert line == f'got {number}'
         proxy.cut()
         assert program.line() == 'consuming'
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed')
+def test_the_celery_application(rabbit: Any, channel: gamqp.Channel) -> None:
+    environment = {
+        **os.environ,
+        'AMQP_URL': rabbit.url,
+        'PYTHONPATH': os.pathsep.join([str(DOCS), str(Path(gamqp.__file__).parents[1])]),
+        'PYTHONWARNINGS': 'ignore',
+        'C_FORCE_ROOT': '1',
+    }
+    worker = subprocess.Popen(
+        [sys.executable, '-m', 'celery', '-A', 'celery_app', 'worker', '-P', 'gevent', '-c', '200', '-l', 'INFO'],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    ask = "import celery_app; print(celery_app.fetch.delay('the news').get(timeout=60))"
+    try:
+        answered = subprocess.check_output([sys.executable, '-c', ask], env=environment, text=True, timeout=PATIENCE)
+        assert answered == 'the news has been fetched\n'
+    finally:
+        worker.terminate()
+        said, _ = worker.communicate(timeout=PATIENCE)
+    assert worker.returncode == 0
+    assert 'transport:   gamqp.kombu:Transport://' in said
+    channel.queue_delete('celery')
 
 
 def test_the_tests_of_the_page_on_testing(rabbit: Any, tmp_path: Path) -> None:
