@@ -7,6 +7,7 @@ basic_consume, on one channel too. Does not belong here: the iterator and the wo
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from ..basic_message import Message
 from ..consuming.inbox import Inbox
@@ -60,7 +61,8 @@ class SubscribeMethods(ConsumeMethods):
         prefetch = PREFETCH_COUNT('prefetch', prefetch)
         queue = name('queue', queue)
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
-        deliveries = Deliveries.start(self, self._connection, tag, no_ack, timeout)
+        channel: Any = self  # of which this class is a part
+        deliveries = Deliveries.start(channel, self._connection, tag, no_ack, timeout)
         self._begin_inbox(deliveries.inbox, queue, prefetch, exclusive, arguments)
         self._watch(deliveries.inbox.entry, prefetch)
         return deliveries
@@ -102,7 +104,8 @@ class SubscribeMethods(ConsumeMethods):
             raise ValueError(f'subscribe: on_error is one of {", ".join(POLICIES)} or a callable, not {on_error!r}')
         queue = name('queue', queue)
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
-        consumer = Consumer(self, self._connection, tag, no_ack, handler, concurrency, on_error)
+        channel: Any = self  # of which this class is a part
+        consumer = Consumer(channel, self._connection, tag, no_ack, handler, concurrency, on_error)
         self._begin_inbox(consumer, queue, prefetch, exclusive, arguments)
         return consumer
 

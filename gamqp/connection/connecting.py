@@ -6,22 +6,25 @@ may close the connection meanwhile, which is looked at after each. Does not belo
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .. import green, sasl
 from ..basic_message import Message
 from ..io.link import Link
 from ..state import settings
 from ..telemetry import stats
-from ..transport import Transport
+from ..transport import TCPTransport, Transport
 from ..wire import Decoder
 from . import handshake, secret_renewal
 from .dispatch import OpenChannels
 
+if TYPE_CHECKING:
+    from .connection import Connection
+
 __all__ = ('run',)
 
 
-def run(connection: Any) -> None:
+def run(connection: Connection) -> None:
     """Open a Connection that is new or closed. Raises why it could not, and has left nothing open then. Switches."""
     attempt = connection._begin(green.backend())
     transport = _make_transport(connection)
@@ -43,7 +46,7 @@ def run(connection: Any) -> None:
         connection._passwords.forget()
 
 
-def _make_transport(connection: Any) -> Any:
+def _make_transport(connection: Connection) -> TCPTransport:
     return Transport(
         connection.host,
         connection.connect_timeout,
@@ -55,7 +58,7 @@ def _make_transport(connection: Any) -> Any:
     )
 
 
-def _serve(connection: Any, transport: Any) -> None:
+def _serve(connection: Connection, transport: TCPTransport) -> None:
     """Start the reader and the writer of a socket that is connected."""
     limits = settings.FRAME_MAX, connection.max_inbound_body
     decoder = Decoder(Message, *limits, OpenChannels(connection), connection._peer_memory)
@@ -65,7 +68,7 @@ def _serve(connection: Any, transport: Any) -> None:
     link.start_reading()
 
 
-def _note_opened(connection: Any) -> None:
+def _note_opened(connection: Connection) -> None:
     """The broker has opened the connection: what goes on as long as it is open begins."""
     connection._life.move('opened')
     connection._counts.opened += 1

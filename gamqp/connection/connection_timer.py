@@ -8,17 +8,22 @@ from __future__ import annotations
 
 import weakref
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..green.os_threads import get_ident
 
+if TYPE_CHECKING:
+    from .dispatch import Dispatch
+
 __all__ = ('ConnectionTimer',)
 
+C = TypeVar('C', bound='Dispatch')  # the class of the connection
 
-class ConnectionTimer(ABC):
+
+class ConnectionTimer(ABC, Generic[C]):
     """Made in the thread of the connection's hub. Derived classes have ``_due(connection)``, called in the hub."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: C) -> None:
         self._connection_ref = weakref.ref(connection, self._dropped)
         self._green = connection._green
         self._thread = get_ident()
@@ -30,7 +35,7 @@ class ConnectionTimer(ABC):
             self._timer.cancel()
             self._timer = None
 
-    def _dropped(self, ref: Any) -> None:
+    def _dropped(self, ref: object) -> None:
         if get_ident() == self._thread:  # else the timer finds out itself: it belongs to the hub
             self.stop()
 
@@ -44,5 +49,5 @@ class ConnectionTimer(ABC):
             self._due(connection)
 
     @abstractmethod
-    def _due(self, connection: Any) -> None:
+    def _due(self, connection: C) -> None:
         """The time is up; must not switch."""

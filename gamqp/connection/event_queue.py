@@ -18,12 +18,15 @@ from typing import Any
 from greenlet import getcurrent
 
 from .. import green
+from ..basic_message import Message
+from ..consuming.owners import ConsumerChannel
 from ..green.yielding import AT_ONCE, TICK, in_turns
 from ..state.consumers import ConsumerRecord
 from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
 from ..transport import PollDescriptor
 from .flow_control import FlowControl
+from .owners import DrainedOwner
 from .receive_backpressure import ReceiveBackpressure
 from .work_in_turns import WorkInTurns
 
@@ -33,7 +36,7 @@ __all__ = ('EventQueue',)
 POLL = 0.01
 
 
-class WaitingMessages(deque[Any]):
+class WaitingMessages(deque[Message]):
     """Undelivered messages of one consumer."""
 
     __slots__ = ('consumer',)
@@ -44,7 +47,7 @@ class WaitingMessages(deque[Any]):
 class EventQueue:
     """The undelivered events of one connection, and the greenlets that come for them.
 
-    owner: has ``_check_open()`` and ``_affinity``. Held weakly.
+    owner: the connection. Held weakly.
     descriptor: None as long as no other event loop polls the connection.
     doubtful: whether a channel has messages here that may be void, see ``VoidDeliveries``.
     drainers_idle: greenlets in drain_events that run no callback: they wait, or let others run.
@@ -52,7 +55,9 @@ class EventQueue:
     loss_unraised: the connection was lost while it had callback consumers, and no drain_events has raised that yet.
     """
 
-    def __init__(self, owner: Any, backpressure: ReceiveBackpressure, flow: FlowControl, walks: WorkInTurns) -> None:
+    def __init__(
+        self, owner: DrainedOwner, backpressure: ReceiveBackpressure, flow: FlowControl, walks: WorkInTurns
+    ) -> None:
         self._owner = weakref.ref(owner)
         self._backpressure = backpressure
         self._flow = flow
@@ -93,7 +98,7 @@ class EventQueue:
 
     # -- from the reader --------------------------------------------------------------
 
-    def on_delivery(self, consumer: ConsumerRecord, message: Any) -> None:
+    def on_delivery(self, consumer: ConsumerRecord, message: Message) -> None:
         """A message has arrived for a consumer with a callback."""
         budget = self._backpressure.budget  # as ReceiveBudget.take, without another call for each message
         budget.messages += 1
@@ -299,7 +304,7 @@ class EventQueue:
 
     # -- deliveries that nobody will get ------------------------------------------------------
 
-    def forget_deliveries(self, channel: Any, consumers: list[ConsumerRecord]) -> None:
+    def forget_deliveries(self, channel: ConsumerChannel, consumers: list[ConsumerRecord]) -> None:
         """The broker takes them back, and these consumers have ended: drop what they have here. Does not switch.
 
         From now on they are void by themselves (``VoidDeliveries``); the room is freed little by little.
@@ -319,20 +324,20 @@ class EventQueue:
                 yield from consumer.inbox.take_all()
             yield
 
-    def forget_unsettled(self, channel: Any, consumers: list[ConsumerRecord]) -> None:
+    def forget_unsettled(self, channel: ConsumerChannel, consumers: list[ConsumerRecord]) -> None:
         """The same for those that await an ack, of consumers that go on."""
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.forget_channel(channel, all_of_callbacks=False)
         in_turns(self._green, self._drop_void(channel, consumers))
 
-    def _drop_void(self, channel: Any, consumers: list[ConsumerRecord]) -> Iterator[None]:
+    def _drop_void(self, channel: ConsumerChannel, consumers: list[ConsumerRecord]) -> Iterator[None]:
         budget, void = self._backpressure.budget, channel._void
         for consumer in consumers:
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
                 ended = budget is not self._backpressure.budget
-                if ended or not void.covers(consumer, waiting[0], channel._incarnation):
+                if ended or void is None or not void.covers(consumer, waiting[0], channel._incarnation):
                     break
                 message = waiting.popleft()
                 self._void += 1
@@ -351,7 +356,7 @@ class EventQueue:
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.withdraw(consumer)
 
-    def _take_away(self, consumer: ConsumerRecord) -> deque[Any]:
+    def _take_away(self, consumer: ConsumerRecord) -> deque[Message]:
         """The messages of a consumer; their entries in the queue are void."""
         waiting = self._waiting.pop(consumer)
         messages = deque(waiting)
@@ -361,7 +366,7 @@ class EventQueue:
         self.show()
         return messages
 
-    def _free_all(self, messages: deque[Any], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
+    def _free_all(self, messages: deque[Message], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
         budget = self._backpressure.budget
         while messages and budget is self._backpressure.budget:  # else the connection has ended, and a new budget begun
             message = messages.popleft()
@@ -370,7 +375,7 @@ class EventQueue:
             self._free(budget, message)
             yield
 
-    def _free(self, budget: ReceiveBudget, message: Any) -> None:
+    def _free(self, budget: ReceiveBudget, message: Message) -> None:
         budget.give_back(message.weight)
         if self._backpressure.crowded:
             self._backpressure.freed()

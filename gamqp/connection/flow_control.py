@@ -18,6 +18,7 @@ from greenlet import getcurrent
 from .. import exceptions, green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
+from .owners import PublishingOwner
 from .receive_backpressure import ReceiveBackpressure
 
 __all__ = ('FlowControl',)
@@ -36,8 +37,7 @@ CALLS_AT_ONCE = 16
 class FlowControl:
     """Of one connection.
 
-    owner: has ``rpc_timeout``, ``blocked_policy``, ``blocked_timeout``, ``on_blocked``, ``on_unblocked``,
-    ``_check_open()`` and ``_report(text, *args)``. Held weakly.
+    owner: the connection. Held weakly.
     counts: the owner's; the time that is spent blocked and waiting is added to it.
     """
 
@@ -58,7 +58,7 @@ class FlowControl:
         'until_look',
     )
 
-    def __init__(self, owner: Any, counts: Counters, backpressure: ReceiveBackpressure) -> None:
+    def __init__(self, owner: PublishingOwner, counts: Counters, backpressure: ReceiveBackpressure) -> None:
         self._owner = weakref.ref(owner)
         self._backpressure = backpressure
         self._counts = counts
@@ -144,9 +144,11 @@ class FlowControl:
     @property
     def must_wait_to_publish(self) -> bool:
         """Whether the broker refuses messages, or the send queue is full."""
-        return self._is_refused(self._owner()) or bool(self.link.writer.full)
+        owner = self._owner()
+        assert owner is not None  # it is in use
+        return self._is_refused(owner) or bool(self.link.writer.full)
 
-    def _is_refused(self, owner: Any) -> bool:
+    def _is_refused(self, owner: PublishingOwner) -> bool:
         return self.blocked_reason is not None and owner.blocked_policy != 'pass'
 
     def wait_to_publish(self, deadline: green.Deadline | None) -> None:
@@ -171,7 +173,7 @@ class FlowControl:
             self._backpressure.wait_ends()
             self._counts.write_wait_seconds += time.monotonic() - begun
 
-    def _wait_for_peer(self, owner: Any, deadline: green.Deadline, unblocking: green.Deadline) -> None:
+    def _wait_for_peer(self, owner: PublishingOwner, deadline: green.Deadline, unblocking: green.Deadline) -> None:
         link = self.link  # of the channel that waits; another connect() may be under way when this greenlet wakes
         while link.reason is None and self.must_wait_to_publish:
             if self._is_refused(owner):

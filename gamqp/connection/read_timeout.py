@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..green.yielding import in_turns
 from ..state.durations import in_seconds
 from .connection_timer import ConnectionTimer
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatch
 
 __all__ = ('ReadTimeout', 'silence')
 
@@ -29,10 +32,10 @@ def silence(limit: float) -> TimeoutError:
     return TimeoutError(f'read timeout: nothing heard from the broker for {in_seconds(limit)}')
 
 
-class ReadTimeout(ConnectionTimer):
+class ReadTimeout(ConnectionTimer['Dispatch']):
     """Of one open connection. limit: seconds."""
 
-    def __init__(self, connection: Any, limit: float) -> None:
+    def __init__(self, connection: Dispatch, limit: float) -> None:
         super().__init__(connection)
         self._limit = limit
         self._since: float | None = None  # since when a consumer has been seen to wait, at each look
@@ -41,11 +44,11 @@ class ReadTimeout(ConnectionTimer):
     def _look_in(self, left: float) -> None:
         self._arm(max(min(left, self._limit / LOOKS), SHORTEST))
 
-    def _due(self, connection: Any) -> None:
+    def _due(self, connection: Dispatch) -> None:
         if connection._link.reason is None:
             in_turns(self._green, self._walk(connection))
 
-    def _walk(self, connection: Any) -> Iterator[None]:
+    def _walk(self, connection: Dispatch) -> Iterator[None]:
         """A step for each consumer, until one is found that waits; then judge."""
         waits = False
         # For callbacks: a greenlet is in drain_events, or a foreign loop waits for the connection's descriptor.
@@ -62,7 +65,7 @@ class ReadTimeout(ConnectionTimer):
                 break
         self._judge(connection, waits)
 
-    def _judge(self, connection: Any, waits: bool) -> None:
+    def _judge(self, connection: Dispatch, waits: bool) -> None:
         link, now, left = connection._link, time.monotonic(), self._limit
         if link.reason is not None:
             return

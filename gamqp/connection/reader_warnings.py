@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 __all__ = ('ReaderWarnings',)
@@ -34,7 +35,9 @@ class ReaderWarnings:
         self._allowed = float(BURST)
         self._looked_at = 0.0
 
-    def warn(self, spawn: Any, text: str, args: tuple[Any, ...], fields: dict[str, Any]) -> None:
+    def warn(
+        self, spawn: Callable[[Callable[[], None]], Any], text: str, args: tuple[Any, ...], fields: dict[str, Any]
+    ) -> None:
         """Have a warning written by a greenlet that ``spawn(function)`` starts. Does not switch.
 
         fields: of the record, for loggers that write JSON.

@@ -15,6 +15,7 @@ from typing import Any
 from ..consuming.overflow import Overflow
 from ..state.receive_budget import ReceiveBudget
 from . import undelivered_warning
+from .owners import ReadingOwner
 
 __all__ = ('ReceiveBackpressure',)
 
@@ -25,7 +26,7 @@ WARN_EVERY = 60.0
 class ReceiveBackpressure:
     """Of one connection.
 
-    owner: the connection, which has ``spool`` and ``_event_queue``; handed to Overflow and the warning. Held weakly.
+    owner: the connection; it is handed to Overflow and to the warning. Held weakly.
     budget: of the present socket.
     overflow: the messages that are on disk; None where there are none.
     crowded: whether reading has stopped, or messages are on disk.
@@ -34,7 +35,7 @@ class ReceiveBackpressure:
 
     __slots__ = ('_green', '_owner', '_waits', '_warn_at', 'budget', 'crowded', 'link', 'overflow', 'spool_failed')
 
-    def __init__(self, owner: Any, budget: ReceiveBudget) -> None:
+    def __init__(self, owner: ReadingOwner, budget: ReceiveBudget) -> None:
         self._owner = weakref.ref(owner)
         self._green: Any = None
         self.link: Any = None

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from .. import exceptions, green
 from ..green import os_threads
@@ -55,16 +55,16 @@ class OneWayCall:
         self.start = fn
 
 
-class HubCall:
+class HubCall(Generic[T]):
     """One call of another thread."""
 
-    def __init__(self, backend: ModuleType, fn: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def __init__(self, backend: ModuleType, fn: Callable[..., T], args: tuple[object, ...]) -> None:
         self._green, self._fn, self._args = backend, fn, args
         self._begun = os_threads.Lock()  # taken by the one who decides: it begins, or it never will
         self._over = os_threads.Lock()
         self._over.acquire()
         self._greenlet: Any = None
-        self._result: Any = None
+        self._result: Any = None  # a T, when the call has returned
         self._error: BaseException | None = None
 
     def start(self) -> None:
@@ -96,11 +96,12 @@ class HubCall:
         """Have it never begin. Returns whether it has not."""
         return bool(self._begun.acquire(False))
 
-    def result(self) -> Any:
+    def result(self) -> T:
         try:
             if self._error is not None:
                 raise self._error
-            return self._result
+            result: T = self._result
+            return result
         finally:
             self._error = None  # it refers to the frames it came through, and those to us
 
@@ -111,17 +112,17 @@ class HubCalls:
     def __init__(self, backend: ModuleType) -> None:
         self.green = backend
         self.hub = backend.hub()
-        self._calls: deque[HubCall | OneWayCall] = deque()
+        self._calls: deque[HubCall[Any] | OneWayCall] = deque()
         self._wakeup = backend.HubWakeup(self._answer)
         self._alive = os_threads.life_of_this_thread()
         self.is_shut = False  # the hub will not run again
         self._in_main_thread = os_threads.get_ident() == threading.main_thread().ident
 
-    def take(self, call: HubCall | OneWayCall) -> None:
+    def take(self, call: HubCall[Any] | OneWayCall) -> None:
         self._calls.append(call)
         self._wakeup.send()
 
-    def pass_in(self, call: HubCall, timeout: float | None) -> Any:
+    def pass_in(self, call: HubCall[T], timeout: float | None) -> T:
         deadline = green.Deadline(timeout)
         self.take(call)
         while not call.wait(HUB_CHECK_INTERVAL if timeout is None else min(HUB_CHECK_INTERVAL, deadline.left() or 0.0)):

@@ -48,7 +48,7 @@ def start(connection: Connection) -> SecretRenewal | None:
     return SecretRenewal(connection, ask, None if rule is True else rule, connection._passwords.end)
 
 
-class SecretRenewal(ConnectionTimer):
+class SecretRenewal(ConnectionTimer['Connection']):
     """Renews the secret of an open connection until ``stop``.
 
     ask: the callable that gives a secret; it may be slow and may switch greenlets.
@@ -56,7 +56,9 @@ class SecretRenewal(ConnectionTimer):
     seconds since 1970, None if it does not tell.
     """
 
-    def __init__(self, connection: Any, ask: Callable[[], Any], interval: float | None, end: float | None) -> None:
+    def __init__(
+        self, connection: Connection, ask: Callable[[], Any], interval: float | None, end: float | None
+    ) -> None:
         super().__init__(connection)
         self._ask = ask
         self._interval = interval
@@ -70,7 +72,7 @@ class SecretRenewal(ConnectionTimer):
         self._stopped = True
         super().stop()
 
-    def _plan(self, connection: Any) -> None:
+    def _plan(self, connection: Connection) -> None:
         """The broker has the present secret."""
         self._pause = RETRY
         if self._interval is not None:
@@ -85,7 +87,7 @@ class SecretRenewal(ConnectionTimer):
                 extra=log_fields(connection),
             )
 
-    def _due(self, connection: Any) -> None:
+    def _due(self, connection: Connection) -> None:
         if not self._stopped:
             self._green.spawn(self._renew)
 
@@ -107,7 +109,7 @@ class SecretRenewal(ConnectionTimer):
                 self._end = end
                 self._plan(connection)
 
-    def _give(self, connection: Any) -> float | None:
+    def _give(self, connection: Connection) -> float | None:
         """Ask, and tell the broker. Returns when the new secret ends. Switches."""
         secret = self._ask()
         end = token_expiry.end_of(secret) if isinstance(secret, str) else None
@@ -115,7 +117,7 @@ class SecretRenewal(ConnectionTimer):
             connection.update_secret(secret, REASON)
         return end
 
-    def _complain(self, connection: Any, error: BaseException) -> None:
+    def _complain(self, connection: Connection, error: BaseException) -> None:
         fields = log_fields(connection)
         if self._stopped:
             logger.warning('%r: the broker refused the renewed secret: %s', connection, error, extra=fields)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import exceptions, sasl
 from ..state.error_hints import at_login
-from ..state.settings import Settings
+from ..state.settings import BlockedPolicy, Settings
 
 __all__ = ('SettingAttributes',)
 
@@ -57,7 +57,7 @@ class SettingAttributes:
         self.client_frame_max = settings.frame_max
         self.confirm_publish = settings.confirm_publish
         self.outstanding_limit = settings.outstanding_limit
-        self.blocked_policy = settings.blocked_policy
+        self.blocked_policy: BlockedPolicy = settings.blocked_policy
         self.blocked_timeout = settings.blocked_timeout
         self.max_inbound_body = settings.max_inbound_body
         self.spool = settings.spool

@@ -25,7 +25,7 @@ __all__ = ('close', 'drain')
 CLOSE_TIMEOUT = 10.0
 
 
-def close(connection: Any, args: tuple[Any, ...], timeout: float | None = None, most: float | None = None) -> None:
+def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = None, most: float | None = None) -> None:
     """Send connection.close with *args*, wait for the answer, and end in any case. Switches.
 
     timeout: seconds, None for the usual time, which is *most* seconds where that is less.

@@ -54,8 +54,7 @@ class ThreadAffinity:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
         if self.is_here():
             return fn(*args)
-        result: T = self._hub_calls.pass_in(HubCall(self._hub_calls.green, fn, args), timeout)
-        return result
+        return self._hub_calls.pass_in(HubCall(self._hub_calls.green, fn, args), timeout)
 
     def call_later(self, fn: Callable[[], object]) -> None:
         """Have the hub call *fn*, which must neither switch nor raise, in its next pass. From any thread, at once."""

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..green.yielding import in_turns
 from .connection_timer import ConnectionTimer
+
+if TYPE_CHECKING:
+    from .dispatch import Dispatch
 
 __all__ = ('UnackedWarning',)
 
@@ -21,10 +24,10 @@ LOOK = 5.0
 LOOKS = 4
 
 
-class UnackedWarning(ConnectionTimer):
+class UnackedWarning(ConnectionTimer['Dispatch']):
     """Of one connection, made when a consumer with a prefetch is started. limit: seconds."""
 
-    def __init__(self, connection: Any, limit: float) -> None:
+    def __init__(self, connection: Dispatch, limit: float) -> None:
         super().__init__(connection)
         self._limit = limit
         self._arm(self._pause)
@@ -33,12 +36,12 @@ class UnackedWarning(ConnectionTimer):
     def _pause(self) -> float:
         return min(LOOK, self._limit / LOOKS)
 
-    def _due(self, connection: Any) -> None:
+    def _due(self, connection: Dispatch) -> None:
         if connection._link.reason is None:
             self._arm(self._pause)
             in_turns(self._green, self._walk(connection, time.monotonic()))
 
-    def _walk(self, connection: Any, now: float) -> Iterator[None]:
+    def _walk(self, connection: Dispatch, now: float) -> Iterator[None]:
         """A step for each channel, and for each delivery and consumer of those where something has waited long."""
         for channel in list(connection.channels.values()):
             yield
@@ -46,7 +49,7 @@ class UnackedWarning(ConnectionTimer):
             if oldest is not None and now - oldest[2] >= self._limit:
                 yield from self._walk_channel(connection, channel, oldest, now)
 
-    def _walk_channel(self, connection: Any, channel: Any, oldest: Any, now: float) -> Iterator[None]:
+    def _walk_channel(self, connection: Dispatch, channel: Any, oldest: Any, now: float) -> Iterator[None]:
         held: dict[str, tuple[int, float]] = {}  # consumer tag -> how many it has, and when the latest came
         for tag, came_at in list(channel._unacked.values()):
             yield
@@ -64,7 +67,7 @@ class UnackedWarning(ConnectionTimer):
                 self._report(connection, channel, tag, f'its prefetch of {consumer.watched} is used up by {count}')
                 consumer.watched = 0
 
-    def _report(self, connection: Any, channel: Any, tag: str, what: str) -> None:
+    def _report(self, connection: Dispatch, channel: Any, tag: str, what: str) -> None:
         consumer = channel._consumers.get(tag)
         connection._report(
             'consumer %r of queue %r on channel %s gets no more messages: %s that nobody has settled for %g s '

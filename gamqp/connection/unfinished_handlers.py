@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 from .. import exceptions, green
+from ..consuming.inbox import Inbox
 from ..state.consumers import ConsumerRecord
 from .event_queue import EventQueue
 from .flow_control import FlowControl
+from .owners import OpenOwner
 
 __all__ = ('UnfinishedHandlers',)
 
@@ -24,7 +26,7 @@ LOOK = 0.5
 class UnfinishedHandlers:
     """Of one connection.
 
-    owner: has ``_check_open()``. Held weakly.
+    owner: the connection. Held weakly.
     draining: whether ``drain`` was called: no consumer may be started any more.
     in_drain: greenlets in ``drain``, and how many callbacks of drain_events each is in.
     retiring: inboxes that have ended while the program works on their last messages.
@@ -32,20 +34,20 @@ class UnfinishedHandlers:
 
     __slots__ = ('_events', '_flow', '_owner', 'draining', 'in_drain', 'retiring')
 
-    def __init__(self, owner: Any, events: EventQueue, flow: FlowControl) -> None:
+    def __init__(self, owner: OpenOwner, events: EventQueue, flow: FlowControl) -> None:
         self._owner = weakref.ref(owner)
         self._events = events
         self._flow = flow
         self.draining = False
         self.in_drain: dict[Any, int] = {}
-        self.retiring: set[Any] = set()
+        self.retiring: set[Inbox] = set()
 
     def check_taking(self) -> None:
         """Raise if no consumer may be started any more."""
         if self.draining:
             raise exceptions.RecoverableConnectionError('the connection is being drained: no new consumers')
 
-    def retire(self, inbox: Any) -> None:
+    def retire(self, inbox: Inbox) -> None:
         """The last message of an inbox that has ended may have been handled."""
         if not inbox.busy and inbox in self.retiring:
             self.retiring.discard(inbox)

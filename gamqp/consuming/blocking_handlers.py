@@ -12,7 +12,11 @@ import functools
 import logging
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..basic_message import Message
+    from .owners import ConsumerConnection
 
 from ..telemetry.log_fields import log_fields
 
@@ -30,7 +34,7 @@ CALLS = 10
 _named: set[str] = set()
 
 
-def watch_of(connection: Any, tag: str, handler: Any) -> BlockingWatch | None:
+def watch_of(connection: ConsumerConnection, tag: str, handler: object) -> BlockingWatch | None:
     """The watch for a consumer with this handler; None in a patched process, or if it has been warned of."""
     blocking = connection._green.unpatched()
     name = handler_name(handler)
@@ -42,7 +46,7 @@ class BlockingWatch:
 
     __slots__ = ('_blocking', '_connection', '_left', '_name', '_tag')
 
-    def __init__(self, connection: Any, tag: str, name: str, blocking: list[str]) -> None:
+    def __init__(self, connection: ConsumerConnection, tag: str, name: str, blocking: list[str]) -> None:
         self._connection = connection
         self._tag = tag
         self._name = name
@@ -61,7 +65,7 @@ class BlockingWatch:
             self._left = CALLS
         return now
 
-    def run(self, handler: Callable[[Any], Any], message: Any) -> None:
+    def run(self, handler: Callable[[Message], object], message: Message) -> None:
         """Call the handler, and warn if it took long and the hub did not run meanwhile."""
         turns: list[bool] = []
         self._connection._green.run_soon(turns.append, True)

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
+from ..basic_message import Message
+
 __all__ = ('MOST_DELAYED', 'DelayedRequeue')
 
 # Messages that one consumer keeps, at most. Without a prefetch there is no other limit.
@@ -25,10 +27,10 @@ class DelayedRequeue:
 
     __slots__ = ('_due', '_green', '_heap', '_number', '_release', '_timer')
 
-    def __init__(self, backend: ModuleType, release: Callable[[Any], None]) -> None:
+    def __init__(self, backend: ModuleType, release: Callable[[Message], None]) -> None:
         self._green = backend
         self._release = release
-        self._heap: list[tuple[float, int, Any]] = []  # (due time, running number, message)
+        self._heap: list[tuple[float, int, Message]] = []  # (due time, running number, message)
         self._number = 0
         self._timer: Any = None
         self._due = 0.0  # when the timer is due
@@ -36,7 +38,7 @@ class DelayedRequeue:
     def __len__(self) -> int:
         return len(self._heap)
 
-    def add(self, message: Any, seconds: float) -> None:
+    def add(self, message: Message, seconds: float) -> None:
         """Keep a message for so many seconds. Does not switch."""
         due = time.monotonic() + seconds
         self._number += 1
@@ -44,7 +46,7 @@ class DelayedRequeue:
         if self._timer is None or due < self._due:
             self._arm(due)
 
-    def take_all(self) -> list[Any]:
+    def take_all(self) -> list[Message]:
         """Remove and return all messages, in the order in which they were added. Does not switch."""
         self._disarm()
         heap, self._heap = self._heap, []

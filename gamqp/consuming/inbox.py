@@ -20,8 +20,8 @@ from ..state.lifecycle import Reason
 from ..state.uncopyable import Uncopyable
 
 if TYPE_CHECKING:
-    from ..channel.channel import Channel
-    from ..connection.connection import Connection
+    from ..basic_message import Message
+    from .owners import ConsumerChannel, ConsumerConnection
 
 __all__ = ('Inbox', 'complete_ends')
 
@@ -45,11 +45,13 @@ class Inbox(Uncopyable, abc.ABC):
     #: Whether messages wait here. False if each is taken at once; then it must not wait on disk either.
     keeps = True
 
-    def __init__(self, channel: Channel, connection: Connection, tag: str, no_ack: bool) -> None:
+    def __init__(self, channel: ConsumerChannel, connection: ConsumerConnection, tag: str, no_ack: bool) -> None:
         self.channel = channel
         self.connection = connection
         self.entry = Entry(tag, None, None, no_ack, self)
-        self.messages: deque[Any] | None = None  # made when needed: most consumers have no messages most of the time
+        self.messages: deque[Message] | None = (
+            None  # made when needed: most consumers have no messages most of the time
+        )
         self.delivered = 0
         self.term = _UNENDED  # replaced by the channel's when the consumer starts
         self._over = False  # the consumer has ended before its term
@@ -93,7 +95,7 @@ class Inbox(Uncopyable, abc.ABC):
 
     # -- from the reader ------------------------------------------------------------
 
-    def put(self, message: Any) -> None:
+    def put(self, message: Message) -> None:
         """A message has arrived. Does not switch."""
         self._budget.take(message.weight)
         self.delivered += 1
@@ -146,7 +148,7 @@ class Inbox(Uncopyable, abc.ABC):
 
     # -- for the program's greenlets -----------------------------------------------------
 
-    def take(self) -> Any:
+    def take(self) -> Message | None:
         """Take out the oldest message; there must be one. Does not switch.
 
         Messages that were acked or nacked while they waited here, by a *multiple*, are dropped. Returns None after
@@ -161,7 +163,7 @@ class Inbox(Uncopyable, abc.ABC):
             return self._take_valid(channel, messages)
         return message
 
-    def _take_valid(self, channel: Channel, messages: deque[Any]) -> Any:
+    def _take_valid(self, channel: ConsumerChannel, messages: deque[Message]) -> Message | None:
         for _ in range(AT_ONCE):
             if not messages:
                 break
@@ -186,7 +188,7 @@ class Inbox(Uncopyable, abc.ABC):
             overflow.drop(self.entry)
         return self._put_away(messages or deque(), give_back)
 
-    def _put_away(self, messages: deque[Any], give_back: bool) -> Iterator[None]:
+    def _put_away(self, messages: deque[Message], give_back: bool) -> Iterator[None]:
         while messages:
             message = messages.popleft()
             if give_back:
@@ -224,7 +226,7 @@ class Inbox(Uncopyable, abc.ABC):
             unfinished_handlers.retire(self)
 
 
-def complete_ends(channel: Any, inboxes: Iterable[Any], incarnation: int) -> Iterator[None]:
+def complete_ends(channel: ConsumerChannel, inboxes: Iterable[Inbox], incarnation: int) -> Iterator[None]:
     """``complete_end`` of inboxes whose channel has ended, in steps. It may be open again before the last step."""
     for inbox in inboxes:
         yield from inbox.complete_end(channel._incarnation == incarnation)

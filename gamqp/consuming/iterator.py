@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Container
 from typing import TYPE_CHECKING, Any
 
-from greenlet import getcurrent
+from greenlet import getcurrent, greenlet
 
 from .. import green
 from ..basic_message import Message
@@ -21,8 +21,7 @@ from ..state.uncopyable import Uncopyable
 from .inbox import Inbox
 
 if TYPE_CHECKING:
-    from ..channel.channel import Channel
-    from ..connection.connection import Connection
+    from .owners import ConsumerChannel, ConsumerConnection
 
 __all__ = ('Deliveries',)
 
@@ -32,13 +31,13 @@ class IteratorInbox(Inbox):
 
     __slots__ = ('__weakref__', '_link', 'in_hand', 'owner', 'waiting')
 
-    def __init__(self, channel: Channel, connection: Connection, tag: str, no_ack: bool) -> None:
+    def __init__(self, channel: ConsumerChannel, connection: ConsumerConnection, tag: str, no_ack: bool) -> None:
         super().__init__(channel, connection, tag, no_ack)
         self.waiting: green.Slot | None = None
         self.in_hand = False  # the program works on a message: it has not asked for the next one yet
         # A weak reference to the greenlet that got the latest message, or waits for the next. A strong one would keep
         # the traceback of the error that ended the greenlet, and the frames of that traceback keep the iterator.
-        self.owner: weakref.ref[Any] | None = None
+        self.owner: weakref.ref[greenlet] | None = None
         self._link: Any = None  # the FailureLink of that greenlet
 
     @property
@@ -56,7 +55,7 @@ class IteratorInbox(Inbox):
     def works_apart_from(self, some: Container[Any]) -> bool:
         return self.busy and (self.owner is None or self.owner() not in some)
 
-    def belong_to(self, owner: Any) -> None:
+    def belong_to(self, owner: greenlet) -> None:
         """This greenlet iterates from now on. If it is killed or fails, the consumer is cancelled."""
         self._unlink()
         self.owner = weakref.ref(owner)
@@ -116,7 +115,9 @@ class Deliveries(Uncopyable):
         self._timeout = timeout
 
     @classmethod
-    def start(cls, channel: Any, connection: Any, tag: str, no_ack: bool, timeout: float | None) -> Deliveries:
+    def start(
+        cls, channel: ConsumerChannel, connection: ConsumerConnection, tag: str, no_ack: bool, timeout: float | None
+    ) -> Deliveries:
         return cls(IteratorInbox(channel, connection, tag, no_ack), timeout)
 
     def __repr__(self) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..basic_message import Message
 from ..green.yielding import AT_ONCE, TICK, in_turns
@@ -19,6 +19,9 @@ from ..state.consumers import ConsumerRecord
 from ..state.queue_types import has_stream_offset
 from ..state.tag_ranges import TagRanges
 from .spool_file import SpoolFile
+
+if TYPE_CHECKING:
+    from .owners import ConsumerChannel, ConsumerConnection
 
 __all__ = ('Overflow',)
 
@@ -40,7 +43,7 @@ class _ConsumerShare:
 
     __slots__ = ('_dropped', 'channel', 'consumer', 'count', 'group', 'incarnation', 'numbered', 'tags')
 
-    def __init__(self, channel: Any, consumer: ConsumerRecord, group: _ChannelGroup) -> None:
+    def __init__(self, channel: ConsumerChannel, consumer: ConsumerRecord, group: _ChannelGroup) -> None:
         self.channel = channel
         self.group = group
         self.consumer = consumer
@@ -75,7 +78,7 @@ class Overflow:
     The reader calls ``put``. Nothing here switches greenlets. due: some will be handed out in the next pass of the hub.
     """
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: ConsumerConnection) -> None:
         self.messages = 0
         self._connection = connection
         self._backpressure = connection._backpressure
@@ -84,11 +87,11 @@ class Overflow:
         # The latest share of each consumer. One that is dropped may stay for a while.
         self._shares: dict[ConsumerRecord, _ConsumerShare] = {}
         # (channel, whether for callbacks, whether no_ack) -> the group.
-        self._groups: dict[tuple[Any, bool, bool], _ChannelGroup] = {}
+        self._groups: dict[tuple[ConsumerChannel, bool, bool], _ChannelGroup] = {}
         self._of_callbacks = 0  # how many consumers have messages here for drain_events
         # (channel number, consumer tag) -> the consumers that have had this tag and have messages here, oldest first.
         self._owners: dict[tuple[int, Any], deque[_ConsumerShare]] = {}
-        self._taken: deque[Any] = deque()  # read back from disk and not handed out yet
+        self._taken: deque[Message] = deque()  # read back from disk and not handed out yet
         self._came_at = 0.0  # when those in _taken arrived
         self.due = False  # _step will be called
         self._timer: Any = None
@@ -116,14 +119,15 @@ class Overflow:
 
     # -- from the reader ---------------------------------------------------------------
 
-    def put(self, channel: Any, message: Any) -> bool:
+    def put(self, channel: ConsumerChannel, message: Message) -> bool:
         """Store a delivery.
 
         Returns False if it must be handled as usual: it is no delivery, or its consumer wants none.
         """
         if self._backpressure.overflow is not self:
             return False  # closed in the middle of a batch of events, since no consumer wanted its messages
-        consumer = channel._consumers.get(message.consumer_tag)
+        tag: Any = message.consumer_tag  # which may be bytes, as no consumer of ours has it, or None
+        consumer = channel._consumers.get(tag)
         if consumer is None or consumer.discard or not _keeps(consumer) or channel._is_of_before(message):
             return False
         share = self._shares.get(consumer)
@@ -154,7 +158,7 @@ class Overflow:
             self._connection._counts.redelivered += 1
         return True
 
-    def _begin_share(self, channel: Any, consumer: ConsumerRecord) -> _ConsumerShare:
+    def _begin_share(self, channel: ConsumerChannel, consumer: ConsumerRecord) -> _ConsumerShare:
         key = channel, consumer.inbox is None, bool(consumer.no_ack)
         group = self._groups.get(key)
         if group is None:
@@ -204,7 +208,7 @@ class Overflow:
             self.close()
         self._backpressure.freed()
 
-    def _hand_over(self, message: Any, came_at: float) -> None:
+    def _hand_over(self, message: Message, came_at: float) -> None:
         key = message.channel_id, message.consumer_tag
         share = self._owners[key][0]
         share.count -= 1
@@ -266,7 +270,7 @@ class Overflow:
                 self._connection._green.spawn(self._give_back_rest, share)
             self._settle_down()
 
-    def forget_channel(self, channel: Any, all_of_callbacks: bool = True) -> None:
+    def forget_channel(self, channel: ConsumerChannel, all_of_callbacks: bool = True) -> None:
         """Forget the messages of a channel that the broker requeues. No_ack messages of iterators and handlers stay.
 
         all_of_callbacks: forget also the no_ack messages of callbacks, since the channel ends.

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ..wire import Decoder, add_frames
+from ..wire import Content, Decoder, add_frames
 
 __all__ = ('CHUNK', 'SpoolFile')
 
@@ -72,7 +72,7 @@ class SpoolFile:
     def __del__(self) -> None:
         self.close()
 
-    def put(self, message: Any, now: float) -> None:
+    def put(self, message: Content, now: float) -> None:
         """Add a message as it came from the decoder. now: its time of arrival, which ``take`` returns."""
         if not self._parts:
             self._came_at = now

@@ -25,6 +25,7 @@ from .handler_errors import identity_of, in_one_line, kind_of
 from .inbox import Inbox
 
 if TYPE_CHECKING:
+    from ..channel.channel import Channel
     from ..connection.connection import Connection
 
 __all__ = ('POLICIES', 'Consumer', 'OnError', 'Policy')
@@ -77,9 +78,13 @@ class Consumer(Inbox):
         'on_error',
     )
 
+    if TYPE_CHECKING:
+        channel: Channel
+        connection: Connection
+
     def __init__(
         self,
-        channel: Any,
+        channel: Channel,
         connection: Connection,
         tag: str,
         no_ack: bool,
@@ -93,7 +98,9 @@ class Consumer(Inbox):
         self.on_error = on_error
         self.acked = self.failed = self.in_flight = 0
         self._workers: dict[Any, str] = {}  # greenlet -> its state
-        self._run: Callable[[Any, Any], None] = connection._run_handler  # calls the handler with a message
+        self._run: Callable[[Callable[[Message], object], Message], None] = (
+            connection._run_handler
+        )  # calls the handler with a message
         self._blocking = watch_of(connection, tag, handler)
         self._failures: HandlerFailures | None = None  # made when the handler has failed for the first time
         self._kept: DelayedRequeue | None = None  # messages to be requeued later; made as _failures
@@ -257,7 +264,7 @@ class Consumer(Inbox):
             self.settled_idle()
         self._wake_waiting()
 
-    def _handle(self, message: Any) -> None:
+    def _handle(self, message: Message) -> None:
         self.in_flight += 1
         try:
             self._run(self.handler, message)
@@ -271,12 +278,12 @@ class Consumer(Inbox):
         finally:
             self.in_flight -= 1
 
-    def _ack(self, message: Any) -> None:
+    def _ack(self, message: Message) -> None:
         if self._is_unsettled(message):
             message.ack()
             self.acked += 1
 
-    def _fail(self, message: Any, error: BaseException) -> None:
+    def _fail(self, message: Message, error: BaseException) -> None:
         self.failed += 1
         if self._failures is None:
             self._failures = HandlerFailures()
@@ -308,7 +315,7 @@ class Consumer(Inbox):
         finally:
             self._follow(policy, message, error, count)
 
-    def _follow(self, policy: str | None, message: Any, error: BaseException, count: int) -> None:
+    def _follow(self, policy: str | None, message: Message, error: BaseException, count: int) -> None:
         if policy == STOP and self._stopped_by is None:
             self._stopped_by = error
             if not self.over and not self.entry.discard:
@@ -319,7 +326,7 @@ class Consumer(Inbox):
         elif policy is not None:
             self._refuse(message, policy)
 
-    def _requeue_later(self, message: Any, seconds: float) -> None:
+    def _requeue_later(self, message: Message, seconds: float) -> None:
         """Requeue a message after a while: delivered at once, it would fail again. The worker is free meanwhile."""
         if self._kept is None:
             self._kept = DelayedRequeue(self.connection._green, self._requeue)
@@ -331,7 +338,7 @@ class Consumer(Inbox):
         finally:
             self._refuse(message, REQUEUE)
 
-    def _requeue(self, message: Any) -> None:
+    def _requeue(self, message: Message) -> None:
         self._refuse(message, REQUEUE)
 
     def take_all(self, give_back: bool = False) -> Iterator[None]:
@@ -339,12 +346,12 @@ class Consumer(Inbox):
         rest = super().take_all(give_back)
         return itertools.chain(self._give_back(kept), rest) if kept and give_back else rest
 
-    def _give_back(self, messages: list[Any]) -> Iterator[None]:
+    def _give_back(self, messages: list[Message]) -> Iterator[None]:
         for message in messages:
             self.channel._give_back_known(message, self.entry.of_stream)
             yield
 
-    def _refuse(self, message: Any, policy: str) -> None:
+    def _refuse(self, message: Message, policy: str) -> None:
         """Requeue or reject a message, unless it was acked or the like meanwhile, or needs no ack."""
         if self._is_unsettled(message):
             if self.entry.of_stream:
@@ -356,7 +363,7 @@ class Consumer(Inbox):
             else:
                 message.nack(requeue=True)
 
-    def _leave_unsettled(self, message: Any) -> None:
+    def _leave_unsettled(self, message: Message) -> None:
         """Neither ack nor nack a message that seems to be of a stream, and log that once.
 
         A stream refuses a nack. But if this is a copy of the message in another queue, an ack would lose it.
@@ -372,5 +379,5 @@ class Consumer(Inbox):
                 extra=log_fields(self.connection, self.entry, message),
             )
 
-    def _is_unsettled(self, message: Any) -> bool:
+    def _is_unsettled(self, message: Message) -> bool:
         return not self.entry.no_ack and self.channel._awaits_settlement(message)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..transport import PollDescriptor
     from ..wire import Decoder
 
-    class Affinity(Protocol):
+    class LinkAffinity(Protocol):
         """The thread that a connection belongs to. None of these may switch greenlets."""
 
         def check(self) -> None: ...
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
         """What a link needs of its connection. None of these may switch greenlets."""
 
         @property
-        def _affinity(self) -> Affinity: ...
+        def _affinity(self) -> LinkAffinity: ...
 
         def _on_events(self, events: list[Any]) -> None: ...
 

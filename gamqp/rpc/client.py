@@ -181,6 +181,10 @@ class _ReplyRouter(Inbox):
 
     __slots__ = ('client', 'pending')
 
+    if TYPE_CHECKING:
+        channel: Channel
+        connection: Connection
+
     brings_work = False
     keeps = False
 

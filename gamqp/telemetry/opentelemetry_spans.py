@@ -17,8 +17,10 @@ from typing import Any
 from opentelemetry import context, metrics, trace
 
 from ..about import __version__
+from ..basic_message import Body, Message
 from ..green.forking import at_fork
 from . import opentelemetry_names as names
+from .measured import TracedConnection
 from .opentelemetry_metrics import Metrics
 from .opentelemetry_names import Place, Places, as_text, message_attributes
 from .opentelemetry_propagation import context_of, headers_of, with_context
@@ -45,25 +47,25 @@ class Spans(Tracing):
         self._wanted = wanted
         self._older = names.also_older_names()
         self.places = Places(self._older)
-        self._open: weakref.WeakKeyDictionary[Any, OpenPublishes] = weakref.WeakKeyDictionary()
+        self._open: weakref.WeakKeyDictionary[TracedConnection, OpenPublishes] = weakref.WeakKeyDictionary()
         _all.add(self)
 
     # -- publishing ------------------------------------------------------------------------
 
     def publish(
-        self, connection: Any, exchange: str, routing_key: str, body: Any, properties: dict[str, Any], send: Send
+        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
     ) -> int:
         """The span ends with the confirm; without confirms when the message is queued to be sent."""
         return self._publish(connection, exchange, routing_key, body, properties, send, False)
 
     def publish_mandatory(
-        self, connection: Any, exchange: str, routing_key: str, body: Any, properties: dict[str, Any], send: Send
+        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
     ) -> int:
         """The same, but without confirms the span is kept open for a while: the broker may return the message."""
         return self._publish(connection, exchange, routing_key, body, properties, send, True)
 
     def _publish(
-        self, connection: Any, exchange: Any, routing_key: Any, body: Any, properties: Any, send: Send, mandatory: bool
+        self, connection: TracedConnection, exchange: Any, routing_key: Any, body: Body, properties: Any, send: Send, mandatory: bool
     ) -> int:
         if _is_suppressed() or not self._wanted('publish', as_text(exchange), as_text(routing_key), ''):
             return send(properties)
@@ -88,14 +90,14 @@ class Spans(Tracing):
         group.handed_over(publish, tag > 0, mandatory)
         return tag
 
-    def _group_of(self, connection: Any) -> OpenPublishes:
+    def _group_of(self, connection: TracedConnection) -> OpenPublishes:
         group = self._open.get(connection)
         if group is None:
             group = self._open[connection] = OpenPublishes(self.metrics)
         group.green = connection._green
         return group
 
-    def returned(self, connection: Any, message: Any) -> None:
+    def returned(self, connection: TracedConnection, message: Message) -> None:
         """Mark the span of the publish as failed. If it has ended already, make a child span that says so."""
         if not self._wanted('publish', *_delivery_of(message)[:2], ''):
             return
@@ -122,7 +124,7 @@ class Spans(Tracing):
 
     # -- handling --------------------------------------------------------------------------
 
-    def process(self, connection: Any, message: Any, handler: Callable[[Any], Any]) -> None:
+    def process(self, connection: TracedConnection, message: Message, handler: Callable[[Message], object]) -> None:
         handling = self.begin(connection, message, '')
         if handling is None:
             handler(message)
@@ -130,7 +132,7 @@ class Spans(Tracing):
         with ending(handling):
             handler(message)
 
-    def begin(self, connection: Any, message: Any, queue: str) -> Handling | None:
+    def begin(self, connection: TracedConnection | None, message: Message, queue: str) -> Handling | None:
         """Start a consumer's span and make it the active one. Returns None where nothing is traced or measured."""
         if _is_suppressed():
             return None
@@ -228,13 +230,13 @@ def _is_celerys(headers: dict[str, Any]) -> bool:
     return instrumentor is not None and bool(instrumentor().is_instrumented_by_opentelemetry)
 
 
-def _queue_of(message: Any) -> str:
+def _queue_of(message: Message) -> str:
     """The queue of the consumer that got the message, '' if that is not known any more."""
     find = getattr(message.channel, '_queue_of', None)
     return '' if find is None else find(message.consumer_tag)
 
 
-def _delivery_of(message: Any) -> tuple[str, str, dict[str, Any]]:
+def _delivery_of(message: Message) -> tuple[str, str, dict[str, Any]]:
     """Exchange, routing key and properties. Empty if they cannot be decoded: the handler gets that error."""
     try:
         info = message.delivery_info

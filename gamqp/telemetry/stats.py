@@ -19,6 +19,7 @@ from ..green.forking import at_fork
 from ..green.os_threads import get_ident
 from ..state import counters as state
 from ..state.counters import Counters
+from .measured import MeasuredConnection, NamedConnection
 
 __all__ = ('MetricsReporter', 'collect', 'name_of', 'notify_observers', 'observers', 'totals')
 
@@ -36,10 +37,10 @@ _names: dict[str, dict[str, float]] = {}
 _names_lock = os_threads.Lock()
 
 #: Called with each connection that has been opened: weak references to callables.
-observers: list[weakref.WeakMethod[Callable[[Any], Any]]] = []
+observers: list[weakref.WeakMethod[Callable[[MeasuredConnection], object]]] = []
 
 
-def notify_observers(connection: Any) -> None:
+def notify_observers(connection: MeasuredConnection) -> None:
     """The connection has been opened. Does not switch."""
     for ref in list(observers):
         observer = ref()
@@ -47,12 +48,12 @@ def notify_observers(connection: Any) -> None:
             observer(connection)
 
 
-def name_of(connection: Any) -> str:
+def name_of(connection: NamedConnection) -> str:
     """The name of a connection, as the broker's management shows it; '' if it has none."""
     return str(connection.name or connection.client_properties.get('connection_name') or '')
 
 
-def collect(connection: Any) -> dict[str, float]:
+def collect(connection: MeasuredConnection) -> dict[str, float]:
     """The numbers of a connection. May be called in any thread. Does not switch.
 
     Counters, from when the connection object was made on, over all its sockets:
@@ -118,7 +119,7 @@ def totals(counts: Counters) -> dict[str, float]:
     }
 
 
-def _gauges(connection: Any) -> dict[str, float]:
+def _gauges(connection: MeasuredConnection) -> dict[str, float]:
     """The gauges, and blocked_seconds with the seconds of a block that lasts until now."""
     channels = list(connection.channels.values())
     link, overflow = connection._link, connection._backpressure.overflow
@@ -153,7 +154,7 @@ def _gauges(connection: Any) -> dict[str, float]:
     }
 
 
-def collect_for_hook(connection: Any) -> dict[str, Any]:
+def collect_for_hook(connection: MeasuredConnection) -> dict[str, Any]:
     """The dict for the hook: ``collect``, the name, and the counters summed over all connections of that name."""
     numbers, name = collect(connection), name_of(connection)
     if name:
@@ -192,7 +193,7 @@ class MetricsReporter:
     numbers. What it raises is logged.
     """
 
-    def __init__(self, connection: Any, interval: float) -> None:
+    def __init__(self, connection: MeasuredConnection, interval: float) -> None:
         self._connection_ref = weakref.ref(connection, self._dropped)
         self._green = connection._green
         self._interval = interval
@@ -210,7 +211,7 @@ class MetricsReporter:
             if os.getpid() == self._process:  # a forked child does not report its parent's connection
                 self._report()
 
-    def _dropped(self, ref: Any) -> None:
+    def _dropped(self, ref: object) -> None:
         if get_ident() == self._thread:  # in another thread the timer must not be touched; it ends itself later
             self._cancel()
 

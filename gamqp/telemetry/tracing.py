@@ -6,7 +6,11 @@ Layer 3. ``gamqp.opentelemetry`` uses it, and other tracers can. Does not belong
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..basic_message import Body, Message
+    from .measured import TraceableConnection, TracedConnection
 
 __all__ = ('Send', 'Tracing', 'install', 'installed')
 
@@ -18,7 +22,7 @@ Send = Callable[..., int]
 installed = False
 
 
-def install(where: Any, tracing: Tracing | None) -> None:
+def install(where: TraceableConnection | type[TraceableConnection], tracing: Tracing | None) -> None:
     """Set ``tracing`` of a connection, or of a class for all connections that have none of their own; None removes it.
 
     Does not switch greenlets.
@@ -36,7 +40,7 @@ class Tracing:
     """
 
     def publish(
-        self, connection: Any, exchange: str, routing_key: str, body: Any, properties: dict[str, Any], send: Send
+        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
     ) -> int:
         """Call ``send(properties)`` once and return its result. *send* queues the message.
 
@@ -54,15 +58,15 @@ class Tracing:
         return send(properties)
 
     def publish_mandatory(
-        self, connection: Any, exchange: str, routing_key: str, body: Any, properties: dict[str, Any], send: Send
+        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
     ) -> int:
         """``publish`` for a mandatory message. If no queue takes it, ``returned`` is called later."""
         return self.publish(connection, exchange, routing_key, body, properties, send)
 
-    def returned(self, connection: Any, message: Any) -> None:
+    def returned(self, connection: TracedConnection, message: Message) -> None:
         """The broker returned a message because no queue took it. Called in a greenlet of its own."""
 
-    def process(self, connection: Any, message: Any, handler: Callable[[Any], Any]) -> None:
+    def process(self, connection: TracedConnection, message: Message, handler: Callable[[Message], object]) -> None:
         """Call ``handler(message)`` once, and raise what it raises.
 
         handler: the callback of a consumer, inside drain_events, or the handler of ``subscribe``.

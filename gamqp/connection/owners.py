@@ -1,0 +1,67 @@
+"""What the objects that a Connection holds ask of it.
+
+Layer 4. Narrow Protocols, for annotations alone: each of these objects can be made and tested without a Connection.
+None of these methods switches greenlets. Does not belong here: code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ..consuming.owners import Affinity, CallbackEvents, ConsumerConnection
+
+if TYPE_CHECKING:
+    from ..state.settings import BlockedPolicy
+
+__all__ = ('DrainedOwner', 'OpenOwner', 'PublishingOwner', 'ReadingOwner')
+
+
+class OpenOwner(Protocol):
+    """Can tell why it is not open."""
+
+    def _check_open(self) -> None: ...
+
+
+class DrainedOwner(OpenOwner, Protocol):
+    """Its events are handed out in its own thread."""
+
+    @property
+    def _affinity(self) -> Affinity: ...
+
+
+class PublishingOwner(OpenOwner, Protocol):
+    """Its publishes may have to wait."""
+
+    @property
+    def blocked_policy(self) -> BlockedPolicy: ...
+
+    @property
+    def blocked_timeout(self) -> float | None: ...
+
+    @property
+    def on_blocked(self) -> Callable[[str], object] | None: ...
+
+    @property
+    def on_unblocked(self) -> Callable[[], object] | None: ...
+
+    @property
+    def rpc_timeout(self) -> float: ...
+
+    def _report(self, text: str, *args: object) -> None: ...
+
+
+class ShownEvents(CallbackEvents, Protocol):
+    """Events that an event loop of the program may poll for."""
+
+    def show(self) -> None: ...
+
+
+class ReadingOwner(ConsumerConnection, Protocol):
+    """Its reader may have to stop."""
+
+    @property
+    def spool(self) -> bool: ...
+
+    @property
+    def _event_queue(self) -> ShownEvents: ...
