@@ -1,16 +1,13 @@
 """The events of a connection that wait for drain_events: deliveries to callbacks, and notices.
 
-Layer 4. The messages of each consumer wait in a queue of their own (``WaitingMessages``). The queue of
-events has one entry for each event, in order of arrival: the WaitingMessages whose turn it is, or a
-notice. So what is undelivered of one consumer can be taken away without a walk over the others. The
-entries that stay behind are void: they are passed over, and removed when there are many. Does not
-belong here: what a delivery means, when the socket is read, and who waits until handlers have finished.
+Layer 4. The reader puts events in, and greenlets in drain_events take them out. Does not belong here: how what is
+undelivered is kept (``event_entries``), what a delivery means, when the socket is read, and who waits until handlers
+have finished.
 """
 
 from __future__ import annotations
 
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Any
@@ -22,9 +19,9 @@ from ..basic_message import Message
 from ..consuming.owners import ConsumerChannel
 from ..green.yielding import AT_ONCE, TICK, in_turns
 from ..state.consumers import ConsumerRecord
-from ..state.receive_budget import ReceiveBudget
 from ..telemetry import tracing
 from ..transport import PollDescriptor
+from .event_entries import EventEntries, WaitingMessages
 from .flow_control import FlowControl
 from .owners import DrainedOwner
 from .receive_backpressure import ReceiveBackpressure
@@ -36,15 +33,7 @@ __all__ = ('EventQueue',)
 POLL = 0.01
 
 
-class WaitingMessages(deque[Message]):
-    """Undelivered messages of one consumer."""
-
-    __slots__ = ('consumer',)
-
-    consumer: ConsumerRecord
-
-
-class EventQueue:
+class EventQueue(EventEntries):
     """The undelivered events of one connection, and the greenlets that come for them.
 
     owner: the connection. Held weakly.
@@ -58,11 +47,10 @@ class EventQueue:
     def __init__(
         self, owner: DrainedOwner, backpressure: ReceiveBackpressure, flow: FlowControl, walks: WorkInTurns
     ) -> None:
+        super().__init__(backpressure)
         self._owner = weakref.ref(owner)
-        self._backpressure = backpressure
         self._flow = flow
         self._walks = walks
-        self._green: Any = None
         self.link: Any = None
         self.descriptor: PollDescriptor | None = None
         self.loss_unraised = False
@@ -73,24 +61,13 @@ class EventQueue:
         self._more_handlers: list[Any] = []  # the others, each as often as it is in one
         self.finished: Any = None
         self.finish_awaited = 0
-        self.forget()
 
     def begin(self, backend: ModuleType) -> None:
         """For a new socket, whose ``link`` is set as soon as there is one."""
-        self.forget()
+        super().begin(backend)
         self.link = None
-        self._green = backend
         self._drainers = green.Gate(backend)
         self.finished = green.Gate(backend)
-
-    def forget(self) -> None:
-        """Nothing of what is here is handed out any more."""
-        self._waiting: dict[ConsumerRecord, WaitingMessages] = {}  # of those that have messages
-        self._events: deque[Any] = deque()  # of WaitingMessages, and of notices
-        self._older: deque[Any] = deque()  # entries before those, left by a removal of void ones
-        self._notices = 0  # how many entries are notices
-        self._void = 0  # how many are of WaitingMessages that have fewer messages than entries
-        self._unswept = 0  # entries that a removal of void ones has still to look at
 
     def wake_all(self) -> list[Iterator[None]]:
         """The connection has ended. Returns what wakes everybody who waits here, a step for each."""
@@ -252,26 +229,6 @@ class EventQueue:
         overflow = self._backpressure.overflow
         return self._has_deliveries or (overflow is not None and overflow.concerns_callbacks)
 
-    @property
-    def has_events(self) -> bool:
-        """Whether drain_events has something to hand out that is here already."""
-        return len(self._events) + len(self._older) > self._void
-
-    @property
-    def _has_deliveries(self) -> bool:
-        return len(self._events) + len(self._older) > self._void + self._notices
-
-    def has_some_of(self, consumer: ConsumerRecord) -> bool:
-        """Whether messages of this consumer wait here, or on disk."""
-        overflow = self._backpressure.overflow
-        return consumer in self._waiting or (overflow is not None and overflow.of(consumer) > 0)
-
-    def holders(self) -> Iterator[tuple[int, str, int]]:
-        """(channel number, consumer tag, messages) of each consumer that has some here."""
-        for consumer, waiting in list(self._waiting.items()):
-            if waiting:
-                yield waiting[0].channel_id, consumer.tag, len(waiting)
-
     # -- what an event loop of the program sees ----------------------------------------------------
 
     def show(self) -> None:
@@ -348,57 +305,3 @@ class EventQueue:
             yield
         self._sweep_if_due()
         self.show()
-
-    def withdraw(self, consumer: ConsumerRecord) -> None:
-        """Give back to the queue what is undelivered of this consumer. Does not switch."""
-        if consumer in self._waiting:
-            in_turns(self._green, self._free_all(self._take_away(consumer), not consumer.no_ack, consumer.of_stream))
-        if self._backpressure.overflow is not None:
-            self._backpressure.overflow.withdraw(consumer)
-
-    def _take_away(self, consumer: ConsumerRecord) -> deque[Message]:
-        """The messages of a consumer; their entries in the queue are void."""
-        waiting = self._waiting.pop(consumer)
-        messages = deque(waiting)
-        waiting.clear()
-        self._void += len(messages)
-        self._sweep_if_due()
-        self.show()
-        return messages
-
-    def _free_all(self, messages: deque[Message], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
-        budget = self._backpressure.budget
-        while messages and budget is self._backpressure.budget:  # else the connection has ended, and a new budget begun
-            message = messages.popleft()
-            if give_back:
-                message.channel._give_back_known(message, of_stream)
-            self._free(budget, message)
-            yield
-
-    def _free(self, budget: ReceiveBudget, message: Message) -> None:
-        budget.give_back(message.weight)
-        if self._backpressure.crowded:
-            self._backpressure.freed()
-
-    # -- void entries ------------------------------------------------------------------------
-
-    def _sweep_if_due(self) -> None:
-        """Remove void entries, if most are: there would be more and more of them where nobody drains."""
-        if not self._unswept and self._void > AT_ONCE and 2 * self._void > len(self._events) + len(self._older):
-            self._older.extend(self._events)
-            self._events, self._older = self._older, deque()
-            self._unswept = len(self._events)
-            in_turns(self._green, self._sweep())
-
-    def _sweep(self) -> Iterator[None]:
-        """What is kept goes to ``_older``, where drain_events looks first."""
-        while self._unswept and self._events:
-            self._unswept -= 1
-            event = self._events.popleft()
-            if type(event) is WaitingMessages and not event:
-                self._void -= 1
-            else:
-                self._older.append(event)
-            yield
-        self._unswept = 0
-        self._sweep_if_due()
