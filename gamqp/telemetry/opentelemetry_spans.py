@@ -53,19 +53,38 @@ class Spans(Tracing):
     # -- publishing ------------------------------------------------------------------------
 
     def publish(
-        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
+        self,
+        connection: TracedConnection,
+        exchange: str,
+        routing_key: str,
+        body: Body,
+        properties: dict[str, Any],
+        send: Send,
     ) -> int:
         """The span ends with the confirm; without confirms when the message is queued to be sent."""
         return self._publish(connection, exchange, routing_key, body, properties, send, False)
 
     def publish_mandatory(
-        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
+        self,
+        connection: TracedConnection,
+        exchange: str,
+        routing_key: str,
+        body: Body,
+        properties: dict[str, Any],
+        send: Send,
     ) -> int:
         """The same, but without confirms the span is kept open for a while: the broker may return the message."""
         return self._publish(connection, exchange, routing_key, body, properties, send, True)
 
     def _publish(
-        self, connection: TracedConnection, exchange: Any, routing_key: Any, body: Body, properties: Any, send: Send, mandatory: bool
+        self,
+        connection: TracedConnection,
+        exchange: Any,
+        routing_key: Any,
+        body: Body,
+        properties: Any,
+        send: Send,
+        mandatory: bool,
     ) -> int:
         if _is_suppressed() or not self._wanted('publish', as_text(exchange), as_text(routing_key), ''):
             return send(properties)

@@ -40,7 +40,13 @@ class Tracing:
     """
 
     def publish(
-        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
+        self,
+        connection: TracedConnection,
+        exchange: str,
+        routing_key: str,
+        body: Body,
+        properties: dict[str, Any],
+        send: Send,
     ) -> int:
         """Call ``send(properties)`` once and return its result. *send* queues the message.
 
@@ -58,7 +64,13 @@ class Tracing:
         return send(properties)
 
     def publish_mandatory(
-        self, connection: TracedConnection, exchange: str, routing_key: str, body: Body, properties: dict[str, Any], send: Send
+        self,
+        connection: TracedConnection,
+        exchange: str,
+        routing_key: str,
+        body: Body,
+        properties: dict[str, Any],
+        send: Send,
     ) -> int:
         """``publish`` for a mandatory message. If no queue takes it, ``returned`` is called later."""
         return self.publish(connection, exchange, routing_key, body, properties, send)
