@@ -8,6 +8,7 @@ others are counted. What does not belong here: what is worth a warning.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -55,7 +56,9 @@ class ReaderWarnings:
             text, args = '%s (%s warnings before this one were left out)', (text % args, self._left_out)
             self._left_out = 0
         self._waiting.append((text, args, fields))
-        if self._greenlet is None or self._greenlet.dead:
+        if sys.is_finalizing():
+            self._write()  # no greenlet runs any more that this could keep waiting, or that could do it
+        elif self._greenlet is None or self._greenlet.dead:
             self._greenlet = spawn(self._write)
 
     def _write(self) -> None:

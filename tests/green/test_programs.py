@@ -266,3 +266,11 @@ def test_what_blocks_the_thread_is_known(library: str, patched: bool) -> None:
     code = f'from gamqp import green; green.use({library!r}); print(green.backend().unpatched())'
     out = successful(start('-W', 'ignore', '-c', f'{patch[library]}; {code}' if patched else code))
     assert out.strip() == ('[]' if patched else "['time.sleep', 'socket']")
+
+
+@every_library
+def test_a_refused_publish_is_told_at_the_end_of_a_program_that_has_not_looked(rabbit: Any, library: str) -> None:
+    code, _, err = outcome(start('-W', 'ignore', str(PROGRAMS / 'unnoticed_leaving.py'), library, rabbit.url))
+    assert code == 0
+    assert 'was refused by the broker and nobody has looked at its receipt' in err
+    assert 'Traceback' not in err
