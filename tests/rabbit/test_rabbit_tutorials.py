@@ -205,6 +205,7 @@ def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, 
         assert line == f'got {number}'
         proxy.cut()
         assert program.line() == 'consuming'
+    program.stop(signal.SIGTERM)
 
 
 @pytest.mark.slow
