@@ -60,3 +60,10 @@ def test_what_people_look_for_is_in_the_distribution_and_found_from_the_readme()
     for name in ('CONTRIBUTING.rst', 'SECURITY.rst'):
         assert name in manifest
         assert f'``{name}``' in readme
+
+
+def test_a_page_that_the_readme_names_exists() -> None:
+    named = re.findall(r'``(docs/[\w./]+)``', (ROOT / 'README.rst').read_text(encoding='utf-8'))
+    assert len(named) > 12
+    for name in named:
+        assert (ROOT / name).exists(), name
