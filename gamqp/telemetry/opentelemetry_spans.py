@@ -113,6 +113,9 @@ class Spans(Tracing):
         group = self._open.get(connection)
         if group is None:
             group = self._open[connection] = OpenPublishes(self.metrics)
+            # Again, now that the program has its providers, which end at exit, too: the latest is called first.
+            atexit.unregister(_end_all)
+            atexit.register(_end_all)
         group.green = connection._green
         return group
 
@@ -217,7 +220,6 @@ def ending(handling: Handling) -> Iterator[trace.Span]:
 _all: weakref.WeakSet[Spans] = weakref.WeakSet()
 
 
-@atexit.register
 def _end_all() -> None:
     for spans in list(_all):
         spans.end_all()

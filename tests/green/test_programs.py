@@ -274,3 +274,11 @@ def test_a_refused_publish_is_told_at_the_end_of_a_program_that_has_not_looked(r
     assert code == 0
     assert 'was refused by the broker and nobody has looked at its receipt' in err
     assert 'Traceback' not in err
+
+
+@every_library
+def test_the_span_of_a_publish_without_a_confirm_ends_before_its_provider_and_once(rabbit: Any, library: str) -> None:
+    """A forked child has the span, too."""
+    pytest.importorskip('opentelemetry.sdk')
+    out = successful(start('-W', 'ignore', str(PROGRAMS / 'traced_leaving.py'), library, rabbit.url))
+    assert out.splitlines() == ['shut down', 'ended True', 'shut down']
