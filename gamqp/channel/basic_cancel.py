@@ -63,6 +63,7 @@ class CancelMethods(GetMethods):
             self._cancel(consumer_tag, not nowait)
             return
         self._check(Basic.Cancel)
+        link = connection._link
         expected = self._ask_to_cancel(consumer_tag, not nowait)
         try:
             if not nowait:
@@ -70,7 +71,7 @@ class CancelMethods(GetMethods):
         finally:
             consumer.discard = not consumer.no_ack
         if not connection._event_queue.callbacks_around():
-            connection._unfinished_handlers.hand_out(consumer, connection.rpc_timeout)
+            connection._unfinished_handlers.hand_out(link, consumer, connection.rpc_timeout)
 
     def _cancel(self, tag: str, wait: bool, timeout: float | None = None) -> None:
         self._check(Basic.Cancel)
@@ -147,7 +148,7 @@ class CancelMethods(GetMethods):
                 self._close_books(consumer)
 
     def _fail_cancels(self, make_error: Callable[[], BaseException]) -> Iterator[None]:
-        """The channel is gone: no cancel that waits for consume-ok will be sent. Returns the steps that tell it."""
+        """The channel is gone: no cancel that waits for consume-ok will be sent. Each step fails one."""
         return fail_each(self._consumers.take_cancels(), make_error)
 
     # -- by the broker ---------------------------------------------------------------

@@ -118,10 +118,12 @@ class PublishMethods(ChannelEvents, FlowMethods):
             exchange = name('exchange', exchange)
         if type(routing_key) is not str:
             routing_key = name('routing_key', routing_key)
-        deadline = None if timeout is None else green.Deadline(timeout)
-        self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
-        if deadline is not None:
-            self._connection._flow_control.wait_until_sent(deadline)
+        if timeout is None:
+            self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, None)
+        else:
+            deadline, link = green.Deadline(timeout), self._connection._link
+            self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
+            self._connection._flow_control.wait_until_sent(link, deadline)
 
     _basic_publish = basic_publish
 
@@ -156,10 +158,10 @@ class PublishMethods(ChannelEvents, FlowMethods):
         try:
             if not isinstance(msg, Content):
                 self._refuse(msg)
-            deadline = None if timeout is None else green.Deadline(timeout)
+            deadline, link = None if timeout is None else green.Deadline(timeout), connection._link
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
             if deadline is not None:
-                connection._flow_control.wait_until_sent(deadline)
+                connection._flow_control.wait_until_sent(link, deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout
             if not connection._wait_for(slot, wait):
                 raise TimeoutError(

@@ -89,7 +89,7 @@ class Connection(Liveness, SecretUpdates):
       After ``install_as_amqp()`` None is off in a process that is not patched.
     * heartbeat_thread (False): have a thread of the operating system send heartbeats while
       something keeps the hub from it (code that computes or calls C, but lets other
-      threads run), and tell in the log what that was.
+      threads run), and log what that was.
 
     Limits agreed on with the broker, the smaller one counts:
 
@@ -371,7 +371,7 @@ class Connection(Liveness, SecretUpdates):
         if flow.until_look > 1:
             flow.until_look -= 1
         elif flow.turn_overdue():
-            events.let_others_run()
+            events.idle(flow.let_others_run)
         if events.run_event():
             return
         deadline = green.Deadline(timeout)
@@ -391,10 +391,10 @@ class Connection(Liveness, SecretUpdates):
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the operating system has taken everything sent so far. Switches greenlets.
 
-        timeout: seconds, None for as long as the connection lives. Raises
-        TimeoutError, and why the connection ended.
+        timeout: seconds, None for as long as the connection lives. Raises TimeoutError, and why the connection ended.
         """
         self._check_open()
-        if not self._link.writer.wait_until_empty(timeout):
-            raise TimeoutError(f'flush: {self._link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
-        self._check_open()
+        link = self._link
+        if not link.writer.wait_until_empty(timeout):
+            raise TimeoutError(f'flush: {link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
+        self._check_open(link)

@@ -89,7 +89,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._work_in_turns = WorkInTurns()
         self._backpressure = ReceiveBackpressure(self, budget)
         self._flow_control = FlowControl(self, self._counts, self._backpressure)
-        self._event_queue = EventQueue(self, self._backpressure, self._flow_control, self._work_in_turns)
+        self._event_queue = EventQueue(self, self._backpressure, self._work_in_turns)
         self._unfinished_handlers = UnfinishedHandlers(self, self._event_queue, self._flow_control)
         self._endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self._queue_types = QueueTypes()  # as far as this connection knows them
@@ -153,9 +153,15 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         if sig != Spec.Close:
             self._check_open()
 
-    def _check_open(self) -> None:
-        """Raise why the connection cannot be used, if it cannot. Does not switch."""
+    def _check_open(self, link: Any = None) -> None:
+        """Raise why the connection cannot be used, if it cannot. Does not switch.
+
+        link: the one on which a call began that has waited since. Raise why it ended, also if the connection was opened
+        again meanwhile.
+        """
         self._affinity.check()
+        if link is not None and link.reason is not None:
+            raise link.reason.make_error()
         if self._life.state != lifecycle.OPEN:
             if self._life.state == lifecycle.NEW:
                 raise exceptions.RecoverableConnectionError(

@@ -29,9 +29,8 @@ def drain_beside(connection: Connection, other: Connection, timeout: float | Non
     while timeout != 0 and connection.is_open and not events.has_events:
         if others.has_events or not other.is_open or deadline.passed:
             raise TimeoutError('timed out')
-        events.check_drainable()
         # In the sense of a channel that ends, its greenlet is in drain_events of both.
-        events._idle(others._idle, green.wait_at_both, events._drainers, others._drainers, deadline.left())
+        events.idle(others._idle, green.wait_at_both, events._drainers, others._drainers, deadline.left())
     connection.drain_events(0)
 
 

@@ -22,7 +22,6 @@ from ..state.consumers import ConsumerRecord
 from ..telemetry import tracing
 from ..transport import PollDescriptor
 from .event_entries import EventEntries, WaitingMessages
-from .flow_control import FlowControl
 from .owners import DrainedOwner
 from .receive_backpressure import ReceiveBackpressure
 from .work_in_turns import WorkInTurns
@@ -44,12 +43,9 @@ class EventQueue(EventEntries):
     loss_unraised: the connection was lost while it had callback consumers, and no drain_events has raised that yet.
     """
 
-    def __init__(
-        self, owner: DrainedOwner, backpressure: ReceiveBackpressure, flow: FlowControl, walks: WorkInTurns
-    ) -> None:
+    def __init__(self, owner: DrainedOwner, backpressure: ReceiveBackpressure, walks: WorkInTurns) -> None:
         super().__init__(backpressure)
         self._owner = weakref.ref(owner)
-        self._flow = flow
         self._walks = walks
         self.link: Any = None
         self.descriptor: PollDescriptor | None = None
@@ -118,27 +114,30 @@ class EventQueue(EventEntries):
 
     def wait(self, timeout: float | None) -> None:
         """Wait until there is an event. Raises TimeoutError, and why the connection ended. Switches."""
-        self.check_drainable()
-        self._idle(self._wait, timeout)
+        self.idle(self._wait, timeout)
 
     def _wait(self, timeout: float | None) -> None:
+        link = self.link
         if timeout is not None and timeout <= 0:
-            timeout = POLL if self._backpressure.overflow is not None or self.link.transport.has_input else 0
+            timeout = POLL if self._backpressure.overflow is not None or link.transport.has_input else 0
             self._green.sleep(0)
         deadline = green.Deadline(timeout)
         while not (self._events or self._older):
-            self.check_drainable()
+            self.check_drainable(link)
             if not self._drainers.wait(deadline.left()) and not (self._events or self._older):
-                self.check_drainable()
+                self.check_drainable(link)
                 self.show()
                 raise TimeoutError('timed out')
 
-    def let_others_run(self) -> None:
-        """``FlowControl.let_others_run`` in drain_events. Switches."""
-        self._idle(self._flow.let_others_run)
+    def idle(self, switch: Callable[..., Any], *args: Any) -> None:
+        """Call what switches greenlets, in drain_events and in no callback there. Raises why the connection ended."""
+        self.check_drainable()
+        link = self.link  # the events that are here later may be those of another one
+        self._idle(switch, *args)
+        if link.reason is not None:
+            self.check_drainable(link)
 
     def _idle(self, switch: Callable[..., Any], *args: Any) -> None:
-        """Call what switches greenlets, in a greenlet that is in drain_events and runs no callback."""
         self.drainers_idle += 1
         try:
             switch(*args)
@@ -148,7 +147,7 @@ class EventQueue(EventEntries):
     def _pass_over(self, count: int) -> int:
         """An entry was void, as were *count* before it. The hub has a turn after every 1000. Returns how many were."""
         if not (count + 1) % AT_ONCE:
-            self._idle(self._green.sleep, TICK)
+            self.idle(self._green.sleep, TICK)
         return count + 1
 
     def run_event(self, notices: bool = True) -> bool:
@@ -239,18 +238,17 @@ class EventQueue(EventEntries):
         """
         descriptor, overflow = self.descriptor, self._backpressure.overflow
         if descriptor is not None:
-            descriptor.show(
-                self.has_events or self.loss_unraised or self.link.resuming or (overflow is not None and overflow.due)
-            )
+            is_due = overflow is not None and overflow.due
+            descriptor.show(self.has_events or self.loss_unraised or self.link.resuming or is_due)
 
-    def check_drainable(self) -> None:
+    def check_drainable(self, link: Any = None) -> None:
         """``_check_open`` in drain_events: a loss that comes out of it is known to the program."""
         owner = self._owner()
         assert owner is not None  # it is in use
         if self.loss_unraised:
             owner._affinity.check()
             self.forget_loss()
-        owner._check_open()
+        owner._check_open(link)
 
     def forget_loss(self) -> None:
         """The program knows that the connection has ended. Does not switch."""

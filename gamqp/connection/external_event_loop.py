@@ -81,7 +81,7 @@ class ExternalEventLoop:
         self._event_queue.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
 
     def _show_end(self, lost: bool, reason: Reason) -> None:
-        """Everything of it has ended: close the descriptor, unless drain_events has to tell why; call ``on_lost``."""
+        """Everything of it has ended: close the descriptor, unless drain_events has to raise why; call ``on_lost``."""
         if self._event_queue.loss_unraised:
             self._event_queue.show()
         else:

@@ -120,7 +120,7 @@ class FlowControl:
             callback(*args)
         finally:
             self._callers.remove(getcurrent())
-            if self._call_missed and self.link.reason is None:
+            if self._call_missed and self.link is not None and self.link.reason is None:
                 self._call_missed = False
                 self._call_about_blocking()
 
@@ -183,16 +183,19 @@ class FlowControl:
             elif not link.writer.wait_for_room(deadline.left()) and not self._is_refused(owner):
                 raise TimeoutError(f'basic.publish: the send queue was full for {in_seconds(deadline.seconds)}')
 
-    def wait_until_sent(self, deadline: green.Deadline) -> None:
-        """Wait until the kernel has taken everything; when time runs out, the connection is given up. Switches."""
-        if not self.link.writer.wait_until_empty(deadline.left()):
+    def wait_until_sent(self, link: Any, deadline: green.Deadline) -> None:
+        """Wait until the kernel has taken everything; when time runs out, the connection is given up. Switches.
+
+        link: on which it was published.
+        """
+        if not link.writer.wait_until_empty(deadline.left()):
             # A part of the message may be out, so the stream cannot be used any further.
-            self.link.lose(
+            link.lose(
                 exceptions.RecoverableConnectionError(f'basic.publish: not sent within {in_seconds(deadline.seconds)}')
             )
         owner = self._owner()
         assert owner is not None  # it is in use
-        owner._check_open()
+        owner._check_open(link)
 
     def turn_due(self) -> bool:
         """Whether the hub has to have a turn before a publish. Asked every BREATH at most, for it costs a system call.

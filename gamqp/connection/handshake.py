@@ -175,7 +175,7 @@ def _on_tune(connection: Connection, channel_max: int, frame_max: int, heartbeat
 
 
 def client_properties(connection: Connection) -> dict[str, Any]:
-    """What we tell of ourselves: the library, the user's own properties on top, capabilities, the name."""
+    """What the broker learns of the client: the library, the user's own properties on top, capabilities, the name."""
     properties = {
         **connection.library_properties,
         'platform': f'Python {platform.python_version()}, {connection._green.NAME}',

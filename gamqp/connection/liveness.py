@@ -63,15 +63,16 @@ class Liveness(Dispatch):
         """
         number('rate', rate)
         self._check_open()
-        self._link.run_overdue_hub()
-        self._check_open()
+        link = self._link
+        link.run_overdue_hub()
+        self._check_open(link)
         if not self.heartbeat:
             return
-        heartbeat_greenlet.check(self._link)
+        heartbeat_greenlet.check(link)
         self._check_open()
         interval = self.heartbeat / (rate if rate > 0 else 2)
-        if time.monotonic() - self._link.heartbeat_clock.sent_at >= interval:
-            self._link.beat()
+        if time.monotonic() - link.heartbeat_clock.sent_at >= interval:
+            link.beat()
 
     def send_heartbeat(self) -> None:
         """Send a heartbeat frame now. Not needed: the connection does so by itself. Does not switch."""

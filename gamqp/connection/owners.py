@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..consuming.owners import Affinity, CallbackEvents, ConsumerConnection
 
 if TYPE_CHECKING:
+    from ..io.link import Link
     from ..state.settings import BlockedPolicy
 
 __all__ = ('DrainedOwner', 'OpenOwner', 'PublishingOwner', 'ReadingOwner')
@@ -20,7 +21,7 @@ __all__ = ('DrainedOwner', 'OpenOwner', 'PublishingOwner', 'ReadingOwner')
 class OpenOwner(Protocol):
     """Can tell why it is not open."""
 
-    def _check_open(self) -> None: ...
+    def _check_open(self, link: Link | None = None) -> None: ...
 
 
 class DrainedOwner(OpenOwner, Protocol):

@@ -37,6 +37,7 @@ class ReadTimeout(ConnectionTimer['Dispatch']):
 
     def __init__(self, connection: Dispatch, limit: float) -> None:
         super().__init__(connection)
+        self._link = connection._link
         self._limit = limit
         self._since: float | None = None  # since when a consumer has been seen to wait, at each look
         self._look_in(limit)
@@ -45,7 +46,7 @@ class ReadTimeout(ConnectionTimer['Dispatch']):
         self._arm(max(min(left, self._limit / LOOKS), SHORTEST))
 
     def _due(self, connection: Dispatch) -> None:
-        if connection._link.reason is None:
+        if self._link.reason is None:
             in_turns(self._green, self._walk(connection))
 
     def _walk(self, connection: Dispatch) -> Iterator[None]:
@@ -63,10 +64,10 @@ class ReadTimeout(ConnectionTimer['Dispatch']):
                     break
             if waits:
                 break
-        self._judge(connection, waits)
+        self._judge(waits)
 
-    def _judge(self, connection: Dispatch, waits: bool) -> None:
-        link, now, left = connection._link, time.monotonic(), self._limit
+    def _judge(self, waits: bool) -> None:
+        link, now, left = self._link, time.monotonic(), self._limit
         if link.reason is not None:
             return
         if not waits or not link.listening:

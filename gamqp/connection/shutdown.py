@@ -42,6 +42,7 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
         connection._end(reason)
     if state != lifecycle.OPEN:
         return
+    link = connection._link
     usual = min(CLOSE_TIMEOUT, connection.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
     connection._life.move('close')
     if connection._renewal is not None:
@@ -51,7 +52,8 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
     except (TimeoutError, exceptions.AMQPError):
         pass  # the peer is gone, or silent: that is closed too
     finally:
-        connection._end(reason)
+        if connection._link is link:  # else it was lost meanwhile, and another greenlet opens it again
+            connection._end(reason)
 
 
 def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
@@ -60,7 +62,7 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
     Raises why the connection ended, if it does meanwhile.
     """
     link = connection._link
-    finished = _finish(connection, deadline)
+    finished = _finish(connection, link, deadline)
     if link.reason is not None:
         if not link.reason.clean:
             link.reason.throw()
@@ -72,14 +74,7 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
     return finished
 
 
-def _check(connection: Dispatch, link: Any) -> None:
-    """Raise why the link that is being drained has ended, also if the program has connected again since."""
-    if link.reason is not None:
-        link.reason.throw()
-    connection._check_open()
-
-
-def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
+def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
     """Everything but the close. Returns whether all was finished in time. Switches."""
     events, unfinished_handlers = connection._event_queue, connection._unfinished_handlers
     in_drain = unfinished_handlers.in_drain
@@ -112,10 +107,10 @@ def _finish(connection: Dispatch, deadline: green.Deadline) -> bool:
 
     try:
         return (
-            _await_cancels(connection, asked, deadline)
+            _await_cancels(connection, link, asked, deadline)
             and _leave_out_idle(connection, inboxes)
-            and unfinished_handlers.wait_until(quiet, deadline)
-            and _await_confirms(connection, deadline)
+            and unfinished_handlers.wait_until(link, quiet, deadline)
+            and _await_confirms(connection, link, deadline)
         )
     finally:
         del in_drain[me]
@@ -129,9 +124,8 @@ def _leave_out_idle(connection: Dispatch, inboxes: list[Any]) -> bool:
     return True
 
 
-def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
+def _await_cancels(connection: Dispatch, link: Any, asked: list[tuple[Any, Any]], deadline: green.Deadline) -> bool:
     """Wait for each cancel-ok: only then the last delivery has passed."""
-    link = connection._link
     for channel, expected in with_turns(connection._green, asked):
         try:
             left = deadline.left()
@@ -139,16 +133,15 @@ def _await_cancels(connection: Dispatch, asked: list[tuple[Any, Any]], deadline:
         except TimeoutError:
             return False
         except exceptions.AMQPError:
-            _check(connection, link)  # else it is the channel that has ended, and its consumers have gone with it
+            connection._check_open(link)  # else it is the channel that has ended, and its consumers have gone with it
     return True
 
 
-def _await_confirms(connection: Dispatch, deadline: green.Deadline) -> bool:
-    """Wait for what was published up to now on the channels that live. The receipts tell what became of it."""
-    link = connection._link
+def _await_confirms(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
+    """Wait for what was published up to now on the channels that live. What became of it, the receipts have."""
     for channel in list(connection.channels.values()):
         incarnation = channel._incarnation
-        # Again after an error, if that told of publishes that were lost before: each such error is raised once.
+        # Again after an error, if that was about publishes that were lost before: each such error is raised once.
         while channel._was_opened and channel._incarnation == incarnation:
             try:
                 left = deadline.left()
@@ -157,5 +150,5 @@ def _await_confirms(connection: Dispatch, deadline: green.Deadline) -> bool:
             except TimeoutError:
                 return False
             except exceptions.AMQPError:
-                _check(connection, link)
+                connection._check_open(link)
     return True

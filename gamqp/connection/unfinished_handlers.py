@@ -54,10 +54,10 @@ class UnfinishedHandlers:
             inbox.close_books()
         self._events.wake_finishing()
 
-    def wait_until(self, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
+    def wait_until(self, link: Any, condition: Callable[[], bool], deadline: green.Deadline) -> bool:
         """Wait until *condition*, which handlers change when they end, is true. Returns whether it is. Switches.
 
-        Raises what a callback raises, and why the connection ended.
+        link: the one on which the caller began. Raises what a callback raises, and why the link ended.
         """
         events = self._events
         events.finish_awaited += 1
@@ -65,25 +65,25 @@ class UnfinishedHandlers:
             while not condition():
                 if deadline.passed:
                     return False
-                if not self._hand_out_all(deadline):
+                if not self._hand_out_all(link, deadline):
                     left = deadline.left()
                     events.finished.wait(LOOK if left is None else min(left, LOOK))
-                self._check_open()
+                self._check_open(link)
         finally:
             events.finish_awaited -= 1
         return True
 
-    def hand_out(self, consumer: ConsumerRecord, patience: float) -> None:
+    def hand_out(self, link: Any, consumer: ConsumerRecord, patience: float) -> None:
         """Run the callbacks of what is here for *consumer*, and of what came before it. Switches.
 
         Where another greenlet is in drain_events, that runs them; it is waited for *patience* seconds.
-        Raises what a callback raises, and why the connection ended.
+        link: as for ``wait_until``. Raises what a callback raises, and why the link was lost.
         """
         events, deadline = self._events, green.Deadline(patience)
         events.finish_awaited += 1
         try:
             while events.has_some_of(consumer):
-                self._check_open()
+                self._check_open(link)
                 if not self._others_drain and (events.run_event(notices=False) or not events.has_some_of(consumer)):
                     if self._flow.turn_overdue():
                         self._flow.let_others_run()
@@ -91,13 +91,17 @@ class UnfinishedHandlers:
                     return
                 else:
                     events.finished.wait(min(deadline.left() or 0.0, LOOK))
+            if link.reason is not None and not link.reason.clean:
+                self._check_open(link)  # the loss has taken away what was here
         finally:
             events.finish_awaited -= 1
 
-    def _hand_out_all(self, deadline: green.Deadline) -> bool:
+    def _hand_out_all(self, link: Any, deadline: green.Deadline) -> bool:
         """Run the callbacks of deliveries that no other greenlet comes for. Returns whether there was one. Switches."""
-        did = False
-        while not deadline.passed and not self._others_drain and self._events.run_event(notices=False):
+        did, events = False, self._events
+        while (
+            link.reason is None and not deadline.passed and not self._others_drain and events.run_event(notices=False)
+        ):
             did = True
             if self._flow.turn_overdue():
                 self._flow.let_others_run()
@@ -109,7 +113,7 @@ class UnfinishedHandlers:
         events = self._events
         return events.drainers_idle + events.handlers_running > sum(self.in_drain.values())
 
-    def _check_open(self) -> None:
+    def _check_open(self, link: Any) -> None:
         owner = self._owner()
         assert owner is not None  # it is in use
-        owner._check_open()
+        owner._check_open(link)

@@ -267,7 +267,7 @@ class Overflow:
         if share is not None and not share.dropped:
             self._drop(share)
             if self._give_back(share):
-                self._connection._green.spawn(self._give_back_rest, share)
+                self._connection._green.spawn(self._give_back_rest, share, self._connection._link)
             self._settle_down()
 
     def forget_channel(self, channel: ConsumerChannel, all_of_callbacks: bool = True) -> None:
@@ -323,9 +323,8 @@ class Overflow:
             share.unlink()
         return False
 
-    def _give_back_rest(self, share: _ConsumerShare) -> None:
+    def _give_back_rest(self, share: _ConsumerShare, link: Any) -> None:
         """Body of a greenlet: have the rest requeued, as fast as the socket takes the nacks."""
-        link = self._connection._link
         while link.reason is None:
             self._connection._green.sleep(0)
             if link.writer.wait_for_room(None) and not self._give_back(share):

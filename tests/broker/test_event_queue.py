@@ -39,12 +39,13 @@ class Owner:
         self.memory = ReceiveBackpressure(self, ReceiveBudget(10 * AT_ONCE, 0))
         self.flow = FlowControl(self, Counters(), self.memory)
         self.walks = WorkInTurns()
-        self._event_queue = EventQueue(self, self.memory, self.flow, self.walks)
+        self._event_queue = EventQueue(self, self.memory, self.walks)
         self._unfinished_handlers = UnfinishedHandlers(self, self._event_queue, self.flow)
         for part in (self.walks, self.memory, self.flow, self._event_queue):
             part.begin(green.backend())
+        self.link = self.flow.link = self._event_queue.link = SimpleNamespace(reason=None)
 
-    def _check_open(self) -> None:
+    def _check_open(self, link: Any = None) -> None:
         pass
 
 
@@ -193,9 +194,9 @@ def test_whoever_waits_until_callbacks_have_finished_hands_out_itself(owner: Own
     record = consumer('a', got.append)
     for number in range(3):
         events.on_delivery(record, message(number))
-    assert owner._unfinished_handlers.wait_until(lambda: not events.undelivered, green.Deadline(10))
+    assert owner._unfinished_handlers.wait_until(owner.link, lambda: not events.undelivered, green.Deadline(10))
     assert len(got) == 3 and events.finish_awaited == 0
-    assert not owner._unfinished_handlers.wait_until(lambda: False, green.Deadline(0))
+    assert not owner._unfinished_handlers.wait_until(owner.link, lambda: False, green.Deadline(0))
 
 
 def test_a_walk_that_is_gathered_is_done_at_the_start(owner: Owner) -> None:

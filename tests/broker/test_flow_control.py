@@ -28,7 +28,7 @@ class Owner:
         self.on_unblocked: Any = None
         self.reports: list[str] = []
 
-    def _check_open(self) -> None:
+    def _check_open(self, link: Any = None) -> None:
         pass
 
     def _report(self, text: str, *args: Any) -> None:
@@ -135,3 +135,24 @@ def test_a_turn_of_the_hub_is_due_after_so_many_bytes_or_when_something_has_arri
     assert not flow.turn_due()
     flow.link.has_unread_input = True
     assert flow.turn_due()
+
+
+def test_a_slow_handler_of_a_connection_that_is_being_opened_again_is_no_error(owner: Owner, flow: FlowControl) -> None:
+    """There was one call too many; by the time one returns, there is no socket to make it for."""
+    waiting, ended = green.Event(greenlets.backend), list[Any]()
+
+    def handle(*args: Any) -> None:
+        waiting.wait()
+        ended.append(args)
+
+    owner.on_blocked = owner.on_unblocked = handle
+    for _ in range(CALLS_AT_ONCE):
+        flow.on_blocked('low on disk')
+        flow.on_unblocked()
+    greenlets.sleep(0)
+    calls = list(flow._callers)
+    flow.begin(green.backend())
+    waiting.set()
+    greenlets.wait_until(lambda: all(call.dead for call in calls))
+    assert len(ended) == CALLS_AT_ONCE
+    assert all(getattr(call, 'exception', None) is None for call in calls)  # gevent keeps what ended a greenlet
