@@ -48,7 +48,7 @@ PIECE = 25
 
 MULTIPROCESS = (
     'PROMETHEUS_MULTIPROC_DIR is set: prometheus_client gathers from several processes only what they keep in files '
-    'there, and the numbers of gamqp are not. To have them told, let each process serve its own registry, e.g. with '
+    'there, and the numbers of gamqp are not. To export them, let each process serve its own registry, e.g. with '
     'prometheus_client.start_http_server on a port of its own'
 )
 
@@ -160,7 +160,7 @@ class Collector(Base):
         self._fresh: deque[tuple[Counters, weakref.ref[Any], Labels]] = deque()
         self._known: dict[Counters, tuple[weakref.ref[Any], Labels]] = {}
         self._ended: dict[Labels, dict[str, float]] = {}  # sums of connections that have ended
-        self._told: dict[Labels, dict[str, float]] = {}
+        self._exported: dict[Labels, dict[str, float]] = {}
         self._labels: dict[Labels, None] = {}  # those of the latest connection are the last ones
 
     def describe(self) -> Iterable[Metric]:
@@ -190,9 +190,9 @@ class Collector(Base):
             return float(GAUGES[name][2](values)) if values else 0
         # Never less than before: the hub may be between two steps, in which a number is in neither of two sums.
         with _lock:
-            told = self._told.setdefault(labels, {}) if labels in self._labels else {}
-            told[name] = max(totals[labels].get(name, 0), told.get(name, 0))
-            return told[name]
+            exported = self._exported.setdefault(labels, {}) if labels in self._labels else {}
+            exported[name] = max(totals[labels].get(name, 0), exported.get(name, 0))
+            return exported[name]
 
     @staticmethod
     def _families() -> dict[str, Any]:
@@ -255,7 +255,7 @@ class Collector(Base):
         in_use = {labels for _, labels in self._known.values()}
         for labels in self._labels:
             if labels not in in_use and labels[0] != OTHERS:
-                for book in (self._labels, self._ended, self._told):
+                for book in (self._labels, self._ended, self._exported):
                     book.pop(labels, None)
                 return True
         return False

@@ -154,14 +154,14 @@ def flow_control(connection: gamqp.Connection) -> FlowControl:
     return connection._flow_control
 
 
+def calls_about_blocking(flow: FlowControl) -> list[Any]:
+    """The greenlets in on_blocked and on_unblocked."""
+    return list(flow._callers)
+
+
 def closes_due(connection: gamqp.Connection) -> set[int]:
     """Numbers of channels that have ended without an answer to their close."""
     return connection._closes_due
-
-
-def unheard_ends(connection: gamqp.Connection) -> int:
-    """How many channels have ended of whose publishers some have not got the reason yet."""
-    return len(connection._endings)
 
 
 def queue_types(connection: gamqp.Connection) -> Any:
@@ -297,17 +297,22 @@ def prefetch(channel: gamqp.Channel) -> Any:
     return channel._prefetch
 
 
+def unheard_ends(channel: Any) -> int:
+    """How often a channel, or that of a receipt, has ended and some of its publishers have not got the reason yet."""
+    return len(channel._confirms.endings)
+
+
 def mandatory_publishes(channel: gamqp.Channel) -> list[Any]:
     """What the channel keeps of publishes that may come back."""
-    confirms = channel._confirms
-    mandatory = None if confirms is None else confirms.outstanding._mandatory
+    outstanding = channel._outstanding
+    mandatory = None if outstanding is None else outstanding._mandatory
     return [] if mandatory is None else list(mandatory._by_key)
 
 
 def observed_publishes(channel: gamqp.Channel) -> int:
     """How many publishes have an observer that waits for their confirm."""
-    confirms = channel._confirms
-    return 0 if confirms is None else len(confirms.outstanding._observers or ())
+    outstanding = channel._outstanding
+    return 0 if outstanding is None else len(outstanding._observers or ())
 
 
 def waits_for_confirms(channel: gamqp.Channel) -> bool:
@@ -449,7 +454,7 @@ def forget_blocking_handlers(monkeypatch: Any) -> None:
 
 def remembered_by(collector: Any) -> dict[str, int]:
     """Of a Prometheus collector: how many connections, sums and names it keeps."""
-    return {name: len(getattr(collector, f'_{name}')) for name in ('fresh', 'known', 'told', 'labels')}
+    return {name: len(getattr(collector, f'_{name}')) for name in ('fresh', 'known', 'exported', 'labels')}
 
 
 def connection_opened(collector: Any, connection: gamqp.Connection) -> None:

@@ -50,7 +50,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         timeout: float | None = None,
         **properties: Unpack[PublishProperties],
     ) -> Receipt:
-        """Publish, and return at once a Receipt that tells what the broker makes of it.
+        """Publish, and return at once a Receipt, which has the outcome when the broker has answered.
 
         message: a Message, or a body (bytes or str). mandatory: a message that no
         queue takes comes back, and its own receipt raises Returned. properties:
@@ -71,7 +71,11 @@ class PublishMethods(ChannelEvents, FlowMethods):
         if type(routing_key) is not str:
             routing_key = name('routing_key', routing_key)
         body, given = taken_apart(message, properties)
-        receipt = Receipt(self._connection, exchange, routing_key)
+        confirms = self._confirms
+        if confirms is None:
+            self._connection._affinity.check()
+            confirms = self._own_confirms()
+        receipt = Receipt(confirms, exchange, routing_key)
         deadline = None if timeout is None else green.Deadline(timeout)
         receipt.delivery_tag = self._hand_over(
             body, given, exchange, routing_key, mandatory, False, deadline, receipt, self.outstanding_limit
@@ -233,24 +237,29 @@ class PublishMethods(ChannelEvents, FlowMethods):
             raise
         if first is not None:
             first()
-        # 3. Number and send, without a switch between the two.
+        # 3. Number, send and enter, without a switch in between.
         confirms = self._confirms
         if waiter is not None and (confirms is None or confirms.outstanding is None):
             confirms = self._confirm_select_unawaited()  # the broker handles it before the publish behind it
         outstanding, tag = None if confirms is None else confirms.outstanding, 0
         try:
-            if outstanding is None:
-                pass
-            elif mandatory:
-                tag = outstanding.publish_mandatory(waiter, exchange, routing_key, _size(body), frames)
-            else:
-                tag = outstanding.publish(waiter)
+            if outstanding is not None:
+                outstanding.published = tag = outstanding.published + 1
             writer.send(frames)
+            if writer.closed:
+                pass
+            elif outstanding is None:
+                if confirms is not None and confirms.is_on:
+                    confirms.before += 1
+            elif mandatory:
+                outstanding.enter_mandatory(tag, waiter, exchange, routing_key, _size(body), frames)
+            else:
+                outstanding.enter(tag, waiter)
         except BaseException as exc:
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
             connection._link.lose(exc)
             raise
-        if writer.closed:
+        if writer.closed:  # the broker gets nothing whole: it is no publish, for the counters either
             self._raise_loss(connection._link)
         self._counts.published += 1
         flow.unlooked += len(frames)

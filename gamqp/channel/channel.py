@@ -1,7 +1,7 @@
 """Channel: one conversation with the broker inside a connection.
 
 Layer 3. The operations are in ``gamqp.channel``, one file per AMQP class; this
-file holds what a channel is: its life, and what the reader tells it. What the reader
+file holds what a channel is: its life, and what arrives for it. What the reader
 calls here (``_on_…``) never switches greenlets and never runs user code. Does not belong here: what concerns the
 whole connection.
 """
@@ -62,11 +62,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     # attribute that has its value from the class is not set to the same again.
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back; for ``reuse``
     _asking = False
-    _confirms: ChannelConfirms | None = None  # made when confirm mode is turned on for the first time
+    _confirms: ChannelConfirms | None = None  # made for the first receipt, or when confirm mode is turned on
     _consumers_lost: Reason | None = None  # drain_events raises it, whoever else gets it
     _declared = ''  # the queue that was declared last on this channel, which '' stands for
     _earlier: EarlierChannel | None = None  # made when frames for another channel with this number may still arrive
-    _event_handler_calls: EventHandlerCalls | None = None  # made when there is something to tell
+    _event_handler_calls: EventHandlerCalls | None = None  # made when one is due
     _owes_close_ok = False  # the broker closed while we did
     _pause: ChannelPause | None = None  # there is one while the broker takes no messages on this channel
     _prefetch = NO_PREFETCH  # forgotten when the channel begins anew
@@ -341,7 +341,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         queue = self._event_queue
         if self._has_callbacks and (queue.drainers_idle or queue.handlers_running):
-            # Whoever is told by a call of its own need not be the greenlet that waits for these consumers' messages.
+            # Who gets the error from a call of its own need not be the greenlet that waits for these messages.
             self._consumers_lost = reason
             self._due_calls.flag()
         # Nobody waits for what the broker refused, or for the consumers that it has ended with the channel:
@@ -349,12 +349,12 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         text, number = 'channel %s was closed by the broker and is reopened: %s', self.channel_id
         report = functools.partial(self._connection._report, text, number, str(reason))
         heard = self._is_heard
-        told = heard or (self._confirms is not None and self._confirms.has_waiters)
+        is_raised = heard or (self._confirms is not None and self._confirms.has_waiters)
         unheard = any(inbox.is_unheard for inbox in self._inboxes())
         self._drop(reason, None if heard or unheard else report)
         if unheard:
             report()
-        if not told:
+        if not is_raised:
             self._unraised = reason
             self._due_calls.flag()
         if self._life.state == lifecycle.OPEN:

@@ -6,10 +6,13 @@ Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: who 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..state.argument_checks import given_timeout
 from ..state.confirm_matching import Confirms
+from ..state.consumers import ConsumerTable
+from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
 from .open_state import OpenState
 from .waiting_for_confirms import ChannelConfirms
@@ -20,7 +23,10 @@ __all__ = ('ConfirmMethods',)
 class ConfirmMethods(OpenState):
     """Mixin of Channel."""
 
+    _close_and_open_again: Callable[[], None]
     _confirms: ChannelConfirms | None
+    _consumers: ConsumerTable
+    _unacked: Any
 
     @property
     def unconfirmed(self) -> int:
@@ -38,7 +44,8 @@ class ConfirmMethods(OpenState):
         Doing it twice is harmless. A transactional channel is refused (PreconditionFailed).
         """
         self._check(Confirm.Select)
-        confirms = self._begin_confirms()
+        confirms = self._own_confirms()
+        confirms.begin()
         if nowait:
             self._send(Confirm.Select, (True,))
             confirms.selected()
@@ -47,16 +54,27 @@ class ConfirmMethods(OpenState):
 
     def _confirm_select_unawaited(self) -> ChannelConfirms:
         """The same without a wait for the reply, for what is published next. Does not switch."""
-        confirms = self._begin_confirms()
-        self._call(Confirm.Select, (False,), arrived=self._on_select_ok, wait=False)
+        confirms = self._own_confirms()
+        if confirms.begin():
+            self._call(Confirm.Select, (False,), arrived=self._on_select_ok, wait=False)
         return confirms
 
-    def _begin_confirms(self) -> ChannelConfirms:
+    def _leave_inherited_confirms(self) -> None:
+        """Have the broker end the confirm mode that an earlier user of this channel has turned on. Switches.
+
+        Which is not possible once there are consumers, or deliveries that are not settled: they would be lost.
+        """
         confirms = self._confirms
-        if confirms is None:
-            confirms = self._confirms = ChannelConfirms(self._connection, self._number)
-        confirms.begin()
-        return confirms
+        if confirms is not None and confirms.is_inherited and not (self._consumers or self._unacked):
+            self._call(ChannelSpec.Flow, (True,))  # what was sent before may be refused: that is raised here
+            if confirms.is_inherited:
+                self._close_and_open_again()
+
+    def _own_confirms(self) -> ChannelConfirms:
+        """The object, made if there is none. Confirm mode may be off."""
+        if self._confirms is None:
+            self._confirms = ChannelConfirms(self._connection, self._number)
+        return self._confirms
 
     def _on_select_ok(self, reply: Any) -> None:
         if self._confirms is not None:

@@ -1,4 +1,4 @@
-"""What a channel tells the program: confirms, returned messages, and errors that belong to no call.
+"""What a channel reports to the program: confirms, returned messages, and errors that belong to no call.
 
 Layer 3, a base class of Channel. The reader only queues the calls of event handlers (``event_handler_calls``).
 They run in drain_events; a publisher that waits for its confirm runs those for its own message itself.
@@ -79,6 +79,11 @@ class ChannelEvents(ConfirmMethods):
         outstanding = None if confirms is None else confirms.outstanding
         if self._arriving and (outstanding is None or not outstanding.selected):
             return  # of the channel as it was before the broker closed it, see Reopening
+        if confirms is not None and confirms.before:
+            own_tag = confirms.own_tag(delivery_tag)
+            if own_tag is None:
+                return
+            delivery_tag = own_tag
         if confirms is None or outstanding is None or delivery_tag > outstanding.published:
             if self._arriving:
                 return
@@ -116,10 +121,10 @@ class ChannelEvents(ConfirmMethods):
         if self._return_taker is not None and self._return_taker.take_return(message, error):
             return
         args = (error.make_error(), info['exchange'], info['routing_key'], message)
-        told = self._notify('basic_return', _in_its_call(publisher), *args)
-        if told and isinstance(publisher, Receipt):
+        is_handled = self._notify('basic_return', _in_its_call(publisher), *args)
+        if is_handled and isinstance(publisher, Receipt):
             publisher.leave_to_handlers(message)
-        if publisher is None and not told:
+        if publisher is None and not is_handled:
             self.returned_messages.put(basic_return_t(**info, message=message))
             calls = self._due_calls
             if calls.pending.add_return(error.throw):
@@ -132,7 +137,7 @@ class ChannelEvents(ConfirmMethods):
             calls.flag()
 
     def _publisher_of(self, info: dict[str, Any], message: Any) -> Any:
-        """Who waits for the publish that comes back, and so will be told; None when nobody does."""
+        """Who waits for the publish that comes back, and so gets the error; None when nobody does."""
         outstanding = self._outstanding
         if outstanding is None:
             return None

@@ -8,13 +8,16 @@ channel or connection. Does not belong here: how they know.
 from __future__ import annotations
 
 import functools
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from .. import exceptions, green
 from ..state.argument_checks import given_timeout
 from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
 from ..wire.spec import Basic
+
+if TYPE_CHECKING:
+    from .waiting_for_confirms import ChannelConfirms
 
 __all__ = ('Receipt', 'ReceiptState', 'nacked_error', 'returned_error')
 
@@ -32,10 +35,10 @@ class Receipt(Uncopyable):
     the first of a connection is a warning in the log.
     """
 
-    __slots__ = ('_connection', '_done', '_make_error', '_verdict', 'delivery_tag', 'exchange', 'routing_key')
+    __slots__ = ('_confirms', '_done', '_make_error', '_verdict', 'delivery_tag', 'exchange', 'routing_key')
 
-    def __init__(self, connection: Any, exchange: str, routing_key: str) -> None:
-        self._connection = connection
+    def __init__(self, confirms: ChannelConfirms, exchange: str, routing_key: str) -> None:
+        self._confirms = confirms
         self._verdict: Any = None
         self._make_error: Any = None
         self._done: green.Event | None = None  # made when somebody waits
@@ -61,16 +64,11 @@ class Receipt(Uncopyable):
     @property
     def done(self) -> bool:
         """Whether the outcome is known, or known to stay unknown."""
+        # When its channel has ended, it is settled now, before its turn: nobody sees it pending any more.
         return (
             self._verdict is not None
             or self._make_error is not None
-            or (bool(self._connection._endings) and self._is_lost())
-        )
-
-    def _is_lost(self) -> bool:
-        """Whether its channel has ended. Then it is told now, before its turn: nobody sees it pending any more."""
-        return self._connection._affinity.is_here() and any(
-            one.settle_now(self.delivery_tag, self) for one in self._connection._endings
+            or (bool(self._confirms.endings) and self._confirms.settle_now(self.delivery_tag, self))
         )
 
     @property
@@ -99,7 +97,7 @@ class Receipt(Uncopyable):
         came (the broker may have taken it), and TimeoutError.
         """
         if not self.done:
-            connection = self._connection
+            connection = self._confirms.connection
             connection._affinity.check()
             limit = connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
             if self._done is None:
@@ -125,7 +123,8 @@ class Receipt(Uncopyable):
             self._done.set()
 
     def fail(self, make_error: Any) -> None:
-        self._make_error = make_error
+        if self._verdict is None:  # else it came back, and handlers have got the message: the outcome stays
+            self._make_error = make_error
         if self._done is not None:
             self._done.set()
 
@@ -157,11 +156,12 @@ class _UncheckedReceipt(Receipt):
     def __del__(self) -> None:
         # The garbage collector may be at work, in any thread.
         what = 'refused by the broker' if self._verdict is False else 'returned, since no queue takes it,'
-        note = functools.partial(_note_unnoticed, self._connection, self.exchange, self.routing_key, what)
-        if self._connection._affinity.is_here():
+        connection = self._confirms.connection
+        note = functools.partial(_note_unnoticed, connection, self.exchange, self.routing_key, what)
+        if connection._affinity.is_here():
             note()
         else:
-            self._connection._affinity.call_later(note)
+            connection._affinity.call_later(note)
 
 
 def _noticed(receipt: Any) -> Receipt:
@@ -190,7 +190,7 @@ def nacked_error(exchange: str, routing_key: str) -> exceptions.MessageNacked:
 
 
 def returned_error(message: Any) -> exceptions.AMQPError:
-    """The error that tells of a returned message: Returned, where the broker gives the usual code."""
+    """The error of a publish that came back: Returned, where the broker gives the usual code."""
     info = message.delivery_info
     error = exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)
     error.hint = f'exchange {info["exchange"]!r}, routing key {info["routing_key"]!r}'

@@ -12,12 +12,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import green
 from ..state.consumers import ConsumerTable
 from ..state.earlier_channel import EarlierChannel
 from ..state.expected_replies import Expected
+from ..state.lifecycle import Reason
 from ..wire import METHODS, encode_method
 from ..wire.spec import Channel as ChannelSpec
 from .open_state import OpenState
+from .waiting_for_confirms import ChannelConfirms
 
 __all__ = ('Reopening',)
 
@@ -29,9 +32,14 @@ class Reopening(OpenState):
 
     _HANDLERS: Methods  # of what arrives; for a time one of the tables below
     _arriving: int
+    _closed_reason: Callable[[], Reason]
+    _confirms: ChannelConfirms | None
     _consumers: ConsumerTable
     _earlier: EarlierChannel | None
+    _end_unanswered: Callable[[], None]
+    _give_up: Callable[[Any], None]
     _on_open_ok: Callable[[Any], None]
+    _owes_close_ok: bool
 
     @property
     def _is_reopening(self) -> bool:
@@ -61,6 +69,35 @@ class Reopening(OpenState):
         self._earlier = EarlierChannel(self._connection.server_properties.get('product') == 'RabbitMQ')
         self._HANDLERS = _WHILE_REOPENING  # a table instead of a question for each method that arrives
         self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
+
+    def _close_and_open_again(self) -> None:
+        """Have the broker forget all about this channel, which has nothing that it could lose. Switches greenlets.
+
+        No other greenlet may use the channel meanwhile. If the caller is killed, or the broker does not answer in time,
+        the channel ends.
+        """
+        slot = green.Slot(self._connection._green)
+        opening = Expected((ChannelSpec.OpenOk,), slot, self._on_open_ok, self._give_up)
+        self._life.move('close')
+        self._usable_in = None
+        try:
+            self._call(ChannelSpec.Close, (0, '', 0, 0), arrived=lambda _: self._open_again(opening))
+        except BaseException:
+            self._end_unanswered()
+            raise
+        self._await_reply(opening, ChannelSpec.Open, None)
+
+    def _open_again(self, opening: Expected) -> None:
+        """close-ok has come, behind which RabbitMQ sends nothing more that is for the channel as it was."""
+        if self._owes_close_ok:
+            self._owes_close_ok = False
+            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+        if self._confirms is not None:
+            self._confirms.end(self._closed_reason(), None)
+        if self._declared:
+            self._declared = ''
+        self._life.move('reopen')
+        self._ask(ChannelSpec.Open, ('',), opening)
 
     def _wait_for_close_ok(self) -> None:
         """Another channel has had this number, and its close is not answered."""

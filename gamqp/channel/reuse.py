@@ -14,7 +14,7 @@ from ..wire.spec import Confirm
 if TYPE_CHECKING:
     from .channel import Channel
 
-__all__ = ('ask_for_answers', 'begin_use', 'has_unanswered', 'is_as_new')
+__all__ = ('ask_for_answers', 'begin_use', 'has_unanswered', 'is_as_new', 'is_confirming', 'was_hindered')
 
 
 def is_as_new(channel: Channel) -> bool:
@@ -39,10 +39,20 @@ def is_as_new(channel: Channel) -> bool:
     )
 
 
-def begin_use(channel: Channel) -> None:
-    """Another user has it from now on. ``wait_for_confirms`` does not tell him about earlier publishes."""
+def is_confirming(channel: Channel) -> bool:
+    """Whether the broker confirms publishes on it, also if the program does not see that."""
+    return channel._confirms is not None and channel._confirms.is_on
+
+
+def was_hindered(channel: Channel) -> bool:
+    """Whether its user could not begin a transaction, because an earlier one had turned confirm mode on."""
+    return channel._confirms is not None and channel._confirms.was_in_the_way
+
+
+def begin_use(channel: Channel, confirm: bool) -> None:
+    """Another user has it from now on, who sees nothing of earlier publishes. confirm: with confirm mode on."""
     if channel._confirms is not None:
-        channel._confirms.take_refused()
+        channel._confirms.begin_use(confirm)
     channel._published_before = channel._counts.published
 
 

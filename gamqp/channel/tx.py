@@ -7,10 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .. import exceptions
 from ..wire.spec import Tx
 from .open_state import OpenState
+from .waiting_for_confirms import ChannelConfirms
 
 __all__ = ('TxMethods',)
+
+INHERITED = (
+    'an earlier lease of this channel has published with receipts; call tx_select before the lease gets messages, '
+    'or have a pool for transactions alone'
+)
 
 
 class TxMethods(OpenState):
@@ -23,12 +30,27 @@ class TxMethods(OpenState):
 
     _altered: bool
     _begin_close: Callable[..., None]
+    _confirms: ChannelConfirms | None
+    _leave_inherited_confirms: Callable[[], None]
 
     def tx_select(self) -> None:
-        """Make the channel transactional: publishes and acks count from tx_commit on."""
+        """Make the channel transactional: publishes and acks count from tx_commit on.
+
+        A channel in confirm mode is refused (PreconditionFailed). Where an earlier user of a pool's channel has turned
+        that on, it is turned off first, unless there are consumers or unacked deliveries.
+        """
         self._check(Tx.Select)
+        self._leave_inherited_confirms()
         self._altered = True
-        self._call(Tx.Select)
+        confirms = self._confirms
+        is_inherited = confirms is not None and confirms.is_inherited
+        try:
+            self._call(Tx.Select)
+        except exceptions.PreconditionFailed as exc:
+            if confirms is not None and is_inherited:
+                confirms.was_in_the_way = True
+                exc.hint = INHERITED
+            raise
 
     def tx_commit(self) -> None:
         """Carry out what was published and settled since the last commit, and begin again.

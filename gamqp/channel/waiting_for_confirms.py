@@ -1,8 +1,8 @@
 """The publisher confirms of one channel: who waits for them, whether there is room for more, and why some were lost.
 
-Layer 3, held by Channel from the first time that confirm mode is turned on. What the reader calls never
-switches. Does not belong here: which publish a confirm speaks of (``state.confirm_matching``), and event handlers
-(``events``).
+Layer 3, held by Channel from its first receipt, or the first time that confirm mode is turned on. What the reader
+calls never switches. Does not belong here: which publish a confirm speaks of (``state.confirm_matching``), and event
+handlers (``events``).
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import Any
 
 from .. import green
 from ..green.yielding import in_turns
-from ..state.confirm_matching import Confirms, Ending
+from ..state.confirm_matching import Confirms
+from ..state.confirms_at_end import Ending
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 
@@ -22,15 +23,34 @@ __all__ = ('ChannelConfirms',)
 class ChannelConfirms:
     """connection: the Connection. number: of the channel, for messages of errors.
 
-    outstanding: the publishes without a confirm; None while confirm mode is off, because the channel began anew.
+    outstanding: the publishes without a confirm; None while confirm mode is off, also because the channel began anew.
+    is_on: whether the broker confirms publishes. It may be on for the broker, and off for the program: when an earlier
+    user of a pool's channel has turned it on.
+    before: publishes that the broker has numbered before the first one of ``outstanding``.
+    was_in_the_way: a user of the channel wanted a transaction, which the broker refused since confirm mode was on.
+    endings: of the channel as it was before it ended, until the last of their publishers has got the reason.
     """
 
-    __slots__ = ('_connection', '_lost', '_number', '_room', 'outstanding')
+    __slots__ = (
+        '_lost',
+        '_number',
+        '_room',
+        'before',
+        'connection',
+        'endings',
+        'is_on',
+        'outstanding',
+        'was_in_the_way',
+    )
 
     def __init__(self, connection: Any, number: int) -> None:
-        self._connection = connection
+        self.connection = connection
         self._number = number
         self.outstanding: Confirms | None = None
+        self.endings: list[Ending] = []
+        self.is_on = False
+        self.before = 0
+        self.was_in_the_way = False
         # Which publishes have got no confirm, and why, until ``wait`` has raised it.
         self._lost: tuple[Confirms, Reason] | None = None
         self._room: green.Gate | None = None  # made when a publish waits for others to be confirmed
@@ -39,10 +59,38 @@ class ChannelConfirms:
         """Publishes whose confirm has not come yet."""
         return 0 if self.outstanding is None else len(self.outstanding)
 
-    def begin(self) -> None:
-        """Confirm mode is being turned on, if it is off."""
+    def begin(self) -> bool:
+        """Confirm mode is being turned on, if it is off. Returns whether the broker has to be asked for that."""
+        was_on = self.is_on
         if self.outstanding is None:
             self.outstanding = Confirms(self._walk)
+            self.outstanding.selected = was_on
+        self.is_on = True
+        return not was_on
+
+    def begin_use(self, confirm: bool) -> None:
+        """A pool gives the channel to another user, who counts publishes from 1.
+
+        confirm: confirm mode is to be on. If not, it is off for the program, although it stays on for the broker.
+        """
+        outstanding = self.outstanding
+        if outstanding is not None and not outstanding and (outstanding.published or not confirm):
+            # Another object, because the steps of a confirm with multiple may not have come to their end.
+            self.before += outstanding.published
+            self.outstanding = None
+            if confirm:
+                self.begin()
+
+    @property
+    def is_inherited(self) -> bool:
+        """Whether confirm mode is on for the broker and off for the program."""
+        return self.is_on and self.outstanding is None
+
+    def own_tag(self, tag: int) -> int | None:
+        """How the user of the channel counts the publish with this tag of the broker; None for an earlier user's."""
+        if not tag:
+            return None if self.outstanding is None else 0
+        return tag - self.before if tag > self.before else None
 
     def selected(self) -> None:
         """The broker confirms from now on."""
@@ -73,8 +121,8 @@ class ChannelConfirms:
     def wait_for_room(self, limit: int, deadline: green.Deadline) -> None:
         """Wait until a confirm has come, or the channel began anew. Raises TimeoutError. Switches greenlets."""
         if self._room is None:
-            self._room = green.Gate(self._connection._green)
-        woken = self._room.wait_by(self._connection._wait_for, deadline.left())
+            self._room = green.Gate(self.connection._green)
+        woken = self._room.wait_by(self.connection._wait_for, deadline.left())
         if not woken and self.is_crowded(limit):
             raise TimeoutError(
                 f'publish: {limit} publishes of channel {self._number} are without a confirm, '
@@ -96,10 +144,10 @@ class ChannelConfirms:
         outstanding = self.outstanding
         if not outstanding:
             return outstanding is None or not outstanding.take_refused()
-        slot = green.Slot(self._connection._green)
+        slot = green.Slot(self.connection._green)
         barrier = outstanding.barrier(slot)
         try:
-            if not self._connection._wait_for(slot, limit):
+            if not self.connection._wait_for(slot, limit):
                 raise TimeoutError(f'{len(outstanding)} publishes are still without a confirm')
         except BaseException:
             outstanding.leave(barrier)
@@ -111,10 +159,6 @@ class ChannelConfirms:
                 self._lost = None  # the caller gets it here
             raise
 
-    def take_refused(self) -> bool:
-        """Whether a publish was refused since somebody asked."""
-        return self.outstanding is not None and self.outstanding.take_refused()
-
     # -- from the reader ------------------------------------------------------------------------
 
     def settle(self, tag: int, multiple: bool, ok: bool) -> int:
@@ -123,19 +167,19 @@ class ChannelConfirms:
         count = self.outstanding.settle(tag, multiple, ok)
         if not multiple and count:  # the publishes of a multiple are counted step by step
             if ok:
-                self._connection._counts.confirmed += 1
+                self.connection._counts.confirmed += 1
             else:
-                self._connection._counts.nacked += 1
+                self.connection._counts.nacked += 1
             if self._room:
                 self._room.wake()
         return count
 
     def _walk(self, steps: Iterator[bool | None]) -> None:
         """For Confirms: take these steps, 1000 of them now. Does not switch."""
-        in_turns(self._connection._green, self._count_steps(steps))
+        in_turns(self.connection._green, self._count_steps(steps))
 
     def _count_steps(self, steps: Iterator[bool | None]) -> Iterator[None]:
-        counts = self._connection._counts
+        counts = self.connection._counts
         for ok in steps:
             if ok is not None:
                 if ok:  # as in ``settle``: a call for each publish would cost more than these lines
@@ -146,12 +190,17 @@ class ChannelConfirms:
                     self._room.wake()
             yield
 
+    def settle_now(self, tag: int, receipt: Any) -> bool:
+        """If this publish awaits the end of its channel, settle it before its turn. Returns whether it did."""
+        return self.connection._affinity.is_here() and any(ending.settle_now(tag, receipt) for ending in self.endings)
+
     def end(self, reason: Reason, unheard: Callable[[], Any] | None) -> None:
         """The channel has ended: all whose publishes are without a confirm get the reason. Does not switch.
 
         unheard: called when all have got it and no greenlet waited for a publish of its own, perhaps some turns later.
         """
-        connection, outstanding = self._connection, self.outstanding
+        connection, outstanding = self.connection, self.outstanding
+        self.is_on, self.before = False, 0
         if outstanding is None:
             if unheard is not None:
                 unheard()
@@ -163,7 +212,7 @@ class ChannelConfirms:
             connection._counts.confirmed += ending.confirmed
             connection._counts.nacked += ending.nacked
             connection._counts.lost += ending.lost
-            connection._endings.append(ending)
+            self.endings.append(ending)
             connection._work_in_turns.add(self._fail_each(ending, unheard))
         if self._room is not None:
             connection._work_in_turns.add(self._room.wake_each())
@@ -173,6 +222,6 @@ class ChannelConfirms:
         for awaited in ending:
             heard = heard or awaited
             yield
-        self._connection._endings.remove(ending)
+        self.endings.remove(ending)
         if unheard is not None and not heard:
             unheard()

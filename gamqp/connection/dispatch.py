@@ -19,7 +19,6 @@ from ..channel.request import Requester
 from ..io.link import Link
 from ..state import lifecycle
 from ..state.channel_ids import ChannelIds
-from ..state.confirm_matching import Ending
 from ..state.counters import Counters
 from ..state.error_hints import add_hint
 from ..state.expected_replies import Expected, Replies
@@ -91,7 +90,6 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._flow_control = FlowControl(self, self._counts, self._backpressure)
         self._event_queue = EventQueue(self, self._backpressure, self._work_in_turns)
         self._unfinished_handlers = UnfinishedHandlers(self, self._event_queue, self._flow_control)
-        self._endings: list[Ending] = []  # of ended channels, until the last of their publishers has the reason
         self._queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook

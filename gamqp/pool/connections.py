@@ -66,7 +66,7 @@ class PoolConnections(PoolOpening):
             self._give_up(*held)
         else:
             held = self._wait(timeout)
-        reuse.begin_use(held[1])
+        reuse.begin_use(held[1], self._confirm)
         leases.leases += 1
         return held
 
@@ -75,6 +75,8 @@ class PoolConnections(PoolOpening):
         if self.inherited:
             return
         leases = self.leases
+        if not self._confirm and reuse.was_hindered(channel):
+            self._plain_only = True
         if member not in leases.members or not self._is_fit(member, channel):
             self._give_up(member, channel)
             return

@@ -53,6 +53,9 @@ class PoolOpening:
         self.leases = Leases(connections, channels)
         self._make = make
         self._confirm = confirm
+        # Without *confirm*: whether a channel that a lease has put into confirm mode is given to no other. Most
+        # programs do not notice; one that gets messages and then begins a transaction does.
+        self._plain_only = False
         self._returned: Any = None  # a Gate that wakes close() when a lease has ended
         self._green: Any = None
         # greenlet -> function to call if the greenlet was killed before it has begun; None: it has begun
@@ -215,6 +218,8 @@ class PoolOpening:
             logger.warning('pool %s; could not open a channel: %s', str(self), str(self._trouble))
 
     def _is_fit(self, member: PoolConnection, channel: Channel) -> bool:
+        if self._plain_only and reuse.is_confirming(channel):
+            return False
         return reuse.is_as_new(channel) and bool(member.connection.is_alive())
 
     def _offer(self, member: PoolConnection, channel: Channel) -> None:

@@ -48,8 +48,9 @@ class Pool(Uncopyable):
     url: an AMQP URI; or a callable that returns a Connection, open or not yet,
     a new one each time. connections, channels_per_connection: how many at most.
     They are opened when they are needed, and stay. timeout: seconds that
-    ``channel()`` waits unless it gets another number. confirm: publish in confirm mode on all
-    channels; False where their users need transactions (tx_select), which exclude it.
+    ``channel()`` waits unless it gets another number. confirm: have confirm mode on in all
+    leases; False where some need transactions (tx_select), which exclude it: then it is off
+    until a lease turns it on, by ``publish`` or otherwise, for itself.
     arguments: of ``gamqp.connect``, where url is a URI.
 
     Making a pool opens nothing and does not switch greenlets. A pool may be made
@@ -110,10 +111,10 @@ class Pool(Uncopyable):
         most *timeout* seconds (None: the pool's), opening included.
 
         The channel is as new, except that it is in confirm mode (unless the pool was made
-        with confirm=False). After the block it is closed and another opened in its place
-        if the broker closed it, if a consumer, an unsettled delivery, basic_qos, tx_select,
-        an event handler or a returned message is left of its use, or an answer is still
-        due. What was sent and not waited for, e.g. an unconfirmed publish, is no matter of
+        with confirm=False), and counts its publishes from 1. After the block it is closed
+        and another opened in its place if the broker closed it, if a consumer, an unsettled
+        delivery, basic_qos, tx_select, an event handler or a returned message is left of its
+        use, or an answer is still due. What was sent and not waited for, e.g. an unconfirmed publish, is no matter of
         the channel's next user: nobody gets the channel before the broker has answered, and
         after confirm_timeout without an answer it is closed.
 

@@ -9,24 +9,21 @@ https://www.rabbitmq.com/docs/confirms
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from .confirms_at_end import Ending, Observers, observe
 from .return_matching import MandatoryPublishes
 from .tag_order import first, is_wide, up_to
 
-__all__ = ('Barrier', 'Confirms', 'Ending')
+__all__ = ('Barrier', 'Confirms')
 
 # An ack with multiple looks up so many publishes at once, and then settles them one by one.
 PORTION = 1000
 
 # Settled publishes leave holes in the dict (see ``tag_order``). With fewer holes than this it is not copied.
 HOLES = 5000
-
-# tag -> what a tracer wants called with the outcome: the verdict, or why none came.
-Observers = dict[int, Callable[[Any], Any]]
 
 
 class Barrier:
@@ -51,6 +48,9 @@ class Confirms:
     returned message for one that no queue took; ``fail(make_error)``; and ``awaited``,
     whether a greenlet waits there right now. None stands for a publish on which nobody waits.
 
+    A publish takes the next tag by counting ``published`` up, is sent, and is entered, all in one step. If it cannot
+    be sent it is not entered: it is not outstanding, and cannot be lost.
+
     walk: called with an iterator when a confirm with multiple settles several publishes. It takes the steps in order,
     some of them in later turns of the hub; other methods may be called in between. A step gives True for a publish that
     was acked, False for one that was nacked, None for a barrier. Without *walk* all steps are taken at once.
@@ -60,7 +60,9 @@ class Confirms:
         '_barriers',
         '_compact',
         '_covered',
+        '_make_error',
         '_mandatory',
+        '_noted',
         '_observers',
         '_returned',
         '_walk',
@@ -83,23 +85,36 @@ class Confirms:
         self._returned: dict[int, Any] = {}  # tag -> message that came back, until its ack comes
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
         self._observers: Observers | None = None  # made when somebody observes
+        # The latest barrier at which a refused publish was noted, and its tag: it is noted at all barriers behind that.
+        self._noted: tuple[Barrier | None, int] = None, 0
+        self._make_error: Callable[[], BaseException] | None = None  # of the end of the channel
 
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def publish(self, waiter: Any = None) -> int:
-        """Number a publish; call it together with handing the frames over. Returns the tag."""
-        self.published += 1
-        self.waiting[self.published] = waiter
-        return self.published
+    def enter(self, tag: int, waiter: Any = None) -> None:
+        """The publish that took this tag was sent, in the same step: it is outstanding."""
+        self.waiting[tag] = waiter
+        if tag != self.published:
+            self._enter_late(tag)
 
-    def publish_mandatory(self, waiter: Any, exchange: str, routing_key: str, size: int, frames: Any) -> int:
+    def enter_mandatory(self, tag: int, waiter: Any, exchange: str, routing_key: str, size: int, frames: Any) -> None:
         """The same for a message that may come back: its frames are kept until it is settled."""
-        tag = self.publish(waiter)
         if self._mandatory is None:
             self._mandatory = MandatoryPublishes()
         self._mandatory.add(tag, exchange, routing_key, size, frames)
-        return tag
+        self.enter(tag, waiter)
+
+    def _enter_late(self, tag: int) -> None:
+        """While it was being sent, a signal handler or a finalizer has published on this channel, or ended it."""
+        if self._make_error is not None:
+            waiter = self.waiting.pop(tag)
+            if waiter is not None:
+                waiter.fail(self._make_error)
+            return
+        self.waiting = dict(sorted(self.waiting.items()))
+        if self._mandatory is not None:
+            self._mandatory.sort(tag)
 
     def observe(self, tag: int, settled: Callable[[Any], Any]) -> None:
         """Have ``settled(outcome)`` called with the verdict, see above, or the error of this publish; whoever waits."""
@@ -126,7 +141,9 @@ class Confirms:
     @property
     def has_waiters(self) -> bool:
         """Whether a publish that has no confirm yet has a waiter."""
-        covered = self._covered[-1][0] if self._covered else 0
+        if not self._covered:
+            return any(self.waiting.values())  # quick, for there may be very many, all without a waiter
+        covered = self._covered[-1][0]
         return any(waiter is not None and tag > covered for tag, waiter in self.waiting.items())
 
     @property
@@ -211,7 +228,7 @@ class Confirms:
         if self._mandatory is not None and self._mandatory.forget(tag):
             self._mandatory = None
         if self._observers:
-            _observe(self._observers, tag, verdict)
+            observe(self._observers, tag, verdict)
         if waiter is not None:
             waiter.succeed(verdict)
         if verdict is not True:
@@ -221,6 +238,7 @@ class Confirms:
         """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
         observers, self._observers = self._observers or {}, None
         ending = Ending(self.waiting, self._barriers, self._covered, self._returned, observers, make_error)
+        self._make_error, self.published = make_error, 0
         self.waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
         self._mandatory = None
         return ending
@@ -237,12 +255,16 @@ class Confirms:
 
     def _note_refused(self, tag: int) -> None:
         """A publish was refused: note it at the barriers behind it; without one, for the next take_refused()."""
-        concerned = False
+        if not self._barriers or self._barriers[-1].tag < tag:
+            self.refused = True
+            return
+        latest, lowest = self._noted
+        if latest is self._barriers[-1] and lowest <= tag:
+            return  # it is noted at all of them: there may be thousands, and thousands of refused publishes
         for barrier in self._barriers:
             if tag <= barrier.tag:
-                barrier.refused = concerned = True
-        if not concerned:
-            self.refused = True
+                barrier.refused = True
+        self._noted = self._barriers[-1], tag
 
     def _pass_barriers(self) -> None:
         """Wake the waiters of barriers in front of which everything is settled."""
@@ -259,117 +281,6 @@ class Confirms:
             yield
 
 
-def _observe(observers: Observers, tag: int, outcome: Any) -> None:
-    settled = observers.pop(tag, None)
-    if settled is not None:
-        settled(outcome)
-
-
 def _at_once(steps: Iterator[bool | None]) -> None:
     for _ in steps:
         pass
-
-
-class Ending:
-    """The outstanding publishes of a channel that has ended. Iterating over it settles them step by step.
-
-    confirmed, nacked: publishes for which a confirm with multiple had come and had steps left; their waiters get
-    that verdict. lost: all others; their waiters get the error.
-    """
-
-    __slots__ = (
-        '_barriers',
-        '_covered',
-        '_first_lost',
-        '_first_refused',
-        '_make_error',
-        '_observers',
-        '_returned',
-        '_waiting',
-        'confirmed',
-        'lost',
-        'nacked',
-    )
-
-    def __init__(
-        self,
-        waiting: dict[int, Any],
-        barriers: deque[Barrier],
-        covered: list[tuple[int, bool]],
-        returned: dict[int, Any],
-        observers: Observers,
-        make_error: Callable[[], BaseException],
-    ) -> None:
-        self._waiting = waiting
-        self._barriers = barriers
-        self._covered = covered
-        self._returned = returned
-        self._observers = observers
-        self._make_error = make_error
-        self.confirmed = self.nacked = 0
-        self._first_lost = self._first_refused = 0  # the lowest tags of such; 0 if there is none
-        tags, before = list(waiting), 0
-        if covered:
-            self._first_refused = min((tag for tag in returned if tag <= covered[-1][0]), default=0)
-            for tag, ok in covered:
-                place = bisect_right(tags, tag)
-                if ok:
-                    self.confirmed += place - before
-                elif place > before:
-                    self.nacked += place - before
-                    self._first_refused = min(tags[before], self._first_refused or tags[before])
-                before = place
-        if before < len(tags):
-            self._first_lost = tags[before]
-        self.lost = len(waiting) - self.confirmed - self.nacked
-
-    def __iter__(self) -> Iterator[bool]:
-        """One step a publish and barrier. Each gives whether a greenlet that waited for that publish got the error."""
-        waiting = self._waiting
-        for tag in list(waiting):
-            waiter, heard = waiting.pop(tag, None), False
-            if self._observers:
-                self._tell_observer(tag)
-            if waiter is not None:
-                heard = waiter.awaited  # asked first: one that is settled is not awaited any more
-                heard = not self._give_verdict(tag, waiter) and heard
-            yield heard
-        for barrier in self._barriers:
-            if self._first_lost and self._first_lost <= barrier.tag:
-                barrier.waiter.fail(self._make_error)
-            else:
-                barrier.waiter.succeed(not (barrier.refused or 0 < self._first_refused <= barrier.tag))
-            yield False
-
-    def settle_now(self, tag: int, waiter: Any) -> bool:
-        """Settle this publish now, before its step. Returns False if it is none of these, or was settled already."""
-        if self._waiting.get(tag) is not waiter:
-            return False
-        del self._waiting[tag]
-        self._tell_observer(tag)
-        self._give_verdict(tag, waiter)
-        return True
-
-    def _give_verdict(self, tag: int, waiter: Any) -> bool:
-        """Returns whether it was settled by a confirm; otherwise it is lost, and the waiter gets the error."""
-        verdict = self._verdict(tag)
-        if verdict is None:
-            waiter.fail(self._make_error)
-            return False
-        waiter.succeed(verdict)
-        return True
-
-    def _tell_observer(self, tag: int) -> None:
-        if tag in self._observers:
-            verdict = self._verdict(tag)
-            _observe(self._observers, tag, self._make_error() if verdict is None else verdict)
-
-    def _verdict(self, tag: int) -> Any:
-        """What a confirm with multiple has said of this publish; None if none has."""
-        place = bisect_left(self._covered, (tag,))  # (tag,) is less than each (tag, ok)
-        return None if place == len(self._covered) else self._returned.get(tag, self._covered[place][1])
-
-    @property
-    def refused(self) -> bool:
-        """Whether a publish was nacked or returned, of those that a confirm has settled."""
-        return self._first_refused > 0

@@ -27,7 +27,7 @@ TRANSITIONS: dict[str, dict[str, str]] = {
     NEW: {'open': OPENING, 'end': CLOSED},
     OPENING: {'opened': OPEN, 'close': CLOSING, 'end': CLOSED},
     OPEN: {'close': CLOSING, 'reopen': OPENING, 'end': CLOSED},
-    CLOSING: {'end': CLOSED},
+    CLOSING: {'reopen': OPENING, 'end': CLOSED},
     CLOSED: {'open': OPENING},
 }
 

@@ -33,6 +33,12 @@ class MandatoryPublishes:
         key = self._keys[tag] = (exchange, routing_key, size)
         self._by_key.setdefault(key, {})[tag] = frames
 
+    def sort(self, tag: int) -> None:
+        """This publish, if it is one of these, was added behind a later one."""
+        key = self._keys.get(tag)
+        if key is not None:
+            self._by_key[key] = dict(sorted(self._by_key[key].items()))
+
     def take(self, exchange: str, routing_key: str, message: Content, settled_to: int) -> int:
         """Find the publish of a returned message, forget it, and return its tag; 0 when there is none.
 

@@ -112,7 +112,7 @@ def test_a_publish_with_a_receipt(peer: ScriptedBroker, channel: gamqp.Channel) 
         'basic_publish.py:_hand_over',
         'basic_publish.py:publish',
         'basic_publish.py:taken_apart',
-        'confirm_matching.py:publish',
+        'confirm_matching.py:enter',
         'receipt.py:__init__',
         'waiting_for_confirms.py:is_crowded',
         'writer.py:send',

@@ -161,3 +161,31 @@ def test_confirms_that_are_repeated_without_end_make_no_events(
     assert len(inside.handler_calls(confirming).pending.calls or ()) == 1
     client.drain_events(timeout=30)
     assert tags == [1]
+
+
+def test_a_handler_of_a_multiple_runs_when_all_is_settled_whoever_has_waited_for_that(
+    peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel
+) -> None:
+    """The publishes of a large one are settled in turns of the hub, and the greenlet that waits for those is killed."""
+    seen: list[tuple[int, int]] = []
+    confirming.events['basic_ack'].add(lambda tag, multiple: seen.append((tag, confirming.unconfirmed)))
+    many = 30_000
+    publishing = greenlets.spawn(
+        lambda: [confirming.basic_publish(gamqp.Message(b'x'), 'ex', 'k') for _ in range(many)]
+    )
+    for _ in range(many):
+        peer.expect('basic.publish')
+    publishing.get()
+    draining = greenlets.spawn(client.drain_events)
+    peer.send('basic.ack', delivery_tag=many, multiple=True)
+    while not inside.handler_calls(confirming).running:
+        greenlets.sleep(0)
+    assert confirming.unconfirmed and not seen
+    draining.kill()
+    with pytest.raises(greenlet.GreenletExit):
+        draining.get()
+    assert confirming.unconfirmed and not seen
+    client.drain_events(timeout=30)
+    assert seen == [(many, 0)]
+    with pytest.raises(TimeoutError):
+        client.drain_events(timeout=0)

@@ -132,7 +132,7 @@ def test_a_receipt_that_was_looked_at_amid_it_is_no_unnoticed_one(
 ) -> None:
     caplog.set_level(logging.ERROR, 'gamqp')
     peer.raw(covered('basic.nack') + CLOSE)
-    greenlets.wait_until(lambda: inside.unheard_ends(client) or receipts[-1].done)
+    greenlets.wait_until(lambda: inside.unheard_ends(receipts[-1]) or receipts[-1].done)
     last = receipts[-3:]
     assert (last[0].state, last[1].acked, type(last[2].error)) == ('nacked', False, exceptions.MessageNacked)
     peer.reopen()

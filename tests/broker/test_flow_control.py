@@ -150,7 +150,7 @@ def test_a_slow_handler_of_a_connection_that_is_being_opened_again_is_no_error(o
         flow.on_blocked('low on disk')
         flow.on_unblocked()
     greenlets.sleep(0)
-    calls = list(flow._callers)
+    calls = inside.calls_about_blocking(flow)
     flow.begin(green.backend())
     waiting.set()
     greenlets.wait_until(lambda: all(call.dead for call in calls))

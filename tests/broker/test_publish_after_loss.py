@@ -139,3 +139,37 @@ def test_an_end_right_after_the_last_write_is_known_after_a_few_turns_of_the_hub
     with pytest.raises(exceptions.ConnectionError) as caught:
         channel.basic_ack(11)
     assert is_known_as(how, caught.value)
+
+
+WAYS = {
+    'publish': lambda channel: channel.publish(b'x', '', 'q'),
+    'publish, mandatory': lambda channel: channel.publish(b'x', '', 'q', mandatory=True),
+    'basic_publish': lambda channel: channel.basic_publish(gamqp.Message(b'x'), '', 'q'),
+    'basic_publish, mandatory': lambda channel: channel.basic_publish(gamqp.Message(b'x'), '', 'q', mandatory=True),
+    'basic_publish, timeout': lambda channel: channel.basic_publish(gamqp.Message(b'x'), '', 'q', timeout=30),
+    'basic_publish_confirm': lambda channel: channel.basic_publish_confirm(gamqp.Message(b'x'), '', 'q'),
+}
+
+
+@pytest.mark.parametrize('unread', [False, True])
+@pytest.mark.parametrize('way', WAYS)
+def test_a_publish_that_is_refused_is_counted_neither_as_published_nor_as_lost(
+    peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel, way: str, unread: bool
+) -> None:
+    """unread: something of the peer is here that the reader reads before the connection ends."""
+    receipts = [confirming.publish(b'before', '', 'q') for _ in range(2)]
+    for _ in receipts:
+        peer.expect('basic.publish')
+    peer.send('basic.ack', delivery_tag=1)
+    receipts[0].wait()
+    inside.flow_control(client).look_at = float('inf')  # no look before: it is the send that fails
+    inside.link(client).transport.socket.shutdown(socket.SHUT_WR)
+    if unread:
+        peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
+    tasks = [greenlets.spawn(WAYS[way], confirming) for _ in range(3)]  # the first finds out, all are refused
+    for task in tasks:
+        with pytest.raises(exceptions.RecoverableConnectionError):
+            task.get()
+    assert receipts[1].state == 'lost'
+    stats = client.stats()
+    assert (stats['published'], stats['confirmed'], stats['lost'], stats['unconfirmed']) == (2, 1, 1, 0)

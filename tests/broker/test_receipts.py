@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import random
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 import greenlets
@@ -351,3 +354,77 @@ def test_a_wait_hears_why_the_channel_ended_and_says_it_once(peer: ScriptedBroke
     with pytest.raises(exceptions.NotFound):
         waiting.get()
     assert channel.wait_for_confirms() is True
+
+
+def test_the_outcome_of_one_that_came_back_stays_when_the_connection_ends_before_its_ack(
+    peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel
+) -> None:
+    confirming.events['basic_return'].add(print)
+    receipt = confirming.publish(b'x', 'ex', 'k', mandatory=True)
+    peer.expect('basic.publish')
+    peer.send('basic.return', reply_code=312, reply_text='NO_ROUTE', exchange='ex', routing_key='k', body=b'x')
+    greenlets.wait_until(lambda: receipt.done)
+    assert receipt.state == 'returned'
+    client.collect()
+    greenlets.sleep(0)
+    assert receipt.state == 'returned'
+    with pytest.raises(exceptions.Returned):
+        receipt.wait()
+
+
+# -- in the middle of something --------------------------------------------------------------------------------
+
+
+def amid_the_next_send(act: Callable[[], Any]) -> None:
+    """Run *act* once, inside the next send, as a signal handler or a finalizer may."""
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        if event == 'call' and frame.f_code.co_name == '_push':
+            sys.setprofile(None)
+            act()
+
+    sys.setprofile(note)
+
+
+def test_a_publish_amid_another_ones_send_gets_the_next_number(peer: ScriptedBroker, confirming: gamqp.Channel) -> None:
+    inner: list[gamqp.Receipt] = []
+    amid_the_next_send(lambda: inner.append(confirming.publish(b'inner', 'ex', 'k', mandatory=True)))
+    outer = confirming.publish(b'outer', 'ex', 'k', mandatory=True)
+    assert (outer.delivery_tag, inner[0].delivery_tag) == (1, 2)
+    assert [peer.expect('basic.publish').body for _ in range(2)] == [b'outer', b'inner']
+    peer.send('basic.nack', delivery_tag=1, multiple=True)
+    greenlets.wait_until(lambda: outer.done)
+    assert (outer.state, inner[0].state) == ('nacked', 'pending')
+    peer.send('basic.ack', delivery_tag=2)
+    inner[0].wait()
+    assert confirming.unconfirmed == 0
+
+
+def test_a_channel_that_ends_amid_a_send_leaves_no_receipt_without_an_outcome(
+    peer: ScriptedBroker, confirming: gamqp.Channel
+) -> None:
+    amid_the_next_send(confirming.collect)
+    receipt = confirming.publish(b'x')
+    assert receipt.state == 'lost'
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed'):
+        receipt.wait()
+
+
+def test_a_look_at_a_receipt_costs_the_same_with_many_channels(peer: ScriptedBroker, client: gamqp.Connection) -> None:
+    """When the connection ends, most of them get their reason in later turns of the hub, or when they are looked at."""
+    channels = [peer.open_channel(client, number) for number in range(1, 61)]
+    receipts = [channel.publish(b'x', '', 'q') for channel in channels for _ in range(50)]
+    looks = 0
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        nonlocal looks
+        looks += event == 'call' and frame.f_code.co_filename.endswith('confirms_at_end.py')
+
+    client.collect()
+    sys.setprofile(note)
+    try:
+        assert all(receipt.done for receipt in receipts)
+    finally:
+        sys.setprofile(None)
+    assert 0 < looks <= 2 * len(receipts)
+    assert {receipt.state for receipt in receipts} == {'lost'}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker, frames
 from scripted_consumers import Work, messages, subscribed
@@ -58,8 +59,8 @@ class Lossy:
 
 def fill(channel: gamqp.Channel, size: int) -> None:
     """Publish until *size* bytes are queued that the kernel does not take."""
-    channel._connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
-    writer = channel._connection._link.writer
+    channel.connection.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 32 * 1024)
+    writer = inside.writer(channel.connection)
     while writer.queued < size:
         channel.basic_publish(gamqp.Message(bytes(200_000)), '', 'q')
         greenlets.sleep(0.001)
@@ -90,7 +91,7 @@ def room(peer: ScriptedBroker, channel: gamqp.Channel) -> Callable[[], Any]:
 
 def a_blocked_broker(peer: ScriptedBroker, channel: gamqp.Channel) -> Callable[[], Any]:
     peer.send('connection.blocked', reason='low on memory')
-    greenlets.wait_until(lambda: channel._connection.is_blocked)
+    greenlets.wait_until(lambda: channel.connection.is_blocked)
     return lambda: channel.basic_publish(gamqp.Message(b'x'), '', 'q')
 
 
@@ -112,11 +113,11 @@ def the_kernel(peer: ScriptedBroker, channel: gamqp.Channel) -> Callable[[], Any
 
 def a_flush(peer: ScriptedBroker, channel: gamqp.Channel) -> Callable[[], Any]:
     fill(channel, 1_000_000)
-    return channel._connection.flush
+    return channel.connection.flush
 
 
 def an_event(peer: ScriptedBroker, channel: gamqp.Channel) -> Callable[[], Any]:
-    return channel._connection.drain_events
+    return channel.connection.drain_events
 
 
 def an_rpc(peer: ScriptedBroker, channel: gamqp.Channel) -> Callable[[], Any]:
@@ -144,7 +145,7 @@ def test_who_waits_gets_the_loss(peer: ScriptedBroker, wait: Any, read_timeout: 
     assert not any(task.done for task in tasks)
     lossy.come_back()
     assert {outcome(task) for task in tasks} == {(LOST, lossy.losses[0])}
-    assert lossy.connection._backpressure._waits == 0
+    assert inside.waits_for_answers(inside.backpressure(lossy.connection)) == 0
     channel = peer.open_channel(lossy.connection)  # and the new one works
     channel.basic_publish(gamqp.Message(b'x'), '', 'q')
     peer.expect('basic.publish')
@@ -197,11 +198,11 @@ def test_a_drain_does_not_wait_for_handlers_of_the_connection_that_came_back(pee
         consuming.get()
 
     consume(first)
-    greenlets.wait_until(lambda: connection._backpressure.budget.messages == 1)
+    greenlets.wait_until(lambda: inside.budget(connection).messages == 1)
     draining = greenlets.spawn(connection.drain)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
-    greenlets.wait_until(lambda: connection._event_queue.handlers_running)
+    greenlets.wait_until(lambda: inside.event_queue(connection).handlers_running)
     lossy.come_back()
     consume(second)
     handling = greenlets.spawn(connection.drain_events)
@@ -219,7 +220,7 @@ def test_a_close_does_not_end_the_connection_that_came_back(peer: ScriptedBroker
     peer.expect('connection.close')
 
     def connect() -> None:
-        while connection._life.state != 'closed':
+        while 'closed' not in repr(connection):
             greenlets.sleep(0)
         connection.connect()
 
@@ -243,7 +244,7 @@ def test_drain_events_of_a_connection_that_was_never_opened_says_so() -> None:
 def test_what_was_not_sent_on_the_lost_connection_does_not_count_as_sent(peer: ScriptedBroker) -> None:
     lossy = Lossy(peer)
     channel = peer.open_channel(lossy.connection)
-    flow, link = lossy.connection._flow_control, lossy.connection._link
+    flow, link = inside.flow_control(lossy.connection), inside.link(lossy.connection)
     fill(channel, 1_000_000)
     lossy.come_back()
     with pytest.raises(LOST, match=re.escape(lossy.losses[0])):

@@ -103,7 +103,7 @@ def test_the_end_is_told_in_turns(
     assert set(errors(tasks)) == {kind}
     assert meter.sum == MANY or what == 'receipts'  # of which a look at their state tells some before their turn
     assert meter.most <= MOST or what == 'receipts'
-    greenlets.wait_until(lambda: not inside.unheard_ends(client))
+    greenlets.wait_until(lambda: not inside.unheard_ends(channel))
     assert client.stats()['lost'] == client.stats()['published']
 
 

@@ -279,7 +279,7 @@ def test_a_name_whose_connections_have_ended_makes_room_for_another(rabbit, scra
             assert scraper.of('comes 0')['gamqp_connections_opened_total'] == 1
             assert names() == {'stays', 'comes 5', 'comes 0'}
     remembered = inside.remembered_by(scraper.collector)
-    assert remembered['told'] == remembered['labels'] == 3
+    assert remembered['exported'] == remembered['labels'] == 3
 
 
 @pytest.mark.parametrize('where', ['the hub', 'another thread'])

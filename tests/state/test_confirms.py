@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import publishing
 import pytest
+from publishing import publish
 
 from gamqp.state.confirm_matching import Confirms
 from gamqp.wire import Content, Decoder, encode_content, encode_publish
@@ -32,7 +34,7 @@ def published(count: int) -> tuple[Confirms, dict[int, Waiter]]:
     waiters = {}
     for number in range(1, count + 1):
         waiter = Waiter()
-        assert confirms.publish(waiter) == number
+        assert publish(confirms, waiter) == number
         waiters[number] = waiter
     return confirms, waiters
 
@@ -73,18 +75,18 @@ def test_tags_that_are_not_outstanding_settle_nothing(tag: int, multiple: bool) 
 def test_multiple_beyond_what_was_published_settles_what_there_is() -> None:
     confirms, _waiters = published(2)
     assert confirms.settle(50, True, True) == 2
-    assert confirms.publish(Waiter()) == 3
+    assert publish(confirms, Waiter()) == 3
 
 
 def test_a_publish_on_which_nobody_waits_counts() -> None:
     confirms = Confirms()
-    assert confirms.publish() == 1
+    assert publish(confirms) == 1
     assert confirms.settle(1, False, True) == 1
 
 
 def test_the_end_is_told_once_to_those_who_wait() -> None:
     confirms, waiters = published(3)
-    confirms.publish()
+    publish(confirms)
     confirms.settle(2, False, True)
     assert list(confirms.fail_all(ValueError)) == [True, True, False]
     assert told(waiters)[2] == [True]
@@ -102,7 +104,7 @@ def test_random_conversations_agree_with_a_naive_model(seed: int) -> None:
     for _ in range(3000):
         if rng.random() < 0.5:
             waiter = Waiter()
-            tag = confirms.publish(waiter)
+            tag = publish(confirms, waiter)
             waiters[tag] = waiter
             outstanding.append(tag)
             continue
@@ -126,7 +128,7 @@ def test_random_conversations_agree_with_a_naive_model(seed: int) -> None:
 def publish_mandatory(confirms: Confirms, waiter: Any, key: str, body: bytes = b'', **properties: Any) -> int:
     """As the channel does: numbered together with the frames of the message."""
     sent = encode_publish(1, 'ex', key, True, False, properties, body, 131072)
-    return confirms.publish_mandatory(waiter, 'ex', key, len(body), sent)
+    return publishing.publish_mandatory(confirms, waiter, 'ex', key, body, sent)
 
 
 def returned(key: str, body: bytes = b'', **properties: Any) -> Content:
@@ -174,7 +176,7 @@ def test_a_return_of_no_publish_is_nobodys(key: str, body: bytes) -> None:
 
 def test_a_publish_that_is_not_mandatory_cannot_come_back() -> None:
     confirms, waiter = Confirms(), Waiter()
-    confirms.publish(waiter)
+    publish(confirms, waiter)
     assert not come_back(confirms, returned('k'))
     confirms.settle(1, False, True)
     assert waiter.told == [True]
@@ -232,7 +234,7 @@ def test_objects_that_change_after_the_publish_do_not_mislead() -> None:
         body[:] = b'%d' % number
         waiter = Waiter()
         sent = encode_publish(1, 'ex', 'k', True, False, {'application_headers': headers}, body, 131072)
-        waiters[confirms.publish_mandatory(waiter, 'ex', 'k', len(body), sent)] = waiter
+        waiters[publishing.publish_mandatory(confirms, waiter, 'ex', 'k', body, sent)] = waiter
     message = returned('k', b'3', application_headers={'number': 3})
     assert come_back(confirms, message)
     confirms.settle(0, True, True)
@@ -269,7 +271,7 @@ def test_a_barrier_waits_for_all_before_it_and_none_after() -> None:
     confirms, _ = published(3)
     everything = Waiter()
     confirms.barrier(everything)
-    confirms.publish(Waiter())
+    publish(confirms, Waiter())
     confirms.settle(3, False, True)
     confirms.settle(1, False, True)
     confirms.settle(4, False, False)
@@ -306,7 +308,7 @@ def test_a_barrier_hears_of_what_was_refused_before_it() -> None:
     confirms.barrier(everything)
     confirms.settle(2, False, True)
     assert everything.told == [False]
-    confirms.publish()
+    publish(confirms)
     confirms.barrier(next_time)
     confirms.settle(3, False, True)
     assert next_time.told == [True]
@@ -365,7 +367,7 @@ def test_whatever_happens_each_waiter_is_told_once_and_right(seed: int) -> None:
                 tag = publish_mandatory(confirms, waiter, key, body, message_id=name)
                 mandatory[tag] = key, body, name
             else:
-                tag = confirms.publish(waiter)
+                tag = publish(confirms, waiter)
             waiters[tag] = waiter
             if rng.random() < 0.5:
                 confirms.observe(tag, observed.setdefault(tag, []).append)
@@ -416,7 +418,7 @@ def test_a_hundred_thousand_are_settled_in_no_time() -> None:
     """One after the other, with somebody who waits for all: a walk over those that went before would take minutes."""
     confirms, everything = Confirms(), Waiter()
     for _ in range(100_000):
-        confirms.publish()
+        publish(confirms)
     confirms.barrier(everything)
     for tag in range(1, 100_001, 2):
         confirms.settle(tag, False, True)

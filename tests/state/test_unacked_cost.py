@@ -14,6 +14,7 @@ from typing import Any
 import inside
 import pytest
 from line_counter import executed_lines
+from publishing import publish
 
 from gamqp.state.confirm_matching import Confirms
 from gamqp.state.consumer_views import Callbacks
@@ -60,17 +61,25 @@ class Told:
         pass
 
 
+class Results:
+    def __init__(self) -> None:
+        self.results: list[bool] = []
+
+    def succeed(self, result: bool) -> None:
+        self.results.append(result)
+
+
 @in_every_order
 def test_confirms_with_multiple_after_single_ones(order: Callable[[list[int]], Iterable[int]]) -> None:
     confirms = Confirms()
     for _ in range(WIDTH):
-        confirms.publish(Told())
+        publish(confirms, Told())
     for tag in order(list(range(1, WIDTH - 100))):
         confirms.settle(tag, False, True)
     for tag in range(WIDTH - 99, WIDTH + 1, 3):
         assert steps(confirms.settle, Tag(tag), True, True) < 150
         assert holes(confirms.waiting) < 10_000
-    confirms.publish(Told())
+    publish(confirms, Told())
     assert steps(confirms.settle, Tag(confirms.published), True, True) < 100
 
 
@@ -79,7 +88,7 @@ def test_confirms_over_a_window_with_holes(order: Callable[[list[int]], Iterable
     """The oldest one waits all the while, and somebody waits for all."""
     confirms, everything = Confirms(), Told()
     for _ in range(WIDTH):
-        confirms.publish()
+        publish(confirms)
     confirms.barrier(everything)
     for tag in order(list(range(2, WIDTH))):
         confirms.settle(tag, False, True)
@@ -92,12 +101,42 @@ def test_confirms_over_a_window_with_holes(order: Callable[[list[int]], Iterable
 def test_single_confirms_with_many_who_wait_for_all() -> None:
     confirms = Confirms()
     for _ in range(1000):
-        confirms.publish()
+        publish(confirms)
         confirms.barrier(Told())
     assert steps(confirms.settle, 500, False, True) < 50
     assert steps(confirms.settle, 2, False, True) < 50
     assert steps(confirms.settle, 1, False, True) < 100
     assert inside.barriers(confirms) == 998
+
+
+@pytest.mark.parametrize('multiple', [False, True])
+def test_refused_publishes_with_many_who_wait_for_all(multiple: bool) -> None:
+    confirms, heard = Confirms(), Results()
+    for number in range(2000):
+        publish(confirms)
+        if number >= 1000:
+            confirms.barrier(heard)
+    if multiple:
+        assert steps(confirms.settle, 1000, True, False) < 100_000
+    else:
+        steps(confirms.settle, 1, False, False)  # notes it
+        assert max(steps(confirms.settle, tag, False, False) for tag in range(2, 1001)) < 50
+    confirms.settle(0, True, True)
+    assert heard.results == [False] * 1000
+    publish(confirms)
+    confirms.barrier(heard)
+    confirms.settle(0, True, True)
+    assert heard.results[-1] is True
+
+
+def test_whether_one_of_very_many_has_a_waiter() -> None:
+    confirms = Confirms()
+    for _ in range(WIDTH):
+        publish(confirms)
+    assert not confirms.has_waiters
+    assert steps(lambda: confirms.has_waiters) < 20
+    publish(confirms, Told())
+    assert confirms.has_waiters
 
 
 @in_every_order
@@ -194,7 +233,7 @@ def test_wide_confirms_agree_with_a_naive_model(seed: int) -> None:
     made_anew = set[int]()
     for _ in range(8):
         for _ in range(rng.choice([10, 8000])):
-            outstanding.add(confirms.publish())
+            outstanding.add(publish(confirms))
         for tag in rng.sample(sorted(outstanding), len(outstanding) // 2):
             assert confirms.settle(tag, False, True) == 1
             outstanding.discard(tag)
