@@ -127,7 +127,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         else:
             deadline, link = green.Deadline(timeout), self._connection._link
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
-            self._connection._flow_control.wait_until_sent(link, deadline)
+            self._connection._flow_control.send_by(link, deadline)
 
     _basic_publish = basic_publish
 
@@ -165,7 +165,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
             deadline, link = None if timeout is None else green.Deadline(timeout), connection._link
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
             if deadline is not None:
-                connection._flow_control.wait_until_sent(link, deadline)
+                connection._flow_control.send_by(link, deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout
             if not connection._wait_for(slot, wait):
                 raise TimeoutError(

@@ -395,6 +395,5 @@ class Connection(Liveness, SecretUpdates):
         """
         self._check_open()
         link = self._link
-        if not link.writer.wait_until_empty(timeout):
+        if not self._flow_control.wait_until_sent(link, timeout):
             raise TimeoutError(f'flush: {link.writer.queued} bytes are still queued after {in_seconds(timeout)}')
-        self._check_open(link)

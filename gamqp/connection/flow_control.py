@@ -183,19 +183,27 @@ class FlowControl:
             elif not link.writer.wait_for_room(deadline.left()) and not self._is_refused(owner):
                 raise TimeoutError(f'basic.publish: the send queue was full for {in_seconds(deadline.seconds)}')
 
-    def wait_until_sent(self, link: Any, deadline: green.Deadline) -> None:
-        """Wait until the kernel has taken everything; when time runs out, the connection is given up. Switches.
+    def wait_until_sent(self, link: Any, timeout: float | None) -> bool:
+        """Wait until the kernel has taken everything. Returns False after *timeout* seconds. Switches.
 
-        link: on which it was published.
+        link: on which it was queued; there may be another one by now. Raises why that has ended.
         """
-        if not link.writer.wait_until_empty(deadline.left()):
+        if not link.writer.wait_until_empty(timeout):
+            return False
+        link.wait_for_end()  # if the writer has failed
+        owner = self._owner()
+        assert owner is not None  # it is in use
+        owner._check_open(link)
+        return True
+
+    def send_by(self, link: Any, deadline: green.Deadline) -> None:
+        """``wait_until_sent`` for a publish: when time runs out, the connection is given up. Switches."""
+        if not self.wait_until_sent(link, deadline.left()):
             # A part of the message may be out, so the stream cannot be used any further.
             link.lose(
                 exceptions.RecoverableConnectionError(f'basic.publish: not sent within {in_seconds(deadline.seconds)}')
             )
-        owner = self._owner()
-        assert owner is not None  # it is in use
-        owner._check_open(link)
+            link.reason.throw()
 
     def turn_due(self) -> bool:
         """Whether the hub has to have a turn before a publish. Asked every BREATH at most, for it costs a system call.

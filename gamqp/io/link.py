@@ -244,8 +244,8 @@ class Link:
             self.let_reader_run()
 
     def wait_for_end(self) -> None:
-        """A send has failed: wait until the reader or the timer of ``lose_writing`` has ended the link. Switches."""
-        while self.reason is None and not self._in_hub:
+        """If a send has failed, wait until the reader or the timer of ``lose_writing`` has ended the link. Switches."""
+        while self.writer.closed and self.reason is None and not self._in_hub:
             self.green.sleep(END_LOOK)
 
     @property

@@ -173,3 +173,26 @@ def test_a_publish_that_is_refused_is_counted_neither_as_published_nor_as_lost(
     assert receipts[1].state == 'lost'
     stats = client.stats()
     assert (stats['published'], stats['confirmed'], stats['lost'], stats['unconfirmed']) == (2, 1, 1, 0)
+
+
+@pytest.mark.parametrize('call', ['flush', 'basic_publish'])
+def test_what_waits_until_all_is_sent_does_not_take_a_refused_write_for_that(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, call: str
+) -> None:
+    """The writer has failed, and the connection goes on until the reader has read what came before that."""
+    inside.flow_control(client).look_at = float('inf')
+    writer = inside.writer(client)
+    while writer.queued < 1_000_000:
+        channel.basic_publish(gamqp.Message(bytes(200_000)), '', 'q')
+        greenlets.sleep(0.001)
+    if call == 'flush':
+        waiting = greenlets.spawn(client.flush)
+    else:
+        waiting = greenlets.spawn(lambda: channel.basic_publish(gamqp.Message(b'x'), '', 'q', timeout=60))
+    greenlets.sleep(0.01)
+    assert not waiting.done
+    peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
+    inside.link(client).transport.socket.shutdown(socket.SHUT_WR)
+    writer.flush()
+    with pytest.raises(exceptions.ConnectionForced):
+        waiting.get()
