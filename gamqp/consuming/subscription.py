@@ -18,6 +18,7 @@ from .. import green
 from ..basic_message import Message
 from ..state.durations import in_seconds
 from ..state.handler_failures import HandlerFailures, delay
+from ..telemetry import tracing
 from ..telemetry.log_fields import log_fields
 from .blocking_handlers import watch_of
 from .delayed_requeue import MOST_DELAYED, DelayedRequeue
@@ -291,13 +292,12 @@ class Consumer(Inbox):
         on_error = self.on_error
         if not callable(on_error):
             self._follow(on_error, message, error, count)
-            fields = log_fields(self.connection, self.entry, message)
             if is_new:
                 text = 'consumer %s: the handler failed on %r (%s)'
-                logger.error(text, self.tag, message, on_error, exc_info=error, extra=fields)
+                self._log(message, text, self.tag, message, on_error, exc_info=error)
             else:
                 text = 'consumer %s: the handler failed on %r again, %s times in a row (%s): %s'
-                logger.error(text, self.tag, message, count, on_error, in_one_line(error), extra=fields)
+                self._log(message, text, self.tag, message, count, on_error, in_one_line(error))
             return
         policy: str | None = REQUEUE
         try:
@@ -310,10 +310,22 @@ class Consumer(Inbox):
             self._refuse(message, REQUEUE)
             raise
         except BaseException:
-            fields = log_fields(self.connection, self.entry, message)
-            logger.exception('consumer %s: on_error failed itself; the message is requeued', self.tag, extra=fields)
+            self._log(message, 'consumer %s: on_error failed itself; the message is requeued', self.tag, exc_info=True)
         finally:
             self._follow(policy, message, error, count)
+
+    def _log(self, message: Any, text: str, *args: Any, exc_info: Any = None) -> None:
+        """Log an error, where a tracer wants it: in the span of the message."""
+
+        def write() -> None:
+            fields = log_fields(self.connection, self.entry, message)
+            logger.error(text, *args, exc_info=exc_info, extra=fields)
+
+        tracer = self.connection._tracing if tracing.installed else None
+        if tracer is None:
+            write()
+        else:
+            tracer.failed(self.connection, message, write)
 
     def _follow(self, policy: str | None, message: Message, error: BaseException, count: int) -> None:
         if policy == STOP and self._stopped_by is None:

@@ -12,6 +12,7 @@ import sys
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any
 
 from opentelemetry import context, metrics, trace
@@ -151,8 +152,21 @@ class Spans(Tracing):
         if handling is None:
             handler(message)
             return
-        with ending(handling):
-            handler(message)
+        try:
+            with ending(handling):
+                handler(message)
+        except BaseException:
+            _failed.set((message, handling.span))
+            raise
+
+    def failed(self, connection: Any, message: Any, log: Callable[[], Any]) -> None:
+        """The handler's span is the active one again while its failure is logged."""
+        about, span = _failed.get()
+        if about is not message:
+            log()
+            return
+        with trace.use_span(span, record_exception=False, set_status_on_exception=False):
+            log()
 
     def begin(self, connection: TracedConnection | None, message: Message, queue: str) -> Handling | None:
         """Start a consumer's span and make it the active one. Returns None where nothing is traced or measured."""
@@ -215,6 +229,9 @@ def ending(handling: Handling) -> Iterator[trace.Span]:
             around = trace.set_span_in_context(handling.span) if handling.token is not None else None
             handling.metrics.processed(handling.place, seconds, error, around)
 
+
+#: The message whose handler has failed in this greenlet the last time, and the span of that.
+_failed: ContextVar[tuple[Any, trace.Span]] = ContextVar('gamqp_failed', default=(None, trace.INVALID_SPAN))
 
 #: All instances, whose open spans are ended when the program ends.
 _all: weakref.WeakSet[Spans] = weakref.WeakSet()

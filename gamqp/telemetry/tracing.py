@@ -84,3 +84,10 @@ class Tracing:
         handler: the callback of a consumer, inside drain_events, or the handler of ``subscribe``.
         """
         handler(message)
+
+    def failed(self, connection: Any, message: Any, log: Callable[[], Any]) -> None:
+        """Call ``log()`` once. It writes to the log that the handler of ``subscribe`` has failed on this message.
+
+        In the greenlet that ``process`` was called in, which has ended by then.
+        """
+        log()

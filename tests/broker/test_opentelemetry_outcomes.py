@@ -185,6 +185,40 @@ def test_a_span_processor_that_waits_keeps_nobody_else_waiting(
     greenlets.wait_until(lambda: len(recorder.ended) == 2)
 
 
+def test_the_failure_of_a_handler_is_logged_in_its_span(
+    peer: ScriptedBroker,
+    channel: gamqp.Channel,
+    instrumented: gamqp.Connection,
+    recorder: Recorder,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where the logging instrumentation of a tracer looks for the ids that it adds to each record."""
+    active: list[Any] = []
+
+    def note(record: logging.LogRecord) -> bool:
+        active.append(trace.get_current_span().get_span_context())
+        return True
+
+    def fail(message: Any) -> None:
+        raise ValueError('no')
+
+    subscribing = greenlets.spawn(lambda: channel.subscribe('q', fail, prefetch=0, on_error='reject', consumer_tag='c'))
+    peer.expect('basic.consume')
+    peer.send('basic.consume-ok', 1, consumer_tag='c')
+    subscribing.get()
+    caplog.handler.addFilter(note)
+    try:
+        for tag in (1, 2):
+            peer.send('basic.deliver', 1, consumer_tag='c', delivery_tag=tag, exchange='', routing_key='q', body=b'x')
+            peer.expect('basic.reject')
+            greenlets.wait_until(lambda tag=tag: len(active) == tag)
+    finally:
+        caplog.handler.removeFilter(note)
+    assert active == [span.get_span_context() for span in recorder.ended]
+    assert active[0].span_id != active[1].span_id
+    assert trace.get_current_span() is trace.INVALID_SPAN
+
+
 def test_a_forked_child_ends_no_span_of_its_parent(
     peer: ScriptedBroker,
     confirming: gamqp.Channel,
