@@ -26,7 +26,7 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ('channel', 'consuming', 'telemetry'),
     4: ('connection',),
     5: (
-        *('__init__', 'compat', 'kombu', 'opentelemetry', 'pool', 'prometheus', 'rpc'),
+        *('__init__', '__main__', 'cli', 'compat', 'kombu', 'opentelemetry', 'pool', 'prometheus', 'rpc'),
         *('serialization', 'spec', 'utils'),
     ),
 }

@@ -50,7 +50,8 @@ def install_as_amqp() -> None:
     patched when it connects, heartbeats are off by default, as py-amqp's: nobody
     would send them while the program computes or waits natively. A process that is
     not patched yet gets one RuntimeWarning. Raises RuntimeError, and changes nothing,
-    when py-amqp is imported already: those who have it would go on with its classes.
+    when py-amqp is imported already: those who have it would go on with its classes. The
+    celery command imports it before it imports your application; see ``gamqp.kombu`` for that.
     """
     package = sys.modules[_PACKAGE]
     there = sys.modules.get('amqp', package)
@@ -59,7 +60,9 @@ def install_as_amqp() -> None:
         place = getattr(there if there is not package else sys.modules[others[0]], '__file__', None) or 'no file'
         raise RuntimeError(
             f'install_as_amqp() came too late: amqp is imported already ({place}). '
-            'Call it first in the program, before kombu, celery or anything else that imports amqp.'
+            'Call it first in the program, before kombu, celery or anything else that imports amqp. Two ways do '
+            "without: for kombu and Celery the transport, broker_transport = 'gamqp.kombu:Transport', and for the "
+            'celery command with programs that import amqp themselves, `python -m gamqp celery …`.'
         )
     if not (Connection._heartbeat_needs_patching or green.is_patched()):
         warnings.warn(NOT_PATCHED, RuntimeWarning, stacklevel=2)

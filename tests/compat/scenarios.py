@@ -72,27 +72,29 @@ def check(program: Path, scenario: str, *arguments: str) -> None:
 # -- for the programs --------------------------------------------------------------------------
 
 
-def main(scenarios: Sequence[Callable[[], None]], wanted: Sequence[str], green: Any) -> None:
-    """Run those that are wanted, or all, one after the other, each in a greenlet. green: ``gamqp.green``."""
+def main(scenarios: Sequence[Callable[[], None]], wanted: Sequence[str], green: Any = None) -> None:
+    """Run those that are wanted, or all, one after the other, and print what came of them.
+
+    green: ``gamqp.green``, to run each in a greenlet of its own and give up when it takes too long; None for this one.
+    """
     for scenario in scenarios:
         if not wanted or scenario.__name__ in wanted:
             began = time.monotonic()
-            said = _outcome(scenario, green)
+            said = _said(scenario) if green is None else _said_in_time(scenario, green)
             print(json.dumps([scenario.__name__, said, round(time.monotonic() - began, 2)]), flush=True)
 
 
-def _outcome(scenario: Callable[[], None], green: Any) -> str:
+def _said(scenario: Callable[[], None]) -> str:
+    try:
+        scenario()
+    except BaseException:
+        return traceback.format_exc()
+    return ''
+
+
+def _said_in_time(scenario: Callable[[], None], green: Any) -> str:
     slot = green.Slot(green.backend())
-
-    def run() -> None:
-        try:
-            scenario()
-        except BaseException:
-            slot.succeed(traceback.format_exc())
-        else:
-            slot.succeed('')
-
-    green.backend().spawn(run)
+    green.backend().spawn(lambda: slot.succeed(_said(scenario)))
     if not slot.wait(PATIENCE_FOR_ONE):
         return f'not over after {PATIENCE_FOR_ONE} s'
     return str(slot.result())
