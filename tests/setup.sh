@@ -161,6 +161,13 @@ find_brokers() {
     trap - INT
 }
 
+# Install redis-server, in which some tests of Celery keep results, if need be. Without it they are skipped.
+find_redis() {
+    trap interrupted INT
+    "$python" "$root/tests/rabbit/install.py" || say 'NOTE: no redis-server: going on without the tests that need it'
+    trap - INT
+}
+
 # -- the environment -----------------------------------------------------------------------------------------
 
 # One lock per environment, on a descriptor that lives as long as the script; children that outlive it hold

@@ -118,6 +118,7 @@ def test_a_worker_with_a_loop_of_its_own_does_all_tasks(rabbit: Any, tmp_path: P
         channel.queue_delete(worker.queue)
 
 
+@pytest.mark.slow
 def test_a_worker_of_greenlets_goes_on_after_each_loss(own_node: Node, tmp_path: Path) -> None:
     """Its loop must hear of each loss: otherwise kombu reconnects in silence and nobody consumes any more."""
     worker = Worker(own_node.url(), tmp_path)

@@ -52,6 +52,13 @@ def install(label: str) -> Server:
     raise CannotInstall(f"RabbitMQ {label!r} is not one of '3.10', '4.3'")
 
 
+def install_redis() -> None:
+    """The command redis-server, installed if need be; its service is not started. Raises CannotInstall."""
+    if not shutil.which('redis-server'):
+        say('installing the package redis-server, for tests of Celery')
+        _apt_install(['redis-server'])
+
+
 def namespaces() -> list[str]:
     """The command prefix that gives a process its own mounts and process ids; [] where that is not allowed.
 
@@ -98,8 +105,11 @@ fi
 apt-get -q -o DPkg::Lock::Timeout=300 update
 apt-get -q -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@"
 for package; do
-    if [ "$package" = rabbitmq-server ] && [ -d /run/systemd/system ]; then
-        systemctl disable rabbitmq-server epmd.socket || true
+    if [ -d /run/systemd/system ]; then
+        case $package in
+            rabbitmq-server) systemctl disable rabbitmq-server epmd.socket || true ;;
+            redis-server) systemctl disable redis-server || true ;;
+        esac
     fi
 done
 """
@@ -226,3 +236,12 @@ def _proxies() -> dict[str, str]:
         if '://' in value:  # it may also say DIRECT or false
             result[f'{scheme}_proxy'] = value
     return result
+
+
+if __name__ == '__main__':
+    # The other server that tests use; for tests/setup.sh.
+    try:
+        install_redis()
+    except CannotInstall as error:
+        say(str(error))
+        sys.exit(1)
