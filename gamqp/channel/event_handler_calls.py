@@ -9,12 +9,16 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING
 
 from greenlet import getcurrent
 
 from ..green import Slot
 from ..state.pending_events import HandlerCall, PendingEvents
+
+if TYPE_CHECKING:
+    from ..connection.connection import Connection
+    from .events import ChannelEvents
 
 __all__ = ('EventHandlerCalls',)
 
@@ -27,7 +31,7 @@ class EventHandlerCalls:
 
     __slots__ = ('_channel', '_connection', 'pending', 'running')
 
-    def __init__(self, channel: Any, connection: Any) -> None:
+    def __init__(self, channel: ChannelEvents, connection: Connection) -> None:
         self._channel = weakref.ref(channel)
         self._connection = connection
         self.pending = PendingEvents()

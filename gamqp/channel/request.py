@@ -99,7 +99,7 @@ class Requester(Uncopyable):
         wait = connection._wait_for_close if ending else connection._wait_for
         if timeout is None:
             timeout = connection.rpc_timeout
-        slot = expected.slot
+        slot: Any = expected.slot  # a green.Slot, since somebody waits
         try:
             if not wait(slot, timeout):
                 raise TimeoutError(f'{METHODS[sig].name}: no reply within {in_seconds(timeout)}')

@@ -5,9 +5,10 @@ Layer 3, for pools. Does not belong here: what is done with a channel that canno
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..state.expected_replies import Expected
+from ..state.waiters import Waiter
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
 
@@ -71,7 +72,7 @@ def _has_unconfirmed(channel: Channel) -> bool:
     )
 
 
-def ask_for_answers(channel: Channel, waiter: Any) -> None:
+def ask_for_answers(channel: Channel, waiter: Waiter) -> None:
     """Have ``waiter.succeed`` called when the broker has answered, or ``fail`` when there is no answer to come.
 
     There must be something unanswered; afterwards there may be again. Does not switch.

@@ -8,7 +8,7 @@ handlers (``events``).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .. import green
 from ..green.yielding import in_turns
@@ -16,6 +16,9 @@ from ..state.confirm_matching import Confirms
 from ..state.confirms_at_end import Ending
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
+
+if TYPE_CHECKING:
+    from ..connection.connection import Connection
 
 __all__ = ('ChannelConfirms',)
 
@@ -43,7 +46,7 @@ class ChannelConfirms:
         'was_in_the_way',
     )
 
-    def __init__(self, connection: Any, number: int) -> None:
+    def __init__(self, connection: Connection, number: int) -> None:
         self.connection = connection
         self._number = number
         self.outstanding: Confirms | None = None

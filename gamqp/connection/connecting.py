@@ -26,11 +26,14 @@ __all__ = ('run',)
 
 def run(connection: Connection) -> None:
     """Open a Connection that is new or closed. Raises why it could not, and has left nothing open then. Switches."""
+    # Each attempt has an object of its own: after every wait it tells whether another greenlet has closed the
+    # connection, or has even begun to open it again, meanwhile.
     attempt = connection._begin(green.backend())
     transport = _make_transport(connection)
     try:
         connection._passwords.ask(sasl.callable_passwords(connection.authentication))
         connection._check_opening(attempt)
+        # Begins here: the passwords had their own time.
         deadline = green.Deadline(connection.connect_timeout)
         transport.connect(deadline)
         connection._check_opening(attempt)
@@ -39,6 +42,7 @@ def run(connection: Connection) -> None:
         connection._check_opening(attempt)
         _note_opened(connection)
     except BaseException as exc:
+        # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()
         connection._give_up(attempt, exc)
         raise
@@ -61,15 +65,18 @@ def _make_transport(connection: Connection) -> TCPTransport:
 def _serve(connection: Connection, transport: TCPTransport) -> None:
     """Start the reader and the writer of a socket that is connected."""
     limits = settings.FRAME_MAX, connection.max_inbound_body
+    # The decoder lives as long as the link, and so gets no strong reference to the connection.
     decoder = Decoder(Message, *limits, OpenChannels(connection), connection._peer_memory)
     write_timeout, in_thread = connection.write_timeout, connection.heartbeat_thread
     link = Link(connection._green, transport, decoder, connection, connection._counts, write_timeout, in_thread)
+    # Before the reader starts, which gives what it reads to the connection's objects, and those look at the link.
     connection._use_link(link)
     link.start_reading()
 
 
 def _note_opened(connection: Connection) -> None:
     """The broker has opened the connection: what goes on as long as it is open begins."""
+    # First: what is called below, and may ask, finds an open connection.
     connection._life.move('opened')
     connection._counts.opened += 1
     connection._renewal = secret_renewal.start(connection)

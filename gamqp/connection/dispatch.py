@@ -103,6 +103,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _begin(self, backend: ModuleType) -> object:
         """Forget the socket before, and begin to open a new one. Returns an object that identifies this attempt."""
+        # The first line that changes anything: it raises for a connection that is open or being opened.
         self._life.move('open')
         self._affinity = ThreadAffinity(backend)
         self._green = backend
@@ -195,6 +196,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     def _on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
         channels = self.channels
+        # Asked once a batch, not for each message: the batch is in memory anyway.
         overflow = self._backpressure.overflow_if_due()
         methods = 0
         for event in events:
@@ -215,8 +217,11 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
                 channel = channels.get(event.channel_id)
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
                     channel._on_content(event)
+            # An event has ended the link (a close, or a fault of the peer): what stands behind it is
+            # void.
             if self._link.reason is not None:
                 break
+        # Once a batch, since an increase for each message would cost each of them something.
         self._counts.delivered += len(events) - methods
         self._event_queue.wake_drainers()
 
@@ -260,6 +265,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
             self._on_reply(sig, args)
 
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
+        # Before the link is lost: losing it closes the writer, which sends what is queued first.
         self._link.writer.send(encode_method(0, Spec.CloseOk, ()))
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ConnectionError)
         self._link.lose(self._with_login_hint(error) if self._life.state == lifecycle.OPENING else add_hint(error))
@@ -276,9 +282,11 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         The first reason wins: later calls do nothing.
         """
         lost = self.is_open and not reason.clean
+        # Only once: several causes may come together, e.g. a close of the broker and the reset of its socket.
         if not self._life.end(reason):
             return
         self._note_end(lost)
+        # The socket before the waiters: whoever wakes must find that nothing can be sent any more.
         if self._link is not None:
             self._link.end(reason)
         if self._backpressure.overflow is not None:
@@ -304,6 +312,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         for waking in (*self._event_queue.wake_all(), self._flow_control.end()):
             walks.add(waking)
         try:
+            # A copy, since each channel removes itself from the dict.
             for channel in list(self.channels.values()):
                 channel._on_connection_end(reason)
         finally:

@@ -99,6 +99,8 @@ class EventEntries(ABC):
 
     def _free_all(self, messages: deque[Message], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
         budget = self._backpressure.budget
+        # Steps are taken in later turns. When the connection has ended since, its messages are counted no
+        # more.
         while messages and budget is self._backpressure.budget:  # else the connection has ended, and a new budget begun
             message = messages.popleft()
             if give_back:
@@ -116,6 +118,8 @@ class EventEntries(ABC):
     def _sweep_if_due(self) -> None:
         """Remove void entries, if most are: there would be more and more of them where nobody drains."""
         if not self._unswept and self._void > AT_ONCE and 2 * self._void > len(self._events) + len(self._older):
+            # Neither deque is copied: entries are moved from one to the other in later turns, and what
+            # arrives meanwhile goes to an empty one.
             self._older.extend(self._events)
             self._events, self._older = self._older, deque()
             self._unswept = len(self._events)

@@ -98,6 +98,8 @@ class EventQueue(EventEntries):
         if self._drainers and self._events:
             self._drainers.wake(len(self._events))
         elif self._events:
+            # Nobody is in drain_events, so those who wait for the end of this work hand it out
+            # themselves.
             self.wake_finishing()  # ``drain`` and ``basic_cancel`` hand out what nobody else comes for
 
     # -- drain_events ----------------------------------------------------------------------
@@ -121,6 +123,7 @@ class EventQueue(EventEntries):
         if timeout is not None and timeout <= 0:
             timeout = POLL if self._backpressure.overflow is not None or link.transport.has_input else 0
             self._green.sleep(0)
+        # Looked at again after each wake: another greenlet may have taken the event.
         deadline = green.Deadline(timeout)
         while not (self._events or self._older):
             self.check_drainable(link)
@@ -160,6 +163,7 @@ class EventQueue(EventEntries):
         while events := self._older or self._events:
             if not (notices or self._has_deliveries):
                 return False
+            # Taken out before anything can switch: no two greenlets get the same event.
             event = events.popleft()
             if type(event) is WaitingMessages:
                 if not event:
@@ -168,6 +172,8 @@ class EventQueue(EventEntries):
                     continue
                 message = event.popleft()
                 consumer = event.consumer
+                # Removed with its last message, so that ``has_some_of`` need not look whether it is
+                # empty.
                 if not event:
                     del self._waiting[consumer]
                 backpressure = self._backpressure

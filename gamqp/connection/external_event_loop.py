@@ -78,6 +78,7 @@ class ExternalEventLoop:
 
     def _note_end(self, lost: bool) -> None:
         """The connection ends. lost: it was open, and the program has not asked for it."""
+        # Decided before the channels forget their consumers.
         self._event_queue.loss_unraised = lost and any(channel._has_callbacks for channel in self.channels.values())
 
     def _show_end(self, lost: bool, reason: Reason) -> None:
@@ -87,4 +88,6 @@ class ExternalEventLoop:
         else:
             self._event_queue.forget_loss()
         if lost and self.on_lost is not None:
+            # In a greenlet of its own: it is the reader, or the heartbeat greenlet, that ends the
+            # connection.
             self._green.spawn(self.on_lost, reason.make_error())

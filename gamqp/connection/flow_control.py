@@ -94,6 +94,7 @@ class FlowControl:
 
     def on_unblocked(self) -> None:
         """The broker takes messages again."""
+        # The reason is gone before they wake: each of them looks at it again.
         self._end_blockage()
         self._unblocked.wake_all()
         self._call_about_blocking()
@@ -101,6 +102,7 @@ class FlowControl:
     def _call_about_blocking(self) -> None:
         """Call on_blocked or on_unblocked, whichever is true now; later, where too many such calls run."""
         owner = self._owner()
+        # A greenlet that was killed before it ran has not removed itself.
         self._callers = [caller for caller in self._callers if not caller.dead]
         if len(self._callers) >= CALLS_AT_ONCE:
             self._call_missed = True
@@ -176,6 +178,7 @@ class FlowControl:
     def _wait_for_peer(self, owner: PublishingOwner, deadline: green.Deadline, unblocking: green.Deadline) -> None:
         link = self.link  # of the channel that waits; another connect() may be under way when this greenlet wakes
         while link.reason is None and self.must_wait_to_publish:
+            # Both questions again after each wait: the broker may have blocked again since.
             if self._is_refused(owner):
                 refused = owner.blocked_policy == 'raise' or not self._unblocked.wait(unblocking.left())
                 if refused and self._is_refused(owner):
@@ -213,6 +216,7 @@ class FlowControl:
         publishes does not know yet that the peer has hung up.
         """
         now = time.monotonic()
+        # Set in any case, also when nothing is due: so the next question costs nothing for a while.
         self.look_at = now + BREATH
         if self.unlooked >= BYTES_PER_LOOK:
             self.unlooked = 0

@@ -57,6 +57,7 @@ def run(connection: Connection, deadline: green.Deadline) -> None:
         sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
     tuned = _on_tune(connection, *reply)
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
+    # Before tune-ok goes out, since the broker's clock begins with that.
     connection._link.start_heartbeat(connection.heartbeat)
     if connection.on_tune_ok is not None:
         connection.on_tune_ok()
@@ -80,10 +81,11 @@ def _ask(connection: Connection, frames: Any, *sigs: tuple[int, int]) -> Expecte
 
 def _answer_to(connection: Connection, deadline: green.Deadline, asked: Expected) -> Any:
     """Wait for the answer. Returns its method and its arguments."""
-    if not asked.slot.wait(deadline.left()):
+    slot: Any = asked.slot
+    if not slot.wait(deadline.left()):
         names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
         raise TimeoutError(f'{connection.host}: no {names} from the broker within {in_seconds(deadline.seconds)}')
-    return asked.sig, asked.slot.result()
+    return asked.sig, slot.result()
 
 
 _FROM_SERVER = (Spec.Start, Spec.Secure, Spec.Tune, Spec.OpenOk)

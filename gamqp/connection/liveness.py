@@ -97,6 +97,7 @@ class Liveness(Dispatch):
         then the slot has the reason.
         """
         self._affinity.check()
+        # Of the connection that was asked. When this greenlet wakes, another one may have opened it again.
         link = self._link
         self._backpressure.wait_begins()
         try:

@@ -73,6 +73,7 @@ class ReadTimeout(ConnectionTimer['Dispatch']):
         if not waits or not link.listening:
             self._since = None
         else:
+            # From now on, not from the last byte: before, no consumer waited for anything.
             if self._since is None:
                 self._since = now
             left += max(self._since, link.heartbeat_clock.heard_at) - now

@@ -64,6 +64,7 @@ class ReceiveBackpressure:
 
     def wait_begins(self) -> None:
         """A greenlet waits for a reply: read on, even if the budget is spent. Does not switch."""
+        # A number and not a flag: many greenlets wait at the same time.
         self._waits += 1
         if not self.link.listening:
             self.link.resume()
@@ -74,12 +75,15 @@ class ReceiveBackpressure:
 
     def must_pause(self) -> bool:
         """Whether the reader has to stop until there is room. Does not switch."""
+        # As long as messages are on disk the reader stops, too: they are to be handed out before newer ones
+        # come in.
         if self._waits or not (self.budget.spent or self.overflow is not None):
             return False
         self.crowded = True
         now = time.monotonic()
         if now >= self._warn_at:
             self._warn_at = now + WARN_EVERY
+            # In a greenlet of its own: it is the reader that asks, and a log handler may wait.
             self._green.spawn(undelivered_warning.warn, self._owner())
         return True
 
@@ -95,6 +99,7 @@ class ReceiveBackpressure:
     def freed(self) -> None:
         """There is more room: for what is on disk first, and for the socket when that is empty. Does not switch."""
         if self.budget.relaxed:
+            # Disk before socket, or messages of one consumer would overtake each other.
             if self.overflow is not None:
                 self.overflow.come_back()
             else:

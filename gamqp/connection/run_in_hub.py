@@ -119,6 +119,7 @@ class HubCalls:
         self._in_main_thread = os_threads.get_ident() == threading.main_thread().ident
 
     def take(self, call: HubCall[Any] | OneWayCall) -> None:
+        # In this order: the hub may look as soon as it is woken.
         self._calls.append(call)
         self._wakeup.send()
 
@@ -126,6 +127,7 @@ class HubCalls:
         deadline = green.Deadline(timeout)
         self.take(call)
         while not call.wait(HUB_CHECK_INTERVAL if timeout is None else min(HUB_CHECK_INTERVAL, deadline.left() or 0.0)):
+            # The call may begin at this very moment: whoever gets the lock of its beginning decides.
             if deadline.passed:
                 begun = '' if call.give_up() else '; it goes on'
                 raise TimeoutError(f'run_in_hub: the call was not over within {in_seconds(timeout)}{begun}')

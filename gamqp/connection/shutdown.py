@@ -44,6 +44,7 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
         return
     link = connection._link
     usual = min(CLOSE_TIMEOUT, connection.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
+    # From here on every other call raises; only what waits already goes on waiting.
     connection._life.move('close')
     if connection._renewal is not None:
         connection._renewal.stop()  # the broker takes no secret any more
@@ -89,6 +90,7 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
     # Handlers and callbacks that drain cannot end before they have: they do not wait for each other.
     me = greenlet.getcurrent()
     before = in_drain.get(me)  # it may be a callback that drain has called
+    # A callback that drains would otherwise wait for itself.
     in_drain[me] = events.callbacks_around()
     events.wake_finishing()
 

@@ -52,6 +52,7 @@ class ThreadAffinity:
         argument_checks.timeout('timeout', timeout)
         if self._hub_calls is None:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
+        # Not by the queue: the hub cannot run while this greenlet waits for it without switching.
         if self.is_here():
             return fn(*args)
         return self._hub_calls.pass_in(HubCall(self._hub_calls.green, fn, args), timeout)

@@ -51,6 +51,7 @@ class UnfinishedHandlers:
         """The last message of an inbox that has ended may have been handled."""
         if not inbox.busy and inbox in self.retiring:
             self.retiring.discard(inbox)
+            # Only now: while the program works on a message it may still ack it.
             inbox.close_books()
         self._events.wake_finishing()
 

@@ -33,6 +33,7 @@ class SecretUpdates(Requester):
         except UnicodeEncodeError:  # which holds the secret, as does the variable
             del new_secret
             raise ValueError('update_secret: the new secret cannot be encoded as UTF-8') from None
+        # Not by _call, which has the arguments, and so the secret, in its frame while it waits.
         self._check(Spec.UpdateSecret)
         expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self._connection._green))
         self._ask(Spec.UpdateSecret, (secret, reason), expected)

@@ -32,6 +32,7 @@ class WorkInTurns:
 
     def add(self, work: Iterator[Any]) -> None:
         """Do the first 1000 steps now and the rest in turns of the hub; all of it later, if walks are gathered."""
+        # While it is None nothing ends, and the walks of different channels may go on side by side.
         if self._gathered is None:
             in_turns(self._green, work)
         else:
@@ -43,5 +44,7 @@ class WorkInTurns:
 
     def start(self) -> None:
         """Do what was gathered, in order, as one walk."""
+        # None again before the first step: a step may add a walk of its own, which must not wait for another
+        # start.
         works, self._gathered = self._gathered or [], None
         in_turns(self._green, itertools.chain.from_iterable(works))

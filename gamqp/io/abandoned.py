@@ -31,10 +31,12 @@ def abandon(link: Link) -> None:
     """
     if link.reason is not None or link.abandoned or os_threads.get_ident() != link.thread:
         return
+    # Set before anything is sent: the reader and the heartbeat greenlet both call this when they find no owner.
     link.abandoned = True
     link.resume()  # the reader paused for the program to take messages, which it will not do any more
     link.writer.send(encode_method(0, Spec.Close, (200, 'abandoned', 0, 0)))
     error = exceptions.RecoverableConnectionError('the connection was abandoned')
+    # A timer and not a wait: the garbage collector may be the caller, and it must not switch greenlets.
     link.end_after(PATIENCE, functools.partial(link.lose, error))
 
 

@@ -33,6 +33,8 @@ def run(link: Link) -> None:
             now = time.monotonic()
             if link.reason is None and heartbeat_clock.must_send(now):
                 beat(link)
+            # The sending thread may have sent while the hub was blocked, and only the hub may change the
+            # count of queued bytes.
             link.writer.catch_up()
             link.heartbeat_wait(heartbeat_clock.next_look(now, link.listening))
     except BaseException as exc:
@@ -44,6 +46,8 @@ def run(link: Link) -> None:
 
 def is_dead(link: Link) -> bool:
     """Whether the peer was silent for two intervals while the reader was reading and nothing is left to read."""
+    # While the reader has stopped nothing is received, so silence says nothing about the peer; and input that is
+    # there already is a sign of life.
     return link.listening and link.heartbeat_clock.peer_is_dead(time.monotonic()) and not link.transport.has_input
 
 

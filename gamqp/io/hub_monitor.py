@@ -105,6 +105,7 @@ class HubMonitor:
 
     def is_overdue(self, now: float) -> bool:
         """Whether the timer is late by more than a whole pause between looks: the hub is blocked at present."""
+        # One pause more than due: a timer that is a little late is no blocked hub.
         return self._timer is not None and now - self._due > self._pause
 
     def block_before(self, now: float, interval: float) -> str | None:
@@ -117,6 +118,7 @@ class HubMonitor:
             return None
         interval = interval or WITHOUT_HEARTBEATS
         overdue = now - self._due if self._timer is not None else 0.0
+        # The block may be over: then its seconds were measured by the timer, else they are counted up to now.
         seconds, until, who = self._block
         if overdue > interval:  # the hub is still blocked, so the timer has not run
             seconds, who = overdue, self._describe(self._seen)

@@ -103,6 +103,8 @@ class Link:
         self.hub_monitor = hub_monitor.monitor_of(self.hub, backend, self.thread)
         self.transport = transport
         self.decoder = decoder
+        # Weak, since the greenlets below hold the link: else a connection that the program drops would never
+        # be collected.
         self.owner: Callable[[], LinkOwner | None] = weakref.ref(owner)
         self.heartbeat_clock = HeartbeatClock(0, time.monotonic())
         self.counts = counts
@@ -115,6 +117,7 @@ class Link:
         self._resume_slot: green.Slot | None = None  # the paused reader waits here
         self._heartbeat_slot: green.Slot | None = None  # the heartbeat greenlet waits here
         self._end_timer: Any = None  # of ``end_after``
+        # Held, since a greenlet that nobody holds may be collected while it waits.
         self._reader: Any = None
         self._heartbeat: Any = None
         transport.serve(self)
@@ -137,6 +140,7 @@ class Link:
         if self.reason is not None:
             return  # the link ended during the handshake, and nothing would end these again
         self.hub_monitor.join(self, interval)
+        # Only now, since the interval was not known before tune.
         if self._thread_beats:
             self.writer.start_beating(self.hub_monitor)
         if interval:
@@ -188,6 +192,7 @@ class Link:
             return
         # Before everything else: code that runs during the steps below checks it, and may call ``end`` again.
         self.reason = reason
+        # A writer that has failed is closed already, and its socket takes nothing more.
         if not self.writer.closed:
             self.writer.flush()  # perhaps a close or close-ok is queued, and the kernel has room for it
         # The writer before the socket, so that nothing sends on a closed descriptor.
@@ -303,6 +308,7 @@ class Link:
 
     def resume(self) -> None:
         """Have a paused reader go on. Does not switch."""
+        # The slot is settled and not removed: ``resuming`` shows until the reader has run.
         if self._resume_slot is not None:
             self._resume_slot.succeed()
 
@@ -313,6 +319,7 @@ class Link:
 
     def on_descriptor(self, descriptor: PollDescriptor) -> None:
         """An event loop of the program polls this descriptor from now on. Does not switch."""
+        # Such a program runs the hub only inside of our calls, so a hub that is late is no fault there.
         self.hub_monitor.polled = True
         self.transport.watch_input(self.listening)
         owner = self.owner()

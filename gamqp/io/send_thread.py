@@ -129,6 +129,8 @@ class SendThread:
         """
         with self._lock:
             self._stopping = True
+            # Read under the lock: right after it the thread may end, and another caller may start the
+            # next one.
             running, ended, native_id = self.running, self._ended, self._native_id
             self._nudge()
         # Not under the lock, which the thread takes before it ends.
@@ -189,6 +191,8 @@ class SendThread:
                     if self._stopping or not (self._has_work or now - idle_since < LINGER):
                         self.running = False
                         return
+                    # Read under the lock, so that what came since cannot be missed until the end
+                    # of a long pause.
                     if self._new or self._added:  # they came during the calls above, and are not in *pause*
                         pause = LOOK
                     self._sleeps = pause > LOOK
@@ -235,6 +239,7 @@ class SendThread:
             if any(entry[2] is writer for entry in self._held):
                 self._held = [entry for entry in self._held if entry[2] is not writer]
                 heapq.heapify(self._held)
+            # The running number keeps the heap from comparing writers when two times are equal.
             heapq.heappush(self._held, (since + LOOK, next(self._number), writer))
 
     def _beat(self, now: float) -> float:

@@ -110,6 +110,7 @@ class SendThreadWriter:
 
     def retire(self) -> None:
         """Have the sending thread send nothing more. Blocks while it is sending."""
+        # Under the guard, so that the thread is not in the middle of a send when this returns.
         with self._transport.guard:
             self._retired = True
         send_thread.discard(self)
@@ -117,6 +118,8 @@ class SendThreadWriter:
     def send_without_hub(self) -> None:
         """Send as much as the kernel takes now, without the hub. May be called in any thread. Does not switch."""
         with self._transport.guard:
+            # _pushing: a signal handler, or the garbage collector, has come here in the middle of _push,
+            # which sends the rest.
             if not (self.closed or self._retired or self._pushing):
                 self._send_rest(ALL)
 
@@ -180,6 +183,7 @@ class SendThreadWriter:
         late_in = self.heartbeat_clock.late_in(now)
         if late_in > 0:
             return late_in
+        # A connection whose thread has ended will never be read again, and must not look alive to the broker.
         if self.hub_thread() is None:
             send_thread.discard(self)
             return self.heartbeat_clock.interval

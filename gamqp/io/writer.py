@@ -86,6 +86,7 @@ class Writer(SendThreadWriter):
         """Queue a complete frame set, or send it at once. Does not switch, raises no error of the socket."""
         if self.closed:
             return
+        # Append first: a set is in the queue before anything can look at the load.
         self._queue.append(frames)
         queued = self.load = self.load + len(frames)
         if self._pass_due:
@@ -112,6 +113,7 @@ class Writer(SendThreadWriter):
     def wait_for_room(self, timeout: float | None) -> bool:
         """Wait until the queue is below HIGH_WATER or the writer closed. False after *timeout* seconds. Switches."""
         deadline = green.Deadline(timeout)
+        # Else a publisher could wait for room that there is already.
         if self._touched:
             self._push()  # the sending thread may have made room, which only this call notes
         while self.full and not self.closed:
@@ -164,6 +166,7 @@ class Writer(SendThreadWriter):
 
     def _end_of_pass(self) -> None:
         self._pass_due = False
+        # First of all, since _push below may raise in a signal handler.
         self._hub_writers.turns += 1  # the sending thread sees by this that the hub is not blocked
         if self.load and not self._watching and not self.closed:
             self._push()

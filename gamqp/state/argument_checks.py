@@ -44,17 +44,17 @@ SHOWN = 60
 _NO = object()
 
 
-def timeout(name: str, value: Any) -> Any:
+def timeout(name: str, value: object) -> Any:
     """Seconds from 0 on for one wait, or None for no limit."""
     return None if value is None else given_timeout(name, value)
 
 
-def given_timeout(name: str, value: Any) -> Any:
+def given_timeout(name: str, value: object) -> Any:
     """Seconds from 0 on for one wait; the caller has handled None before. math.inf is no limit."""
     return value if value == math.inf else _checked_seconds(name, value, zero=True)
 
 
-def optional_timeout(name: str, value: Any) -> Any:
+def optional_timeout(name: str, value: object) -> Any:
     """None, or seconds from 0 on."""
     return None if value is None else given_timeout(name, value)
 
@@ -62,7 +62,7 @@ def optional_timeout(name: str, value: Any) -> Any:
 def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: float = LONGEST) -> Check:
     """More than 0 seconds, or with *zero* from 0 on. none, zero_is: the values to use for None and 0, if allowed."""
 
-    def check(name: str, value: Any) -> Any:
+    def check(name: str, value: object) -> Any:
         if value is None and none is not _NO:
             return none
         checked = _checked_seconds(name, value, zero or zero_is is not _NO, most)
@@ -71,7 +71,7 @@ def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: fl
     return check
 
 
-def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST) -> Any:
+def _checked_seconds(name: str, value: object, zero: bool, most: float = LONGEST) -> Any:
     kind = value.__class__
     if kind is not float and kind is not int and (kind is bool or not isinstance(value, numbers.Real)):
         raise TypeError(f'{name}: a number of seconds is wanted, not {shown(value)}')
@@ -82,7 +82,7 @@ def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST) -
     return value
 
 
-def number(name: str, value: Any) -> Any:
+def number(name: str, value: object) -> Any:
     """A finite number."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f'{name}: a number is wanted, not {shown(value)}')
@@ -94,7 +94,7 @@ def number(name: str, value: Any) -> Any:
 def whole(least: int, most: int | None = None, *, none: Any = _NO, zero: str = '') -> Check:
     """A whole number. none: the value to use for None, if allowed. zero: if 0 is allowed, its meaning for the error."""
 
-    def check(name: str, value: Any) -> Any:
+    def check(name: str, value: object) -> Any:
         if value is None and none is not _NO:
             return none
         if isinstance(value, bool) or not isinstance(value, numbers.Integral):
@@ -109,28 +109,28 @@ def whole(least: int, most: int | None = None, *, none: Any = _NO, zero: str = '
     return check
 
 
-def flag(name: str, value: Any) -> bool:
+def flag(name: str, value: object) -> bool:
     """True or False, also as 1, 0 and None. A text is refused, since 'false' would be true."""
     if value is None or (isinstance(value, numbers.Integral) and value in (0, 1)):
         return bool(value)
     raise TypeError(f'{name}: True or False is wanted, not {shown(value)}')
 
 
-def text(name: str, value: Any, secret: bool = False) -> str:
+def text(name: str, value: object, secret: bool = False) -> str:
     """A str."""
     if not isinstance(value, str):
         raise TypeError(f'{name}: a str is wanted, not {type(value).__name__ if secret else shown(value)}')
     return value
 
 
-def callable_or_none(name: str, value: Any) -> Any:
+def callable_or_none(name: str, value: object) -> Any:
     if value is not None and not callable(value):
         raise TypeError(f'{name}: a callable is wanted, or None, not {shown(value)}')
     return value
 
 
 def one_of(*choices: str) -> Check:
-    def check(name: str, value: Any) -> Any:
+    def check(name: str, value: object) -> Any:
         if value not in choices:
             raise ValueError(f'{name}: one of {", ".join(choices)}, not {value!r}')
         return value
@@ -138,7 +138,7 @@ def one_of(*choices: str) -> Check:
     return check
 
 
-def shown(value: Any) -> str:
+def shown(value: object) -> str:
     """The value for an error: shortened, and marked as a text if it is one."""
     written = repr(value)
     if len(written) > SHOWN:

@@ -33,6 +33,7 @@ class ChannelIds:
 
     def take(self) -> int:
         """A free number. Raises ResourceError with the counts when there is none."""
+        # Numbers that were never used come first: nothing late can arrive for those.
         while self._fresh <= self._limit:
             channel_id = self._fresh
             self._fresh += 1
@@ -63,6 +64,7 @@ class ChannelIds:
         """Give a number back; one that was not taken is ignored."""
         if channel_id in self._taken:
             self._taken.remove(channel_id)
+            # One that was claimed from above _fresh is found there when its turn comes.
             if channel_id < self._fresh and channel_id not in self._resting:
                 self._rested.append(channel_id)
                 self._resting.add(channel_id)

@@ -13,9 +13,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from ..wire import Content
 from .confirms_at_end import Ending, Observers, observe
-from .return_matching import MandatoryPublishes
+from .return_matching import Frames, MandatoryPublishes
 from .tag_order import first, is_wide, up_to
+from .waiters import PublishWaiter, Waiter
 
 __all__ = ('Barrier', 'Confirms')
 
@@ -34,7 +36,7 @@ class Barrier:
 
     __slots__ = ('quiet', 'refused', 'tag', 'waiter')
 
-    def __init__(self, tag: int, waiter: Any, quiet: bool) -> None:
+    def __init__(self, tag: int, waiter: Waiter, quiet: bool) -> None:
         self.tag = tag
         self.waiter = waiter
         self.quiet = quiet
@@ -80,9 +82,11 @@ class Confirms:
         self.published = 0  # the delivery tag of the latest publish
         self.selected = False  # whether confirm.select-ok has come
         self.refused = False  # whether a publish was nacked or returned since the last take_refused()
-        self.waiting: dict[int, Any] = {}  # tag -> who waits, of the publishes that have no confirm yet
+        self.waiting: dict[
+            int, PublishWaiter | None
+        ] = {}  # tag -> who waits, of the publishes that have no confirm yet
         self._mandatory: MandatoryPublishes | None = None  # made when there is a publish that may come back
-        self._returned: dict[int, Any] = {}  # tag -> message that came back, until its ack comes
+        self._returned: dict[int, Content] = {}  # tag -> message that came back, until its ack comes
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
         self._observers: Observers | None = None  # made when somebody observes
         # The latest barrier at which a refused publish was noted, and its tag: it is noted at all barriers behind that.
@@ -92,13 +96,15 @@ class Confirms:
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def enter(self, tag: int, waiter: Any = None) -> None:
+    def enter(self, tag: int, waiter: PublishWaiter | None = None) -> None:
         """The publish that took this tag was sent, in the same step: it is outstanding."""
         self.waiting[tag] = waiter
         if tag != self.published:
             self._enter_late(tag)
 
-    def enter_mandatory(self, tag: int, waiter: Any, exchange: str, routing_key: str, size: int, frames: Any) -> None:
+    def enter_mandatory(
+        self, tag: int, waiter: PublishWaiter | None, exchange: str, routing_key: str, size: int, frames: Frames
+    ) -> None:
         """The same for a message that may come back: its frames are kept until it is settled."""
         if self._mandatory is None:
             self._mandatory = MandatoryPublishes()
@@ -122,11 +128,11 @@ class Confirms:
             self._observers = {}
         self._observers[tag] = settled
 
-    def waiter(self, tag: int) -> Any:
+    def waiter(self, tag: int) -> PublishWaiter | None:
         """The waiter of this publish; None when it has none or is settled."""
         return self.waiting.get(tag)
 
-    def come_back(self, exchange: str, routing_key: str, message: Any) -> Any:
+    def come_back(self, exchange: str, routing_key: str, message: Content) -> PublishWaiter | None:
         """A message was returned. Finds its publish and returns that one's waiter, or None."""
         if self._mandatory is None:
             return None
@@ -155,7 +161,7 @@ class Confirms:
         lost = next((tag for tag in self.waiting if tag > covered), self.published + 1)
         return any(not barrier.quiet and barrier.tag >= lost for barrier in self._barriers)
 
-    def barrier(self, waiter: Any, quiet: bool = False) -> Barrier:
+    def barrier(self, waiter: Waiter, quiet: bool = False) -> Barrier:
         """Have *waiter* called when all publishes up to now are settled. There must be one that is not.
 
         quiet: see Barrier.
@@ -191,8 +197,12 @@ class Confirms:
             if self._barriers:
                 self._pass_barriers()
             return 1
+        # A tag from beyond is a fault of the peer, which the caller has refused already; here it must do no
+        # harm.
         tag = min(tag or self.published, self.published)
         if self._covered:
+            # An earlier confirm covers these, though its steps may not have been taken yet: the first
+            # verdict counts.
             if tag <= self._covered[-1][0]:
                 return 0
             self._covered.append((tag, ok))
@@ -224,7 +234,9 @@ class Confirms:
 
     def _settle(self, tag: int, ok: bool) -> None:
         waiter = self.waiting.pop(tag)
-        verdict = self._returned.pop(tag, ok) if self._returned else ok
+        # A return comes before the ack of its message, and is the verdict then: the ack only says that the
+        # broker is done.
+        verdict: bool | Content = self._returned.pop(tag, ok) if self._returned else ok
         if self._mandatory is not None and self._mandatory.forget(tag):
             self._mandatory = None
         if self._observers:
@@ -243,7 +255,7 @@ class Confirms:
         self._mandatory = None
         return ending
 
-    def _without_holes(self) -> dict[int, Any]:
+    def _without_holes(self) -> dict[int, PublishWaiter | None]:
         """The outstanding publishes; the dict is copied first if it begins with too many holes."""
         waiting = self.waiting
         if is_wide(waiting):

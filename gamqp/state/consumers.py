@@ -146,6 +146,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
             left = self._left = self._left or {}
             left.pop(tag, None)
             left[tag] = consumer.queue, consumer.no_ack
+            # Tags of programs that start a consumer for each request would fill the memory otherwise.
             if len(left) > REMEMBERED:
                 del left[next(iter(left))]
         return consumer
@@ -206,6 +207,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         term, self._term = self._term, None
         if term is None:
             return False
+        # One assignment ends all of them at the same moment, however many they are.
         term.reason = reason
         return True
 
@@ -214,6 +216,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
     def is_stray(self, tag: str) -> bool:
         """Count a delivery for no consumer. Returns True once a tag, when TOLERATED have come: time for a warning."""
         strays = self._strays = self._strays or {}
+        # A broken peer may invent tags without end; of those beyond so many nothing is counted.
         if tag in strays or len(strays) < REMEMBERED:
             strays[tag] = strays.get(tag, 0) + 1
             return strays[tag] == TOLERATED

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from .. import exceptions
+from .waiters import MakeError, Waiter
 
 __all__ = ('Expected', 'Replies', 'fail_each')
 
@@ -40,7 +41,7 @@ class Expected:
     def __init__(
         self,
         sigs: tuple[Sig, ...],
-        slot: Any = None,
+        slot: Waiter | None = None,
         arrived: Hook = None,
         undo: Hook = None,
         tag: str | None = None,
@@ -58,7 +59,9 @@ class Expected:
 
     def arrive(self, reply: Any) -> None:
         """The reply has come."""
+        # Kept for a caller that is killed between this moment and its waking: ``abandon`` undoes it then.
         self._reply = (reply,)
+        # State before the waiter: what wakes must see what the broker has done.
         if self.arrived is not None:
             self.arrived(reply)
         if self.abandoned:
@@ -139,6 +142,8 @@ class Replies:
         tag = reply[0]
         for place, expected in enumerate(tagged.get(tag, ())):
             if sig in expected.sigs:
+                # A reply in order was asked for before, so this one cannot be the answer to that
+                # later question.
                 if self._queue and self._queue[0].number < expected.number:
                     return None
                 del tagged[tag][place]
@@ -149,7 +154,7 @@ class Replies:
                 return expected
         return None
 
-    def fail_all(self, make_error: Callable[[], BaseException], but: Sig | None = None) -> Iterator[None]:
+    def fail_all(self, make_error: MakeError, but: Sig | None = None) -> Iterator[None]:
         """The channel or connection has ended: remove all entries. Returns steps; each gives one waiter the error.
 
         but: an entry for this reply stays if it is the latest, since that reply will still come. The waiters get
@@ -163,7 +168,7 @@ class Replies:
         return fail_each(heapq.merge(lost, with_tag, key=attrgetter('number')), make_error)
 
 
-def fail_each(lost: Iterable[Expected], make_error: Callable[[], BaseException]) -> Iterator[None]:
+def fail_each(lost: Iterable[Expected], make_error: MakeError) -> Iterator[None]:
     """Steps, one for each of *lost*, that give its waiter the error."""
     for expected in lost:
         if expected.slot is not None and not expected.abandoned:

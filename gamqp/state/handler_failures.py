@@ -31,6 +31,8 @@ class HandlerFailures:
 
         message: a key that identifies it. what: the kind of failure, e.g. class and place of the error.
         """
+        # Taken out and put in again below: so the dict is ordered by the latest failure, and the oldest one
+        # is dropped.
         count, before = self._counts.pop(message, (0, None)) if redelivered else (0, None)
         self._counts[message] = count + 1, what
         if len(self._counts) > REMEMBERED:

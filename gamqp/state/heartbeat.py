@@ -26,6 +26,8 @@ class HeartbeatClock:
 
     def late_in(self, now: float) -> float:
         """Seconds until the heartbeat greenlet is late, so that a thread should send: at 3/4 of the interval."""
+        # Between the half, when the greenlet sends, and the whole, when a broker may begin to count a missed
+        # one.
         return self.sent_at + self.interval * 0.75 - now
 
     def peer_is_dead(self, now: float) -> bool:

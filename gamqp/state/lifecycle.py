@@ -49,6 +49,8 @@ class Reason:
 
     def make_error(self) -> BaseException:
         """A fresh exception of the same class, text and cause, without a traceback."""
+        # A copy and not the class with the text: errors carry fields (code, method, hint) that differ by
+        # class.
         error = copy.copy(self._error)
         error.__cause__ = self._error.__cause__
         error.__suppress_context__ = self._error.__suppress_context__
@@ -73,6 +75,8 @@ class Lifecycle:
             self.state = TRANSITIONS[self.state][event]
         except KeyError:
             raise RuntimeError(f'lifecycle: no event {event!r} in state {self.state!r}') from None
+        # A connection that is opened again has no reason to end any more; whoever asked before has it by
+        # itself.
         if event == 'open':
             self.reason = None
 

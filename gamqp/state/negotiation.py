@@ -21,6 +21,7 @@ RABBITMQ_FRAME_MIN = 8192  # RabbitMQ's, since 4.1
 
 def rabbitmq_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
     """(4, 3) for RabbitMQ 4.3.6, by the server's properties; () for another product or an unknown version."""
+    # Others bear version numbers of their own, which say nothing about RabbitMQ's faults.
     if properties.get('product') != 'RabbitMQ':
         return ()
     try:

@@ -87,6 +87,7 @@ class PendingEvents:
         """Keep a returned message as an error. Returns True the first time that an older one is dropped for it."""
         if self._returns is None:
             self._returns = deque(maxlen=MOST_RETURNS)
+        # A deque with maxlen drops silently. It is noted once, so that the log can say it.
         lost, self._lost = self._lost, self._lost or len(self._returns) == MOST_RETURNS
         self._returns.append(throw)
         return self._lost and not lost

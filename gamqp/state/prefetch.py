@@ -36,6 +36,7 @@ class Prefetch(NamedTuple):
 
     def differs_from(self, count: int) -> bool:
         """Whether basic.qos has to be sent before a consumer with this limit is started."""
+        # A channel on which no basic.qos was sent has no limit, which is 0.
         return count != (self.sent or 0)
 
     def note_sent(self, count: int) -> Prefetch:

@@ -49,6 +49,7 @@ class QueueTypes:
     def declare(self, queue: str, arguments: Mapping[str, Any] | None) -> None:
         """A queue was declared with these arguments, which name its type or none."""
         kind = (arguments or {}).get('x-queue-type')
+        # What was known before is void: the queue may have been deleted and declared anew by another program.
         self.forget(queue)
         if kind in (QUORUM, STREAM):
             self._types[queue] = kind
@@ -88,6 +89,7 @@ class QueueTypes:
 
     def check_get(self, queue: str) -> None:
         """Raise AMQPNotImplementedError if the broker refuses basic.get for this queue."""
+        # Another broker may know what RabbitMQ does not: it is asked itself.
         if self._version and self.type_of(queue) == STREAM:
             raise _refusal(f'{queue!r} is a stream, which knows no basic.get: use a consumer', Basic.Get)
 

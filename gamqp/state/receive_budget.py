@@ -53,6 +53,7 @@ class ReceiveBudget:
 
         Further deliveries then go to a temporary file.
         """
+        # In whole numbers, since a limit may be as large as sys.maxsize.
         return self.messages * 4 >= self.max_messages * 5 or self.memory * 4 >= self.max_bytes * 5
 
     @property

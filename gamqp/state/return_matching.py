@@ -12,11 +12,12 @@ from typing import Any
 
 from ..wire import Content, Decoder
 
-__all__ = ('MandatoryPublishes',)
+__all__ = ('Frames', 'MandatoryPublishes')
 
 HEADERS = 'application_headers'
 
 Key = tuple[str, str, int]  # exchange, routing key, size of the body
+Frames = bytes | bytearray | memoryview  # of one publish, as they were sent
 
 
 class MandatoryPublishes:
@@ -25,10 +26,12 @@ class MandatoryPublishes:
     __slots__ = ('_by_key', '_keys')
 
     def __init__(self) -> None:
-        self._by_key: dict[Key, dict[int, Any]] = {}  # delivery tag -> frames, or the Content that was decoded of them
+        self._by_key: dict[
+            Key, dict[int, Frames | Content]
+        ] = {}  # delivery tag -> frames, or the Content that was decoded of them
         self._keys: dict[int, Key] = {}  # where in _by_key a tag is
 
-    def add(self, tag: int, exchange: str, routing_key: str, size: int, frames: Any) -> None:
+    def add(self, tag: int, exchange: str, routing_key: str, size: int, frames: Frames) -> None:
         """A mandatory message with a body of *size* bytes is published under this delivery tag."""
         key = self._keys[tag] = (exchange, routing_key, size)
         self._by_key.setdefault(key, {})[tag] = frames
@@ -48,6 +51,7 @@ class MandatoryPublishes:
         """
         candidates = self._by_key.get((exchange, routing_key, message.size))
         if candidates and settled_to:
+            # A list, since the loop removes what it goes over; tags ascend in each dict.
             for tag in list(takewhile(settled_to.__ge__, candidates)):
                 self.forget(tag)
         tag = _most_alike(candidates, message) if candidates else 0
@@ -66,7 +70,7 @@ class MandatoryPublishes:
         return not self._keys
 
 
-def _most_alike(candidates: dict[int, Any], message: Content) -> int:
+def _most_alike(candidates: dict[int, Frames | Content], message: Content) -> int:
     """The tag of the publish that is most similar to the message, the oldest of several; 0 when none has its body.
 
     The frames that were sent are decoded to compare: the program may have changed its own objects since.
@@ -78,6 +82,7 @@ def _most_alike(candidates: dict[int, Any], message: Content) -> int:
             sent = candidates[tag] = Decoder().feed(sent)[0]
         if sent.body != body:
             continue
+        # The usual case, and the oldest of equals, since the dict is in order of publishing.
         if sent.properties == properties:
             return tag
         # They may differ although they belong together: RabbitMQ removes the header BCC, and its plugins may add some.

@@ -46,6 +46,7 @@ class TagRanges:
     def add(self, tag: int) -> None:
         """Add a tag, which must be higher than all others."""
         ends = self._more[-1] if self._more else self._ends
+        # The usual case: one consumer gets one tag after the other, and its range only grows.
         if self._count and ends[-1] == tag - 1:
             ends[-1] = tag
         else:
@@ -100,6 +101,7 @@ class TagRanges:
 
     def _skip(self) -> None:
         """Go to the next range: the first one is used up."""
+        # The array is not moved: an index goes over it, and the memory is freed chunk by chunk.
         self._head += 2
         if not self._count:
             self.clear()

@@ -46,6 +46,7 @@ class _Settling:
     def add_spooled(self: Any, tags: TagRanges) -> None:
         """Deliveries with these tags are in the spool. The caller may add more tags to *tags* later."""
         if not self.spooled:
+            # Made when needed: most channels never have anything on disk.
             self.spooled = {}
         self.spooled[tags] = None
 
@@ -60,6 +61,8 @@ class _Settling:
 
     def come_back(self: Any, tag: int, entry: Entry) -> None:
         """Add a delivery that was in the spool. Those of one consumer come back in the order of their tags."""
+        # The order of the dict is the order of arrival. What comes back from disk stands behind newer
+        # deliveries, so it is listed by itself.
         if self.late is not None or tag < next(reversed(self), 0):
             if self.late is None:
                 self.late = OrderedDict()
@@ -74,6 +77,8 @@ class _Settling:
         if not multiple:
             if self.late is not None:
                 self._no_longer_late(tag)
+            # The broker will answer this with an error, perhaps after another call. Whoever hands a
+            # channel on has to wait for that.
             if self.pop(tag, None) is None:
                 self.strays = True
                 return 0

@@ -1,0 +1,30 @@
+"""What the objects here need of whoever waits for something: a greenlet's slot, a receipt, the pool.
+
+State, no I/O. Narrow Protocols, for annotations alone. Does not belong here: waiting itself (``green.waiting``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+__all__ = ('MakeError', 'PublishWaiter', 'Waiter')
+
+#: Makes a new exception each time, so that no two waiters share one and its traceback.
+MakeError = Callable[[], BaseException]
+
+
+class Waiter(Protocol):
+    """Gets its result or its error, once. Neither method may switch greenlets or raise."""
+
+    def succeed(self, value: Any) -> None: ...
+
+    def fail(self, make_error: MakeError) -> None: ...
+
+
+class PublishWaiter(Waiter, Protocol):
+    """Waits for the confirm of one publish."""
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a greenlet waits there right now."""
