@@ -11,9 +11,12 @@ import functools
 from typing import TYPE_CHECKING, Any, Literal
 
 from .. import exceptions, green
+from ..basic_message import Message
 from ..state.argument_checks import given_timeout
 from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
+from ..state.waiters import MakeError
+from ..wire import Content
 from ..wire.spec import Basic
 
 if TYPE_CHECKING:
@@ -40,7 +43,7 @@ class Receipt(Uncopyable):
     def __init__(self, confirms: ChannelConfirms, exchange: str, routing_key: str) -> None:
         self._confirms = confirms
         self._verdict: Any = None
-        self._make_error: Any = None
+        self._make_error: MakeError | None = None
         self._done: green.Event | None = None  # made when somebody waits
         self.delivery_tag = 0
         self.exchange = exchange
@@ -115,20 +118,20 @@ class Receipt(Uncopyable):
 
     # -- for Confirms ---------------------------------------------------------------
 
-    def succeed(self, verdict: Any) -> None:
+    def succeed(self, verdict: bool | Content) -> None:
         if verdict is not True and self._verdict is None:
             self.__class__ = _UncheckedReceipt  # pyright: ignore[reportAttributeAccessIssue]
         self._verdict = verdict
         if self._done is not None:
             self._done.set()
 
-    def fail(self, make_error: Any) -> None:
+    def fail(self, make_error: MakeError) -> None:
         if self._verdict is None:  # else it came back, and handlers have got the message: the outcome stays
             self._make_error = make_error
         if self._done is not None:
             self._done.set()
 
-    def leave_to_handlers(self, message: Any) -> None:
+    def leave_to_handlers(self, message: Content) -> None:
         """It came back, and the program has handlers that get the message."""
         self._verdict = message
 
@@ -170,7 +173,7 @@ def _noticed(receipt: Any) -> Receipt:
     return usual
 
 
-def _note_unnoticed(connection: Any, exchange: str, routing_key: str, what: str) -> None:
+def _note_unnoticed(connection: Connection, exchange: str, routing_key: str, what: str) -> None:
     """In the thread of the connection. Does not switch."""
     connection._counts.unnoticed += 1
     if connection._counts.unnoticed == 1:
@@ -189,7 +192,7 @@ def nacked_error(exchange: str, routing_key: str) -> exceptions.MessageNacked:
     return exceptions.MessageNacked(f'the broker refused the message for {exchange!r}, {routing_key!r}')
 
 
-def returned_error(message: Any) -> exceptions.AMQPError:
+def returned_error(message: Message) -> exceptions.AMQPError:
     """The error of a publish that came back: Returned, where the broker gives the usual code."""
     info = message.delivery_info
     error = exceptions.error_for_code(info['reply_code'], info['reply_text'], Basic.Return, exceptions.ChannelError)

@@ -239,7 +239,7 @@ class EventQueue(EventEntries):
     def show(self) -> None:
         """Set the descriptor by whether a drain_events would have something to do, or only let the hub run. No switch.
 
-        The hub has to run when the reader was told to read on, since the rest of its
+        The hub has to run when the reader was resumed, since the rest of its
         input may be decrypted already, and when deliveries are due to come back from disk.
         """
         descriptor, overflow = self.descriptor, self._backpressure.overflow

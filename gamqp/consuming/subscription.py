@@ -136,8 +136,8 @@ class Consumer(Inbox):
         wait: also wait for the running handlers, and for those of messages that came
         with no_ack. timeout: seconds, None for as long as they take; TimeoutError
         then, and the handlers run on. In one of its own handlers it waits for those
-        others that do not wait here, too. Raises why the channel ended if the broker
-        could not be told. Switches greenlets.
+        others that do not wait here, too. Raises why the channel ended if the cancel
+        could not be sent. Switches greenlets.
         """
         self.connection._affinity.check()
         deadline = green.Deadline(timeout)

@@ -44,17 +44,17 @@ SHOWN = 60
 _NO = object()
 
 
-def timeout(name: str, value: object) -> Any:
+def timeout(name: str, value: object) -> float | None:
     """Seconds from 0 on for one wait, or None for no limit."""
     return None if value is None else given_timeout(name, value)
 
 
-def given_timeout(name: str, value: object) -> Any:
+def given_timeout(name: str, value: object) -> float:
     """Seconds from 0 on for one wait; the caller has handled None before. math.inf is no limit."""
-    return value if value == math.inf else _checked_seconds(name, value, zero=True)
+    return math.inf if value == math.inf else _checked_seconds(name, value, zero=True)
 
 
-def optional_timeout(name: str, value: object) -> Any:
+def optional_timeout(name: str, value: object) -> float | None:
     """None, or seconds from 0 on."""
     return None if value is None else given_timeout(name, value)
 
@@ -71,7 +71,7 @@ def seconds(*, zero: bool = False, none: Any = _NO, zero_is: Any = _NO, most: fl
     return check
 
 
-def _checked_seconds(name: str, value: object, zero: bool, most: float = LONGEST) -> Any:
+def _checked_seconds(name: str, value: Any, zero: bool, most: float = LONGEST) -> Any:
     kind = value.__class__
     if kind is not float and kind is not int and (kind is bool or not isinstance(value, numbers.Real)):
         raise TypeError(f'{name}: a number of seconds is wanted, not {shown(value)}')
