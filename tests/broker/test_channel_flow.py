@@ -14,6 +14,7 @@ from scripted_consumers import started
 
 import gamqp
 from gamqp import exceptions
+from gamqp.channel.channel_flow import ChannelPause
 from gamqp.wire.spec import Channel
 
 
@@ -188,3 +189,24 @@ def test_one_that_is_killed_has_published_nothing(
         publishing.get()
     go(peer, channel)
     peer.expect_nothing_more(client)
+
+
+# -- the pause by itself ------------------------------------------------------------------------
+
+
+def test_whoever_waits_for_the_end_of_a_pause_wakes_with_it() -> None:
+    pause, ended = ChannelPause(), []
+    waiting = [greenlets.spawn(lambda: ended.append(pause.wait(greenlets.backend, 30))) for _ in range(3)]
+    greenlets.wait_until(lambda: len(pause._waiting or ()) == 3)
+    for _ in pause.end():
+        pass
+    for one in waiting:
+        one.get()
+    assert ended == [True, True, True]
+
+
+def test_a_pause_that_lasts_is_waited_for_so_long_and_one_that_is_over_not_at_all() -> None:
+    pause = ChannelPause()
+    assert not pause.wait(greenlets.backend, 0.001)
+    assert not list(pause.end())
+    assert pause.wait(greenlets.backend, None)

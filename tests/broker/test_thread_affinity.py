@@ -25,6 +25,7 @@ from gamqp import exceptions
 from gamqp.connection.event_queue import EventQueue
 from gamqp.connection.flow_control import FlowControl
 from gamqp.connection.receive_backpressure import ReceiveBackpressure
+from gamqp.connection.thread_affinity import NOWHERE, ThreadAffinity
 from gamqp.connection.unfinished_handlers import UnfinishedHandlers
 from gamqp.connection.work_in_turns import WorkInTurns
 from gamqp.io.send_thread import send_thread
@@ -362,3 +363,31 @@ def test_a_connection_may_be_opened_again_in_another_thread(peer: ScriptedBroker
     client.connect_timeout = 0.2
     broker_tools.raised(broker_tools.in_thread, client.connect)  # the peer does not answer, but it has a new home now
     assert inside.thread_of(client) != first
+
+
+# -- the object by itself -----------------------------------------------------------------------
+
+
+def test_a_connection_that_was_never_connected_belongs_to_no_thread() -> None:
+    NOWHERE.check()
+    assert not NOWHERE.is_here()
+    NOWHERE.call_later(lambda: pytest.fail('there is no hub to call it'))
+    with pytest.raises(exceptions.RecoverableConnectionError, match='no hub before it is connected'):
+        NOWHERE.run(print, (), None)
+
+
+def test_it_belongs_to_the_thread_that_made_it_for_good() -> None:
+    affinity = ThreadAffinity(greenlets.backend)
+    affinity.check()
+    assert affinity.is_here()
+    assert affinity.run(lambda one: one + 1, (1,), None) == 2
+    assert refused(affinity.check)
+    assert broker_tools.in_thread(affinity.is_here) is False
+    assert affinity.thread == threading.get_ident()
+
+
+def test_a_call_for_later_is_made_in_the_hub() -> None:
+    affinity, called = ThreadAffinity(greenlets.backend), []
+    broker_tools.in_thread(lambda: affinity.call_later(lambda: called.append(threading.get_ident())))
+    greenlets.wait_until(lambda: called)
+    assert called == [affinity.thread]
