@@ -20,6 +20,7 @@ from ..wire import Content
 from ..wire.spec import Basic
 
 if TYPE_CHECKING:
+    from ..connection.connection import Connection
     from .waiting_for_confirms import ChannelConfirms
 
 __all__ = ('Receipt', 'ReceiptState', 'nacked_error', 'returned_error')
