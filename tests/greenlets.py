@@ -32,7 +32,9 @@ backend = green.backend()
 # much else what takes a moment may take many.
 PATIENCE = 60.0
 
-# How often, and how long in seconds each time, a test's last greenlets and sockets may need to be gone.
+# How many turns of the hub, and then how often and how long in seconds each time, a test's last greenlets and sockets
+# may need to be gone.
+SETTLE_TURNS = 3
 SETTLE_TRIES = 200
 SETTLE_PAUSE = 0.01
 
@@ -94,11 +96,14 @@ class Census:
 
     def leaked(self) -> str:
         """'' when everything has gone, if need be after a moment; else a description."""
-        for _ in range(SETTLE_TRIES):
+        for attempt in range(SETTLE_TURNS + SETTLE_TRIES):
             if not self._more():
                 return ''
-            gc.collect()
-            backend.sleep(SETTLE_PAUSE)
+            if attempt < SETTLE_TURNS:  # mostly greenlets that have been ended and need a turn for it
+                backend.sleep(0)
+            else:
+                gc.collect()
+                backend.sleep(SETTLE_PAUSE)
         return self._describe()
 
     def _more(self) -> bool:
