@@ -9,6 +9,7 @@ standard library is needed to read the imports; Sphinx is needed for the directi
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import shutil
 from collections.abc import Iterator
@@ -32,6 +33,7 @@ def layers() -> list[tuple[str, list[str]]]:
     return found
 
 
+@functools.cache  # it reads every file of the package
 def imports() -> dict[str, set[str]]:
     """Which package or module of gamqp imports which others, by their names directly below ``gamqp``."""
     rooms = [room for _, names in layers() for room in names]

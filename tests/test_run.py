@@ -98,8 +98,8 @@ def passes(*arguments: str | Path, **environment: str) -> tuple[int, list[str], 
     ('arguments', 'slow', 'expected'),
     [
         ((), '0', ['plain', 'clock']),
-        ((), '1', ['plain', 'long', 'clock', 'long_clock']),
-        (('-k', 'clock'), '0', ['clock']),
+        pytest.param((), '1', ['plain', 'long', 'clock', 'long_clock'], marks=pytest.mark.slow),
+        pytest.param(('-k', 'clock'), '0', ['clock'], marks=pytest.mark.slow),
         pytest.param(('-k', 'plain'), '0', ['plain'], marks=pytest.mark.slow),
         (('-m', 'slow'), '0', ['long', 'long_clock']),
     ],
@@ -146,7 +146,7 @@ def test_nothing_selected_is_no_success(sample: Path) -> None:
 @pytest.mark.parametrize(
     ('name', 'stop'),
     [
-        ('test_plain', ()),
+        pytest.param('test_plain', (), marks=pytest.mark.slow),
         ('test_plain', ('-x',)),
         pytest.param('test_clock', (), marks=pytest.mark.slow),
         pytest.param('test_clock', ('-x',), marks=pytest.mark.slow),
