@@ -42,6 +42,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line('markers', 'limit(seconds): a longer hard time limit than 600 seconds')
     config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
     config.addinivalue_line('markers', 'real_seconds: needs the clock to go at its pace; runs last, one at a time')
+    config.addinivalue_line('markers', 'any_broker: the same with each broker; runs with one where there are several')
     config.addinivalue_line('markers', 'slow: takes long; not in the default run of ./tests/run, see --all there')
 
 
@@ -137,11 +138,13 @@ def _entries() -> list[dict[str, Any]]:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test that takes ``rabbit`` runs once per broker."""
+    """A test that takes ``rabbit`` runs once per broker, or once in all where it is marked so."""
     if 'rabbit' in metafunc.fixturenames:
-        entries = _entries()
-        labels = [entry['label'] for entry in entries] or ['none']
-        metafunc.parametrize('rabbit', range(len(labels)), ids=labels, indirect=True, scope='session')
+        labels = [entry['label'] for entry in _entries()] or ['none']
+        # What is so whatever the broker's version takes its time with one of them, the newest.
+        one = any(mark.name == 'any_broker' for mark in metafunc.definition.iter_markers())
+        numbers = range(len(labels))[-1 if one else 0 :]
+        metafunc.parametrize('rabbit', numbers, ids=labels[numbers.start :], indirect=True, scope='session')
 
 
 class Rabbit:

@@ -86,9 +86,9 @@ def test_a_program_ticks_on_while_it_waits(rabbit: Any, library: str, when: str)
 CHOICES = [
     ('import gamqp', 'gevent'),
     ('import gevent.monkey; gevent.monkey.patch_all(); import gamqp', 'gevent'),
-    ('import gamqp; import eventlet', 'gevent'),
+    pytest.param('import gamqp; import eventlet', 'gevent', marks=pytest.mark.slow),
     ('import eventlet; eventlet.monkey_patch(); import gamqp', 'eventlet'),
-    ('import gamqp; import eventlet; eventlet.monkey_patch()', 'eventlet'),
+    pytest.param('import gamqp; import eventlet; eventlet.monkey_patch()', 'eventlet', marks=pytest.mark.slow),
     ('import eventlet; eventlet.monkey_patch(thread=False); import gamqp', 'eventlet'),
     ('import gamqp.green; gamqp.green.use("eventlet")', 'eventlet'),
 ]
@@ -234,6 +234,7 @@ def test_a_program_may_handle_an_interrupt_and_go_on(rabbit: Any, library: str) 
 # -- a hub that is held up, and other threads -------------------------------------------
 
 
+@pytest.mark.any_broker
 @every_library
 @pytest.mark.parametrize('when', ['early', late])
 def test_the_heartbeat_thread_is_a_real_one_whatever_is_patched(rabbit: Any, library: str, when: str) -> None:
@@ -244,6 +245,7 @@ def test_the_heartbeat_thread_is_a_real_one_whatever_is_patched(rabbit: Any, lib
     assert 'burn (' in err  # the log, without a handler of the program's, goes there
 
 
+@pytest.mark.any_broker
 @every_library
 def test_a_forked_child_has_a_heartbeat_thread_of_its_own(rabbit: Any, library: str) -> None:
     out = successful(program('beating.py', library, 'not', rabbit.url, 'fork'))

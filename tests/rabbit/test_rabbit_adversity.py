@@ -76,6 +76,7 @@ def test_write_timeout_ends_a_connection_whose_peer_takes_nothing(rabbit, proxy)
         assert 0.3 < time.monotonic() - started < 0.5 + TOLERANCE
 
 
+@pytest.mark.any_broker
 def test_a_slow_broker_is_no_write_timeout(rabbit, proxy):
     # A kernel tells of room only when a third of its buffer is free: seconds apart on a slow machine.
     with gamqp.connect(proxy.url(rabbit), write_timeout=2) as connection:

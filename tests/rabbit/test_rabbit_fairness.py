@@ -49,6 +49,7 @@ def watch(gaps):
         gaps.append(own_time() - begin)
 
 
+@pytest.mark.any_broker
 @pytest.mark.real_seconds
 @pytest.mark.parametrize('way', ['callback', 'loop', 'handlers'])
 def test_a_flood_on_one_channel_leaves_time_for_the_others(connection, flooded, way):

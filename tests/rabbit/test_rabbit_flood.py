@@ -49,6 +49,7 @@ def full(rabbit: Any) -> Any:
         channel.queue_delete(name)
 
 
+@pytest.mark.any_broker
 @pytest.mark.limit(60 if not broker_tools.LONG else 1800)
 @pytest.mark.parametrize(
     ('size', 'how'), [pytest.param(2_000, 'callback', marks=pytest.mark.slow), (20_000, 'subscribe')]

@@ -16,6 +16,7 @@ from gamqp import exceptions
 INTERVAL = 2
 
 
+@pytest.mark.any_broker
 def test_the_broker_keeps_the_connection_with_the_thread_and_not_without(rabbit, caplog):
     """The hub is held until the broker has hung up on one of two."""
     caplog.set_level(logging.WARNING, 'gamqp')
@@ -45,6 +46,7 @@ def test_the_broker_keeps_the_connection_with_the_thread_and_not_without(rabbit,
         assert any('the hub was blocked for' in one and 'called by crunch (' in one for one in told), told
 
 
+@pytest.mark.any_broker
 def test_a_large_publish_reaches_the_broker_while_the_hub_is_held(rabbit):
     """Half a message in the kernel is no heartbeat for long: the thread sends the rest, and then beats."""
     with Proxy(rabbit.node.port) as proxy:

@@ -104,6 +104,7 @@ def test_connect_and_close(rabbit, shared):
     repeat(rabbit, cycle, 300, 10_000)
 
 
+@pytest.mark.any_broker
 @pytest.mark.limit(60 if not broker_tools.LONG else 600)
 @pytest.mark.parametrize('way', ['down', 'up'])
 def test_cut_at_every_step_of_the_handshake(rabbit, way):

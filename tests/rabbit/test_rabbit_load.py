@@ -31,6 +31,7 @@ class Watchdog:
         self._task.kill()
 
 
+@pytest.mark.any_broker
 @pytest.mark.real_seconds
 @pytest.mark.limit(60 if not broker_tools.LONG else 1200)
 def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(rabbit, connection):

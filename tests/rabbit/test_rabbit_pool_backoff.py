@@ -15,6 +15,7 @@ from pool_tools import end, hold, lease_once
 import gamqp
 
 
+@pytest.mark.any_broker
 @pytest.mark.real_seconds
 def test_a_crowd_tries_a_broker_that_is_away_no_more_often_than_one(make):
     """However many ask, and however often: one greenlet connects, and it pauses longer each time."""
@@ -43,6 +44,7 @@ def test_a_crowd_tries_a_broker_that_is_away_no_more_often_than_one(make):
     assert pool.stats()['leased'] == pool.stats()['opening'] == 0
 
 
+@pytest.mark.any_broker
 @pytest.mark.real_seconds
 def test_a_wrong_password_is_not_tried_again_within_a_second(make, rabbit, proxy):
     pool = make(2, 5, url=f'amqp://guest:wrong@127.0.0.1:{proxy.port}/{rabbit.vhost}')
@@ -92,6 +94,7 @@ def test_a_greenlet_that_is_killed_before_it_has_begun_is_replaced(make, rabbit)
     assert waiter.get().is_open
 
 
+@pytest.mark.any_broker
 @pytest.mark.limit(60)
 def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
     """Many wait for few channels, and some have been served when the connection is cut."""
@@ -124,6 +127,7 @@ def test_after_a_loss_nobody_gets_a_channel_of_the_lost_connection(make, proxy):
     assert (pool.stats()['leased'], pool.stats()['waiting']) == (0, 0)
 
 
+@pytest.mark.any_broker
 @pytest.mark.real_seconds
 def test_a_loss_that_nobody_tells_of_is_found_while_somebody_waits(make, proxy):
     """The one who has the only channel is busy with something else, and nobody else comes."""

@@ -105,6 +105,7 @@ def test_a_long_token_is_refused_by_the_broker_or_named_by_us_and_never_a_bare_c
 # -- deadlines --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_broker
 def test_a_broker_that_stops_anywhere_in_the_handshake_is_a_timeout(rabbit, proxy):
     with gamqp.connect(proxy.url(rabbit), heartbeat=0) as connection:
         total = proxy.down.bytes
@@ -162,6 +163,7 @@ def test_read_timeout_ends_a_connection_on_which_somebody_waits_in_vain(rabbit, 
 # -- is anybody there? ------------------------------------------------------------------------------------
 
 
+@pytest.mark.any_broker
 def test_ticking_does_no_harm_and_finds_a_silent_broker(rabbit, proxy):
     connection = gamqp.connect(proxy.url(rabbit), heartbeat=1)
     until = time.monotonic() + 1.2

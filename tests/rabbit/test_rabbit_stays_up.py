@@ -16,6 +16,7 @@ HEARTBEAT = 4  # so that a machine which stands still for some seconds does not 
 LONG_ENOUGH = 3.5 * HEARTBEAT
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 @pytest.mark.limit(90)
 def test_idle_publishing_and_busy_connections_stay_up(rabbit):

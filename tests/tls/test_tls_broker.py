@@ -218,6 +218,7 @@ def test_interrupted_calls_leave_the_session_whole(secure: Any, trust: dict[str,
             assert message.body == body
 
 
+@pytest.mark.any_broker
 def test_an_idle_connection_lives_on_its_heartbeats(secure: Any, trust: dict[str, Any]) -> None:
     with gamqp.connect(secure.url, ssl=trust, heartbeat=1) as connection:
         assert connection.heartbeat == 1

@@ -28,6 +28,7 @@ each_version = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.any_broker
 @each_version
 def test_the_broker_keeps_the_connection_while_the_hub_is_held(secure: Any, version: ssl.TLSVersion) -> None:
     options = {**secure.trust, 'tls_minimum_version': version, 'tls_maximum_version': version}
