@@ -55,6 +55,10 @@ class Served:
     def load(self, clients: int) -> Load:
         return Load(self.server.port, clients, self.method, self.path)
 
+    def clients(self) -> set[str]:
+        """The products that are connected, as the broker knows them."""
+        return {one['client_properties']['product'] for one in self._rabbit.node.connections(self._rabbit.vhost)}
+
     def published(self) -> list[int]:
         """The bodies in the queue, which is removed."""
         with self._rabbit.connect() as connection:
@@ -80,12 +84,15 @@ def test_workers_that_are_replaced_lose_nothing(rabbit: Any, tmp_path: Any, appl
     settings = {'workers': 2, 'preload_app': preload, 'max_requests': 100, 'max_requests_jitter': 50}
     with Served(application, rabbit, tmp_path, **settings) as served:
         first = served.server
+        some = 50 if application == 'django_app' else 100  # its database is a file, and slow
         with served.load(clients=10) as load:
-            load.answered(100)
+            load.answered(some)
             first.signal_worker(signal.SIGTERM)
-            load.answered(100)
+            load.answered(some)
             first.reload()
-            load.answered(100)
+            load.answered(some)
+            if application == 'kombu_app' and rabbit.managed:
+                greenlets.wait_until(lambda: served.clients() == {'gamqp'}, what='not py-amqp')
             assert first.stop() == 0, first.log
         assert sorted({*load.outcomes.values()} - {202, 'ConnectionRefusedError', 'ConnectionResetError'}) == []
         assert served.published() == load.answered_with(202)
@@ -93,10 +100,9 @@ def test_workers_that_are_replaced_lose_nothing(rabbit: Any, tmp_path: Any, appl
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('preload', [True, False])
-def test_a_killed_worker_loses_nothing_that_it_has_answered(rabbit: Any, tmp_path: Any, preload: bool) -> None:
+def test_a_killed_worker_loses_nothing_that_it_has_answered(rabbit: Any, tmp_path: Any) -> None:
     """What it had not answered may be in the queue or not: its sender sends it again."""
-    with Served('webhook_app:app', rabbit, tmp_path, workers=2, preload_app=preload) as served:
+    with Served('webhook_app:app', rabbit, tmp_path, workers=2, preload_app=rabbit.major < 4) as served:
         with served.load(clients=10) as load:
             for _ in range(3):
                 load.answered(100)
