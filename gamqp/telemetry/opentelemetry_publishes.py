@@ -149,7 +149,8 @@ class OpenPublishes:
                 if self._settled:
                     self.green.sleep(0)
         finally:
-            self._record_some(len(self._settled))
+            if self._settled:  # it is being killed, or a span processor of the program has raised
+                self.green.spawn(self._record)
 
     def _record_some(self, count: int) -> None:
         for _ in range(count):

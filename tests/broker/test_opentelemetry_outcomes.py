@@ -185,6 +185,20 @@ def test_a_span_processor_that_waits_keeps_nobody_else_waiting(
     greenlets.wait_until(lambda: len(recorder.ended) == 2)
 
 
+def test_a_span_processor_that_raises_keeps_no_other_outcome_back(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
+) -> None:
+    def fail_once() -> None:
+        recorder.first = lambda: None
+        raise RuntimeError('the program cannot export this one')
+
+    recorder.first = fail_once
+    receipts = publish(peer, confirming, 3)
+    peer.send('basic.ack', delivery_tag=3, multiple=True)
+    assert wait_for(receipts) == ['acked'] * 3
+    greenlets.wait_until(lambda: len(recorder.ended) == 2)
+
+
 def test_the_failure_of_a_handler_is_logged_in_its_span(
     peer: ScriptedBroker,
     channel: gamqp.Channel,
