@@ -157,7 +157,7 @@ def report_to(result, function, *arguments):
 
 
 class JSONLines(logging.Formatter):
-    """Each log record is one line of JSON; extra={'fields': {...}} adds to it."""
+    """Each log record is one line of JSON; extra={'fields': {...}} adds to it, and so do gamqp's own fields."""
 
     def format(self, record):
         line = {
@@ -166,6 +166,7 @@ class JSONLines(logging.Formatter):
             'logger': record.name,
             'text': record.getMessage(),
             **getattr(record, 'fields', {}),
+            **{name: value for name, value in vars(record).items() if name.startswith('amqp_')},
         }
         if record.exc_info:
             line['traceback'] = self.formatException(record.exc_info)
