@@ -172,8 +172,7 @@ class EventQueue(EventEntries):
                     continue
                 message = event.popleft()
                 consumer = event.consumer
-                # Removed with its last message, so that ``has_some_of`` need not look whether it is
-                # empty.
+                # Removed with its last message, so that ``has_some_of`` need not look whether it is empty.
                 if not event:
                     del self._waiting[consumer]
                 backpressure = self._backpressure
