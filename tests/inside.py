@@ -430,6 +430,11 @@ def waits_for_room(confirms: Any) -> int:
     return 0 if confirms._room is None else len(confirms._room)
 
 
+def waits_for_pause(pause: Any) -> int:
+    """How many greenlets wait for the end of a ChannelPause."""
+    return len(pause._waiting or ())
+
+
 def waiter(slot: Any) -> Any:
     """The greenlet that waits for a Slot."""
     return slot._waiter

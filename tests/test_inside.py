@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +15,12 @@ FOREIGN = {
     '_exit', '_fields', '_is_owned', '_msg_callback',
     '_SUPPRESS_INSTRUMENTATION_KEY', '_threadlocal', '_serialize_properties', '_info', '_transport_cache',
 }  # fmt: skip
-FILES = {path: ast.parse(path.read_text()) for path in sorted(TESTS.rglob('*.py'))}
+
+
+@functools.cache
+def files() -> dict[Path, ast.Module]:
+    """All files of the tests, parsed: not before a test asks, since each process reads this one."""
+    return {path: ast.parse(path.read_text(encoding='utf-8')) for path in sorted(TESTS.rglob('*.py'))}
 
 
 def is_private(name: object) -> bool:
@@ -52,18 +58,18 @@ def defined(tree: ast.Module) -> set[str]:
 
 def test_private_names_are_a_files_own_or_inside() -> None:
     found = []
-    for path, tree in FILES.items():
-        allowed = FOREIGN | defined(tree)
+    for path, tree in files().items():
         if path != INSIDE:
+            allowed = FOREIGN | defined(tree)
             found += [f'{path.relative_to(TESTS)}:{line}: {name}' for name, line in used(tree) if name not in allowed]
     assert found == []
 
 
 def test_every_helper_of_inside_is_used() -> None:
-    helpers = {node.name for node in FILES[INSIDE].body if isinstance(node, ast.FunctionDef)}
+    helpers = {node.name for node in files()[INSIDE].body if isinstance(node, ast.FunctionDef)}
     called = {
         node.attr
-        for path, tree in FILES.items()
+        for path, tree in files().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == 'inside'
     }

@@ -197,7 +197,7 @@ def test_one_that_is_killed_has_published_nothing(
 def test_whoever_waits_for_the_end_of_a_pause_wakes_with_it() -> None:
     pause, ended = ChannelPause(), []
     waiting = [greenlets.spawn(lambda: ended.append(pause.wait(greenlets.backend, 30))) for _ in range(3)]
-    greenlets.wait_until(lambda: len(pause._waiting or ()) == 3)
+    greenlets.wait_until(lambda: inside.waits_for_pause(pause) == 3)
     for _ in pause.end():
         pass
     for one in waiting:
