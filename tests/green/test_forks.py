@@ -13,9 +13,10 @@ from typing import Any
 
 import greenlets
 import pytest
+from program_output import printed_line
 from proxy import Proxy
 from script import ScriptedBroker
-from test_programs import PATIENCE, every_library, printed_line, program, successful
+from test_programs import PATIENCE, every_library, program, successful
 
 import gamqp
 

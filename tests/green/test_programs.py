@@ -16,6 +16,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from program_output import printed_line
 from script import ScriptedBroker
 
 PROGRAMS = Path(__file__).parent / 'programs'
@@ -43,15 +44,6 @@ def start(*command: str) -> subprocess.Popen[str]:
 
 def program(name: str, *args: str) -> subprocess.Popen[str]:
     return start(str(PROGRAMS / name), *args)
-
-
-def printed_line(process: subprocess.Popen[str]) -> str:
-    """The next line that a program printed, and nothing behind it: what is read ahead here, `outcome` would miss."""
-    assert process.stdout is not None
-    line = b''
-    while not line.endswith(b'\n') and (byte := os.read(process.stdout.fileno(), 1)):
-        line += byte
-    return line.decode()
 
 
 def outcome(process: subprocess.Popen[str]) -> tuple[int, str, str]:

@@ -12,8 +12,9 @@ from typing import Any
 
 import greenlets
 import pytest
+from program_output import printed_line
 from script import ScriptedBroker
-from test_programs import PATIENCE, every_library, outcome, printed_line, program, successful
+from test_programs import PATIENCE, every_library, outcome, program, successful
 
 from gamqp.connection.run_in_hub import hub_calls_of_this_thread
 from gamqp.io.process_end import EXIT_SILENCE

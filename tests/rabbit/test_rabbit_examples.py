@@ -13,6 +13,7 @@ from pathlib import Path
 import greenlets
 import pytest
 from broker_tools import repeats
+from program_output import printed_line
 
 import gamqp
 
@@ -59,9 +60,7 @@ def test_the_fanout_daemon_feeds_every_consumer_and_drains(rabbit):
 @pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_drains_the_fanout_daemon(rabbit, number):
     process = start('fanout_daemon', rabbit, '--consumers=200', '--connections=2', '--queues=10')
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert '200 consumers on 10 queues, 2 connections' in line
+    assert '200 consumers on 10 queues, 2 connections' in printed_line(process)
     process.send_signal(number)
     assert 'all work finished' in finish(process)
 

@@ -15,6 +15,7 @@ import broker_tools
 import greenlets
 import pytest
 from ports import free_ports
+from program_output import printed_line
 
 import gamqp
 
@@ -50,8 +51,7 @@ def test_what_it_accepts_is_consumed_or_in_the_queue(rabbit: Any, tmp_path: Path
         [sys.executable, str(PROGRAM)], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == f'serving on 127.0.0.1:{port}\n'
+            assert printed_line(process) == f'serving on 127.0.0.1:{port}\n'
             for number in range(200):
                 assert request(port, 'POST', f'message {number}')[0] == 202
             assert re.fullmatch(r'\d+ messages consumed\n', request(port, 'GET')[1])

@@ -14,6 +14,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from program_output import printed_line
 
 import gamqp
 
@@ -41,8 +42,7 @@ class Program:
 
     def line(self) -> str:
         """What it prints next."""
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().rstrip('\n')
+        return printed_line(self._process).rstrip('\n')
 
     def stop(self, number: signal.Signals = signal.SIGINT) -> str:
         """Send a signal, on which it must end well. Returns what it printed until then."""

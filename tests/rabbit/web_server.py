@@ -25,6 +25,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from program_output import printed_line
+
 import gamqp
 
 EXAMPLES = Path(__file__).parents[2] / 'examples'
@@ -166,7 +168,7 @@ class Load:
         """Wait until that many more requests have been answered."""
         wanted = self._answered + more
         while self._answered < wanted:
-            line = self._process.stdout.readline()
+            line = printed_line(self._process)
             assert line, 'the clients have ended'
             self._answered = int(line)
 
