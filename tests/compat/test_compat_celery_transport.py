@@ -90,6 +90,7 @@ def test_a_worker_goes_on_after_each_loss(rabbit: Any, application: Any) -> None
     assert app.ready() == 0
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 @needs_redis
 def test_a_chord_with_results_in_redis(application: Any, redis: str) -> None:
@@ -111,6 +112,7 @@ def test_quorum_queues(application: Any) -> None:
         assert not wrong, '\n'.join([*wrong.values(), worker.log()[-4000:]])
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 @pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='nothing is patched: once is enough')
 def test_the_same_application_with_prefork_is_on_py_amqp(application: Any) -> None:
@@ -125,6 +127,7 @@ def test_the_same_application_with_prefork_is_on_py_amqp(application: Any) -> No
         assert worker.wait_for_end() == 0, worker.log()[-4000:]
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 def test_an_idle_worker_misses_no_heartbeat(rabbit: Any, application: Any) -> None:
     """Heartbeats of all its connections, remote control included: none of them is closed."""
@@ -142,6 +145,7 @@ def test_an_idle_worker_misses_no_heartbeat(rabbit: Any, application: Any) -> No
         assert 'lost' not in worker.log()
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 def test_a_warm_shutdown_finishes_what_was_begun(application: Any) -> None:
     app = application(worker_prefetch_multiplier=1)
@@ -155,6 +159,7 @@ def test_a_warm_shutdown_finishes_what_was_begun(application: Any) -> None:
     greenlets.wait_until(lambda: app.ready() == 4 - len(done), PATIENCE)
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 def test_after_a_cold_shutdown_unfinished_tasks_are_in_the_queue(application: Any) -> None:
     app = application()
@@ -166,6 +171,7 @@ def test_after_a_cold_shutdown_unfinished_tasks_are_in_the_queue(application: An
     greenlets.wait_until(lambda: app.ready() == 2, PATIENCE)
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 def test_a_worker_that_starts_before_the_broker(rabbit: Any, application: Any) -> None:
     if rabbit.label == 'external':
@@ -181,6 +187,7 @@ def test_a_worker_that_starts_before_the_broker(rabbit: Any, application: Any) -
             greenlets.wait_until(lambda: 'done a' in app.noted('later'), PATIENCE)
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 def test_beat_sends_what_is_due(application: Any) -> None:
     """Beat is not patched, so its connection is py-amqp's."""
@@ -191,6 +198,7 @@ def test_beat_sends_what_is_due(application: Any) -> None:
         assert "its connections are py-amqp's" in beat.log()
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec('flower'), reason='flower is not installed')
 def test_flower_shows_a_worker_and_its_tasks(application: Any) -> None:

@@ -47,6 +47,7 @@ def test_what_starts_processes_without_gamqp_is_refused(arguments: tuple[str, ..
     assert 'without gamqp' in errors and 'gamqp.kombu:Transport' in errors
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 @pytest.mark.limit(4 * PATIENCE)
 @pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed')

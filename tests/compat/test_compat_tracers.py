@@ -19,6 +19,7 @@ import pytest
 PROGRAMS = Path(__file__).parent / 'programs'
 
 pytestmark = [
+    pytest.mark.any_broker,
     pytest.mark.slow,
     pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the programs are patched by gevent'),
 ]

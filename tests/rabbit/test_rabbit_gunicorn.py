@@ -13,6 +13,7 @@ import pytest
 from web_server import Gunicorn, Load
 
 pytestmark = [
+    pytest.mark.any_broker,
     pytest.mark.limit(240),
     pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the workers are gevent workers'),
 ]

@@ -208,6 +208,7 @@ def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, 
     program.stop(signal.SIGTERM)
 
 
+@pytest.mark.any_broker
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed')
 def test_the_celery_application(rabbit: Any, channel: gamqp.Channel) -> None:
