@@ -47,19 +47,22 @@ def headers_of(properties: Any) -> dict[str, Any]:
     return headers if isinstance(headers, dict) else {}
 
 
-def with_context(properties: dict[str, Any], span: trace.Span) -> dict[str, Any]:
-    """The properties with the span's context among the headers. Those of the program stay as they are."""
+def with_context(properties: dict[str, Any], span: trace.Span, current: context.Context) -> dict[str, Any]:
+    """The properties with the span's context among the headers. Those of the program stay as they are.
+
+    current: the context of the caller.
+    """
     properties = properties or {}
     headers = properties.get('application_headers')
     if headers is not None and not isinstance(headers, dict):
         return properties  # the encoder will raise for it
     headers = dict(headers) if headers else {}
     if (
-        span.is_recording()
+        (current and baggage.get_all(current))
+        or span.is_recording()
         or not _propagates_plainly(propagate.get_global_textmap())
-        or (context.get_current() and baggage.get_all())
     ):
-        propagate.inject(headers, trace.set_span_in_context(span))
+        propagate.inject(headers, trace.set_span_in_context(span, current))
         return {**properties, 'application_headers': headers} if headers else properties
     # The same headers as the propagators would write, in a fifth of the time: most programs sample few messages.
     known = span.get_span_context()

@@ -30,6 +30,8 @@ from .tracing import Send, Tracing
 
 __all__ = ('Handling', 'Spans', 'Wanted', 'ending')
 
+PRODUCER = trace.SpanKind.PRODUCER  # a name of its own, since a look into an enumeration takes time
+
 # The type of the filter: (operation, exchange, routing key, queue) -> whether to trace and measure it.
 Wanted = Callable[[str, str, str, str], Any]
 
@@ -87,23 +89,26 @@ class Spans(Tracing):
         send: Send,
         mandatory: bool,
     ) -> int:
-        if _is_suppressed() or not self._wanted('publish', as_text(exchange), as_text(routing_key), ''):
+        # Looked up once, and given to whoever would look it up again: most programs sample few messages, and then this
+        # is a good part of what a publish costs.
+        current = context.get_current()
+        if _is_suppressed(current) or not self._wanted('publish', as_text(exchange), as_text(routing_key), ''):
             return send(properties)
         place = self.places.of(connection, exchange, routing_key, None)
         theirs = _is_celerys(headers_of(properties))
         span: trace.Span = trace.INVALID_SPAN
         if not theirs:
-            span = self._tracer.start_span(place.name, kind=trace.SpanKind.PRODUCER, attributes=place.attributes)
+            span = self._tracer.start_span(place.name, current, PRODUCER, place.attributes)
         recording, measured = span.is_recording(), self.metrics.wanted
         if not recording and not measured:
-            return send(properties if theirs else with_context(properties, span))
+            return send(properties if theirs else with_context(properties, span, current))
         if recording:
             size = len(body) if isinstance(body, (bytes, bytearray)) else None
             span.set_attributes(message_attributes(properties, size, 0, self._older))
         group = self._group_of(connection)
         publish = OpenPublish(group, span if recording else None, place if measured else None)
         try:
-            tag = send(properties if theirs else with_context(properties, span), publish.settle)
+            tag = send(properties if theirs else with_context(properties, span, current), publish.settle)
         except BaseException as exc:
             publish.raise_out(exc)
             raise
@@ -131,7 +136,7 @@ class Spans(Tracing):
         if (group is not None and group.come_back(published.span_id, message)) or not published.is_valid:
             return
         place = self.places.of(connection, info['exchange'], info['routing_key'], None, 'return')
-        span = self._tracer.start_span(place.name, parent, trace.SpanKind.PRODUCER, place.attributes)
+        span = self._tracer.start_span(place.name, parent, PRODUCER, place.attributes)
         mark_returned(span, message)
         span.end()
 
@@ -170,7 +175,7 @@ class Spans(Tracing):
 
     def begin(self, connection: TracedConnection | None, message: Message, queue: str) -> Handling | None:
         """Start a consumer's span and make it the active one. Returns None where nothing is traced or measured."""
-        if _is_suppressed():
+        if _is_suppressed(context.get_current()):
             return None
         exchange, routing_key, properties = _delivery_of(message)
         queue = queue or _queue_of(message)
@@ -250,9 +255,8 @@ def _forget_all() -> None:
 at_fork('tracers', in_child=_forget_all)
 
 
-def _is_suppressed() -> bool:
-    """Whether the caller is inside ``suppress_instrumentation()``."""
-    current = context.get_current()
+def _is_suppressed(current: context.Context) -> bool:
+    """Whether the caller, in whose context this is called, is inside ``suppress_instrumentation()``."""
     return bool(current) and bool(current.get(_SUPPRESS) or current.get('suppress_instrumentation'))
 
 
