@@ -10,7 +10,7 @@ from typing import Any
 
 import greenlets
 import pytest
-from broker_tools import fresh_name, shared_queue
+from broker_tools import fresh_name, shared_queue, wait_ready
 
 import gamqp
 from gamqp import exceptions
@@ -190,6 +190,25 @@ def test_one_consumer_at_a_time(channel: gamqp.Channel, other: gamqp.Connection,
     greenlets.wait_until(lambda: len(got) == 5)
     assert got == ['first'] * 4 + ['second']
     channel.queue_delete(queue)
+
+
+def test_a_quorum_queue_counts_what_is_rejected_into_it_again(channel: gamqp.Channel) -> None:
+    failed = shared_queue(channel)
+    arguments = {'x-queue-type': 'quorum', 'x-delivery-limit': 2}
+    arguments |= {'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': failed}
+    queue = shared_queue(channel, arguments=arguments)
+    counts: list[int | None] = []
+
+    def fail(message: gamqp.Message) -> None:
+        counts.append(message.headers.get('x-delivery-count'))
+        raise ValueError('always')
+
+    channel.subscribe(queue, fail, on_error=lambda message, error: message.reject(requeue=True))
+    channel.publish('', routing_key=queue).wait()
+    wait_ready(channel, failed, 1)
+    assert counts == [None, 1, 2]
+    channel.queue_delete(queue)
+    channel.queue_delete(failed)
 
 
 @pytest.mark.parametrize(('kind', 'way', 'pauses'), [('returned', 'nack', [1, 1]), ('failed', 'reject', [1, 2])])
