@@ -78,11 +78,15 @@ class Daemon:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """Wait for its end. Returns the exit status."""
         return int(self._process.wait(90))
 
     def log(self) -> list[dict[str, Any]]:
         """What it has logged: each line is JSON."""
-        return [json.loads(line) for line in self._log.read_text().splitlines()]
+        return [json.loads(line) for line in self._log.read_text().rpartition('\n')[0].splitlines()]
 
     def queues(self) -> list[str]:
         return [f'{self.prefix}.{number}' for number in range(20)]
@@ -139,6 +143,17 @@ def test_what_does_not_end_in_time_goes_back_to_its_queue(
     for queue in daemon.queues():
         broker_tools.wait_ready(channel, queue, 1)
     assert daemon.remove(channel) == 20
+
+
+def test_a_wrong_password_is_logged_and_a_wrong_url_ends_it(rabbit: Any, tmp_path: Path) -> None:
+    if not rabbit.managed:
+        pytest.skip('whose password it is, only its owner knows')
+    with Daemon(rabbit.url.replace('guest:guest@', 'guest:wrong@'), tmp_path, consumers=20) as daemon:
+        greenlets.wait_until(lambda: any('ACCESS_REFUSED' in line['text'] for line in daemon.log()))
+        assert daemon.get('/readyz') == (503, 'not consuming\n')
+        assert daemon.stop() == 0
+    with Daemon('amqp://localhost:port', tmp_path, consumers=20) as daemon:
+        assert daemon.wait() == 1
 
 
 @pytest.mark.slow
