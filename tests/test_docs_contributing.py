@@ -67,3 +67,12 @@ def test_a_page_that_the_readme_names_exists() -> None:
     assert len(named) > 12
     for name in named:
         assert (ROOT / name).exists(), name
+
+
+def test_the_versions_that_are_said_to_be_tested_are_those_of_the_checks() -> None:
+    page = (ROOT / 'docs' / 'versions.rst').read_text(encoding='utf-8')
+    brokers = re.findall(r'GAMQP_TEST_RABBITMQ:-([\d.,]+)', (ROOT / '.ci' / 'run').read_text(encoding='utf-8'))
+    assert brokers
+    assert brokers[0].replace(',', ' and ') in page
+    wanted = re.findall(r'python_requires = >=([\d.]+)', (ROOT / 'setup.cfg').read_text(encoding='utf-8'))
+    assert f'{wanted[0]} and newer, CPython' in page
