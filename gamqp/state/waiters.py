@@ -25,6 +25,6 @@ class Waiter(Protocol):
 class PublishWaiter(Waiter, Protocol):
     """Waits for the confirm of one publish."""
 
+    #: Whether a greenlet waits there right now.
     @property
-    def awaited(self) -> bool:
-        """Whether a greenlet waits there right now."""
+    def awaited(self) -> bool: ...
