@@ -23,7 +23,7 @@ class Waiter(Protocol):
 
 
 class PublishWaiter(Waiter, Protocol):
-    """Waits for the confirm of one publish."""
+    """Waits for the confirm of one publish. awaited: whether a greenlet waits there right now."""
 
     #: Whether a greenlet waits there right now.
     @property
