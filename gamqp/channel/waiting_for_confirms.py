@@ -81,8 +81,8 @@ class ChannelConfirms:
             # Another object, because the steps of a confirm with multiple may not have come to their end.
             self.before += outstanding.published
             self.outstanding = None
-            if confirm:
-                self.begin()
+        if confirm and self.is_inherited:
+            self.begin()
 
     @property
     def is_inherited(self) -> bool:

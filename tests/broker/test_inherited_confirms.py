@@ -93,6 +93,18 @@ def test_what_has_no_confirm_yet_is_not_taken_from_its_user(peer: ScriptedBroker
     receipt.wait(30)
 
 
+def test_a_later_user_may_have_confirms_again(peer: ScriptedBroker, inherited: gamqp.Channel) -> None:
+    inherited.basic_publish(MESSAGE, '', 'q')
+    peer.expect('basic.publish')
+    reuse.begin_use(inherited, True)
+    inherited.basic_publish(MESSAGE, '', 'q')
+    peer.expect('basic.publish')
+    assert inherited.unconfirmed == 1
+    peer.raw(frames('basic.nack', delivery_tag=4) + frames('basic.ack', delivery_tag=5))
+    greenlets.wait_until(lambda: not inherited.unconfirmed)
+    assert inherited.wait_for_confirms() is True
+
+
 def test_a_large_multiple_ends_with_its_own_user(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     """The last step of settling exactly 1000 may come when the next user has the channel."""
     channel.outstanding_limit = 0
