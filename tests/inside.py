@@ -19,8 +19,8 @@ if TYPE_CHECKING:  # programs of the tests import gamqp when they are ready for 
     from gamqp.io.hub_monitor import HubMonitor
     from gamqp.io.link import Link
     from gamqp.io.writer import Writer
+    from gamqp.state.connection_settings import Settings
     from gamqp.state.receive_budget import ReceiveBudget
-    from gamqp.state.settings import Settings
 
 # -- a connection: what has arrived ------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import pytest
 import gamqp
 from gamqp import exceptions
 from gamqp.pool import Lease
-from gamqp.state import settings
+from gamqp.state import connection_settings
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / 'docs' / 'api.rst').read_text(encoding='utf-8')
@@ -93,7 +93,7 @@ def test_each_argument_of_a_connection_stands_once_with_its_default_and_version(
     rows = ROW.findall(PAGE)
     names = [name for name, *_ in rows]
     assert len(names) == len(set(names))
-    assert set(names) == settings.names()
+    assert set(names) == connection_settings.names()
     parameters = inspect.signature(gamqp.Connection.__init__).parameters
     for name, default, *_ in rows:
         assert ast.literal_eval(default) == parameters[name].default, name

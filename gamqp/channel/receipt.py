@@ -15,7 +15,7 @@ from ..basic_message import Message
 from ..state.argument_checks import given_timeout
 from ..state.durations import in_seconds
 from ..state.uncopyable import Uncopyable
-from ..state.waiters import MakeError
+from ..state.waiter_protocols import MakeError
 from ..wire import Content
 from ..wire.spec import Basic
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..state.expected_replies import Expected
-from ..state.waiters import Waiter
+from ..state.waiter_protocols import Waiter
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Confirm
 

@@ -1,15 +1,15 @@
 """A connection by the URI of a broker: ``gamqp.connect``.
 
-Layer 4. Does not belong here: what a URI means (``state.uri``, ``state.settings``).
+Layer 4. Does not belong here: what a URI means (``state.uri``, ``state.connection_settings``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..state import settings
-from .argument_types import ConnectionArguments
+from ..state import connection_settings
 from .connection import Connection
+from .typed_keywords import ConnectionArguments
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -26,7 +26,7 @@ def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Unpack[
     ``Connection.connect`` raises.
     """
     try:
-        connection = Connection(**settings.from_uri(url, arguments).arguments())
+        connection = Connection(**connection_settings.from_uri(url, arguments).arguments())
     finally:
         del url, arguments  # which hold the password; errors are often stored with all that is in their frames
     connection.connect()

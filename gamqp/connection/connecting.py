@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from .. import green, sasl
 from ..basic_message import Message
 from ..io.link import Link
-from ..state import settings
+from ..state import connection_settings
 from ..telemetry import stats
 from ..transport import TCPTransport, Transport
 from ..wire import Decoder
@@ -64,7 +64,7 @@ def _make_transport(connection: Connection) -> TCPTransport:
 
 def _serve(connection: Connection, transport: TCPTransport) -> None:
     """Start the reader and the writer of a socket that is connected."""
-    limits = settings.FRAME_MAX, connection.max_inbound_body
+    limits = connection_settings.FRAME_MAX, connection.max_inbound_body
     # The decoder lives as long as the link, and so gets no strong reference to the connection.
     decoder = Decoder(Message, *limits, OpenChannels(connection), connection._peer_memory)
     write_timeout, in_thread = connection.write_timeout, connection.heartbeat_thread

@@ -17,7 +17,7 @@ from ..about import __version__
 from ..channel.channel import Channel as ChannelType
 from ..green.os_threads import get_ident
 from ..io import abandoned
-from ..state import lifecycle, settings
+from ..state import connection_settings, lifecycle
 from ..state.argument_checks import optional_timeout, whole
 from ..state.channel_ids import ChannelIds
 from ..state.durations import in_seconds
@@ -194,26 +194,26 @@ class Connection(Liveness, SecretUpdates):
         frame_writer: object = None,
         *,
         name: str | None = None,
-        rpc_timeout: float = settings.RPC_TIMEOUT,
-        confirm_timeout: float = settings.CONFIRM_TIMEOUT,
+        rpc_timeout: float = connection_settings.RPC_TIMEOUT,
+        confirm_timeout: float = connection_settings.CONFIRM_TIMEOUT,
         refresh_secret: bool | float = False,
-        blocked_policy: settings.BlockedPolicy = 'wait',
+        blocked_policy: connection_settings.BlockedPolicy = 'wait',
         blocked_timeout: float | None = None,
-        max_inbound_body: int = settings.MAX_INBOUND_BODY,
-        max_undelivered_bytes: int = settings.MAX_UNDELIVERED_BYTES,
-        max_undelivered_messages: int = settings.MAX_UNDELIVERED_MESSAGES,
+        max_inbound_body: int = connection_settings.MAX_INBOUND_BODY,
+        max_undelivered_bytes: int = connection_settings.MAX_UNDELIVERED_BYTES,
+        max_undelivered_messages: int = connection_settings.MAX_UNDELIVERED_MESSAGES,
         spool: bool = True,
-        unsettled_warning: float | None = settings.UNSETTLED_WARNING,
-        outstanding_limit: int = settings.OUTSTANDING_LIMIT,
+        unsettled_warning: float | None = connection_settings.UNSETTLED_WARNING,
+        outstanding_limit: int = connection_settings.OUTSTANDING_LIMIT,
         metrics: Callable[[dict[str, Any]], object] | None = None,
-        metrics_interval: float = settings.METRICS_INTERVAL,
+        metrics_interval: float = connection_settings.METRICS_INTERVAL,
         heartbeat_thread: bool = False,
         on_lost: Callable[[BaseException], object] | None = None,
         **others: object,
     ) -> None:
-        given = {name: value for name, value in locals().items() if name in settings.names()}
-        settings.check_names(type(self).__name__, others, lenient=True)
-        checked = settings.Settings(**given)
+        given = {name: value for name, value in locals().items() if name in connection_settings.names()}
+        connection_settings.check_names(type(self).__name__, others, lenient=True)
+        checked = connection_settings.Settings(**given)
         if checked.secure:
             check_ssl_options(checked.ssl)
         super().__init__(ReceiveBudget(checked.max_undelivered_messages, checked.max_undelivered_bytes))

@@ -16,13 +16,13 @@ from greenlet import getcurrent
 
 from .. import green
 from ..basic_message import Message
-from ..consuming.owners import ConsumerChannel
+from ..consuming.owner_protocols import ConsumerChannel
 from ..green.yielding import AT_ONCE, TICK, in_turns
 from ..state.consumers import ConsumerRecord
 from ..telemetry import tracing
 from ..transport import PollDescriptor
 from .event_entries import EventEntries, WaitingMessages
-from .owners import DrainedOwner
+from .owner_protocols import DrainedOwner
 from .receive_backpressure import ReceiveBackpressure
 from .work_in_turns import WorkInTurns
 

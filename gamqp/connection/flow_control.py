@@ -18,7 +18,7 @@ from greenlet import getcurrent
 from .. import exceptions, green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
-from .owners import PublishingOwner
+from .owner_protocols import PublishingOwner
 from .receive_backpressure import ReceiveBackpressure
 
 __all__ = ('FlowControl',)

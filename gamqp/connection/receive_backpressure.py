@@ -15,7 +15,7 @@ from typing import Any
 from ..consuming.overflow import Overflow
 from ..state.receive_budget import ReceiveBudget
 from . import undelivered_warning
-from .owners import ReadingOwner
+from .owner_protocols import ReadingOwner
 
 __all__ = ('ReceiveBackpressure',)
 

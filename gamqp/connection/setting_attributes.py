@@ -1,7 +1,7 @@
 """The settings of a connection as attributes, by py-amqp's names, for programs and kombu to read and set.
 
 Layer 4, a base class of Connection. Does not belong here: checks and defaults;
-they are in ``state.settings``.
+they are in ``state.connection_settings``.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import exceptions, sasl
+from ..state.connection_settings import BlockedPolicy, Settings
 from ..state.error_hints import at_login
-from ..state.settings import BlockedPolicy, Settings
 
 __all__ = ('SettingAttributes',)
 

@@ -15,7 +15,7 @@ from ..consuming.inbox import Inbox
 from ..state.consumers import ConsumerRecord
 from .event_queue import EventQueue
 from .flow_control import FlowControl
-from .owners import OpenOwner
+from .owner_protocols import OpenOwner
 
 __all__ = ('UnfinishedHandlers',)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..basic_message import Message
-    from .owners import ConsumerConnection
+    from .owner_protocols import ConsumerConnection
 
 from ..telemetry.log_fields import log_fields
 

@@ -21,7 +21,7 @@ from ..state.uncopyable import Uncopyable
 
 if TYPE_CHECKING:
     from ..basic_message import Message
-    from .owners import ConsumerChannel, ConsumerConnection
+    from .owner_protocols import ConsumerChannel, ConsumerConnection
 
 __all__ = ('Inbox', 'complete_ends')
 

@@ -21,7 +21,7 @@ from ..state.uncopyable import Uncopyable
 from .inbox import Inbox
 
 if TYPE_CHECKING:
-    from .owners import ConsumerChannel, ConsumerConnection
+    from .owner_protocols import ConsumerChannel, ConsumerConnection
 
 __all__ = ('Deliveries',)
 

@@ -21,7 +21,7 @@ from ..state.tag_ranges import TagRanges
 from .spool_file import SpoolFile
 
 if TYPE_CHECKING:
-    from .owners import ConsumerChannel, ConsumerConnection
+    from .owner_protocols import ConsumerChannel, ConsumerConnection
 
 __all__ = ('Overflow',)
 

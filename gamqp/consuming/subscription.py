@@ -22,7 +22,7 @@ from ..telemetry import tracing
 from ..telemetry.log_fields import log_fields
 from .blocking_handlers import watch_of
 from .delayed_requeue import MOST_DELAYED, DelayedRequeue
-from .handler_errors import identity_of, in_one_line, kind_of
+from .handler_error_text import identity_of, in_one_line, kind_of
 from .inbox import Inbox
 
 if TYPE_CHECKING:

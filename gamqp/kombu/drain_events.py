@@ -16,7 +16,7 @@ from typing import Any
 
 from greenlet import getcurrent
 
-from ..connection.drain_in_turns import drain_all, drain_beside, has_consumers
+from ..connection.drain_events_of_two import drain_all, drain_beside, has_consumers
 from .channel import Connection
 
 __all__ = ('drain_events',)

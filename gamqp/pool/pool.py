@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from .. import green
 from ..basic_message import Body, Message, PublishProperties
 from ..channel.channel import Channel
-from ..connection.argument_types import ConnectionArguments
 from ..connection.connection import Connection
+from ..connection.typed_keywords import ConnectionArguments
 from ..green.forking import at_fork
 from ..state.argument_checks import flag, given_timeout, optional_timeout, whole
+from ..state.connection_settings import from_uri
 from ..state.name_arguments import name
 from ..state.negotiation import CHANNEL_LIMIT
 from ..state.secret_hiding import discreet
-from ..state.settings import from_uri
 from ..state.uncopyable import Uncopyable
 from .connections import PoolConnections
 from .leases import PoolConnection

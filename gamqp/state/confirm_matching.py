@@ -17,7 +17,7 @@ from ..wire import Content
 from .confirms_at_end import Ending, Observers, observe
 from .return_matching import Frames, MandatoryPublishes
 from .tag_order import first, is_wide, up_to
-from .waiters import PublishWaiter, Waiter
+from .waiter_protocols import PublishWaiter, Waiter
 
 __all__ = ('Barrier', 'Confirms')
 

@@ -17,7 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from .. import exceptions
-from .waiters import MakeError, Waiter
+from .waiter_protocols import MakeError, Waiter
 
 __all__ = ('Expected', 'Replies', 'fail_each')
 

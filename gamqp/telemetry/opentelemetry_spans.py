@@ -21,7 +21,7 @@ from ..about import __version__
 from ..basic_message import Body, Message
 from ..green.forking import at_fork
 from . import opentelemetry_names as names
-from .measured import TracedConnection
+from .measured_protocols import TracedConnection
 from .opentelemetry_metrics import Metrics
 from .opentelemetry_names import Place, Places, as_text, message_attributes
 from .opentelemetry_propagation import context_of, headers_of, with_context

@@ -19,7 +19,7 @@ from ..green.forking import at_fork
 from ..green.os_threads import get_ident
 from ..state import counters as state
 from ..state.counters import Counters
-from .measured import MeasuredConnection, NamedConnection
+from .measured_protocols import MeasuredConnection, NamedConnection
 
 __all__ = ('MetricsReporter', 'collect', 'name_of', 'notify_observers', 'observers', 'totals')
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..basic_message import Body, Message
-    from .measured import TraceableConnection, TracedConnection
+    from .measured_protocols import TraceableConnection, TracedConnection
 
 __all__ = ('Send', 'Tracing', 'install', 'installed')
 

@@ -18,7 +18,7 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions
-from gamqp.state import settings
+from gamqp.state import connection_settings
 
 SEED = 20260523
 ROUNDS = 5  # draws of arguments for each method in each state; the default run takes the first two
@@ -288,7 +288,7 @@ def test_a_channel_can_be_made_on_an_open_connection_only(peer: ScriptedBroker) 
 def test_the_lists_are_complete(peer: ScriptedBroker) -> None:
     """What a completion on a connection or channel offers is for programs, and is in a list above."""
     connection, channel = is_open(peer)
-    arguments = settings.names()  # of Connection, each of which is an attribute by the same name
+    arguments = connection_settings.names()  # of Connection, each of which is an attribute by the same name
     for one, known in (
         (connection, CONNECTION + CONNECTION_FACTS),
         (channel, CHANNEL + CHANNEL_FACTS),

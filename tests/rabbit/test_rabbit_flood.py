@@ -17,7 +17,7 @@ import greenlets
 import pytest
 
 import gamqp
-from gamqp.state.settings import MAX_UNDELIVERED_BYTES
+from gamqp.state.connection_settings import MAX_UNDELIVERED_BYTES
 
 PROGRAM = Path(__file__).parent / 'programs' / 'flooded.py'
 MB = 1_000_000

@@ -7,7 +7,7 @@ import typing
 
 from gamqp import Connection
 from gamqp.basic_message import MessageProperties, PublishProperties
-from gamqp.connection.argument_types import ConnectionArguments
+from gamqp.connection.typed_keywords import ConnectionArguments
 from gamqp.wire.spec import PROPERTY_NAMES
 
 
@@ -26,4 +26,4 @@ def test_the_arguments_that_checkers_know_are_those_of_connection() -> None:
 
 def _plain(annotation: object) -> str:
     text = annotation.__forward_arg__ if isinstance(annotation, typing.ForwardRef) else str(annotation)
-    return text.replace('settings.', '')
+    return text.replace('connection_settings.', '')

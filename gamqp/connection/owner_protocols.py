@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
-from ..consuming.owners import Affinity, CallbackEvents, ConsumerConnection
+from ..consuming.owner_protocols import Affinity, CallbackEvents, ConsumerConnection
 
 if TYPE_CHECKING:
     from ..io.link import Link
-    from ..state.settings import BlockedPolicy
+    from ..state.connection_settings import BlockedPolicy
 
 __all__ = ('DrainedOwner', 'OpenOwner', 'PublishingOwner', 'ReadingOwner')
 

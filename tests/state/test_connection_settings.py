@@ -15,9 +15,9 @@ import inside
 import pytest
 
 import gamqp
-from gamqp.state import settings
+from gamqp.state import connection_settings
+from gamqp.state.connection_settings import Settings
 from gamqp.state.host_and_port import to_host_port
-from gamqp.state.settings import Settings
 
 #: Of every number: what is no number at all.
 NO_NUMBERS = ['5', b'5', '', True, [5], object(), Decimal(5), 1j]
@@ -80,7 +80,7 @@ def bad(table: dict[str, tuple[Any, list[Any]]], more: list[Any]) -> list[Any]:
 
 
 def test_every_argument_is_in_one_of_the_tables_and_is_checked() -> None:
-    assert {*NUMBERS, *OTHERS} == settings.names()
+    assert {*NUMBERS, *OTHERS} == connection_settings.names()
     unchecked = {one.name for one in dataclasses.fields(Settings) if 'check' not in one.metadata}
     assert unchecked == {'frame_handler', 'frame_writer'}
 
@@ -172,7 +172,7 @@ def parameters() -> dict[str, inspect.Parameter]:
 
 
 def test_a_connection_takes_exactly_the_settings_with_the_same_defaults() -> None:
-    assert set(parameters()) == settings.names()
+    assert set(parameters()) == connection_settings.names()
     defaults = {name: one.default for name, one in parameters().items()}
     assert Settings(**defaults) == Settings()
 
@@ -215,7 +215,7 @@ def test_a_name_that_means_one_of_ours_is_a_type_error_that_says_which(name: str
 
 
 def test_no_name_of_ours_is_taken_for_another() -> None:
-    assert not settings.names() & {*settings.SYNONYMS, *settings.KOMBU_OPTIONS}
+    assert not connection_settings.names() & {*connection_settings.SYNONYMS, *connection_settings.KOMBU_OPTIONS}
 
 
 @pytest.mark.parametrize(('call', 'name'), [(gamqp.connect, 'heartbeat'), (gamqp.Pool, 'channels_per_connection')])
@@ -250,7 +250,7 @@ def test_what_users_of_kombu_have_in_transport_options_is_ignored(name: str) -> 
 
 
 def test_arguments_go_before_what_the_uri_says() -> None:
-    made = settings.from_uri('amqp://a:b@h:1/v?heartbeat=7', {'heartbeat': 9, 'userid': 'c'})
+    made = connection_settings.from_uri('amqp://a:b@h:1/v?heartbeat=7', {'heartbeat': 9, 'userid': 'c'})
     assert (made.host, made.virtual_host, made.userid, made.password, made.heartbeat) == ('h:1', 'v', 'c', 'b', 9)
 
 
@@ -260,14 +260,14 @@ def test_arguments_go_before_what_the_uri_says() -> None:
 )  # fmt: skip
 def test_numbers_of_a_uri_are_checked_too(query: str, name: str) -> None:
     with pytest.raises(ValueError, match=name):
-        settings.from_uri(f'amqp://h?{query}', {})
+        connection_settings.from_uri(f'amqp://h?{query}', {})
 
 
 @pytest.mark.parametrize('off', [False, None, 0])
 def test_amqps_and_an_argument_that_turns_it_off_contradict_each_other(off: Any) -> None:
     with pytest.raises(ValueError, match='contradict'):
-        settings.from_uri('amqps://h', {'ssl': off})
-    assert settings.from_uri('amqps://h', {'ssl': {}}).secure
+        connection_settings.from_uri('amqps://h', {'ssl': off})
+    assert connection_settings.from_uri('amqps://h', {'ssl': {}}).secure
 
 
 # -- hosts ----------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """The arguments of a Connection with their types, for calls that pass them on: ``gamqp.connect`` and ``Pool``.
 
 Layer 4. Only type checkers use it. A test compares names and types with ``Connection.__init__``. Does not belong
-here: checks and defaults; they are in ``state.settings``.
+here: checks and defaults; they are in ``state.connection_settings``.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .. import sasl
-from ..state.settings import BlockedPolicy
+from ..state.connection_settings import BlockedPolicy
 from ..transport import TLSOptions
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ AMQP URI and arguments. Each field has its check beside its default. The check r
 argument's name, for a value that makes no sense, and turns several spellings (None for a
 default, 0 for no limit) into one value. A new argument of Connection is a field here, a
 parameter of ``Connection.__init__``, a line in its docstring and an entry in
-``connection.argument_types``; tests compare the four.
+``connection.typed_keywords``; tests compare the four.
 Does not belong here: what a dict for the ``ssl`` argument may hold (``transport.tls_context``).
 """
 
