@@ -119,7 +119,7 @@ def test_only_a_long_time_that_has_just_ended_is_named_and_not_for_what_the_brok
 
 
 def test_a_connection_that_is_lost_for_another_reason_does_not_blame_the_hub(peer: ScriptedBroker) -> None:
-    client = peer.open(QUICK)
+    client = peer.open((10, 131072, 5))  # seconds: a test before this one may have held the hub for three
     peer.hang_up()
     with pytest.raises(exceptions.RecoverableConnectionError) as caught:
         client.drain_events(timeout=30)
