@@ -12,13 +12,15 @@ import os
 import sys
 
 import kombu
+import kombu.exceptions
 import kombu.pools
 
 URL = os.environ.get('AMQP_URL', 'amqp://guest:guest@localhost:5672')
 QUEUE = kombu.Queue(os.environ.get('ORDERS_QUEUE', 'gamqp.orders'))
-DEADLINE = 5  # seconds to publish one message
+DEADLINE = float(os.environ.get('ORDERS_DEADLINE', '5'))  # seconds to get a connection, and again to publish
 
-connection = kombu.Connection(URL, transport='gamqp.kombu:Transport')
+# After a publish that was not confirmed in time kombu closes the connection: rpc_timeout limits that, too.
+connection = kombu.Connection(URL, transport='gamqp.kombu:Transport', transport_options={'rpc_timeout': DEADLINE})
 kombu.pools.set_limit(20)  # connections of one process; each publishes one message at a time
 
 
@@ -27,7 +29,7 @@ def app(environ, start_response):
     body = environ['wsgi.input'].read(int(environ.get('CONTENT_LENGTH') or 0))
     try:
         publish(body)
-    except (connection.connection_errors, connection.channel_errors) as error:
+    except connection.connection_errors + connection.channel_errors + (kombu.exceptions.LimitExceeded,) as error:
         print(f'503: {error}', file=environ['wsgi.errors'])
         status, text = '503 Service Unavailable', 'the broker cannot take it now\n'
     else:
@@ -48,6 +50,7 @@ def publish(body):
             content_type='application/octet-stream',
             content_encoding='binary',
             timeout=DEADLINE,
+            confirm_timeout=DEADLINE,
         )
 
 

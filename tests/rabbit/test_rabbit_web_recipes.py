@@ -97,6 +97,20 @@ def test_django(rabbit: Any, proxy: Any, orders: Orders, tmp_path: Any) -> None:
         assert server.stop() == 0
 
 
+def test_kombu(rabbit: Any, proxy: Any, orders: Orders, tmp_path: Any) -> None:
+    pytest.importorskip('kombu')
+    with Gunicorn('kombu_app', environment(proxy.url(rabbit), orders, tmp_path), tmp_path, workers=1) as server:
+        assert server.request('POST', '/', 'two chairs')[0] == 202
+        assert [bytes(message.body) for message in orders.take()] == [b'two chairs']
+        proxy.down.pause()
+        assert server.request('POST', '/', 'a table')[0] == 503
+        proxy.down.resume()
+        assert server.request('POST', '/', 'a lamp')[0] == 202
+        assert bytes(orders.take()[-1].body) == b'a lamp'
+        assert server.stop() == 0
+        assert 'Traceback' not in server.log, server.log
+
+
 def unanswered(proxy: Any, server: Gunicorn, method: str, path: str) -> None:
     """The broker is there, and does not answer: 503 at the deadline, and the server is not ready."""
     proxy.down.pause()
