@@ -66,6 +66,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     #: A Tracing, or None; set by ``telemetry.tracing.install``.
     _tracing: Any = None
 
+    # Connection.__init__ sets these, after the constructor below has run. Nothing below reads them before connect().
     _channel_ids: ChannelIds
     server_properties: dict[str, Any]
     max_inbound_body: int
@@ -75,16 +76,27 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def __init__(self, budget: ReceiveBudget) -> None:
         super().__init__()
+        # These three belong to one connect() and are replaced by the next. They stay after the end: a call that comes
+        # late, or wakes late, gets its error from them.
         self._affinity = NOWHERE
         self._green: Any = None
         self._link: Any = None
         self.channel_id = 0
+        # Number -> channel, from before channel.open is sent until the channel has ended. A channel that the broker
+        # closed stays here: it is opened again with the same number. The decoder keeps no content for other numbers.
         self.channels: dict[int, Channel] = {}
+        # A number leaves with its close-ok, or with the open-ok of the next channel that has it. Until then the next
+        # channel must expect frames that are not its own.
         self._closes_due: set[int] = set()  # numbers of channels that have ended without an answer to their close
+        # Moved in _begin, connecting._note_opened, shutdown.close and _end, and nowhere else.
         self._life = Lifecycle()
+        # Of channel 0: the replies that the handshake, close and update_secret wait for. Empty again after each end.
         self._replies = Replies()
         self._asking = self._sent_unanswered = False
+        # Over all sockets of this object: connect() does not reset them, and a forked child does.
         self._counts = Counters()
+        # In this order: each object takes those above it that it uses. Each holds the connection weakly or not at
+        # all, and so adds no reference cycle.
         self._work_in_turns = WorkInTurns()
         self._backpressure = ReceiveBackpressure(self, budget)
         self._flow_control = FlowControl(self, self._counts, self._backpressure)
@@ -97,6 +109,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._renewal: SecretRenewal | None = None  # where the secret is renewed before it ends
         self._read_watch: ReadTimeout | None = None  # where there is a read timeout
         self._unsettled_watch: UnackedWarning | None = None  # made with the first consumer that it looks at
+        # The object of the latest connect(). A connect() that wakes from a wait and finds another one here has been
+        # overtaken, and must not touch what the other one made.
         self._attempt: object = None
 
     # -- opening -----------------------------------------------------------------------
@@ -107,20 +121,26 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._life.move('open')
         self._affinity = ThreadAffinity(backend)
         self._green = backend
+        # While the event queue still has the old link: it closes the poll descriptor of the old socket.
         self._event_queue.forget_loss()
         self._link = None
         self._queue_types = QueueTypes()
+        # The broker forgets channels with their socket.
         self._closes_due.clear()
+        # Made before the decoder, which gets it. New for each socket: what the old decoder holds is dropped with
+        # that.
         self._peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self._peer_memory)
         for part in (self._work_in_turns, self._backpressure, self._flow_control, self._event_queue):
             part.begin(backend)
         self._unfinished_handlers.draining = False
+        # Nothing above switches, so no other greenlet has seen a state between.
         self._attempt = object()
         return self._attempt
 
     def _use_link(self, link: Link) -> None:
         """The socket is there."""
+        # All four at once: they must agree on which socket is the present one.
         self._link = self._backpressure.link = self._flow_control.link = self._event_queue.link = link
 
     def _check_opening(self, attempt: object) -> None:
@@ -133,13 +153,18 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         if self._attempt is attempt:
             if self._link is not None:
                 self._link.lose(error)
+            # Does nothing if losing the link has ended the connection. It counts where there is no link yet: the
+            # password, the name service or the TCP connection has failed.
             self._end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
 
     def _set_limits(self, channel_max: int, frame_max: int) -> None:
         """Use the limits that were agreed on in connection.tune."""
         self.channel_max = channel_max
         self.frame_max = frame_max
+        # No channel can exist yet, so the table of numbers may be replaced.
         self._channel_ids = ChannelIds(channel_max)
+        # Until now a larger limit held. RabbitMQ sends nothing behind tune before it has tune-ok, so no frame is
+        # measured by the wrong one.
         self._link.decoder.frame_max = frame_max
 
     # -- what Requester asks ---------------------------------------------------------
@@ -149,6 +174,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         return self
 
     def _check(self, sig: tuple[int, int]) -> None:
+        # shutdown.close moves the state to CLOSING and then sends connection.close by _call, which comes here.
         if sig != Spec.Close:
             self._check_open()
 
@@ -180,12 +206,15 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _expect(self, expected: Expected) -> None:
         """Register what the handshake waits for next. Raises why the link ended, if it has."""
+        # The state is OPENING here, which _check_open refuses. Without this test an entry would be added after _end
+        # has failed all entries, and connect() would wait for it until its timeout.
         if self._link.reason is not None:
             raise self._link.reason.make_error()
         self._replies.expect(expected)
 
     def _run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
         """Call the program's handler or callback of a message. Switches if that does."""
+        # The flag of the module first: it is False in most programs, and this is asked for each message.
         if tracing.installed and self._tracing is not None:
             self._tracing.process(self, message, handler)
         else:
@@ -195,6 +224,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
+        # The dict itself and not a copy: a method in this batch may end a channel, and what follows for its number
+        # must not find it any more.
         channels = self.channels
         # Asked once a batch, not for each message: the batch is in memory anyway.
         overflow = self._backpressure.overflow_if_due()
@@ -206,14 +237,19 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
                 if not channel_id:
                     self._on_own_method(sig, args)
                 elif channel_id in channels:
+                    # May raise an AMQPError for a fault of the peer. The rest of the batch is lost then, and the
+                    # reader ends the connection with that error.
                     channels[channel_id]._on_method(sig, args)
                 elif sig == ChannelSpec.Close:
                     # A close that crossed ours must be answered all the same.
                     self._count_answer()
                     self._link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
                 elif sig == ChannelSpec.CloseOk:
+                    # The late answer to a close that was given up. All else that comes for such a number is dropped:
+                    # RabbitMQ's queues go on writing for a moment after their channel has ended.
                     self._closes_due.discard(channel_id)
             else:
+                # Deliver, return or get-ok. Only deliveries go to disk; put() returns False for the others.
                 channel = channels.get(event.channel_id)
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
                     channel._on_content(event)
@@ -223,6 +259,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
                 break
         # Once a batch, since an increase for each message would cost each of them something.
         self._counts.delivered += len(events) - methods
+        # Also once a batch, and behind the loop: a greenlet that wakes finds all events and not only the first.
         self._event_queue.wake_drainers()
 
     def _on_protocol_error(self, error: Any) -> None:
@@ -230,6 +267,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         text = str(error.reply_text).encode()[:200].decode(errors='ignore')  # a short string has 255 bytes
         args = (error.reply_code or 501, text, *(error.method_sig or (0, 0)))
         self._link.writer.send(encode_method(0, Spec.Close, args))
+        # Losing the link sends what the kernel takes at once, and so in most cases this close.
         self._link.lose(error)
 
     def _count_answer(self) -> None:
@@ -238,6 +276,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _count_return(self, message: Any) -> None:
         """A message has come back. Raises UnexpectedFrame when more come back than were published."""
+        # published and bytes_out count earlier sockets too, the peer's memory this one alone: so the limit may be too
+        # high, and is never too low.
         counts = self._counts
         counts.returned += 1
         self._peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
@@ -258,6 +298,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         if sig == Spec.Close:
             self._on_close(*args)
         elif sig == Spec.Blocked:
+            # RabbitMQ sends this when an alarm is raised and this connection publishes. It reads nothing from the
+            # socket then, and so answers nothing, until unblocked.
             self._flow_control.on_blocked(exceptions.as_text(args[0]))
         elif sig == Spec.Unblocked:
             self._flow_control.on_unblocked()
@@ -273,6 +315,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     # -- the end -------------------------------------------------------------------------
 
     def _on_link_end(self, link: Link, reason: Reason) -> None:
+        # A link of an earlier connect() must not end what was opened since.
         if link is self._link:
             self._end(reason)
 
@@ -281,6 +324,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
         The first reason wins: later calls do nothing.
         """
+        # Asked first: the next lines move the state to CLOSED.
         lost = self.is_open and not reason.clean
         # Only once: several causes may come together, e.g. a close of the broker and the reset of its socket.
         if not self._life.end(reason):
@@ -291,22 +335,27 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
             self._link.end(reason)
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.close()
+        # Drops the messages without giving their room back to the budget; begin_budget below replaces the budget.
         self._event_queue.forget()
         self._end_waits(reason)
         for watch in (self._read_watch, self._unsettled_watch, self._renewal):
             if watch is not None:
                 watch.stop()
+        # The next connect() makes new ones. A stopped one still refers to the old link or secret.
         self._read_watch = self._unsettled_watch = self._renewal = None
         if self._pump is not None:
             self._pump.stop()  # after the channels have ended, which counts the publishes that were lost
             self._pump = None
         self._backpressure.begin_budget()
+        # Last: it makes the poll descriptor readable and starts on_lost. The program then finds every part ended.
         self._show_end(lost, reason)
 
     def _end_waits(self, reason: Reason) -> None:
         """Everything ends at once for whoever asks. The greenlets that wait are woken 1000 in a turn of the hub."""
         walks = self._work_in_turns
         walks.gather()
+        # Each call below takes its waiters out at once and returns an iterator that wakes them. Whoever begins to
+        # wait from now on is not among them, and finds the connection closed first.
         walks.add(self._replies.fail_all(reason.make_error))
         # Before the channels, whose walks may be long: these look at the state of the connection when they wake.
         for waking in (*self._event_queue.wake_all(), self._flow_control.end()):
@@ -316,6 +365,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
             for channel in list(self.channels.values()):
                 channel._on_connection_end(reason)
         finally:
+            # In any case: walks that stay gathered would never be done, and their greenlets would wait for ever.
             walks.start()
         self.channels.clear()
 
@@ -334,8 +384,10 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     def _forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""
         number = channel.channel_id
+        # Compared and not only looked up: the number may belong to another channel by now.
         if self.channels.get(number) is channel:
             del self.channels[number]
             self._channel_ids.release(number)
             if self._link.reason is None:
+                # A part of a message may have arrived. Its rest still comes, and the decoder drops that, too.
                 self._link.decoder.forget(number)

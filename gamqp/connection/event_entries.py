@@ -47,11 +47,17 @@ class EventEntries(ABC):
 
     def forget(self) -> None:
         """Nothing of what is here is handed out any more."""
+        # Keyed by the record and not by the tag: a tag may be used again while messages of the consumer before it
+        # wait. An entry leaves with its last message, so to be in the dict means to have some.
         self._waiting: dict[ConsumerRecord, WaitingMessages] = {}  # of those that have messages
+        # A WaitingMessages stands in the queue once for each message that it had when the entry was added. Taking the
+        # messages away leaves the entries, and _void counts those. So, of both queues together: entries = messages +
+        # _notices + _void.
         self._events: deque[Any] = deque()  # of WaitingMessages, and of notices
         self._older: deque[Any] = deque()  # entries before those, left by a removal of void ones
         self._notices = 0  # how many entries are notices
         self._void = 0  # how many are of WaitingMessages that have fewer messages than entries
+        # Not 0 only while _sweep is under way; no second walk is begun then.
         self._unswept = 0  # entries that a removal of void ones has still to look at
 
     @abstractmethod
@@ -63,6 +69,7 @@ class EventEntries(ABC):
     @property
     def has_events(self) -> bool:
         """Whether drain_events has something to hand out that is here already."""
+        # Numbers and no walk: asked for each event that is handed out, and whenever the descriptor is set.
         return len(self._events) + len(self._older) > self._void
 
     @property
@@ -71,11 +78,14 @@ class EventEntries(ABC):
 
     def has_some_of(self, consumer: ConsumerRecord) -> bool:
         """Whether messages of this consumer wait here, or on disk."""
+        # What is on disk comes here later, so a consumer with messages there is not done.
         overflow = self._backpressure.overflow
         return consumer in self._waiting or (overflow is not None and overflow.of(consumer) > 0)
 
     def holders(self) -> Iterator[tuple[int, str, int]]:
         """(channel number, consumer tag, messages) of each consumer that has some here."""
+        # The caller may let the hub run between two items. So a copy is walked, and a consumer in it may have lost
+        # its messages since.
         for consumer, waiting in list(self._waiting.items()):
             if waiting:
                 yield waiting[0].channel_id, consumer.tag, len(waiting)
@@ -83,6 +93,8 @@ class EventEntries(ABC):
     def withdraw(self, consumer: ConsumerRecord) -> None:
         """Give back to the queue what is undelivered of this consumer. Does not switch."""
         if consumer in self._waiting:
+            # Taken away at once, given back in steps: from here on no drain_events gets one of them, however many
+            # there are. With no_ack the broker has forgotten them, and nothing is sent.
             in_turns(self._green, self._free_all(self._take_away(consumer), not consumer.no_ack, consumer.of_stream))
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.withdraw(consumer)
@@ -90,8 +102,11 @@ class EventEntries(ABC):
     def _take_away(self, consumer: ConsumerRecord) -> deque[Message]:
         """The messages of a consumer; their entries in the queue are void."""
         waiting = self._waiting.pop(consumer)
+        # The queue's entries refer to the object itself. It is emptied and not replaced, so that each of them is
+        # found to be void. A later message of this consumer goes into a new one.
         messages = deque(waiting)
         waiting.clear()
+        # Both lines belong together: what was an entry with a message is now a void one.
         self._void += len(messages)
         self._sweep_if_due()
         self.show()
@@ -110,6 +125,7 @@ class EventEntries(ABC):
 
     def _free(self, budget: ReceiveBudget, message: Message) -> None:
         budget.give_back(message.weight)
+        # False in most programs: a comparison is all that a message pays for the memory limit here.
         if self._backpressure.crowded:
             self._backpressure.freed()
 
@@ -117,9 +133,10 @@ class EventEntries(ABC):
 
     def _sweep_if_due(self) -> None:
         """Remove void entries, if most are: there would be more and more of them where nobody drains."""
+        # Few void entries are not worth a walk: drain_events passes over a thousand of them in one step.
         if not self._unswept and self._void > AT_ONCE and 2 * self._void > len(self._events) + len(self._older):
-            # Neither deque is copied: entries are moved from one to the other in later turns, and what
-            # arrives meanwhile goes to an empty one.
+            # One queue in order of arrival, which _sweep takes apart from the front in later turns. What arrives
+            # meanwhile is added behind it; _unswept does not count that.
             self._older.extend(self._events)
             self._events, self._older = self._older, deque()
             self._unswept = len(self._events)
@@ -127,6 +144,8 @@ class EventEntries(ABC):
 
     def _sweep(self) -> Iterator[None]:
         """What is kept goes to ``_older``, where drain_events looks first."""
+        # drain_events may take entries from _older, or from _events when that is empty, between two steps. The second
+        # test covers the case that it has taken the last one.
         while self._unswept and self._events:
             self._unswept -= 1
             event = self._events.popleft()
@@ -136,4 +155,5 @@ class EventEntries(ABC):
                 self._older.append(event)
             yield
         self._unswept = 0
+        # More may have become void while this walk was under way, and it was not begun again then.
         self._sweep_if_due()

@@ -47,21 +47,30 @@ class EventQueue(EventEntries):
         super().__init__(backpressure)
         self._owner = weakref.ref(owner)
         self._walks = walks
+        # The present link, and after the end the last one; None until a socket is there. Set by Dispatch._use_link.
         self.link: Any = None
+        # These two are what show() goes by. descriptor is set when the program first asks for sock.fileno(), and None
+        # again as soon as the program knows of the end; both change together in forget_loss.
         self.descriptor: PollDescriptor | None = None
         self.loss_unraised = False
+        # Set by the first channel that closes, is told to recover or settles with multiple, and never reset: from
+        # then on each message is looked up before it is handed out. Until then it costs a message one comparison.
         self.doubtful = False
         self._drainers: Any = None  # where greenlets in drain_events wait
+        # A greenlet that goes from waiting to its callback leaves this number and enters handlers_running without a
+        # switch between. One that drains inside a callback is in both.
         self.drainers_idle = 0
         self._handler: Any = None  # a greenlet that is in a callback of drain_events
         self._more_handlers: list[Any] = []  # the others, each as often as it is in one
         self.finished: Any = None
+        # As long as it is 0 the end of a callback wakes nobody, which is the usual case.
         self.finish_awaited = 0
 
     def begin(self, backend: ModuleType) -> None:
         """For a new socket, whose ``link`` is set as soon as there is one."""
         super().begin(backend)
         self.link = None
+        # New ones: greenlets that waited at the old ones are woken by the end of the connection, in turns of the hub.
         self._drainers = green.Gate(backend)
         self.finished = green.Gate(backend)
 
@@ -76,18 +85,23 @@ class EventQueue(EventEntries):
         budget = self._backpressure.budget  # as ReceiveBudget.take, without another call for each message
         budget.messages += 1
         budget.bytes += message.weight
+        # A consumer has an entry as long as messages wait, so under load the lookup succeeds. A test first would cost
+        # each message.
         try:
             waiting = self._waiting[consumer]
         except KeyError:
             waiting = self._waiting[consumer] = WaitingMessages()
             waiting.consumer = consumer
+        # One entry for each message: run_event takes the oldest message of a consumer for each of its entries.
         waiting.append(message)
         self._events.append(waiting)
 
     def on_notice(self, notice: Callable[[], bool]) -> None:
         """Have drain_events call *notice*, which returns whether it did anything."""
+        # With its entry, since _has_deliveries subtracts it from the length of the queue.
         self._notices += 1
         self._events.append(notice)
+        # At once, unlike deliveries, which wake once a batch: a notice may come when no batch is being read.
         self._drainers.wake()
         self.show()
 
@@ -96,6 +110,7 @@ class EventQueue(EventEntries):
         if self.descriptor is not None:
             self.show()
         if self._drainers and self._events:
+            # Not more than there are events: a greenlet that finds none goes back to wait, which costs two switches.
             self._drainers.wake(len(self._events))
         elif self._events:
             # Nobody is in drain_events, so those who wait for the end of this work hand it out
@@ -111,6 +126,7 @@ class EventQueue(EventEntries):
 
     def callbacks_around(self) -> int:
         """How many callbacks of drain_events the calling greenlet is in. Does not switch."""
+        # A callback may drain again, and its callback, too: each of them has an entry of its own.
         me = getcurrent()
         return (self._handler is me) + self._more_handlers.count(me)
 
@@ -119,16 +135,26 @@ class EventQueue(EventEntries):
         self.idle(self._wait, timeout)
 
     def _wait(self, timeout: float | None) -> None:
+        # Kept for the whole wait: another greenlet may close the connection and open it again meanwhile. Then the
+        # events are of the new link, and this call has to raise why the old one ended.
         link = self.link
         if timeout is not None and timeout <= 0:
+            # What is known to be near gets some time: bytes in the kernel that the reader has not read, or messages
+            # on disk. A program that polls would otherwise miss them, call after call.
             timeout = POLL if self._backpressure.overflow is not None or link.transport.has_input else 0
+            # A switch in any case, since in a program that only polls the reader runs in these calls alone.
             self._green.sleep(0)
         # Looked at again after each wake: another greenlet may have taken the event.
         deadline = green.Deadline(timeout)
+        # Void entries end this wait, too. run_event passes them over, and drain_events comes here again.
         while not (self._events or self._older):
+            # Before the wait: the end of the connection wakes only those who wait already.
             self.check_drainable(link)
             if not self._drainers.wait(deadline.left()) and not (self._events or self._older):
+                # The loss before the timeout: when both have come, the program needs the reason.
                 self.check_drainable(link)
+                # An event loop of the program may have been woken for nothing. If its descriptor stayed readable it
+                # would call this without end.
                 self.show()
                 raise TimeoutError('timed out')
 
@@ -136,6 +162,7 @@ class EventQueue(EventEntries):
         """Call what switches greenlets, in drain_events and in no callback there. Raises why the connection ended."""
         self.check_drainable()
         link = self.link  # the events that are here later may be those of another one
+        # What is thrown into this greenlet there (a kill, a timeout) costs no event: none has been taken yet.
         self._idle(switch, *args)
         if link.reason is not None:
             self.check_drainable(link)
@@ -145,11 +172,13 @@ class EventQueue(EventEntries):
         try:
             switch(*args)
         finally:
+            # Else drain would leave the deliveries to a greenlet that is gone.
             self.drainers_idle -= 1
 
     def _pass_over(self, count: int) -> int:
         """An entry was void, as were *count* before it. The hub has a turn after every 1000. Returns how many were."""
         if not (count + 1) % AT_ONCE:
+            # Raises when the connection ends in that turn; the entries of the old link are gone then.
             self.idle(self._green.sleep, TICK)
         return count + 1
 
@@ -167,7 +196,7 @@ class EventQueue(EventEntries):
             event = events.popleft()
             if type(event) is WaitingMessages:
                 if not event:
-                    self._void -= 1
+                    self._void -= 1  # its message was taken away before
                     passed_over = self._pass_over(passed_over)
                     continue
                 message = event.popleft()
@@ -187,15 +216,15 @@ class EventQueue(EventEntries):
                     continue
             elif notices:
                 self._notices -= 1
-                consumer = None
+                consumer = None  # stands for a notice below
             else:
-                self._events.append(event)
+                self._events.append(event)  # behind the deliveries: this caller runs no notice
                 continue
             if self.descriptor is not None:
                 self.show()
             # One greenlet stands in an attribute, which costs less than a list: mostly there is no other.
             me = getcurrent()
-            is_only = self._handler is None
+            is_only = self._handler is None  # kept, since others may begin while the callback runs
             if is_only:
                 self._handler = me
             else:
@@ -214,7 +243,7 @@ class EventQueue(EventEntries):
                 if is_only:
                     self._handler = None
                 else:
-                    self._more_handlers.remove(me)
+                    self._more_handlers.remove(me)  # one of its entries; it may have more
                 if self.finish_awaited:
                     self.finished.wake_all()
             return True
@@ -250,6 +279,8 @@ class EventQueue(EventEntries):
         """``_check_open`` in drain_events: a loss that comes out of it is known to the program."""
         owner = self._owner()
         assert owner is not None  # it is in use
+        # _check_open raises the loss below, so from here on the program knows it. A call in a wrong thread must not
+        # use it up: it gets WrongThread and leaves all as it is.
         if self.loss_unraised:
             owner._affinity.check()
             self.forget_loss()
@@ -258,7 +289,7 @@ class EventQueue(EventEntries):
     def forget_loss(self) -> None:
         """The program knows that the connection has ended. Does not switch."""
         self.loss_unraised = False
-        self.descriptor = None
+        self.descriptor = None  # before retire() closes it
         if self.link is not None:
             self.link.transport.retire()
 
@@ -271,11 +302,13 @@ class EventQueue(EventEntries):
         """
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.forget_channel(channel)
+        # At the end of the connection this is one of several walks for each channel, and comes in turn with them.
         self._walks.add(self._drop_all(consumers))
 
     def _drop_all(self, consumers: list[ConsumerRecord]) -> Iterator[None]:
         for consumer in consumers:
             if consumer.inbox is None:
+                # What arrives from now on goes back to its queue and not in here.
                 consumer.discard = True
                 if consumer in self._waiting:
                     yield from self._free_all(self._take_away(consumer))
@@ -288,6 +321,7 @@ class EventQueue(EventEntries):
         """The same for those that await an ack, of consumers that go on."""
         if self._backpressure.overflow is not None:
             self._backpressure.overflow.forget_channel(channel, all_of_callbacks=False)
+        # Not among the gathered walks: after basic.recover the connection goes on.
         in_turns(self._green, self._drop_void(channel, consumers))
 
     def _drop_void(self, channel: ConsumerChannel, consumers: list[ConsumerRecord]) -> Iterator[None]:
@@ -296,10 +330,14 @@ class EventQueue(EventEntries):
             if consumer.inbox is not None:
                 yield from consumer.inbox.drop_void()
             while waiting := self._waiting.get(consumer):
+                # Asked in each step, since steps are taken in later turns: the connection may have ended, and
+                # messages that the broker sent again after recover-ok stand behind the void ones in the same queue.
+                # Those are kept.
                 ended = budget is not self._backpressure.budget
                 if ended or void is None or not void.covers(consumer, waiting[0], channel._incarnation):
                     break
                 message = waiting.popleft()
+                # Its entry stays in the queue, and becomes void when this consumer has no message left.
                 self._void += 1
                 if not waiting:
                     del self._waiting[consumer]

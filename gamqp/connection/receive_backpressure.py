@@ -38,10 +38,17 @@ class ReceiveBackpressure:
     def __init__(self, owner: ReadingOwner, budget: ReceiveBudget) -> None:
         self._owner = weakref.ref(owner)
         self._green: Any = None
+        # Set by Dispatch._use_link; of the last socket after its end, so that a late freed() still finds one.
         self.link: Any = None
         self.budget = budget
+        # Made by the reader, and set back to None by Overflow.close, when nothing is on disk or the connection ends.
+        # Code that waits or may run the garbage collector compares it again afterwards.
         self.overflow: Overflow | None = None
+        # True from the moment in which the reader stops or the disk is used, until half of the budget is free and
+        # nothing is on disk. Only then whoever hands out a message has to call freed(); otherwise a message costs one
+        # comparison.
         self.crowded = False
+        # Never set back: a full disk would be logged for each batch.
         self.spool_failed = False
         self._waits = 0  # greenlets that wait for a reply or a confirm
         self._warn_at = 0.0
@@ -49,6 +56,8 @@ class ReceiveBackpressure:
     def begin(self, backend: ModuleType) -> None:
         """For a new socket, whose ``link`` is set as soon as there is one."""
         self._green = backend
+        # _waits is not set back: greenlets that waited on the old socket subtract themselves when they wake. overflow
+        # is None already.
         self.link = None
         self.crowded = False
 
@@ -66,19 +75,24 @@ class ReceiveBackpressure:
         """A greenlet waits for a reply: read on, even if the budget is spent. Does not switch."""
         # A number and not a flag: many greenlets wait at the same time.
         self._waits += 1
+        # The reply may stand behind what the stopped reader has not read.
         if not self.link.listening:
             self.link.resume()
 
     def wait_ends(self) -> None:
         """The greenlet waits no more. Does not switch."""
+        # The reader is not stopped from here: it asks must_pause before its next read.
         self._waits -= 1
 
     def must_pause(self) -> bool:
         """Whether the reader has to stop until there is room. Does not switch."""
         # As long as messages are on disk the reader stops, too: they are to be handed out before newer ones
         # come in.
+        # Asked before each read, and again when the socket is readable.
         if self._waits or not (self.budget.spent or self.overflow is not None):
             return False
+        # Set in the same step in which the reader decides to stop. Else the last message could be handed out in
+        # between, and nobody would resume it.
         self.crowded = True
         now = time.monotonic()
         if now >= self._warn_at:
@@ -89,9 +103,12 @@ class ReceiveBackpressure:
 
     def overflow_if_due(self) -> Overflow | None:
         """Where the deliveries of the next batch go, None for memory. Does not switch."""
+        # Beyond the limit by a quarter, usually because a call waits: without one the reader stops at the limit.
         if self.overflow is None and self.budget.overspent:
             owner = self._owner()
+            # Without spool the deliveries stay in memory, whatever the limits say.
             if owner is not None and owner.spool:
+                # Both together: freed() brings the messages back, and is called only while crowded.
                 self.crowded = True
                 self.overflow = Overflow(owner)
         return self.overflow
@@ -103,8 +120,11 @@ class ReceiveBackpressure:
             if self.overflow is not None:
                 self.overflow.come_back()
             else:
+                # resume() only settles a slot. The reader runs in a later pass, asks must_pause and may set crowded
+                # again.
                 self.crowded = False
                 self.link.resume()
             owner = self._owner()
             if owner is not None:
+                # The hub has to run now for the reader or the disk, also in a program that polls for events.
                 owner._event_queue.show()
