@@ -40,6 +40,8 @@ class Barrier:
         self.tag = tag
         self.waiter = waiter
         self.quiet = quiet
+        # Whether a publish up to *tag* was nacked or returned, also before the barrier was made. It never goes back to
+        # False.
         self.refused = False
 
 
@@ -79,14 +81,22 @@ class Confirms:
         # Confirms with multiple that still have steps left, oldest first: (highest tag, whether it is an ack).
         self._covered: list[tuple[int, bool]] = []
         self._compact = 0  # how many were settled when the dict was last copied, see _without_holes
+        # It counts each publish that took a tag. The writer may have failed on the last one, which then has a tag and
+        # no entry.
         self.published = 0  # the delivery tag of the latest publish
+        # On a channel that was reopened, confirms that come before this is True are for the channel as it was before.
         self.selected = False  # whether confirm.select-ok has come
         self.refused = False  # whether a publish was nacked or returned since the last take_refused()
+        # An entry is made in the step that sends the publish. It leaves with the confirm, or with the end of the
+        # channel. Tags ascend in it: first() and up_to() rely on that.
         self.waiting: dict[
             int, PublishWaiter | None
         ] = {}  # tag -> who waits, of the publishes that have no confirm yet
         self._mandatory: MandatoryPublishes | None = None  # made when there is a publish that may come back
+        # Each of these tags is also in ``waiting``; _settle() removes it from both.
         self._returned: dict[int, Content] = {}  # tag -> message that came back, until its ack comes
+        # Each barrier takes ``published`` of its moment, which only grows. So only the first barrier has to be looked
+        # at.
         self._barriers: deque[Barrier] = deque()  # in ascending order of their tags
         self._observers: Observers | None = None  # made when somebody observes
         # The latest barrier at which a refused publish was noted, and its tag: it is noted at all barriers behind that.
@@ -98,6 +108,8 @@ class Confirms:
 
     def enter(self, tag: int, waiter: PublishWaiter | None = None) -> None:
         """The publish that took this tag was sent, in the same step: it is outstanding."""
+        # The tag is nearly always the latest one, and a dict keeps the order in which keys are added. One comparison
+        # finds the other case. fail_all() sets ``published`` to 0, so it finds the end of the channel, too.
         self.waiting[tag] = waiter
         if tag != self.published:
             self._enter_late(tag)
@@ -109,6 +121,7 @@ class Confirms:
         if self._mandatory is None:
             self._mandatory = MandatoryPublishes()
         self._mandatory.add(tag, exchange, routing_key, size, frames)
+        # After the line above: if this publish is late, enter() sorts both dicts.
         self.enter(tag, waiter)
 
     def _enter_late(self, tag: int) -> None:
@@ -118,6 +131,8 @@ class Confirms:
             if waiter is not None:
                 waiter.fail(self._make_error)
             return
+        # Later tags were entered before this one. Sorting takes time for all that is outstanding, but it happens hardly
+        # ever.
         self.waiting = dict(sorted(self.waiting.items()))
         if self._mandatory is not None:
             self._mandatory.sort(tag)
@@ -142,6 +157,7 @@ class Confirms:
         if not tag:
             return None
         self._returned[tag] = message
+        # The tag is there: _settle() removes it from MandatoryPublishes and from ``waiting`` in one step.
         return self.waiting[tag]
 
     @property
@@ -149,6 +165,7 @@ class Confirms:
         """Whether a publish that has no confirm yet has a waiter."""
         if not self._covered:
             return any(self.waiting.values())  # quick, for there may be very many, all without a waiter
+        # Publishes up to there have their verdict already, though some waiters get it in a later turn.
         covered = self._covered[-1][0]
         return any(waiter is not None and tag > covered for tag, waiter in self.waiting.items())
 
@@ -158,6 +175,7 @@ class Confirms:
         if not self._barriers:
             return False
         covered = self._covered[-1][0] if self._covered else 0
+        # The lowest tag without a verdict. The remaining steps of the walk pass all barriers in front of it.
         lost = next((tag for tag in self.waiting if tag > covered), self.published + 1)
         return any(not barrier.quiet and barrier.tag >= lost for barrier in self._barriers)
 
@@ -167,12 +185,14 @@ class Confirms:
         quiet: see Barrier.
         """
         barrier = Barrier(self.published, waiter, quiet)
+        # What was refused before belongs to this barrier now, and the next one does not report it again.
         barrier.refused = self.take_refused()
         self._barriers.append(barrier)
         return barrier
 
     def leave(self, barrier: Barrier) -> None:
         """Its caller was interrupted. A refusal that the barrier has noted is reported by the next one instead."""
+        # The barrier may be gone: all its publishes were settled before the interrupted caller ran.
         if barrier in self._barriers:
             self._barriers.remove(barrier)
         self.refused = self.refused or barrier.refused
@@ -205,28 +225,37 @@ class Confirms:
             # verdict counts.
             if tag <= self._covered[-1][0]:
                 return 0
+            # The walk that is under way reaches this entry after those before it. The tags in the list ascend.
             self._covered.append((tag, ok))
             return 1
         before = len(waiting)
         self._covered.append((tag, ok))
         self._walk(self._settle_covered())
+        # Not the local name: _without_holes() may have put a copy in the place of that dict.
         return before - len(self.waiting)
 
     def covers(self, tag: int) -> bool:
         """Whether a confirm with multiple for publishes up to this tag, or to a lower one, has steps left."""
+        # The first entry has the lowest tag.
         return bool(self._covered) and self._covered[0][0] <= tag
 
     def _settle_covered(self) -> Iterator[bool | None]:
         while self._covered:
             tag, ok = self._covered[0]
+            # In portions: one list of all tags would take a long time in one step where a million publishes are
+            # outstanding.
             tags = up_to(self._without_holes(), tag, PORTION)
             for one in tags:
+                # Everything in front of this barrier is settled, so it is passed before the publishes behind it are
+                # settled.
                 if self._barriers and self._barriers[0].tag < one:
                     yield from self._pass_up_to(one - 1)
                 if one not in self.waiting:
                     continue  # a confirm of its own has settled it, or the channel has ended
                 self._settle(one, ok)
                 yield ok
+            # After a full portion there may be more up to this tag, so the entry stays for another look. The list is
+            # empty if the channel has ended between two steps.
             if len(tags) < PORTION and self._covered:
                 self._covered.pop(0)
         if self._barriers:
@@ -244,10 +273,12 @@ class Confirms:
         if waiter is not None:
             waiter.succeed(verdict)
         if verdict is not True:
+            # Before any barrier is passed: a barrier reports what is noted at it at that moment.
             self._note_refused(tag)
 
     def fail_all(self, make_error: Callable[[], BaseException]) -> Ending:
         """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
+        # New containers take the place of the old ones in one step. A walk that is still under way finds nothing more.
         observers, self._observers = self._observers or {}, None
         ending = Ending(self.waiting, self._barriers, self._covered, self._returned, observers, make_error)
         self._make_error, self.published = make_error, 0
@@ -259,6 +290,8 @@ class Confirms:
         """The outstanding publishes; the dict is copied first if it begins with too many holes."""
         waiting = self.waiting
         if is_wide(waiting):
+            # How many publishes were settled in all. The copy takes time for each outstanding publish. It is made after
+            # at least an eighth as many settlements, so each settlement pays for at most eight entries.
             settled = self.published - len(waiting)
             if settled - self._compact > max(HOLES, len(waiting) // 8):
                 self._compact = settled
@@ -280,6 +313,8 @@ class Confirms:
 
     def _pass_barriers(self) -> None:
         """Wake the waiters of barriers in front of which everything is settled."""
+        # A walk that is under way passes the barriers itself. With nothing outstanding each barrier is due, as none has
+        # a tag above ``published``.
         if not self._covered and self._barriers[0].tag < (first(self._without_holes()) or self.published + 1):
             self._walk(self._pass_due())
 

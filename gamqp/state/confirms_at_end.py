@@ -49,32 +49,41 @@ class Ending:
         observers: Observers,
         make_error: Callable[[], BaseException],
     ) -> None:
+        # Tag -> waiter, in ascending order. Entries leave one by one, by a step or by settle_now().
         self._waiting = waiting
         self._barriers = barriers
+        # Their tags ascend (``Confirms.settle``), so the confirm of a publish is found by bisection.
         self._covered = covered
         self._returned = returned
         self._observers = observers
         self._make_error = make_error
         self.confirmed = self.nacked = 0
+        # For a barrier these two numbers are enough: it only asks whether one of them is in front of it.
         self._first_lost = self._first_refused = 0  # the lowest tags of such; 0 if there is none
         tags, before = list(waiting), 0
         if covered:
+            # A message that came back counts as refused if a confirm covers it. Without one its publish is lost.
             self._first_refused = min((tag for tag in returned if tag <= covered[-1][0]), default=0)
             for tag, ok in covered:
+                # Counted by bisection, since this runs in the one step in which the channel ends.
                 place = bisect_right(tags, tag)
                 if ok:
                     self.confirmed += place - before
                 elif place > before:
                     self.nacked += place - before
+                    # 0 stands for none, so it must not be the minimum.
                     self._first_refused = min(tags[before], self._first_refused or tags[before])
                 before = place
         if before < len(tags):
             self._first_lost = tags[before]
+        # The three numbers add up to what was outstanding. The caller adds each to a counter of the connection.
         self.lost = len(waiting) - self.confirmed - self.nacked
 
     def __iter__(self) -> Iterator[bool]:
         """One step a publish and barrier. Each gives whether a greenlet that waited for that publish got the error."""
         waiting = self._waiting
+        # A copy of the tags, because settle_now() removes entries between two steps. For such a one pop() gives None,
+        # and this step does nothing.
         for tag in list(waiting):
             waiter, heard = waiting.pop(tag, None), False
             if self._observers:
@@ -83,6 +92,8 @@ class Ending:
                 heard = waiter.awaited  # asked first: one that is settled is not awaited any more
                 heard = not self._give_verdict(tag, waiter) and heard
             yield heard
+        # Barriers come last. A greenlet that wakes from wait_for_confirms finds all its receipts settled. A lost
+        # publish makes an error, even where another one was refused.
         for barrier in self._barriers:
             if self._first_lost and self._first_lost <= barrier.tag:
                 barrier.waiter.fail(self._make_error)
@@ -92,8 +103,11 @@ class Ending:
 
     def settle_now(self, tag: int, waiter: Any) -> bool:
         """Settle this publish now, before its step. Returns False if it is none of these, or was settled already."""
+        # Each new channel numbers its publishes from 1, so several endings may have this tag. The waiter identifies the
+        # right one.
         if self._waiting.get(tag) is not waiter:
             return False
+        # Removed first, so the step of this publish will find nothing to do.
         del self._waiting[tag]
         self._give_observer(tag)
         self._give_verdict(tag, waiter)
@@ -115,6 +129,7 @@ class Ending:
 
     def _verdict(self, tag: int) -> Any:
         """What a confirm with multiple has said of this publish; None if none has."""
+        # The first confirm whose tag is not lower than this one settles the publish.
         place = bisect_left(self._covered, (tag,))  # (tag,) is less than each (tag, ok)
         return None if place == len(self._covered) else self._returned.get(tag, self._covered[place][1])
 
@@ -126,6 +141,7 @@ class Ending:
 
 def observe(observers: Observers, tag: int, outcome: Any) -> None:
     """Give the outcome of a publish to whoever observes it."""
+    # Removed before the call: each observer is called once.
     settled = observers.pop(tag, None)
     if settled is not None:
         settled(outcome)

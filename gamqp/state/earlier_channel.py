@@ -25,14 +25,18 @@ class EarlierChannel:
     __slots__ = ('_next', 'awaits_ok')
 
     def __init__(self, numbered: bool) -> None:
+        # Set to False by the channel. Until then is_for_it() is not asked.
         self.awaits_ok = True
         self._next = int(numbered)  # the delivery tag that comes next on the new channel; 0 if that is not known
 
     def is_for_it(self, tag: int) -> bool:
         """Whether a delivery with this tag, which has come after open-ok, is for the earlier channel."""
+        # A returned message has no tag, which is 0. An old delivery that happens to have the next tag is taken for a
+        # new one: nothing tells them apart.
         return bool(self._next and tag and tag != self._next)
 
     def note_arrival(self, tag: int, queue: str) -> None:
         """The new channel has taken a delivery from this queue: the next one has the next number."""
         if self._next and tag:
+            # Once it is 0 it stays 0: the number of the next delivery is not known any more.
             self._next = 0 if queue == DIRECT_REPLIES else tag + 1

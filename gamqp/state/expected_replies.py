@@ -46,6 +46,7 @@ class Expected:
         undo: Hook = None,
         tag: str | None = None,
     ) -> None:
+        # More than one for basic.get, which get-ok or get-empty answers.
         self.sigs = sigs
         self.tag = tag
         self.number = 0  # 1 for the first question of the channel, 2 for the second …
@@ -55,6 +56,7 @@ class Expected:
         self.undo = undo
         self.quiet = False
         self.abandoned = False  # the caller was killed or timed out
+        # Wrapped in a tuple, because a reply without arguments is an empty tuple itself.
         self._reply: tuple[Any, ...] = ()  # empty, or the reply alone
 
     def arrive(self, reply: Any) -> None:
@@ -64,6 +66,7 @@ class Expected:
         # State before the waiter: what wakes must see what the broker has done.
         if self.arrived is not None:
             self.arrived(reply)
+        # After ``arrived``: undo may close what the reply has opened, and asks the state whether it is open.
         if self.abandoned:
             self._take_back()
         elif self.slot is not None:
@@ -75,6 +78,8 @@ class Expected:
         self._take_back()
 
     def _take_back(self) -> None:
+        # Emptied first, so that undo is called at most once. The reply and the end of the caller may come in either
+        # order.
         reply, self._reply = self._reply, ()
         if reply and self.undo is not None:
             self.undo(reply[0])
@@ -88,7 +93,10 @@ class Replies:
     def __init__(self) -> None:
         # A list, since it is short and an empty deque takes 600 bytes in each channel.
         self._queue: list[Expected] = []  # those without a tag
+        # Tag -> entries, oldest first. There is more than one if a consumer is cancelled twice. A tag without entries
+        # is removed, and the dict is removed with its last tag.
         self._tagged: dict[str, list[Expected]] | None = None  # made when needed
+        # One count for both containers. It gives their entries a common order.
         self._asked = 0
 
     def __len__(self) -> int:
@@ -122,12 +130,15 @@ class Replies:
     def match(self, sig: Sig, reply: Any = ()) -> Expected:
         """Remove and return the entry of this reply. Raises UnexpectedFrame when another one, or none, is expected."""
         queue = self._queue
+        # consume-ok and cancel-ok are always asked for with a tag, so they are never in the queue.
         expected = self._match_tagged(sig, reply) if self._tagged is not None else None
         if expected is None and queue and sig in queue[0].sigs:
+            # pop(0) moves all others, but a greenlet waits for nearly each entry, so they are few.
             expected = queue.pop(0)
         if expected is not None:
             expected.sig = sig
             return expected
+        # For the text of the error. Where only replies with a tag are expected, any of them can be named.
         due = queue[0] if queue else next((ones[0] for ones in (self._tagged or {}).values()), None)
         if due is None:
             raise exceptions.UnexpectedFrame('the peer sent a reply that nobody asked for', sig)
@@ -137,6 +148,7 @@ class Replies:
     def _match_tagged(self, sig: Sig, reply: Any) -> Expected | None:
         """The oldest entry with the reply's tag, unless a reply that comes in order was asked for before it."""
         tagged = self._tagged
+        # The message of a get-ok is not a tuple. It has no tag in front and comes in order.
         if tagged is None or not isinstance(reply, tuple) or not reply:
             return None
         tag = reply[0]
@@ -160,10 +172,14 @@ class Replies:
         but: an entry for this reply stays if it is the latest, since that reply will still come. The waiters get
         the error about in the order in which they have asked.
         """
+        # Replaced before the first step: what is asked from now on is not part of this end.
         lost, tagged = self._queue, self._tagged
         self._queue, self._tagged = [], None
+        # A close is the last thing that is sent on a channel, so only the last entry can be its reply.
         if but is not None and lost and but in lost[-1].sigs:
             self._queue.append(lost.pop())
+        # The chain is ordered within each tag only, so the merge is not exact. It sorts nothing, because there may be
+        # thousands of entries and this is one step.
         with_tag = itertools.chain.from_iterable((tagged or {}).values())
         return fail_each(heapq.merge(lost, with_tag, key=attrgetter('number')), make_error)
 

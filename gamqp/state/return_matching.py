@@ -26,6 +26,8 @@ class MandatoryPublishes:
     __slots__ = ('_by_key', '_keys')
 
     def __init__(self) -> None:
+        # Both dicts have the same tags. A tag enters them in add() and leaves them in forget(). A key without tags is
+        # removed. The size is a part of the key, so that publishes of other sizes are ruled out without decoding them.
         self._by_key: dict[
             Key, dict[int, Frames | Content]
         ] = {}  # delivery tag -> frames, or the Content that was decoded of them
@@ -40,6 +42,7 @@ class MandatoryPublishes:
         """This publish, if it is one of these, was added behind a later one."""
         key = self._keys.get(tag)
         if key is not None:
+            # Only publishes with the same key are ever compared, so the order counts among those alone.
             self._by_key[key] = dict(sorted(self._by_key[key].items()))
 
     def take(self, exchange: str, routing_key: str, message: Content, settled_to: int) -> int:
@@ -54,6 +57,7 @@ class MandatoryPublishes:
             # A list, since the loop removes what it goes over; tags ascend in each dict.
             for tag in list(takewhile(settled_to.__ge__, candidates)):
                 self.forget(tag)
+        # The loop above may have removed the last candidate. ``candidates`` is then an empty dict, and the result is 0.
         tag = _most_alike(candidates, message) if candidates else 0
         if tag:
             self.forget(tag)
@@ -79,6 +83,8 @@ def _most_alike(candidates: dict[int, Frames | Content], message: Content) -> in
     body, properties = message.body, message.properties
     for tag, sent in candidates.items():
         if not isinstance(sent, Content):
+            # Decoded once and kept: the next return with this key is compared with the same publishes. The value is
+            # replaced and no key is added, so the loop over the dict can go on.
             sent = candidates[tag] = Decoder().feed(sent)[0]
         if sent.body != body:
             continue
@@ -94,6 +100,7 @@ def _most_alike(candidates: dict[int, Frames | Content], message: Content) -> in
 
 def _differences(sent: dict[str, Any], returned: dict[str, Any]) -> int:
     """How many properties and headers differ."""
+    # The table of headers counts once as a property, and then each of its headers that differs counts.
     return _unequal(sent, returned) + _unequal(sent.get(HEADERS) or {}, returned.get(HEADERS) or {})
 
 

@@ -21,6 +21,8 @@ WIDE = 200_000
 
 def is_wide(entries: Any) -> bool:
     """Whether this dict is so large that walking over its holes takes a noticeable time."""
+    # The size of the table, which does not become smaller when entries are removed. The number of entries would say
+    # nothing about holes.
     return bool(entries.__sizeof__() > WIDE)
 
 
@@ -28,6 +30,7 @@ def first(entries: Mapping[int, Any]) -> int:
     """The lowest tag, 0 when there is none."""
     while True:
         try:
+            # Delivery tags begin at 1, so 0 is none.
             return next(iter(entries), 0)
         except RuntimeError:  # the garbage collector has run in between and removed entries
             continue
@@ -37,6 +40,8 @@ def up_to(entries: Mapping[int, Any], tag: int, most: int | None = None) -> list
     """The tags up to *tag*, itself included; at most the *most* lowest of them (None: all)."""
     while True:
         try:
+            # takewhile ends at the first higher tag: this takes time for the result, not for the dict. The method of
+            # int is called without a Python function around it.
             return list(islice(takewhile(tag.__ge__, entries), most))
         except RuntimeError:  # as in first()
             continue

@@ -22,9 +22,12 @@ class TagRanges:
     __slots__ = ('_count', '_ends', '_head', '_more')
 
     def __init__(self) -> None:
+        # Unsigned 64 bits, as a delivery tag on the wire. An array holds plain numbers and no Python objects.
         self._ends = array('Q')  # first, last, first, last …
+        # Always even. Ranges before it are used up.
         self._head = 0  # index of the first range in it
         self._more: deque[array[int]] | None = None  # further arrays; made when needed, which is seldom
+        # The number of tags, not of ranges. With 0 the array is empty as well: _skip() clears it.
         self._count = 0
 
     def __len__(self) -> int:
@@ -32,6 +35,7 @@ class TagRanges:
 
     def __iter__(self) -> Iterator[int]:
         head = self._head
+        # Only the first array has used-up ranges in front.
         for ends in (self._ends, *(self._more or ())):
             for at in range(head, len(ends), 2):
                 yield from range(ends[at], ends[at + 1] + 1)
@@ -41,6 +45,7 @@ class TagRanges:
     def latest(self) -> int:
         """The highest, 0 if there is none."""
         ends = self._more[-1] if self._more else self._ends
+        # The end of the last range, since tags are added in ascending order.
         return ends[-1] if self._count else 0
 
     def add(self, tag: int) -> None:
@@ -60,6 +65,7 @@ class TagRanges:
         """Remove and return the lowest tag; there must be one."""
         ends, head = self._ends, self._head
         tag = ends[head]
+        # The count first: _skip() goes by it.
         self._count -= 1
         if tag < ends[head + 1]:
             ends[head] = tag + 1
@@ -77,6 +83,7 @@ class TagRanges:
     def settle(self, tag: int) -> int:
         """Remove all tags up to *tag*, itself included. Returns how many there were."""
         before = self._count
+        # A step for each range, not for each tag.
         while self._count and self._ends[self._head] <= tag:
             ends, head = self._ends, self._head
             first, last = ends[head], ends[head + 1]
@@ -89,6 +96,7 @@ class TagRanges:
         return before - self._count
 
     def clear(self) -> None:
+        # The object stays the same one, since ``unacked`` and the overflow both hold it.
         self._ends = array('Q')
         self._more = None
         self._head = self._count = 0

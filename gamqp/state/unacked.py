@@ -17,16 +17,21 @@ from .tag_ranges import TagRanges
 
 __all__ = ('Unacked', 'WideUnacked')
 
+# Consumer tag, and the time.monotonic() at which the delivery arrived.
 Entry = tuple[str, float]
 
 
 class _Settling:
     """What Unacked and WideUnacked have in common."""
 
+    # Empty, because Python combines a base class with slots of its own with neither dict nor OrderedDict. Each class
+    # below has the three slots.
     __slots__ = ()
 
+    # The TagRanges are shared with the overflow, which adds tags and takes them out.
     spooled: Collection[TagRanges]  # an empty tuple, or a dict as an ordered set
     strays: bool  # a tag was settled that was not here: the broker will close the channel over it
+    # Each late tag is a key of the dict, too. It leaves both when it is settled.
     late: OrderedDict[int, None] | None  # tags that came back from the spool behind higher ones, in ascending order
 
     def __init__(self: Any) -> None:
@@ -36,6 +41,7 @@ class _Settling:
         self.late = None
 
     def __bool__(self: Any) -> bool:
+        # A copy here and below: the garbage collector may end a consumer during the loop, which removes its TagRanges.
         return len(self) > 0 or any(list(self.spooled))
 
     @property
@@ -48,10 +54,12 @@ class _Settling:
         if not self.spooled:
             # Made when needed: most channels never have anything on disk.
             self.spooled = {}
+        # By identity, as TagRanges define no equality.
         self.spooled[tags] = None
 
     def forget_spooled(self: Any, tags: TagRanges) -> None:
         """No delivery of *tags* is in the spool any more."""
+        # drop_spooled() may have come first.
         if tags in self.spooled:
             del self.spooled[tags]
 
@@ -63,6 +71,8 @@ class _Settling:
         """Add a delivery that was in the spool. Those of one consumer come back in the order of their tags."""
         # The order of the dict is the order of arrival. What comes back from disk stands behind newer
         # deliveries, so it is listed by itself.
+        # While there are late tags, each one that comes back is listed: the last key of the dict may be a late one
+        # itself, so a comparison with it proves nothing.
         if self.late is not None or tag < next(reversed(self), 0):
             if self.late is None:
                 self.late = OrderedDict()
@@ -84,6 +94,7 @@ class _Settling:
                 return 0
             return 1
         if tag == 0:
+            # No strays: RabbitMQ accepts this also when nothing is unacked.
             count: int = self.total
             self.clear()
             return count
@@ -94,6 +105,8 @@ class _Settling:
                 self._no_longer_late(known)
             if self.pop(known, None) is not None:
                 count += 1
+        # Settled here without being read back. The overflow finds the tag missing when the message comes from disk, and
+        # does not hand it out.
         in_spool: int = sum(spooled.settle(tag) for spooled in list(self.spooled))
         if not count + in_spool:
             self.strays = True
@@ -112,13 +125,16 @@ class _Settling:
     def oldest(self: Any) -> tuple[int, str, float] | None:
         """(delivery tag, consumer tag, when it came), or None."""
         lowest, late = first(self), self.late
+        # While there are late tags the first key need not be the lowest.
         if late:
             lowest = min(lowest, first(late) or lowest)
         entry = self.get(lowest)
+        # None also if the garbage collector has settled that delivery since the lines above.
         return None if entry is None else (lowest, *entry)
 
     def latest(self: Any) -> int:
         """The highest tag, 0 if there is none."""
+        # With late tags the last key need not be the highest, so all keys are compared.
         highest: int = next(reversed(self), 0) if self.late is None else max(self, default=0)
         return max(highest, *(tags.latest for tags in list(self.spooled))) if self.spooled else highest
 
@@ -136,16 +152,19 @@ class _Settling:
                 break
             except RuntimeError:  # the garbage collector has run and settled some: the dict has changed its size
                 continue
+        # The same objects, not copies: the overflow holds the TagRanges.
         self.spooled, self.strays, self.late = old.spooled, old.strays, old.late
         return self
 
     def forget_settled(self: Any, old: Any) -> None:
         """Remove the tags that were settled in *old* while they were copied here."""
+        # Nothing is added while it is copied, as no greenlet switches. So equal lengths mean that nothing was settled.
         if len(old) != len(self):
             for tag in [tag for tag in list(self) if tag not in old]:
                 self.pop(tag, None)
 
     def clear(self: Any) -> None:
+        # The TagRanges are emptied and not replaced, because the overflow holds them: it must find no tag there.
         super().clear()  # type: ignore[misc]  # of the dict that each class is
         self.late = None
         for spooled in list(self.spooled):
@@ -178,6 +197,8 @@ class WideUnacked(_Settling, OrderedDict[int, Entry]):
 
     @property
     def is_outgrown(self) -> bool:
+        # Only when it is empty: the way back then copies nothing, and the class does not change back and forth while
+        # the number of deliveries goes up and down.
         return len(self) == 0
 
     def successor(self) -> Unacked | WideUnacked:

@@ -28,6 +28,8 @@ class VoidDeliveries:
     __slots__ = ('era', 'settled_to')
 
     def __init__(self) -> None:
+        # A consumer keeps the era in which it was started (``ConsumerRecord.era``). The end of a channel changes a
+        # number here and no message, so it costs the same however many messages wait.
         self.era = 0
         self.settled_to = 0
 
@@ -38,6 +40,7 @@ class VoidDeliveries:
 
     def settle_to(self, tag: int) -> None:
         """The program has settled all deliveries up to this tag, also those that were not handed out."""
+        # A later settlement may name a lower tag. It takes nothing back.
         self.settled_to = max(self.settled_to, tag)
 
     def covers(self, consumer: ConsumerRecord, message: Message, incarnation: int) -> bool:
@@ -48,4 +51,6 @@ class VoidDeliveries:
         """
         if consumer.era != self.era and not (consumer.no_ack and consumer.inbox is not None):
             return True
+        # No_ack deliveries have tags from the same sequence, but no settlement concerns them. The incarnation grows
+        # when the tags of a channel become void, so it is compared before the tag.
         return not consumer.no_ack and (message.incarnation != incarnation or message.delivery_tag <= self.settled_to)
