@@ -30,16 +30,21 @@ class Backoff:
 
     def __init__(self) -> None:
         self.failures = 0
+        # Earlier than any clock shows, so the first attempt waits for nothing.
         self.until = 0.0
 
     def failed(self, now: float, chance: float, firm: bool = False) -> None:
         """An attempt has failed. chance: a random number from 0 to 1. firm: it was refused and will be again."""
+        # The exponent has a limit: 2 ** 1024 does not fit a float, and after so many failures this would raise.
         pause = chance * min(LONGEST, FIRST * 2 ** min(self.failures, 20))
         self.failures += 1
+        # FIRM is added and not drawn: two refused logins are always at least that long apart.
         self.until = now + pause + (FIRM if firm else 0)
 
     def lost(self, now: float, lived: float, chance: float) -> None:
         """A connection was lost, *lived* seconds after it was opened."""
+        # The only place where the count begins anew. A broker that accepts connections and drops them at once would be
+        # tried without a pause if each opened connection reset it.
         if lived >= STEADY:
             self.failures = 0
         else:

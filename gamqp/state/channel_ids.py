@@ -26,7 +26,7 @@ class ChannelIds:
             deque()
         )  # released numbers, the one released first in front; claim() leaves its own here
         self._resting: set[int] = set()  # the same numbers, to look them up
-        self._taken: set[int] = set()
+        self._taken: set[int] = set()  # numbers in use, by take() and by claim()
 
     def __len__(self) -> int:
         return len(self._taken)
@@ -34,9 +34,11 @@ class ChannelIds:
     def take(self) -> int:
         """A free number. Raises ResourceError with the counts when there is none."""
         # Numbers that were never used come first: nothing late can arrive for those.
+        # _fresh never goes back, so all calls together take *limit* steps here.
         while self._fresh <= self._limit:
             channel_id = self._fresh
             self._fresh += 1
+            # What claim() has taken is passed over; release() will put it behind the others.
             if channel_id not in self._taken:
                 self._taken.add(channel_id)
                 return channel_id
@@ -49,6 +51,7 @@ class ChannelIds:
         raise exceptions.ResourceError(
             f'no free channel: {len(self._taken)} are open and channel_max is {self._limit}. '
             'Close channels that are done with, share them, or use a second connection.',
+            # Class and method of channel.open, which the caller cannot send.
             (20, 10),
         )
 
@@ -65,6 +68,8 @@ class ChannelIds:
         if channel_id in self._taken:
             self._taken.remove(channel_id)
             # One that was claimed from above _fresh is found there when its turn comes.
+            # A number that claim() has taken may still have its place in the queue. A second place for it would let the
+            # queue grow with each claim and release.
             if channel_id < self._fresh and channel_id not in self._resting:
                 self._rested.append(channel_id)
                 self._resting.add(channel_id)

@@ -63,6 +63,7 @@ def _by(check: Check) -> dict[str, Check]:
 
 
 def _host(name: str, value: Any) -> Any:
+    # Only checked here. The text is taken apart when a socket is opened.
     to_host_port(value)
     return value
 
@@ -72,10 +73,13 @@ def _user(name: str, value: Any) -> Any:
 
 
 def _password(name: str, value: Any) -> Any:
+    # A callable is not called here. It is asked for a password each time that the connection is opened.
     return value if value is None or callable(value) else text(name, value, secret=True)
 
 
 def _short_text(name: str, value: Any) -> Any:
+    # Only the length matters here. Without surrogatepass a lone surrogate would raise an error that does not name the
+    # argument.
     raw = text(name, value).encode('utf-8', 'surrogatepass')
     if len(raw) > SHORT_TEXT:
         raise ValueError(f'{name}: at most {SHORT_TEXT} bytes are wanted, not {len(raw)}')
@@ -98,6 +102,7 @@ def _response(name: str, value: Any) -> Any:
 def _mechanisms(name: str, value: Any) -> Any:
     if isinstance(value, sasl.SASL):
         return (value,)
+    # A str can be iterated over as well, and would become a tuple of letters.
     if value is None or (isinstance(value, Iterable) and not isinstance(value, (str, bytes))):
         return tuple(value or ())
     raise TypeError(f'{name}: a sasl.SASL or several are wanted, not {type(value).__name__}')
@@ -106,6 +111,7 @@ def _mechanisms(name: str, value: Any) -> Any:
 def _properties(name: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, (Mapping, type(None))):
         raise TypeError(f'{name}: a dict is wanted, not {shown(value)}')
+    # A copy: the program may change its dict later, and Settings stay as they were checked.
     return dict(value or {})
 
 
@@ -123,17 +129,21 @@ def _socket_settings(name: str, value: Any) -> Any:
         return None
     if not isinstance(value, Mapping):
         raise TypeError(f'{name}: a dict of TCP options is wanted, not {shown(value)}')
+    # The number of a TCP option -> its value, which setsockopt takes as an int. None leaves out a default of ours.
     option = whole(0)
     return {option(name, key): option(name, one) if one is not None else None for key, one in value.items()}
 
 
 def _heartbeat(name: str, value: Any) -> Any:
     if value is None or value is False:
+        # None takes the interval of the broker, False turns heartbeats off. True is refused below, as it is no number
+        # of seconds.
         return None if value is None else 0
     return seconds(zero=True, most=HEARTBEAT_LIMIT)(name, value)
 
 
 def _refresh(name: str, value: Any) -> Any:
+    # Asked first: True renews by the end of each token, and is not 1 second.
     if value is None or isinstance(value, bool):
         return bool(value)
     return seconds()(name, value)
@@ -159,6 +169,7 @@ class Settings:
 
     # Who
     userid: str | None = field(default='guest', metadata=_by(_user))
+    # repr=False for what may be a secret: the repr of Settings may get into a log.
     password: sasl.Password = field(default='guest', repr=False, metadata=_by(_password))
     login_method: str | tuple[str, ...] | None = field(default=None, metadata=_by(_methods))
     login_response: bytes | None = field(default=None, repr=False, metadata=_by(_response))
@@ -214,9 +225,11 @@ class Settings:
     frame_writer: Any = None
 
     def __post_init__(self) -> None:
+        # In the order of the fields, so of several wrong values the same one is always named.
         for one in dataclasses.fields(self):
             check = one.metadata.get('check')
             if check is not None:
+                # The only place that writes to a frozen object. Afterwards each field has its checked value.
                 object.__setattr__(self, one.name, check(one.name, getattr(self, one.name)))
 
     @property
@@ -226,6 +239,7 @@ class Settings:
 
     def arguments(self) -> dict[str, Any]:
         """All settings as arguments of a Connection."""
+        # Not dataclasses.asdict, which copies values deeply: an SSLContext cannot be copied.
         return {one.name: getattr(self, one.name) for one in dataclasses.fields(self)}
 
 
@@ -242,6 +256,7 @@ def from_uri(url: Any, arguments: Mapping[str, Any], whose: str = 'connect', oth
     whose: the call that got the arguments, for errors. others: further names that this call takes. Raises
     ValueError and TypeError, also for an unknown name.
     """
+    # Names are checked first. Settings would refuse an unknown one without a word of what was meant.
     check_names(whose, arguments, others)
     parsed = uri.parse(url)
     if 'ssl' in parsed and _ssl('ssl', arguments.get('ssl', True)) is False:

@@ -21,6 +21,8 @@ class _Items(ItemsView[str, Any]):
     _mapping: Mapping[str, Any]
 
     def __iter__(self) -> Iterator[tuple[str, Any]]:
+        # The tags are a copied list (``Callbacks.__iter__``). The loop of the base class would raise KeyError for one
+        # that has ended since.
         for tag in self._mapping:
             if tag in self._mapping:
                 yield tag, self._mapping[tag]
@@ -33,21 +35,25 @@ class _Values(ValuesView[Any]):
     _mapping: Mapping[str, Any]
 
     def __iter__(self) -> Iterator[Any]:
+        # By items(), which looks again whether each consumer is still there.
         return (value for _, value in self._mapping.items())
 
 
 class Callbacks(Mapping[str, Any]):
     """Consumer tag -> callback: a view of the table."""
 
+    # A view is made each time that the program reads the attribute, so it is one small object and holds no entries.
     __slots__ = ('_consumers',)
 
     def __init__(self, consumers: ConsumerTable) -> None:
         self._consumers = consumers
 
     def __getitem__(self, tag: str) -> Any:
+        # None for a consumer with an inbox. It is in this mapping all the same, because its tag is in use.
         return self._consumers[tag].callback
 
     def __contains__(self, tag: object) -> bool:
+        # One look at the table. The base class would get the value and catch KeyError.
         return tag in self._consumers
 
     def __iter__(self) -> Iterator[str]:
@@ -76,6 +82,7 @@ class CancelCallbacks(Callbacks):
     __slots__ = ()
 
     def __getitem__(self, tag: str) -> Any:
+        # KeyError where the consumer is there without on_cancel. So ``get`` agrees with ``in``.
         on_cancel = self._consumers[tag].on_cancel
         if on_cancel is None:
             raise KeyError(tag)
@@ -85,9 +92,11 @@ class CancelCallbacks(Callbacks):
         return tag in self._consumers and self._consumers[tag].on_cancel is not None  # type: ignore[index]
 
     def __iter__(self) -> Iterator[str]:
+        # A copied list, as in Callbacks: this takes time for all consumers of the channel.
         return iter([tag for tag, consumer in list(self._consumers.items()) if consumer.on_cancel is not None])
 
     def __len__(self) -> int:
+        # The table has no count of these, so each call counts.
         return sum(1 for _ in self)
 
 
@@ -101,12 +110,16 @@ class NoAckTags(Set[str]):
 
     @classmethod
     def _from_iterable(cls, tags: Any) -> Any:
+        # The operators of Set (``&``, ``|``, ``-``) make their result by this. A view cannot hold tags of its own.
         return frozenset(tags)
 
     def __contains__(self, tag: object) -> bool:
+        # It also knows consumers that have ended a short while ago, which the loop below leaves out. kombu asks this
+        # before it acks a message, and RabbitMQ closes a channel on which a no_ack delivery is acked.
         return self._consumers.needs_no_ack(tag)
 
     def __iter__(self) -> Iterator[str]:
+        # No copy: as with a set, a consumer that begins or ends during the loop makes it raise RuntimeError.
         return (tag for tag, consumer in self._consumers.items() if consumer.no_ack)
 
     def __len__(self) -> int:

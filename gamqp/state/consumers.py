@@ -64,13 +64,17 @@ class ConsumerRecord:
         inbox: Any = None,
     ) -> None:
         self.tag = tag
+        # At most one of callback and inbox is set. The table counts consumers by which one it is.
         self.callback = callback
         self.on_cancel = on_cancel
         self.no_ack = no_ack
         self.inbox = inbox
+        # Set when the queue is checked, before the consumer is entered.
         self.queue = ''
+        # ``of_stream`` is set before basic.consume is sent, ``numbered`` by the first delivery.
         self.books = self.of_stream = self.numbered = False
         self.watched = 0
+        # Set when the consumer is entered. VoidDeliveries compares it with the era of the channel.
         self.era = 0
         self.discard = False  # set when it was cancelled here, or the caller of consume was killed
 
@@ -81,6 +85,7 @@ class Term:
     __slots__ = ('reason',)
 
     def __init__(self) -> None:
+        # Set once. Ended consumers keep this object, and those that are started later get another one.
         self.reason: Reason | None = None
 
 
@@ -95,14 +100,20 @@ class ConsumerTable(dict[str, ConsumerRecord]):
 
     def __init__(self) -> None:
         super().__init__()
+        # Never reset, not even by clear(): a tag that is made twice could get deliveries of its first consumer.
         self._made = 0
+        # enter(), remove() and clear() are the only ones that change the table, and they change this number with it.
         self.with_callback = 0
+        # It stays True when those consumers have ended, until clear(). A look in vain costs little.
         self.has_watched = False
         # These are made when needed: most channels have no more than a consumer or two.
         # Tag whose consume-ok has not come -> what the cancels expect that wait for it.
+        # An entry is made before basic.consume is sent, and leaves with consume-ok. clear() leaves it alone:
+        # take_cancels() comes after it.
         self._starting: dict[str, list[Expected]] | None = None
         self._term: Term | None = None
         self._inboxes: dict[str, Any] | None = None
+        # Oldest first, at most REMEMBERED.
         self._left: dict[str, tuple[str, bool]] | None = None  # tag -> (queue, no_ack) of ended consumers
         self._strays: dict[str, int] | None = None  # tag of no consumer -> deliveries that came for it
 
@@ -111,6 +122,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         while True:
             self._made += 1
             tag = f'gamqp.{channel_id}.{self._made}'
+            # The program may have chosen this name itself.
             if tag not in self:
                 return tag
 
@@ -130,10 +142,12 @@ class ConsumerTable(dict[str, ConsumerRecord]):
 
     def remove(self, tag: str) -> ConsumerRecord | None:
         """Remove a consumer that has ended or could not be started. Returns it."""
+        # It may be gone: the broker may cancel it while our own cancel is on its way.
         consumer = self.pop(tag, None)
         if consumer is not None:
             if consumer.inbox is not None:
                 self.inboxes.pop(tag, None)
+                # An emptied dict keeps its memory, and channels live long.
                 self._inboxes = self._inboxes or None
             elif consumer.callback is not None:
                 self.with_callback -= 1
@@ -144,6 +158,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         consumer = self.remove(tag)
         if consumer is not None:
             left = self._left = self._left or {}
+            # Taken out and put in again: the order is that of the latest end, and the oldest entry is at the front.
             left.pop(tag, None)
             left[tag] = consumer.queue, consumer.no_ack
             # Tags of programs that start a consumer for each request would fill the memory otherwise.
@@ -156,6 +171,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
     def note_starting(self, tag: str) -> None:
         """basic.consume is about to be sent for this consumer."""
         starting = self._starting = self._starting or {}
+        # The key says that the consumer is starting. Cancels that wait are seldom.
         starting[tag] = []
 
     def is_starting(self, tag: str) -> bool:
@@ -169,6 +185,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
     def cancel_when_started(self, tag: str, expected: Expected) -> None:
         """Keep a cancel of a consumer that ``is_starting`` until ``note_started``."""
         assert self._starting is not None
+        # RabbitMQ 3.10 ends the connection over a cancel that comes before consume-ok.
         self._starting[tag].append(expected)
 
     def note_started(self, tag: str) -> list[Expected]:
@@ -183,10 +200,12 @@ class ConsumerTable(dict[str, ConsumerRecord]):
     def awaits_cancels(self) -> bool:
         """Whether a caller waits for a cancel that is sent after consume-ok."""
         waiting = chain.from_iterable((self._starting or {}).values())
+        # A cancel with nowait has no slot. A caller that was killed or timed out will not raise the error.
         return any(one.slot is not None and not one.abandoned for one in waiting)
 
     def take_cancels(self) -> Iterator[Expected]:
         """The channel has ended, and no consume-ok will come. Returns what the cancels expect that have waited."""
+        # Emptied here and not in the steps: a consumer that is started meanwhile needs an entry of its own.
         starting, self._starting = self._starting, None
         return chain.from_iterable((starting or {}).values())
 
@@ -205,6 +224,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         One step for all of them, however many there are; what follows from it for each comes later.
         """
         term, self._term = self._term, None
+        # Only consumers with an inbox ask for the term, so there is none to wake.
         if term is None:
             return False
         # One assignment ends all of them at the same moment, however many they are.
@@ -219,6 +239,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         # A broken peer may invent tags without end; of those beyond so many nothing is counted.
         if tag in strays or len(strays) < REMEMBERED:
             strays[tag] = strays.get(tag, 0) + 1
+            # Equal and not above: each tag is reported once.
             return strays[tag] == TOLERATED
         return False
 
@@ -235,6 +256,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         return self._left is not None and self._left.get(tag, ('', False))[1]
 
     def clear(self) -> None:
+        # ``_made``, ``_starting`` and ``_term`` stay. The last two are ended by take_cancels() and end_term().
         super().clear()
         self._inboxes = None
         self.with_callback = 0

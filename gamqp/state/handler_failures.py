@@ -24,6 +24,7 @@ class HandlerFailures:
     __slots__ = ('_counts',)
 
     def __init__(self) -> None:
+        # The message that failed last is at the end. An entry leaves when REMEMBERED others have failed after it.
         self._counts: dict[Any, tuple[int, Any]] = {}  # message -> (failures in a row, kind of the last one)
 
     def note(self, message: Any, redelivered: bool, what: Any) -> tuple[int, bool]:
@@ -42,4 +43,5 @@ class HandlerFailures:
 
 def delay(count: int) -> float:
     """Seconds before a message that has failed *count* times in a row goes back to its queue."""
+    # The exponent has a limit, since 2.0 ** 1024 raises OverflowError.
     return min(LONGEST, SHORTEST * 2.0 ** min(count - 1, 20))

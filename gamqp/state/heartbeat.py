@@ -17,7 +17,9 @@ class HeartbeatClock:
     __slots__ = ('heard_at', 'interval', 'sent_at')
 
     def __init__(self, interval: float, now: float) -> None:
+        # 0 until connection.tune, so a slow handshake is not taken for a dead peer.
         self.interval = interval
+        # Of the last byte in each direction. Bytes of any frame count as a sign of life, not heartbeats alone.
         self.sent_at = now
         self.heard_at = now
 
@@ -31,6 +33,7 @@ class HeartbeatClock:
         return self.sent_at + self.interval * 0.75 - now
 
     def peer_is_dead(self, now: float) -> bool:
+        # Without the first half each connection with heartbeats off would be dead at once.
         return bool(self.interval) and now - self.heard_at >= 2 * self.interval
 
     def silence(self, now: float) -> float:
@@ -43,6 +46,7 @@ class HeartbeatClock:
         listening: False while the reader has stopped; then only ``must_send`` counts.
         """
         due = self.sent_at + self.interval / 2
+        # While the reader has stopped, silence is no fault of the peer: nobody reads what it sends.
         if listening:
             due = min(due, self.heard_at + 2 * self.interval)
         # Never 0: a timer may fire a rounding error too early, and would then fire again and again.

@@ -10,6 +10,7 @@ import re
 
 __all__ = ('AMQPS_PORT', 'AMQP_PORT', 'to_host_port')
 
+# The registered ports of AMQP: without TLS, and with it.
 AMQP_PORT = 5672
 AMQPS_PORT = 5671
 
@@ -34,11 +35,14 @@ def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
         raise ValueError('host: a name or an address is wanted here, not a URL, which is for gamqp.connect')
     if _NOT_IN_A_HOST.search(host):
         raise ValueError(f'host: {host!r} holds spaces or control characters')
+    # From here on errors may quote the text, which cannot be a URL with a password any more.
     name, port = _split(host)
     if not name:
         raise ValueError(f"host: {host!r} names no host; for this machine write 'localhost'")
+    # 'name:' has an empty port, as a URL may have.
     if not port:
         return name, default
+    # Matched first: int() also takes signs, spaces and digits of other scripts.
     if not _PORT.fullmatch(port) or not 0 < int(port) <= LAST_PORT:
         raise ValueError(f'host: {host!r} does not end in a port number between 1 and {LAST_PORT}')
     return name, int(port)
@@ -52,6 +56,7 @@ def _split(host: str) -> tuple[str, str]:
         name, _, port = host.partition(':')
         return name, port
     name, _, port = host.rpartition(':')
+    # '::1' ends in a digit as well. What is left of it, ':', is no address, so it stays whole.
     if port.isdigit() and _is_address(name):
         return name, port
     return host, ''
@@ -59,6 +64,7 @@ def _split(host: str) -> tuple[str, str]:
 
 def _is_address(name: str) -> bool:
     try:
+        # It accepts a zone, as in 'fe80::1%eth0'.
         ipaddress.IPv6Address(name)
     except ValueError:
         return False

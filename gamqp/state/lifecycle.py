@@ -26,8 +26,10 @@ CLOSED = 'closed'
 TRANSITIONS: dict[str, dict[str, str]] = {
     NEW: {'open': OPENING, 'end': CLOSED},
     OPENING: {'opened': OPEN, 'close': CLOSING, 'end': CLOSED},
+    # Only channels are reopened: after a close by the broker, or when a pool has one begin anew (then from CLOSING).
     OPEN: {'close': CLOSING, 'reopen': OPENING, 'end': CLOSED},
     CLOSING: {'reopen': OPENING, 'end': CLOSED},
+    # Only a connection is opened again. A channel that has ended has lost its number, and stays closed.
     CLOSED: {'open': OPENING},
 }
 
@@ -52,6 +54,7 @@ class Reason:
         # A copy and not the class with the text: errors carry fields (code, method, hint) that differ by
         # class.
         error = copy.copy(self._error)
+        # copy.copy takes over arguments and attributes. The cause is neither.
         error.__cause__ = self._error.__cause__
         error.__suppress_context__ = self._error.__suppress_context__
         return error.with_traceback(None)
@@ -67,6 +70,7 @@ class Lifecycle:
 
     def __init__(self) -> None:
         self.state = NEW
+        # Set exactly while the state is CLOSED.
         self.reason: Reason | None = None
 
     def move(self, event: str) -> None:
@@ -85,11 +89,14 @@ class Lifecycle:
         if self.state == CLOSED:
             return False
         self.reason = reason
+        # In the same step as the line above: nobody sees a reason without the state, or the state without a reason.
         self.move('end')
         return True
 
     def error_maker(self, otherwise: str) -> Callable[[], BaseException]:
         """A function that makes the error of a call after the end, or before the opening (then with this text)."""
         if self.reason is not None:
+            # The method is bound to this reason. A later opening resets the field, and a caller that has waited still
+            # gets the reason of its own time.
             return self.reason.make_error
         return lambda: exceptions.RecoverableConnectionError(otherwise)

@@ -24,7 +24,10 @@ def name(argument: str, value: Any) -> str:
     if value is None:
         return ''
     if isinstance(value, str):
+        # Not str(value), which calls a subclass's own __str__: that of an Enum gives the name of the member. An exact
+        # str compares and hashes as such, and names are keys of dicts.
         return str.__str__(value)
+    # UnicodeDecodeError is a ValueError, too, so it is caught first.
     try:
         if isinstance(value, (bytes, bytearray, memoryview)):
             return bytes(value).decode()

@@ -25,6 +25,8 @@ def rabbitmq_version(properties: Mapping[str, Any]) -> tuple[int, ...]:
     if properties.get('product') != 'RabbitMQ':
         return ()
     try:
+        # Two parts, because the third may have letters ('3.13.0-rc.1'). A missing version becomes the text 'None',
+        # which is no number. The result () is less than each version, so callers write ``() < version < (3, 13)``.
         return tuple(int(part) for part in str(properties.get('version')).split('.')[:2])
     except ValueError:
         return ()
@@ -37,6 +39,7 @@ def smallest_frame(properties: Mapping[str, Any]) -> int:
 
 def smaller(ours: int, theirs: int) -> int:
     """The smaller of two limits of which 0 means none."""
+    # With 0 min() would choose "no limit", which is the larger one.
     if ours and theirs:
         return min(ours, theirs)
     return ours or theirs
@@ -44,6 +47,7 @@ def smaller(ours: int, theirs: int) -> int:
 
 def channel_max(ours: int, theirs: int) -> int:
     """Highest channel number to use."""
+    # Without a limit on both sides the width of the number is one.
     return smaller(ours, theirs) or CHANNEL_LIMIT
 
 
@@ -53,6 +57,7 @@ def frame_max(ours: int, theirs: int, least: int = FRAME_MIN) -> int:
     least: the smallest that the server accepts, see smallest_frame. Raises NotAllowed when
     one of the two wants smaller frames.
     """
+    # 0 passes the check: without a limit there is none that could be too small.
     agreed = smaller(ours, theirs)
     if agreed and agreed < least:
         raise exceptions.NotAllowed(
@@ -70,6 +75,7 @@ def heartbeat(ours: float | None, theirs: int) -> int:
     """
     if ours is None:
         return theirs
+    # NaN fails the first comparison, so it is refused as well.
     if not 0 <= ours < math.inf:
         raise ValueError(f'heartbeat: 0 or more seconds, not {ours!r}')
     if ours == 0:

@@ -38,8 +38,11 @@ class PeerMemory:
     def __init__(self, max_body: int, limit: int = LIMIT) -> None:
         self.max_body = max_body
         self.limit = limit
+        # ``held`` is the sum over all kinds, and ``_contents`` the part of the first kind. hold() and release() change
+        # both.
         self.held = 0  # of all kinds
         self._contents = 0
+        # These two are never reduced, as *published* and *sent* are not.
         self._returned = 0
         self._returned_bytes = 0
 
@@ -51,6 +54,7 @@ class PeerMemory:
         self.held += size
         if kind is CONTENTS:
             self._contents += size
+        # As much of the contents as one body may have is not counted.
         if self.held - min(self._contents, self.max_body) > self.limit:
             raise exceptions.ResourceError(
                 f'too much is held for the broker: {self.held} bytes, the latest are {kind}; the limit is {self.limit}'
@@ -61,6 +65,7 @@ class PeerMemory:
 
         published: how many messages were. sent: bytes that went out.
         """
+        # *published* counts messages on earlier sockets, too. After a reconnection the check accepts more, never less.
         self._returned += 1
         self._returned_bytes += size
         if self._returned > published + SPARE_RETURNS or self._returned_bytes > sent + SPARE_BYTES:
@@ -94,6 +99,8 @@ class UnreadAnswers:
     def add(self, size: int, sent: int, queued: int) -> None:
         """An answer of *size* bytes is queued; *sent* bytes are out, *queued* are not. Raises ResourceError."""
         if sent >= self._mark:
+            # What was queued before the mark has been sent. Of what was queued after it some may be sent, too; the next
+            # mark shows that. Released before hold() below looks at the sum.
             self._memory.release(ANSWERS, self._older)
             self._older, self._newer = self._newer, 0
             self._mark = sent + queued

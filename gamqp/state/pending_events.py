@@ -38,12 +38,19 @@ class PendingEvents:
 
     def __init__(self) -> None:
         # Made when needed: most channels never have an event.
+        # Deques, because the oldest goes first, and there may be a call for each message that was published.
         self.calls: deque[HandlerCall] | None = None
         self.errors: deque[HandlerCall] | None = None
         self._returns: deque[HandlerCall] | None = None
+        # An entry leaves when its publisher wakes, or when it waits no more. Its calls are made in both cases: in the
+        # second one by drain_events.
         self.own: dict[Any, deque[HandlerCall]] | None = None
+        # An entry is there only while that greenlet is in a handler, so no dead greenlet is kept.
         self.running: dict[Any, deque[HandlerCall]] | None = None
+        # Whether a returned message was dropped. Never reset, since the log says it once.
         self._lost = False
+        # Set with the notice, and reset when drain_events takes that. With it at most one notice is queued for the
+        # channel.
         self.flagged = False
 
     def add_call(self, call: HandlerCall) -> None:
@@ -58,6 +65,7 @@ class PendingEvents:
 
     def take_own(self, publisher: Any) -> deque[HandlerCall]:
         """Remove and return the calls that this publisher makes itself."""
+        # An empty deque for none, so that callers need no second case.
         return (self.own.pop(publisher, None) if self.own else None) or deque()
 
     def run_by(self, greenlet: Any) -> deque[HandlerCall] | None:
@@ -67,6 +75,7 @@ class PendingEvents:
     def begin(self, greenlet: Any, calls: deque[HandlerCall]) -> None:
         if self.running is None:
             self.running = {}
+        # A handler may call drain_events, which begins anew in the same greenlet. end() then restores what stood here.
         self.running[greenlet] = calls
 
     def end(self, greenlet: Any, outer: deque[HandlerCall] | None) -> None:
@@ -102,11 +111,15 @@ class PendingEvents:
 
     def take_error(self) -> HandlerCall | None:
         """The oldest error, or None. Errors that are no returned messages go first."""
+        # A returned message may be one of a thousand alike. An error is mostly the end of a consumer.
         errors = self.errors or self._returns
         return errors.popleft() if errors else None
 
     def clear(self) -> None:
+        # ``running`` stays: greenlets that are in a handler now call end() later. ``flagged`` stays as well, with its
+        # notice.
         self.calls = self.errors = self._returns = self.own = None
 
     def __bool__(self) -> bool:
+        # Without ``own``: those calls are made by a publisher that waits, and drain_events has nothing to do for them.
         return bool(self.calls or self.errors or self._returns)

@@ -28,10 +28,12 @@ class Prefetch(NamedTuple):
 
     def ask_for(self, count: int) -> Prefetch:
         """The program wants this limit for new consumers; the caller sends it."""
+        # Both change, because basic_qos sends the limit at once.
         return self._replace(wanted=count, sent=count)
 
     def limit_channel(self, count: int) -> Prefetch:
         """The program wants this limit for the whole channel; the caller sends it."""
+        # ``sent`` stays: RabbitMQ keeps the limit of a channel apart from the one for new consumers.
         return self._replace(of_channel=count, unreported=count)
 
     def differs_from(self, count: int) -> bool:
@@ -41,11 +43,14 @@ class Prefetch(NamedTuple):
 
     def note_sent(self, count: int) -> Prefetch:
         """This limit is sent for one consumer; the program still wants another one for other consumers."""
+        # A later consumer without a limit of its own is compared with ``sent`` and has ``wanted`` sent again.
         return self._replace(sent=count)
 
     def report(self) -> Prefetch:
         """The log has said that the limit of the channel is used up."""
+        # ``of_channel`` stays, as the limit still holds. A new limit is reported again.
         return self._replace(unreported=0)
 
 
+# One object for all channels, which is safe since a tuple cannot be changed.
 NO_PREFETCH = Prefetch()

@@ -22,12 +22,14 @@ __all__ = ('CLASSIC', 'OFFSET', 'QUORUM', 'STREAM', 'QueueTypes', 'check_offset'
 
 CLASSIC, QUORUM, STREAM = 'classic', 'quorum', 'stream'
 
+# An argument of consume, and a header of each message that a stream delivers.
 OFFSET = 'x-stream-offset'
 
 # How many classic queues are remembered. Programs may declare a new reply queue for each request.
 REMEMBERED = 1000
 
 OFFSET_NAMES = ('first', 'last', 'next')
+# A positive number and a unit. M is a month, m a minute.
 INTERVAL = re.compile('0*[1-9][0-9]*[YMDhms]')
 
 
@@ -41,6 +43,8 @@ class QueueTypes:
 
     def __init__(self, version: tuple[int, ...] = ()) -> None:
         self._version = version
+        # Streams and quorum queues. Never cut: a program has few of them, and one that was forgotten could cost the
+        # connection. A queue is in at most one of the two dicts.
         self._types: dict[str, str] = {}
         self._classic: dict[str, None] = {}  # oldest first
 
@@ -51,11 +55,13 @@ class QueueTypes:
         kind = (arguments or {}).get('x-queue-type')
         # What was known before is void: the queue may have been deleted and declared anew by another program.
         self.forget(queue)
+        # A type that is not known here, perhaps of a plugin, is not entered. Then nothing is refused.
         if kind in (QUORUM, STREAM):
             self._types[queue] = kind
         elif kind == CLASSIC or (
             kind is None and () < self._version < (3, 11)
         ):  # since 3.11 a virtual host has a default
+            # forget() has removed an older entry, so this one stands at the end.
             self._classic[queue] = None
             if len(self._classic) > REMEMBERED:
                 del self._classic[next(iter(self._classic))]
@@ -63,6 +69,7 @@ class QueueTypes:
     def is_stream(self, queue: str) -> None:
         """A stream's argument was accepted for this queue, or a message of it has a stream's header."""
         if queue:
+            # It may be there from a declaration. Since then another program may have declared the queue anew.
             self._classic.pop(queue, None)
             self._types[queue] = STREAM
 
@@ -80,6 +87,7 @@ class QueueTypes:
     @property
     def streams_refuse_nack(self) -> bool:
         """Whether RabbitMQ closes the connection over nack, reject and recover of a stream's message (before 3.13)."""
+        # () is another broker, and is less than each version.
         return () < self._version < (3, 13)
 
     @property
@@ -103,6 +111,7 @@ class QueueTypes:
     def check_delete(self, queue: str, if_unused: bool, if_empty: bool) -> None:
         """Raise AMQPNotImplementedError if this queue cannot be deleted in that way."""
         if (if_unused or if_empty) and self._version and self.type_of(queue) == QUORUM:
+            # The error names one argument, also where both were given.
             name = 'if_unused' if if_unused else 'if_empty'
             raise _refusal(f'{queue!r} is a quorum queue, which is deleted without {name} only', Queue.Delete)
 
@@ -117,6 +126,7 @@ class QueueTypes:
         if not self._version:
             return
         if arguments and OFFSET in arguments:
+            # With this argument the queue is taken for a stream, unless it is known to be none.
             check_offset(arguments[OFFSET])
             if kind in (CLASSIC, QUORUM):
                 raise ValueError(f'arguments: {OFFSET} is for streams, and {queue!r} is a {kind} queue')
@@ -148,6 +158,7 @@ def check_offset(offset: Any) -> None:
         if offset not in [name.encode() for name in OFFSET_NAMES]:
             raise ValueError(f'{OFFSET}: of bytes there are {", ".join(OFFSET_NAMES)} only, not {offset!r}')
     elif isinstance(offset, bool) or not isinstance(offset, (int, datetime.datetime)):
+        # A bool is an int for Python, but has a type of its own on the wire.
         raise ValueError(f'{OFFSET}: a str, an int or a datetime, not {type(offset).__name__}')
 
 
@@ -158,6 +169,7 @@ def _refusal(text: str, sig: tuple[int, int]) -> exceptions.AMQPNotImplementedEr
 def has_stream_offset(message: Any) -> bool:
     """Whether this message has the header in which a stream numbers its messages."""
     try:
+        # Properties of a delivery are decoded when they are first used. Faults in them are found here.
         return OFFSET in message.headers
     except exceptions.AMQPError:
         return False  # its properties cannot be decoded

@@ -25,8 +25,11 @@ class ReceiveBudget:
     __slots__ = ('bytes', 'max_bytes', 'max_messages', 'messages')
 
     def __init__(self, max_messages: int, max_bytes: int) -> None:
+        # No limit is a number that is never reached. So the properties below need no case of their own for it.
         self.max_messages = max_messages or sys.maxsize
         self.max_bytes = max_bytes or sys.maxsize
+        # The two change together. Each message is subtracted with the size with which it was added; a difference would
+        # last as long as the connection. The event queue changes them itself, to save a call for each message.
         self.messages = 0
         self.bytes = 0
 
@@ -41,10 +44,13 @@ class ReceiveBudget:
     @property
     def memory(self) -> int:
         """Bytes of memory that these messages take."""
+        # Computed when it is asked for, so that a delivery costs two additions and no more.
         return self.bytes + self.messages * COST
 
     @property
     def spent(self) -> bool:
+        # The reader asks before each read, so one read goes beyond the limit at most, unless a call waits for its
+        # reply.
         return self.messages >= self.max_messages or self.memory >= self.max_bytes
 
     @property
@@ -59,4 +65,5 @@ class ReceiveBudget:
     @property
     def relaxed(self) -> bool:
         """Whether at most half is in use, so that a reader that has stopped may read again."""
+        # With a limit of 1 this is 0: the reader goes on when the last message is handed out.
         return self.messages <= self.max_messages // 2 and self.memory <= self.max_bytes // 2

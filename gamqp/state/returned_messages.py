@@ -20,12 +20,15 @@ class PendingReturns(deque[basic_return_t]):
     """Returned messages, with the verbs of queue.Queue that py-amqp's attribute has, none of which waits here."""
 
     def __init__(self) -> None:
+        # A full deque drops its oldest entry, so memory has a limit although nobody may ever look.
         super().__init__(maxlen=KEPT_RETURNS)
 
+    # It never waits, as the put() of a queue with a limit would: the reader calls it.
     put = deque.append
 
     def get(self, block: bool = False, timeout: float | None = None) -> basic_return_t:
         """The oldest. Raises queue.Empty at once when there is none, whatever the arguments."""
+        # Nothing switches between this line and the next, so another greenlet cannot take the last one.
         if not self:
             raise queue.Empty
         return self.popleft()

@@ -28,10 +28,14 @@ def discreet(function: Callable[Given, Result]) -> Callable[Given, Result]:
         try:
             return function(*args, **kwargs)
         except (TypeError, ValueError) as error:
+            # Under another name, because Python deletes ``error`` at the end of this block.
             refused = error.with_traceback(None)
+            # The context is an error that was being handled in the check. Its traceback may have the same frames.
             refused.__context__ = None
         finally:
+            # This frame is in the traceback of every error that passes it. It must not hold the arguments then.
             del args, kwargs
+        # Raised after ``finally``, when this frame has no arguments any more.
         raise refused
 
     return call

@@ -22,7 +22,9 @@ class StreamConsumers:
 
     def __init__(self, queue_types: QueueTypes) -> None:
         self._queue_types = queue_types
+        # Of consumers that have not ended. For what an ended one left unacked there is only the flag below.
         self._tags: set[str] = set()
+        # Those tags are kept nowhere, so it stays True. The channel drops this object when it ends or begins anew.
         self._left_unacked = False
 
     def enter(self, tag: str) -> None:
@@ -43,7 +45,10 @@ class StreamConsumers:
             return
         tags = self._tags
         if multiple:
+            # get(), since the garbage collector may settle some meanwhile. This takes time for each delivery that the
+            # nack covers, as settling them does.
             entries = (unacked.get(known) for known in unacked.covered(tag))
+            # What an ended consumer left is in no list, so any nack with multiple may cover it.
             refused = self._left_unacked or any(entry is not None and entry[0] in tags for entry in entries)
         else:
             entry = unacked.get(tag)
@@ -56,6 +61,7 @@ class StreamConsumers:
 
     def check_recovering(self, channel_id: int, sig: tuple[int, int]) -> None:
         """Raise AMQPNotImplementedError if the broker would end the connection over a recover."""
+        # recover concerns all unacked deliveries of a channel, so no tag is looked at.
         if self._queue_types.streams_refuse_nack and (self._tags or self._left_unacked):
             raise exceptions.AMQPNotImplementedError(
                 f'channel {channel_id} reads a stream, which takes nothing back ({_IF_NONE})', sig

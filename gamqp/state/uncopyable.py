@@ -15,13 +15,16 @@ __all__ = ('Uncopyable',)
 class Uncopyable:
     """Base class of such objects. ``copy`` and ``deepcopy`` give the object itself, pickle raises TypeError."""
 
+    # Empty, so that subclasses can have slots and no dict.
     __slots__ = ()
 
     def __copy__(self) -> Any:
+        # copy.copy and copy.deepcopy look for these two methods first, and do not come to __reduce__.
         return self
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         return self
 
     def __reduce__(self) -> Any:
+        # Also for multiprocessing, which pickles the arguments of a process.
         raise TypeError(f'a {type(self).__name__} cannot be pickled: each process needs one of its own')

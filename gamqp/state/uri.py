@@ -22,6 +22,7 @@ _CERT_NONE = 0
 _NOT_IN_A_URI = re.compile(r'[\x00-\x20\x7f]')
 _DIGITS = 12  # the most digits of a number: a longer one may not fit a float
 _BAD_ESCAPE = re.compile(r'%(?![0-9A-Fa-f]{2})')
+# Looked for after decoding: escapes may bring in what would begin another part of the address.
 _NOT_IN_A_HOST = re.compile(r'[\x00-\x20\x7f/?#@:\[\]\\]')
 
 
@@ -40,11 +41,13 @@ def parse(uri: str) -> dict[str, Any]:
     parts, port = _split(uri)
     secure = _SECURE[parts.scheme]
     arguments: dict[str, Any] = {
+        # Each part of a URI may be left out. User name and password then are the defaults of Connection.
         'host': _host(parts.hostname or 'localhost', port),
         'virtual_host': '/' if parts.path == '' else _decode('virtual host', parts.path[1:]),
     }
     if '/' in parts.path[1:]:
         raise ValueError("the path of an AMQP URI is one virtual host: write a slash in its name as '%2f'")
+    # An empty name is a name: 'amqp://:secret@host' has one.
     if parts.username is not None:
         arguments['userid'] = _decode('user name', parts.username)
     if parts.password is not None:
@@ -52,13 +55,16 @@ def parse(uri: str) -> dict[str, Any]:
     tls: dict[str, Any] = {}
     for key, value in _pairs(parts.query):
         if key in _TLS:
+            # Without TLS these would have no effect, and nobody would notice.
             if not secure:
                 raise ValueError(f'the parameter {key} of the AMQP URI is for amqps:// only')
             tls.update(_TLS[key](key, value))
         else:
             name, convert = _QUERY[key]
+            # The value before is passed for auth_mechanism, the only one that may be repeated.
             arguments[name] = convert(key, value, arguments.get(name))
     if secure:
+        # The ssl module loads a key only together with its certificate.
         if 'certfile' not in tls and tls.keys() & {'keyfile', 'password'}:
             raise ValueError('the AMQP URI has a keyfile or password, but no certfile it belongs to')
         arguments['ssl'] = tls or True
@@ -73,16 +79,21 @@ def _split(uri: str) -> tuple[Any, int | None]:
         parts = urlsplit(uri)
     except ValueError:  # its text may quote user name and password
         raise ValueError('the host of the AMQP URI cannot be understood; is a [, ] or @ to be escaped?') from None
+    # An unescaped '/', '?' or '#' in a password ends the host too early. The rest of the password is then in one of the
+    # other parts, with the '@' behind it.
     if '@' not in parts.netloc and '@' in f'{parts.path}{parts.query}{parts.fragment}':
         raise ValueError(
             "the AMQP URI has a '@' behind its host: if user name or password hold a '/', '?' or '#', write them as "
             "'%2F', '%3F', '%23'; a '@' in a virtual host as '%40'"
         )
+    # urlsplit accepts 'amqp:host' as well, with an empty host.
     if parts.scheme not in _SECURE or not uri[len(parts.scheme) :].startswith('://'):
         raise ValueError("an AMQP URI begins with 'amqp://' or 'amqps://'")
+    # An empty fragment is not in ``parts``: there only the text itself shows it.
     if parts.fragment or uri.endswith('#'):
         raise ValueError("an AMQP URI has no #fragment: write a '#' in it as '%23'")
     try:
+        # It raises for letters and for numbers above 65535. Nobody can listen on port 0.
         port = parts.port
     except ValueError:
         port = 0
@@ -96,9 +107,12 @@ def _pairs(query: str) -> list[tuple[str, str]]:
     pairs = []
     seen = set()
     for item in query.split('&') if query else ():
+        # Not parse_qsl of urllib, which makes a space of '+' and leaves out keys without a value.
         key, equals, value = item.partition('=')
         if not equals:
             raise ValueError("what follows the '?' of an AMQP URI must be key=value pairs joined by '&'")
+        # The two tables at the end have all keys. What is not in them is refused here, so the loop in parse() finds
+        # each one.
         if key not in _QUERY and key not in _TLS:
             name = 'an unknown parameter' if '@' in query else f'an unknown parameter {key!r}'
             known = ', '.join(sorted({*_QUERY, *_TLS}))
@@ -114,6 +128,7 @@ def _decode(what: str, text: str) -> str:
     if _BAD_ESCAPE.search(text):
         raise ValueError(f"the {what} of the AMQP URI has a '%' without two hexadecimal digits: write it as '%25'")
     try:
+        # unquote keeps a bad escape as it is, so those are found before.
         return unquote(text, errors='strict')
     except UnicodeDecodeError:  # which holds the text
         raise ValueError(f'the {what} of the AMQP URI is not UTF-8 when its %-escapes are decoded') from None
@@ -121,6 +136,7 @@ def _decode(what: str, text: str) -> str:
 
 def _host(name: str, port: int | None) -> str:
     if ':' in name:
+        # urlsplit has removed the brackets. They are needed where a port follows.
         name = f'[{_decode("host", name)}]'
     else:
         name = _decode('host', name)
@@ -130,6 +146,7 @@ def _host(name: str, port: int | None) -> str:
 
 
 def _number(key: str, value: str, before: Any = None) -> int:
+    # int() also accepts signs, spaces, underscores and digits of other scripts.
     if not (value.isascii() and value.isdigit() and len(value) <= _DIGITS):
         raise ValueError(f'the parameter {key} of the AMQP URI must be a whole number of at most {_DIGITS} digits')
     return int(value)
@@ -146,6 +163,7 @@ def _text(key: str, value: str, before: Any = None) -> str:
 
 
 def _mechanism(key: str, value: str, before: Any) -> Any:
+    # Names of SASL mechanisms are upper case (RFC 4422), and URIs often have them in lower case.
     name = _text(key, value).upper()
     if before is None:
         return name
@@ -159,6 +177,7 @@ def _as(name: str) -> Any:
 def _verify(key: str, value: str) -> dict[str, Any]:
     if value not in ('verify_peer', 'verify_none'):
         raise ValueError('the parameter verify of the AMQP URI must be verify_peer or verify_none')
+    # To verify is the default, so there is nothing to set.
     return {} if value == 'verify_peer' else {'cert_reqs': _CERT_NONE}
 
 

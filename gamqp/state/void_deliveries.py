@@ -31,6 +31,7 @@ class VoidDeliveries:
         # A consumer keeps the era in which it was started (``ConsumerRecord.era``). The end of a channel changes a
         # number here and no message, so it costs the same however many messages wait.
         self.era = 0
+        # Delivery tags begin at 1, so 0 covers none.
         self.settled_to = 0
 
     def end_era(self) -> None:

@@ -17,8 +17,11 @@ MakeError = Callable[[], BaseException]
 class Waiter(Protocol):
     """Gets its result or its error, once. Neither method may switch greenlets or raise."""
 
+    # The reader calls these in the middle of what it has read. An error would reach the reader, and end the connection
+    # for all.
     def succeed(self, value: Any) -> None: ...
 
+    # The function and no error: it is called only if somebody raises the error.
     def fail(self, make_error: MakeError) -> None: ...
 
 
