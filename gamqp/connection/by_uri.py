@@ -29,5 +29,6 @@ def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Unpack[
         connection = Connection(**connection_settings.from_uri(url, arguments).arguments())
     finally:
         del url, arguments  # which hold the password; errors are often stored with all that is in their frames
+    # Switches. If it raises nothing is left open, so the object that nobody has got is simply dropped.
     connection.connect()
     return connection

@@ -21,7 +21,10 @@ class CallablePasswords:
     __slots__ = ('_given', 'end')
 
     def __init__(self) -> None:
+        # None while no login is under way. By id, since a callable need not be hashable; the mechanisms hold the
+        # callables, so no id is used again meanwhile.
         self._given: dict[int, Any] | None = None  # id of a callable -> what it has given
+        # Not forgotten with _given: it is no secret, and the renewal plans by it.
         self.end: float | None = None
 
     def __repr__(self) -> str:
@@ -32,8 +35,10 @@ class CallablePasswords:
         # No local variable holds what was given while a callable runs: its error is often stored with all that is in
         # the frames, and what the object holds is forgotten by then.
         self._given = {}
+        # Two mechanisms may have the same callable. It is asked once, since a server of tokens may count the calls.
         for one in callables:
             if self._given is not None and id(one) not in self._given:
+                # Switches if the callable does. forget() may have been called when it comes back.
                 password = one()
                 self.end = token_expiry.end_of(password) if isinstance(password, str) else None
                 if self._given is not None:  # else the attempt was given up while the callable took its time
@@ -43,7 +48,9 @@ class CallablePasswords:
     def take(self, one: Callable[[], Any]) -> Any:
         """What this callable has given for the login that is under way. Asks it if nobody has."""
         if self._given and id(one) in self._given:
+            # Taken out: from here on only the caller's frame holds it.
             return self._given.pop(id(one))
+        # A mechanism of the program, or a second question of the broker: may switch, within connect_timeout.
         return one()
 
     def forget(self) -> None:

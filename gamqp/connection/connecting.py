@@ -31,22 +31,29 @@ def run(connection: Connection) -> None:
     attempt = connection._begin(green.backend())
     transport = _make_transport(connection)
     try:
+        # Switches, for as long as the program likes: a token may come from a server. close() in another greenlet ends
+        # the attempt, which is noticed in the next line.
         connection._passwords.ask(sasl.callable_passwords(connection.authentication))
         connection._check_opening(attempt)
         # Begins here: the passwords had their own time.
         deadline = green.Deadline(connection.connect_timeout)
+        # Switches. The addresses are tried in order, and TLS is part of it.
         transport.connect(deadline)
         connection._check_opening(attempt)
         _serve(connection, transport)
+        # Switches. From here on the reader runs, and what it finds may end the link; each wait of the handshake
+        # raises that.
         handshake.run(connection, deadline)
         connection._check_opening(attempt)
         _note_opened(connection)
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()
+        # Only this attempt: if another greenlet has closed the connection and opens it again, that one goes on.
         connection._give_up(attempt, exc)
         raise
     finally:
+        # Also after an error, so that no secret stays in the object.
         connection._passwords.forget()
 
 
@@ -68,6 +75,7 @@ def _serve(connection: Connection, transport: TCPTransport) -> None:
     # The decoder lives as long as the link, and so gets no strong reference to the connection.
     decoder = Decoder(Message, *limits, OpenChannels(connection), connection._peer_memory)
     write_timeout, in_thread = connection.write_timeout, connection.heartbeat_thread
+    # Nothing here switches, so no other greenlet sees a transport that is connected and served by nobody.
     link = Link(connection._green, transport, decoder, connection, connection._counts, write_timeout, in_thread)
     # Before the reader starts, which gives what it reads to the connection's objects, and those look at the link.
     connection._use_link(link)
@@ -78,9 +86,11 @@ def _note_opened(connection: Connection) -> None:
     """The broker has opened the connection: what goes on as long as it is open begins."""
     # First: what is called below, and may ask, finds an open connection.
     connection._life.move('opened')
+    # Here and not in _begin: attempts that failed do not count.
     connection._counts.opened += 1
     connection._renewal = secret_renewal.start(connection)
     connection._watch_reading(connection.read_timeout)
     stats.notify_observers(connection)
     if connection.metrics is not None:
+        # Stopped and dropped in Dispatch._end, as the others are.
         connection._pump = stats.MetricsReporter(connection, connection.metrics_interval)

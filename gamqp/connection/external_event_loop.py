@@ -27,6 +27,7 @@ __all__ = ('ExternalEventLoop',)
 class ExternalEventLoop:
     """What kombu's Hub and its like use; what they see is kept by the EventQueue."""
 
+    # Dispatch gives these their values; this class has no state of its own.
     channels: dict[int, Channel]
     _event_queue: EventQueue
     _green: Any
@@ -37,6 +38,7 @@ class ExternalEventLoop:
     @property
     def is_open(self) -> bool:
         """Whether the connection is open; False as soon as it is known to be lost."""
+        # No system call and no question to the broker: event loops ask this often.
         return self._life.state == lifecycle.OPEN
 
     @property
@@ -53,10 +55,12 @@ class ExternalEventLoop:
         would otherwise never learn that their consumers are gone. Without such consumers
         it is False at once. ``is_alive()`` and ``repr`` tell the truth at once.
         """
+        # loss_unraised is True only between a loss and the drain_events, close, collect or connect that follows it.
         return self.is_open or self._event_queue.loss_unraised
 
     @property
     def transport(self) -> TCPTransport | None:
+        # The last one stays after the end, until the next connect().
         return None if self._link is None else self._link.transport
 
     @property
@@ -71,7 +75,10 @@ class ExternalEventLoop:
 
     def _on_descriptor(self, descriptor: PollDescriptor) -> None:
         """Somebody polls. Does not switch."""
+        # Kept by the event queue, which knows when there is something to do. Made at the first ``sock.fileno()``:
+        # other programs pay nothing for it.
         self._event_queue.descriptor = descriptor
+        # Events may wait already: such a loop is often started after the consumers.
         self._event_queue.show()
 
     # -- the end -----------------------------------------------------------------------
@@ -83,10 +90,12 @@ class ExternalEventLoop:
 
     def _show_end(self, lost: bool, reason: Reason) -> None:
         """Everything of it has ended: close the descriptor, unless drain_events has to raise why; call ``on_lost``."""
+        # The descriptor stays open and readable, so that the loop calls drain_events, which raises the loss.
         if self._event_queue.loss_unraised:
             self._event_queue.show()
         else:
             self._event_queue.forget_loss()
+        # lost was decided before the end began. A second cause does not come here: _end runs once for each opening.
         if lost and self.on_lost is not None:
             # In a greenlet of its own: it is the reader, or the heartbeat greenlet, that ends the
             # connection.

@@ -40,6 +40,7 @@ def run(connection: Connection, deadline: green.Deadline) -> None:
     Raises AccessRefused (credentials), NotAllowed (virtual host), ConnectionError
     (no common mechanism), TimeoutError, or whatever ended the link.
     """
+    # A broker of another protocol answers with its own header and hangs up; the decoder makes an error of that.
     _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
     # Here and below nobody waits while a local variable holds the response, which holds the password: errors are often
     # stored with all that is in their frames.
@@ -47,19 +48,26 @@ def run(connection: Connection, deadline: green.Deadline) -> None:
     try:
         sig, reply = _answer_to(connection, deadline, asked)
     except exceptions.RecoverableConnectionError as exc:  # just closed, or an error of frames
+        # RabbitMQ logs the frame as too large and closes the socket without a word. A close with a code has another
+        # cause.
         if size > START_OK_MAX and exc.method_sig is None:
             exc.hint = (
                 f'connection.start-ok had {size} bytes, and a broker takes {START_OK_MAX} unless its initial_frame_max '
                 f'says more: {_TOO_LONG}'
             )
         raise
+    # As often as the mechanism needs; PLAIN, AMQPLAIN and EXTERNAL need it never.
     while sig == Spec.Secure:
         sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
     tuned = _on_tune(connection, *reply)
+    # In one piece: tune-ok has no answer to wait for. Encoded before anything starts: a virtual host that cannot be
+    # encoded fails here.
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
     # Before tune-ok goes out, since the broker's clock begins with that.
     connection._link.start_heartbeat(connection.heartbeat)
     if connection.on_tune_ok is not None:
+        # Code of the program, in the greenlet that connects: it may switch, raise, or close the connection. _exchange
+        # then raises why the link ended.
         connection.on_tune_ok()
     _exchange(connection, deadline, frames, Spec.OpenOk)
 
@@ -73,7 +81,9 @@ def _ask(connection: Connection, frames: Any, *sigs: tuple[int, int]) -> Expecte
     """Send what one of *sigs* will answer. Does not switch."""
     for sig in sigs:
         assert sig in _FROM_SERVER
+    # Registered before the send: the reader must find the entry whenever the answer comes.
     expected = Expected(sigs, green.Slot(connection._green))
+    # The only entry of channel 0: nobody else may send anything before open-ok.
     connection._expect(expected)
     connection._link.writer.send(frames)
     return expected
@@ -84,10 +94,14 @@ def _answer_to(connection: Connection, deadline: green.Deadline, asked: Expected
     slot: Any = asked.slot
     if not slot.wait(deadline.left()):
         names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
+        # The entry stays behind. connecting.run ends the connection, which removes it.
         raise TimeoutError(f'{connection.host}: no {names} from the broker within {in_seconds(deadline.seconds)}')
+    # Raises why the link ended, if that is what woke this greenlet.
     return asked.sig, slot.result()
 
 
+# What the broker may answer before the connection is open. Any other reply finds no entry, and the reader ends the
+# connection for it.
 _FROM_SERVER = (Spec.Start, Spec.Secure, Spec.Tune, Spec.OpenOk)
 
 
@@ -96,13 +110,18 @@ def _on_start(
 ) -> tuple[Any, Any]:
     """Note who the server is. Returns the mechanism to log in by, and its first response."""
     connection.version_major, connection.version_minor = major, minor
+    # Before a mechanism is asked: one of the program may look at them.
     connection.server_properties = properties
+    # Made anew with the version, since what a queue refuses depends on it. Nothing has been noted in the old one yet.
     connection._queue_types = QueueTypes(negotiation.rabbitmq_version(properties))
     offered = _as_bytes(mechanisms).split()
     connection.mechanisms = offered
     connection.locales = _as_bytes(locales).decode('utf-8', 'replace').split(' ')
+    # Our order decides, and not that of the broker, whose list has none.
     for authentication in connection.authentication:
         if authentication.mechanism in offered:
+            # May switch: a mechanism of the program, or GSSAPI. The link may have ended when it returns; _ask finds
+            # that.
             response = authentication.start(connection)
             if response is not NotImplemented:
                 return authentication, response
@@ -119,6 +138,7 @@ def _log_in(connection: Connection, start: tuple[Any, ...]) -> tuple[Any, Expect
     return _send_start_ok(connection, *_on_start(connection, *start))
 
 
+# A frame of its own: it holds the response, and has returned before anybody waits.
 @discreet
 def _send_start_ok(connection: Connection, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
     args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
@@ -141,6 +161,8 @@ def _as_bytes(value: str | bytes) -> bytes:
 
 
 def _start_ok(connection: Connection, args: tuple[Any, ...]) -> Any:
+    # Refused here because these brokers close the socket without a reason. Newer ones may have a higher limit, so
+    # there it is tried, and only explained when it fails.
     version = negotiation.rabbitmq_version(connection.server_properties)
     frames = encode_method(0, Spec.StartOk, args)
     if version and version < (4, 1) and len(frames) > START_OK_MAX_BEFORE_4_1:
@@ -152,6 +174,7 @@ def _start_ok(connection: Connection, args: tuple[Any, ...]) -> Any:
 
 
 def _answer(connection: Connection, mechanism: Any, challenge: Any) -> Any:
+    # Optional, since py-amqp's mechanisms have none.
     step = getattr(mechanism, 'challenge', None)
     if step is None:
         raise exceptions.AMQPNotImplementedError(
@@ -163,11 +186,13 @@ def _answer(connection: Connection, mechanism: Any, challenge: Any) -> Any:
 def _on_tune(connection: Connection, channel_max: int, frame_max: int, heartbeat: int) -> tuple[int, int, int]:
     """Settle the three numbers of tune; returns them for tune-ok."""
     connection.server_heartbeat = heartbeat
+    # None is no wish; 0 turns heartbeats off at both ends.
     wanted = connection.client_heartbeat
     if wanted is None and connection._heartbeat_needs_patching and not green.is_patched():
         wanted = 0  # as py-amqp's
     connection.heartbeat = negotiation.heartbeat(wanted, heartbeat)
     connection._set_limits(
+        # The broker's numbers are the most that it takes. It closes the connection if tune-ok has more.
         negotiation.channel_max(connection.client_channel_max, channel_max),
         negotiation.frame_max(
             connection.client_frame_max, frame_max, negotiation.smallest_frame(connection.server_properties)
@@ -183,11 +208,15 @@ def client_properties(connection: Connection) -> dict[str, Any]:
         'platform': f'Python {platform.python_version()}, {connection._green.NAME}',
         **connection.client_properties,
     }
+    # A peer may send anything by this name.
     offered = connection.server_properties.get('capabilities')
     offered = offered if isinstance(offered, dict) else {}
     capabilities = dict(properties.get('capabilities') or {})
     for name, wanted in connection.negotiate_capabilities.items():
+        # RabbitMQ acts by this table: only who asks for them gets basic.cancel, connection.blocked, and a close with
+        # a reason when the login fails.
         if offered.get(name):
+            # What the program has set itself stays.
             capabilities.setdefault(name, wanted)
     if capabilities:
         properties['capabilities'] = capabilities

@@ -46,9 +46,11 @@ class Liveness(Dispatch):
         intervals (where there are heartbeats), and the socket has neither failed
         nor been closed by the peer.
         """
+        # The cheap questions first; the last one is a system call.
         return self._usable_link() and not heartbeat_greenlet.is_dead(self._link) and self._link.transport.is_sound
 
     def _usable_link(self) -> bool:
+        # Both: the link has its reason some steps before the state of the connection changes.
         return self._link is not None and self._link.reason is None and self.is_open
 
     def heartbeat_tick(self, rate: float = 2) -> None:
@@ -63,14 +65,19 @@ class Liveness(Dispatch):
         """
         number('rate', rate)
         self._check_open()
+        # Kept: the hub may run below, and others may close the connection there or open it again.
         link = self._link
         link.run_overdue_hub()
+        # The reader may have run, and have found the end of this link.
         self._check_open(link)
+        # None were agreed on in tune, so silence says nothing about the broker.
         if not self.heartbeat:
             return
+        # It loses the link when the broker is dead. The line below then raises that.
         heartbeat_greenlet.check(link)
         self._check_open()
         interval = self.heartbeat / (rate if rate > 0 else 2)
+        # Any byte counts as a heartbeat, so in a busy connection nothing is sent.
         if time.monotonic() - link.heartbeat_clock.sent_at >= interval:
             link.beat()
 
@@ -96,11 +103,14 @@ class Liveness(Dispatch):
         nothing at all was received for read_timeout seconds, the connection is lost;
         then the slot has the reason.
         """
+        # Before wait_begins, which may resume the reader: another thread must not touch that.
         self._affinity.check()
         # Of the connection that was asked. When this greenlet wakes, another one may have opened it again.
         link = self._link
+        # In a pair with wait_ends, however the wait ends: while the number is not 0 the reader never stops.
         self._backpressure.wait_begins()
         try:
+            # Without a read timeout one wait is enough; else there are several looks at the clock.
             if self.read_timeout is None:
                 return bool(slot.wait(timeout)) or self._late_look(slot, link)
             return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
@@ -112,6 +122,7 @@ class Liveness(Dispatch):
 
         Then it does not read either, and no answer can come.
         """
+        # Two waits, since the broker may block, or say so, only while the first lasts.
         if self._wait_for(slot, min(timeout, BLOCKED_TIMEOUT)):
             return True
         return timeout > BLOCKED_TIMEOUT and not self.is_blocked and self._wait_for(slot, timeout - BLOCKED_TIMEOUT)
@@ -119,10 +130,16 @@ class Liveness(Dispatch):
     def _wait_hearing(self, slot: Any, deadline: green.Deadline, read_timeout: float) -> bool:
         link, begun = self._link, time.monotonic()
         while not slot.done and not deadline.passed:
+            # From the last byte, but not from before this wait: an idle connection would be lost at once. heard_at
+            # also moves when a reader that had stopped is resumed.
             patience = max(begun, link.heartbeat_clock.heard_at) + read_timeout - time.monotonic()
+            # A reader that has stopped hears nothing, and one that is late has not heard yet. Neither is the broker's
+            # fault.
             if patience <= 0 and link.listening and not link.transport.has_input:
                 link.lose(silence(read_timeout))  # of which those that wait learn in turns of the hub
             left = deadline.left()
+            # Switches. At least LOOK: where patience is over and the reader is late this would be a loop without a
+            # pause.
             slot.wait(max(patience, LOOK) if left is None else min(left, max(patience, LOOK)))
         return bool(slot.done) or self._late_look(slot, link)
 
@@ -130,4 +147,5 @@ class Liveness(Dispatch):
         """Time is up; but if it was the hub that was late, what we wait for may be here and unread. Switches."""
         if link.reason is not None:  # the slot gets the reason in one of the next turns of the hub
             return bool(slot.wait(LAST_TURNS))
+        # Once and for a moment: bytes are there, but nobody knows whether they are the reply.
         return link.listening and link.transport.has_input and bool(slot.wait(LOOK))

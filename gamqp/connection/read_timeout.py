@@ -37,28 +37,37 @@ class ReadTimeout(ConnectionTimer['Dispatch']):
 
     def __init__(self, connection: Dispatch, limit: float) -> None:
         super().__init__(connection)
+        # A strong reference, which does not keep the connection: the link itself holds it weakly. The timer is of
+        # this link alone, and a new one is made for the next.
         self._link = connection._link
         self._limit = limit
         self._since: float | None = None  # since when a consumer has been seen to wait, at each look
         self._look_in(limit)
 
     def _look_in(self, left: float) -> None:
+        # Never later than the moment at which the connection may count as lost.
         self._arm(max(min(left, self._limit / LOOKS), SHORTEST))
 
     def _due(self, connection: Dispatch) -> None:
+        # Not armed again otherwise: this object has ended with its link.
         if self._link.reason is None:
             in_turns(self._green, self._walk(connection))
 
     def _walk(self, connection: Dispatch) -> Iterator[None]:
         """A step for each consumer, until one is found that waits; then judge."""
+        # The next look is planned by _judge, at the end of the walk. So there is one walk at a time, however many
+        # consumers there are.
         waits = False
         # For callbacks: a greenlet is in drain_events, or a foreign loop waits for the connection's descriptor.
         events = connection._event_queue
+        # Not while a callback runs: the program works on a message, and does not wait for the next.
         drained = (events.drainers_idle or events.descriptor is not None) and not events.handlers_running
+        # Copies: between two steps channels and consumers come and go. One that has gone is looked at in vain.
         for channel in list(connection.channels.values()):
             for consumer in list(channel._consumers.values()):
                 yield
                 inbox = consumer.inbox
+                # One that waits is enough: the silence is that of the connection.
                 if drained if inbox is None else inbox.awaits_message:
                     waits = True
                     break
@@ -68,15 +77,20 @@ class ReadTimeout(ConnectionTimer['Dispatch']):
 
     def _judge(self, waits: bool) -> None:
         link, now, left = self._link, time.monotonic(), self._limit
+        # The walk may have taken many turns of the hub, and the link may have ended in one of them.
         if link.reason is not None:
             return
+        # A reader that has stopped, to let the program catch up, hears nothing. The time begins anew then.
         if not waits or not link.listening:
             self._since = None
         else:
             # From now on, not from the last byte: before, no consumer waited for anything.
             if self._since is None:
                 self._since = now
+            # heard_at counts heartbeats, too: with an interval shorter than the limit a broker that lives is never
+            # lost here.
             left += max(self._since, link.heartbeat_clock.heard_at) - now
+            # Bytes in the kernel are a sign of life that the reader has not come to; the next look is soon.
             if left <= 0 and not link.transport.has_input:
                 link.lose(silence(self._limit))
                 return

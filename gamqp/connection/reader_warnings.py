@@ -30,8 +30,13 @@ class ReaderWarnings:
     __slots__ = ('_allowed', '_greenlet', '_left_out', '_looked_at', '_waiting')
 
     def __init__(self) -> None:
+        # Text, arguments and fields, in order of arrival. The reader adds, and _write takes from the front and
+        # formats. While a log handler waits it grows by BURST entries and then by one each PAUSE seconds at most.
         self._waiting: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = deque()
+        # One at a time, so the warnings keep their order.
         self._greenlet: Any = None  # that writes
+        # _allowed is how many warnings may come now: one more each PAUSE seconds, BURST at most. What finds less than
+        # 1 is counted in _left_out, and the next one that is let in says so.
         self._left_out = 0
         self._allowed = float(BURST)
         self._looked_at = 0.0
@@ -43,6 +48,7 @@ class ReaderWarnings:
 
         fields: of the record, for loggers that write JSON.
         """
+        # First: where nobody listens nothing is counted, formatted or started.
         if not logger.isEnabledFor(logging.WARNING):
             return
         now = time.monotonic()
@@ -58,11 +64,13 @@ class ReaderWarnings:
         self._waiting.append((text, args, fields))
         if sys.is_finalizing():
             self._write()  # no greenlet runs any more that this could keep waiting, or that could do it
+        # dead: one that was killed before it ran has not reset the attribute.
         elif self._greenlet is None or self._greenlet.dead:
             self._greenlet = spawn(self._write)
 
     def _write(self) -> None:
         try:
+            # Switches in a log handler that waits. What the reader adds meanwhile is written, too.
             while self._waiting:
                 text, args, fields = self._waiting.popleft()
                 logger.warning(text, *args, extra=fields)

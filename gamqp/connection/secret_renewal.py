@@ -36,6 +36,7 @@ LONGEST = 30 * 86400.0
 
 REASON = 'renewed before its end'
 
+# What ends the greenlet or the program. It is no failure of the renewal, and no reason to try again.
 ENDS = (greenlet.GreenletExit, KeyboardInterrupt, SystemExit)
 
 
@@ -44,6 +45,7 @@ def start(connection: Connection) -> SecretRenewal | None:
     rule = connection._settings.refresh_secret
     if not rule:
         return None
+    # There is one: SettingAttributes refuses refresh_secret without a callable.
     ask = sasl.callable_passwords(connection.authentication)[0]
     return SecretRenewal(connection, ask, None if rule is True else rule, connection._passwords.end)
 
@@ -60,10 +62,14 @@ class SecretRenewal(ConnectionTimer['Connection']):
         self, connection: Connection, ask: Callable[[], Any], interval: float | None, end: float | None
     ) -> None:
         super().__init__(connection)
+        # The connection holds this object, and this one holds the callable and never a secret.
         self._ask = ask
         self._interval = interval
         self._end = end
+        # Doubled with each attempt that fails, and reset by the next one that succeeds.
         self._pause = RETRY
+        # Needed beside the timer: the greenlet of a renewal may be under way when the connection ends, and would arm
+        # the timer again when it comes back.
         self._stopped = False
         self._plan(connection)
 
@@ -76,8 +82,12 @@ class SecretRenewal(ConnectionTimer['Connection']):
         """The broker has the present secret."""
         self._pause = RETRY
         if self._interval is not None:
+            # From the moment in which the broker has taken the secret, so a slow callable only stretches the
+            # interval.
             self._arm(self._interval)
         elif self._end is not None:
+            # The wall clock, since exp is a date. A token that has expired already, or is almost over, is renewed
+            # soon and not at once: a callable that gives such tokens must not be asked in a loop.
             self._arm(max(RETRY / 2, min(PART * (self._end - time.time()), LONGEST)))
         else:
             logger.warning(
@@ -89,36 +99,47 @@ class SecretRenewal(ConnectionTimer['Connection']):
 
     def _due(self, connection: Connection) -> None:
         if not self._stopped:
+            # The hub is here, which cannot wait, and the callable may. Only one greenlet at a time: the timer is
+            # armed again when it is done.
             self._green.spawn(self._renew)
 
     def _renew(self) -> None:
         """Body of the greenlet."""
+        # From here on this greenlet keeps the connection, until the callable and the broker have answered.
         connection = self._connection_ref()
         if connection is None:
             return
         try:
+            # Switches. When it is back the connection may have been closed, or closed and opened again, which has
+            # made another SecretRenewal.
             end = self._give(connection)
         except ENDS:
             raise
         except BaseException as exc:
+            # RabbitMQ refuses a secret by closing the connection with NotAllowed. So that error comes with _stopped
+            # set, and is the one to be reported.
             if self._stopped and not isinstance(exc, exceptions.NotAllowed):
                 return  # the connection ended meanwhile, for another reason
             self._complain(connection, exc)
         else:
+            # Else the connection is over, and there is nothing to plan.
             if not self._stopped:
                 self._end = end
                 self._plan(connection)
 
     def _give(self, connection: Connection) -> float | None:
         """Ask, and tell the broker. Returns when the new secret ends. Switches."""
+        # Switches if the callable does.
         secret = self._ask()
         end = token_expiry.end_of(secret) if isinstance(secret, str) else None
+        # The connection ended while the callable was asked: the next login asks it again.
         if not self._stopped:
             connection.update_secret(secret, REASON)
         return end
 
     def _complain(self, connection: Connection, error: BaseException) -> None:
         fields = log_fields(connection)
+        # The connection is closed; no other attempt follows.
         if self._stopped:
             logger.warning('%r: the broker refused the renewed secret: %s', connection, error, extra=fields)
             return
@@ -126,4 +147,5 @@ class SecretRenewal(ConnectionTimer['Connection']):
         said = f'{type(error).__name__}: {error}'
         text = '%r: the secret could not be renewed, trying again in %.0f s: %s'
         logger.warning(text, connection, pause, said, extra=fields)
+        # The broker goes on with the old secret. Of a token a fifth of its life is left at the first failure.
         self._arm(pause)

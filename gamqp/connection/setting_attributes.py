@@ -28,29 +28,36 @@ class SettingAttributes:
 
     def _with_login_hint(self, error: exceptions.AMQPError) -> exceptions.AMQPError:
         """The same error, which ended the connection while it was being opened, with what may be wrong with it."""
+        # The name alone, and never the password: this goes into the text of an error.
         users = [one.username for one in self.authentication if isinstance(one, (sasl.PLAIN, sasl.AMQPLAIN))]
         return at_login(error, self.host, users[0] if users else None, self.virtual_host)
 
     def _configure(self, settings: Settings) -> None:
         """Take over the settings. Does not switch."""
+        # Each attribute is read where it is used, so a program may set it at any time. Timeouts and callbacks count
+        # at once, the others from the next connect().
         self._settings = settings
         self.host = settings.host
         self.virtual_host = settings.virtual_host
         self.ssl = settings.ssl
         self.socket_settings: Mapping[int, int | None] | None = settings.socket_settings
+        # The order is that of preference: the first that the broker offers is used.
         self.authentication = settings.authentication or sasl.choose(
             settings.userid, settings.password, settings.login_method, settings.login_response, settings.secure
         )
+        # Here and not in Settings: only now it is known which mechanisms there are.
         if settings.refresh_secret and not sasl.callable_passwords(self.authentication):
             raise ValueError('refresh_secret: a callable password is wanted, which can be asked for the next one')
         self.locale = settings.locale
         self.name = settings.name
+        # A copy: the program may add to it, and its own dict stays as it is.
         self.client_properties = dict(settings.client_properties)
         self.connect_timeout = settings.connect_timeout
         self.rpc_timeout = settings.rpc_timeout
         self.confirm_timeout = settings.confirm_timeout
         self.read_timeout = settings.read_timeout
         self.write_timeout = settings.write_timeout
+        # What we want. ``heartbeat``, ``channel_max`` and ``frame_max`` are what was agreed on with the broker.
         self.client_heartbeat = settings.heartbeat
         self.heartbeat_thread = settings.heartbeat_thread
         self.client_channel_max = settings.channel_max

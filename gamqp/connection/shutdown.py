@@ -31,27 +31,37 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
     timeout: seconds, None for the usual time, which is *most* seconds where that is less.
     """
     state = connection._life.state
+    # Before the thread is checked: a connection that is closed may be closed again in any thread.
     if state in (lifecycle.NEW, lifecycle.CLOSED):
+        # From here on ``connected`` is False, and the poll descriptor of a lost connection is closed.
         connection._event_queue.forget_loss()
         return
     connection._affinity.check()
+    # Another greenlet waits for close-ok, and ends the connection whatever comes.
     if state == lifecycle.CLOSING:
         return
     reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
+    # No close is sent: the broker may not have asked for start yet. The greenlet that connects finds the end after
+    # its present wait, and raises.
     if state == lifecycle.OPENING:
         connection._end(reason)
     if state != lifecycle.OPEN:
         return
+    # Kept over the wait below.
     link = connection._link
     usual = min(CLOSE_TIMEOUT, connection.rpc_timeout, CLOSE_TIMEOUT if most is None else most)
-    # From here on every other call raises; only what waits already goes on waiting.
+    # From here on calls of the connection raise; what waits already goes on waiting. Calls of a channel look at the
+    # state of the channel alone, which ends when close-ok has come.
     connection._life.move('close')
     if connection._renewal is not None:
         connection._renewal.stop()  # the broker takes no secret any more
     try:
+        # Switches. The close stands behind all that was queued, so the broker has handled every publish and ack
+        # before its close-ok. RabbitMQ drops what it has not handled yet when a client just hangs up.
         connection._call(Spec.Close, args, timeout=usual if timeout is None else timeout, ending=timeout is None)
     except (TimeoutError, exceptions.AMQPError):
         pass  # the peer is gone, or silent: that is closed too
+    # Also when this greenlet is killed meanwhile: the state CLOSING has no other way out.
     finally:
         if connection._link is link:  # else it was lost meanwhile, and another greenlet opens it again
             connection._end(reason)
@@ -65,9 +75,11 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
     link = connection._link
     finished = _finish(connection, link, deadline)
     if link.reason is not None:
+        # Lost, and not closed by the program: the caller has to learn that what it drained may be delivered again.
         if not link.reason.clean:
             link.reason.throw()
         return finished  # somebody else has closed it; what is open now, if anything, is another one
+    # None when the program has set no limit; then close takes its usual time.
     left = deadline.left()
     if left is None and not finished and connection.is_blocked:
         left = 0.0  # it has been waited for already
@@ -79,9 +91,14 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
     """Everything but the close. Returns whether all was finished in time. Switches."""
     events, unfinished_handlers = connection._event_queue, connection._unfinished_handlers
     in_drain = unfinished_handlers.in_drain
+    # First of all: a consumer that is started from here on would not be in the lists below. Never set back while this
+    # socket lives, so that a drain that was interrupted can be called again.
     unfinished_handlers.draining = True
+    # Consumers that were cancelled before, and whose last message is still worked on.
     inboxes = list(unfinished_handlers.retiring)
+    # All cancels are sent before the first answer is waited for: one round trip for thousands of consumers.
     asked: list[tuple[Any, Any]] = []
+    # A copy, since with_turns switches: channels may be opened and closed meanwhile.
     for channel in list(connection.channels.values()):
         inboxes += channel._inboxes()
         for expected in with_turns(connection._green, channel._ask_to_cancel_all()):
@@ -92,10 +109,12 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
     before = in_drain.get(me)  # it may be a callback that drain has called
     # A callback that drains would otherwise wait for itself.
     in_drain[me] = events.callbacks_around()
+    # Another drain or basic_cancel that waits must count again: what it waits for may be this greenlet.
     events.wake_finishing()
 
     mine: list[Any] = []
 
+    # Asked after each handler that ends. So it must not walk all inboxes each time.
     def quiet() -> bool:
         # One that is idle stays so, since no more arrives for it: it need not be looked at again.
         while inboxes:
@@ -104,17 +123,21 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
             inbox = inboxes.pop()
             if inbox.busy:
                 mine.append(inbox)  # as long as those who work on it are in drain
+        # Those whose greenlets are in drain themselves: few, so they are all asked each time.
         busy = any(inbox.works_apart_from(in_drain) for inbox in mine)
         return not busy and events.handlers_running <= sum(in_drain.values()) and not events.undelivered
 
     try:
         return (
+            # In this order: behind the cancels no message arrives, behind the handlers they publish and ack nothing
+            # more, and then the confirms are complete. The first step that runs out of time is the last.
             _await_cancels(connection, link, asked, deadline)
             and _leave_out_idle(connection, inboxes)
             and unfinished_handlers.wait_until(link, quiet, deadline)
             and _await_confirms(connection, link, deadline)
         )
     finally:
+        # Also when a callback raised or this greenlet was killed: other drains must not count it any more.
         del in_drain[me]
         if before is not None:
             in_drain[me] = before
@@ -122,6 +145,7 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
 
 def _leave_out_idle(connection: Dispatch, inboxes: list[Any]) -> bool:
     """Most are idle, and there may be thousands. Switches."""
+    # In place: quiet() has the same list.
     inboxes[:] = [inbox for inbox in with_turns(connection._green, list(inboxes)) if inbox.busy]
     return True
 
@@ -132,6 +156,7 @@ def _await_cancels(connection: Dispatch, link: Any, asked: list[tuple[Any, Any]]
         try:
             left = deadline.left()
             channel._await_reply(expected, Basic.Cancel, left, ending=left is None)
+        # The entry stays, so a late cancel-ok is recognised. The caller goes on to close.
         except TimeoutError:
             return False
         except exceptions.AMQPError:
@@ -144,6 +169,7 @@ def _await_confirms(connection: Dispatch, link: Any, deadline: green.Deadline) -
     for channel in list(connection.channels.values()):
         incarnation = channel._incarnation
         # Again after an error, if that was about publishes that were lost before: each such error is raised once.
+        # Not after a reopening: the publishes of before are lost then, and those since were not begun before drain.
         while channel._was_opened and channel._incarnation == incarnation:
             try:
                 left = deadline.left()

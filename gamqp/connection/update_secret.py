@@ -36,6 +36,8 @@ class SecretUpdates(Requester):
         # Not by _call, which has the arguments, and so the secret, in its frame while it waits.
         self._check(Spec.UpdateSecret)
         expected = Expected(METHODS[Spec.UpdateSecret].replies, green.Slot(self._connection._green))
+        # Does not switch. The frame goes into the send queue as bytes, and is dropped there when it is sent.
         self._ask(Spec.UpdateSecret, (secret, reason), expected)
         del new_secret, secret  # an error is often stored with all that is here
+        # Switches. RabbitMQ refuses by closing the connection; then this raises the reason of that close.
         self._await_reply(expected, Spec.UpdateSecret, None)

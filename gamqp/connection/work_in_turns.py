@@ -24,6 +24,7 @@ class WorkInTurns:
 
     def __init__(self) -> None:
         self._green: Any = None
+        # A list only between gather and start, which Dispatch._end_waits calls without a switch in between.
         self._gathered: list[Iterator[Any]] | None = None
 
     def begin(self, backend: ModuleType) -> None:
@@ -36,6 +37,7 @@ class WorkInTurns:
         if self._gathered is None:
             in_turns(self._green, work)
         else:
+            # Without a first part done at once: a thousand channels with a thousand steps each would be a million.
             self._gathered.append(work)
 
     def gather(self) -> None:
@@ -47,4 +49,5 @@ class WorkInTurns:
         # None again before the first step: a step may add a walk of its own, which must not wait for another
         # start.
         works, self._gathered = self._gathered or [], None
+        # One walk in all: the hub runs after every 1000 steps, however many channels have ended.
         in_turns(self._green, itertools.chain.from_iterable(works))
