@@ -13,8 +13,7 @@ from ..basic_message import Message
 from ..consuming.inbox import Inbox
 from ..consuming.iterator import Deliveries
 from ..consuming.subscription import POLICIES, Consumer, OnError
-from ..state.argument_checks import timeout as checked_timeout
-from ..state.argument_checks import whole
+from ..state.argument_checks import optional_timeout, whole
 from ..state.consumer_views import Callbacks, CancelCallbacks
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, check_offset
@@ -57,7 +56,7 @@ class SubscribeMethods(ConsumeMethods):
         Leaving the loop cancels the consumer and gives back to the queue what was
         sent ahead. Switches greenlets. https://www.rabbitmq.com/docs/streams
         """
-        timeout = checked_timeout('timeout', timeout)
+        timeout = optional_timeout('timeout', timeout)
         prefetch = PREFETCH_COUNT('prefetch', prefetch)
         queue = name('queue', queue)
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)

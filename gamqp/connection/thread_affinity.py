@@ -53,7 +53,7 @@ class ThreadAffinity:
     def run(self, fn: Callable[..., T], args: tuple[object, ...], timeout: float | None) -> T:
         """``Connection.run_in_hub``."""
         # Before anything is queued, and also where it is not used: a bad argument fails in every thread.
-        argument_checks.timeout('timeout', timeout)
+        argument_checks.optional_timeout('timeout', timeout)
         if self._hub_calls is None:
             raise exceptions.RecoverableConnectionError('the connection has no hub before it is connected')
         # Not by the queue: the hub cannot run while this greenlet waits for it without switching.

@@ -21,7 +21,7 @@ from ..channel.channel import Channel
 from ..connection.connection import Connection
 from ..consuming.inbox import Inbox
 from ..green.yielding import in_turns
-from ..state.argument_checks import timeout as checked_timeout
+from ..state.argument_checks import optional_timeout
 from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.name_arguments import name
@@ -56,7 +56,7 @@ class RPCClient(Uncopyable):
     """
 
     def __init__(self, channel: Channel | Connection, timeout: float | None = None) -> None:
-        self.timeout = checked_timeout('timeout', timeout)
+        self.timeout = optional_timeout('timeout', timeout)
         self._owns = isinstance(channel, Connection)
         self.channel = channel.channel() if isinstance(channel, Connection) else channel
         self.calls = self.replies = self.late = self.unknown = self.returned = self.timeouts = 0

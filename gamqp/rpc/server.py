@@ -20,7 +20,7 @@ from ..channel.channel import Channel
 from ..channel.consume_and_subscribe import check_concurrency
 from ..connection.connection import Connection
 from ..consuming.subscription import REJECT, REQUEUE, Consumer, Policy
-from ..state.argument_checks import timeout as checked_timeout
+from ..state.argument_checks import optional_timeout
 from ..state.name_arguments import name
 from ..state.uncopyable import Uncopyable
 from ..telemetry.log_fields import log_fields
@@ -126,7 +126,7 @@ class RPCServer(Uncopyable):
         then, and what they work on is handled again elsewhere if the channel is
         closed. Twice does no harm. Switches greenlets.
         """
-        checked_timeout('timeout', timeout)  # before anything is closed
+        optional_timeout('timeout', timeout)  # before anything is closed
         try:
             self.cancel(timeout=timeout)
         finally:

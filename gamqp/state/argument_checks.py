@@ -28,7 +28,6 @@ __all__ = (
     'optional_timeout',
     'seconds',
     'text',
-    'timeout',
     'whole',
 )
 
@@ -45,11 +44,6 @@ SHOWN = 60
 _NO = object()
 
 
-def timeout(name: str, value: object) -> float | None:
-    """Seconds from 0 on for one wait, or None for no limit."""
-    return None if value is None else given_timeout(name, value)
-
-
 def given_timeout(name: str, value: object) -> float:
     """Seconds from 0 on for one wait; the caller has handled None before. math.inf is no limit."""
     # Infinity goes past the check, which refuses everything above LONGEST.
@@ -57,7 +51,7 @@ def given_timeout(name: str, value: object) -> float:
 
 
 def optional_timeout(name: str, value: object) -> float | None:
-    """None, or seconds from 0 on."""
+    """Seconds from 0 on for one wait, or None for no limit."""
     return None if value is None else given_timeout(name, value)
 
 

@@ -27,7 +27,7 @@ def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
     An IPv6 address without brackets is split at its last colon, if an address and a port number
     result, because kombu joins them without brackets; py-amqp does the same. An address in
     brackets is never ambiguous. Raises TypeError for anything but a str, and
-    ValueError for a bad port, a URL, spaces and control characters.
+    ValueError for a bad port, brackets that do not close, a URL, spaces and control characters.
     """
     if not isinstance(host, str):
         raise TypeError(f'host: a str is wanted, not {type(host).__name__}')
@@ -50,8 +50,10 @@ def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
 
 def _split(host: str) -> tuple[str, str]:
     if host.startswith('['):
-        name, _, rest = host[1:].partition(']')
-        return name, rest.removeprefix(':')
+        name, bracket, rest = host[1:].partition(']')
+        if not bracket or rest[:1] not in ('', ':'):
+            raise ValueError(f'host: {host!r} is no address in brackets, with or without a colon and a port behind it')
+        return name, rest[1:]
     if host.count(':') <= 1:
         name, _, port = host.partition(':')
         return name, port

@@ -296,9 +296,13 @@ def test_control_characters_in_a_host_are_refused(host: str) -> None:
         gamqp.Connection(host)
 
 
-@pytest.mark.parametrize(
-    'host', ['a:0', 'a:65536', 'a:b', 'a:-1', 'a:1.5', 'a:\u0663', '::1:70000', '[::1]:0', '[::1]5x']
-)
+@pytest.mark.parametrize('host', ['[::1', '[::1]5672', '[::1]5x', '[', '[a:5'])
+def test_brackets_that_are_not_around_an_address_are_refused(host: str) -> None:
+    with pytest.raises(ValueError, match=r'host: .* no address in brackets'):
+        gamqp.Connection(host)
+
+
+@pytest.mark.parametrize('host', ['a:0', 'a:65536', 'a:b', 'a:-1', 'a:1.5', 'a:\u0663', '::1:70000', '[::1]:0'])
 def test_a_port_that_is_none_is_refused(host: str) -> None:
     with pytest.raises(ValueError, match=r'host: .*port'):
         gamqp.Connection(host)
