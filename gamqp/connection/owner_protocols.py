@@ -21,6 +21,7 @@ __all__ = ('DrainedOwner', 'OpenOwner', 'PublishingOwner', 'ReadingOwner')
 class OpenOwner(Protocol):
     """Can tell why it is not open."""
 
+    # With the link on which a call began: raises why that one ended, also when another one is open by now.
     def _check_open(self, link: Link | None = None) -> None: ...
 
 
@@ -34,12 +35,14 @@ class DrainedOwner(OpenOwner, Protocol):
 class PublishingOwner(OpenOwner, Protocol):
     """Its publishes may have to wait."""
 
+    # Read at each publish that may have to wait: a program may change these while the connection is open.
     @property
     def blocked_policy(self) -> BlockedPolicy: ...
 
     @property
     def blocked_timeout(self) -> float | None: ...
 
+    # Called in greenlets of their own, never by the reader.
     @property
     def on_blocked(self) -> Callable[[str], object] | None: ...
 
@@ -49,12 +52,14 @@ class PublishingOwner(OpenOwner, Protocol):
     @property
     def rpc_timeout(self) -> float: ...
 
+    # The reader calls it, so it only hands the text to a greenlet that writes the log.
     def _report(self, text: str, *args: object) -> None: ...
 
 
 class ShownEvents(CallbackEvents, Protocol):
     """Events that an event loop of the program may poll for."""
 
+    # Sets a descriptor, if there is one; the program's loop notices when it polls next.
     def show(self) -> None: ...
 
 

@@ -22,6 +22,7 @@ __all__ = ('ConnectionArguments',)
 class ConnectionArguments(TypedDict, total=False):
     """Every argument of Connection, each of which may be left out."""
 
+    # In the order of Connection.__init__, py-amqp's first; from ``name`` on they are by keyword only.
     host: str
     userid: str | None
     password: sasl.Password
