@@ -7,6 +7,7 @@ import gc
 import json
 import os
 import platform
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -39,6 +40,10 @@ def pytest_report_header() -> list[str]:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, 'workerinput'):  # not again in each worker: what is edited during a run is for the next
         _check_tree()
+        # A shell starts what is to run in the background with SIGINT ignored, and all that is started from there
+        # inherits that. There are tests that interrupt programs.
+        if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line('markers', 'limit(seconds): a longer hard time limit than 600 seconds')
     config.addinivalue_line('markers', 'leaky(reason): leaves something alive on purpose; no leak check')
     config.addinivalue_line('markers', 'real_seconds: needs the clock to go at its pace; runs last, one at a time')
