@@ -6,6 +6,7 @@ may close the connection meanwhile, which is looked at after each. Does not belo
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from .. import green, sasl
@@ -28,8 +29,9 @@ def run(connection: Connection) -> None:
     """Open a Connection that is new or closed. Raises why it could not, and has left nothing open then. Switches."""
     # Each attempt has an object of its own: after every wait it tells whether another greenlet has closed the
     # connection, or has even begun to open it again, meanwhile.
-    attempt = connection._begin(green.backend())
-    transport = _make_transport(connection)
+    backend = green.backend()
+    transport = _make_transport(connection, backend)  # raises for a host that is none: before anything has begun
+    attempt = connection._begin(backend)
     try:
         # Switches, for as long as the program likes: a token may come from a server. close() in another greenlet ends
         # the attempt, which is noticed in the next line.
@@ -57,7 +59,7 @@ def run(connection: Connection) -> None:
         connection._passwords.forget()
 
 
-def _make_transport(connection: Connection) -> TCPTransport:
+def _make_transport(connection: Connection, backend: ModuleType) -> TCPTransport:
     return Transport(
         connection.host,
         connection.connect_timeout,
@@ -65,7 +67,7 @@ def _make_transport(connection: Connection) -> TCPTransport:
         read_timeout=connection.read_timeout,
         write_timeout=connection.write_timeout,
         socket_settings=connection.socket_settings,
-        backend=connection._green,
+        backend=backend,
     )
 
 

@@ -27,9 +27,11 @@ __all__ = ('EventEntries', 'WaitingMessages')
 class WaitingMessages(deque[Message]):
     """Undelivered messages of one consumer."""
 
-    __slots__ = ('consumer',)
+    # Set by whoever makes one, and not in an __init__: a call for each message where they come one by one.
+    __slots__ = ('consumer', 'void')
 
     consumer: ConsumerRecord
+    void: int  # how many more entries it has than messages
 
 
 class EventEntries(ABC):
@@ -56,7 +58,7 @@ class EventEntries(ABC):
         self._events: deque[Any] = deque()  # of WaitingMessages, and of notices
         self._older: deque[Any] = deque()  # entries before those, left by a removal of void ones
         self._notices = 0  # how many entries are notices
-        self._void = 0  # how many are of WaitingMessages that have fewer messages than entries
+        self._void = 0  # the sum of their WaitingMessages.void
         # Not 0 only while _sweep is under way; no second walk is begun then.
         self._unswept = 0  # entries that a removal of void ones has still to look at
 
@@ -108,6 +110,7 @@ class EventEntries(ABC):
         waiting.clear()
         # Both lines belong together: what was an entry with a message is now a void one.
         self._void += len(messages)
+        waiting.void += len(messages)
         self._sweep_if_due()
         self.show()
         return messages
@@ -149,7 +152,10 @@ class EventEntries(ABC):
         while self._unswept and self._events:
             self._unswept -= 1
             event = self._events.popleft()
-            if type(event) is WaitingMessages and not event:
+            # Also of a consumer that has got messages since. Its first entries go, so that these keep the places at
+            # which they have arrived; and no void entry is left behind, for which the walk would begin again.
+            if type(event) is WaitingMessages and event.void:
+                event.void -= 1
                 self._void -= 1
             else:
                 self._older.append(event)

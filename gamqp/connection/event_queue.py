@@ -91,7 +91,7 @@ class EventQueue(EventEntries):
             waiting = self._waiting[consumer]
         except KeyError:
             waiting = self._waiting[consumer] = WaitingMessages()
-            waiting.consumer = consumer
+            waiting.consumer, waiting.void = consumer, 0
         # One entry for each message: run_event takes the oldest message of a consumer for each of its entries.
         waiting.append(message)
         self._events.append(waiting)
@@ -197,10 +197,10 @@ class EventQueue(EventEntries):
             if type(event) is WaitingMessages:
                 if not event:
                     self._void -= 1  # its message was taken away before
+                    event.void -= 1
                     passed_over = self._pass_over(passed_over)
                     continue
-                message = event.popleft()
-                consumer = event.consumer
+                message, consumer = event.popleft(), event.consumer
                 # Removed with its last message, so that ``has_some_of`` need not look whether it is empty.
                 if not event:
                     del self._waiting[consumer]
@@ -339,6 +339,7 @@ class EventQueue(EventEntries):
                 message = waiting.popleft()
                 # Its entry stays in the queue, and becomes void when this consumer has no message left.
                 self._void += 1
+                waiting.void += 1
                 if not waiting:
                     del self._waiting[consumer]
                 self._free(budget, message)

@@ -20,6 +20,7 @@ from gamqp.green.yielding import AT_ONCE
 from gamqp.state.consumers import ConsumerRecord
 from gamqp.state.counters import Counters
 from gamqp.state.receive_budget import ReceiveBudget
+from gamqp.state.void_deliveries import VoidDeliveries
 from gamqp.telemetry import tracing
 
 
@@ -170,6 +171,30 @@ def test_what_nobody_gets_frees_its_room_and_its_entries_are_removed(owner: Owne
     greenlets.wait_until(lambda: inside.waiting_events(events) == 1)
     assert events.run_event() and [one.number for one in got] == [-1]
     assert not events.run_event()
+
+
+def test_void_entries_are_removed_also_of_a_consumer_that_gets_more(events: EventQueue) -> None:
+    """As after basic.recover. While any stayed, the walk over all of them would begin again without end."""
+    got: list[int] = []
+    recovered = consumer('recovered', lambda message: got.append(message.number))
+    other = consumer('other', lambda message: got.append(message.number))
+    channel: Any = SimpleNamespace(_void=VoidDeliveries(), _incarnation=1)
+    recovered.inbox = None
+
+    def arrive(to: ConsumerRecord, number: int, incarnation: int) -> None:
+        one = message(number)
+        one.delivery_tag, one.incarnation, one.channel = number, incarnation, channel
+        events.on_delivery(to, one)
+
+    for number in range(3 * AT_ONCE):
+        arrive(recovered, number, 0)
+    events.forget_unsettled(channel, [recovered])
+    for number in range(1, 101):
+        arrive(recovered if number % 2 else other, number, 1)
+    greenlets.wait_until(lambda: inside.waiting_events(events) == 100)
+    while events.run_event():
+        pass
+    assert got == list(range(1, 101))
 
 
 def test_the_descriptor_shows_whether_there_is_something_to_do(events: EventQueue) -> None:

@@ -25,6 +25,22 @@ def killed(*args: Any) -> None:
     raise broker_tools.Interrupted
 
 
+def test_a_host_that_is_none_is_refused_each_time(peer: ScriptedBroker) -> None:
+    """It is an attribute, as with py-amqp: what is set there is looked at by connect. Nothing has begun then."""
+    connection = gamqp.Connection(peer.host, heartbeat=0)
+    good, connection.host = connection.host, 'x:no-port'
+    for _ in range(2):
+        with pytest.raises(ValueError, match='host'):
+            connection.connect()
+    connection.host = good
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake()
+    opening.get()
+    closing = greenlets.spawn(connection.close)
+    peer.agree_to_close()
+    closing.get()
+
+
 def test_a_connection_whose_on_open_raises_is_closed(peer: ScriptedBroker) -> None:
     opening = greenlets.spawn(broker_tools.raised, lambda: gamqp.connect(f'amqp://{peer.host}', on_open=fail))
     peer.handshake()

@@ -6,6 +6,7 @@ import base64
 import gc
 import json
 import logging
+import os
 import time
 import weakref
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import greenlets
 import inside
 import pytest
+from greenlet import greenlet
 from script import ScriptedBroker
 
 import gamqp
@@ -63,6 +65,25 @@ def test_every_so_many_seconds(peer: ScriptedBroker, provider: Provider) -> None
     for number in (2, 3, 4):
         renewed(peer, provider)
         assert len(provider.given) == number
+    client.collect()
+
+
+def test_no_frame_holds_the_secret_while_the_broker_is_asked(peer: ScriptedBroker) -> None:
+    """An error that comes out of the wait is often stored with all that is in its frames."""
+    given: list[str] = []  # each a text of its own, and the frames below are searched for its value
+    client = peer.open((10, 131072, 0), password=lambda: given.append(token(1000)) or given[-1], refresh_secret=QUICK)
+    peer.expect('connection.update-secret', 0)
+    frames = [one.gr_frame for one in gc.get_objects() if isinstance(one, greenlet) and one.gr_frame is not None]
+    waits = 0
+    for frame in frames:
+        while frame is not None:
+            if 'gamqp' in frame.f_code.co_filename.split(os.sep):
+                waits += frame.f_code.co_name == 'update_secret'
+                held = {value for value in frame.f_locals.values() if isinstance(value, (str, bytes))}
+                assert not held & {given[-1], given[-1].encode()}, frame
+            frame = frame.f_back
+    assert waits == 1
+    peer.send('connection.update-secret-ok')
     client.collect()
 
 
