@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import ast
 import functools
-import importlib.util
 import json
 import os
 import subprocess
@@ -29,11 +28,6 @@ STRICT = 'ignore,error:queue_declare without,error:basic_consume without'
 
 
 # -- for the tests -----------------------------------------------------------------------------
-
-
-def is_installed(package: str) -> bool:
-    """Whether a package can be imported. (kombu puts another module in its place, of which find_spec knows nothing.)"""
-    return package in sys.modules or importlib.util.find_spec(package) is not None
 
 
 def names_in(program: Path) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib.util
 import json
 import os
 import signal
@@ -21,6 +20,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from installed import is_installed
 from node import Node
 
 import gamqp
@@ -29,7 +29,7 @@ PROGRAM = Path(__file__).parent / 'programs' / 'celery_worker.py'
 PATIENCE = 150  # seconds for a worker to start and to do its tasks; it takes five
 
 pytestmark = [
-    pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed'),
+    pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed'),
     pytest.mark.limit(4 * PATIENCE),
 ]
 

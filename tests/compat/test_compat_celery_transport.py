@@ -5,7 +5,6 @@ The application is ``programs/celery_app.py``; what a client sees of a worker is
 
 from __future__ import annotations
 
-import importlib.util
 import shutil
 import signal
 import subprocess
@@ -18,15 +17,16 @@ from typing import Any
 import greenlets
 import pytest
 from celery_processes import PATIENCE, Application
+from installed import is_installed
 from node import Node
 from ports import free_ports
 
 pytestmark = [
-    pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed'),
+    pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed'),
     pytest.mark.limit(6 * PATIENCE),
 ]
 needs_redis = pytest.mark.skipif(
-    not (shutil.which('redis-server') and importlib.util.find_spec('redis')), reason='redis is not installed'
+    not (shutil.which('redis-server') and is_installed('redis')), reason='redis is not installed'
 )
 GREEN_POOL = ('-P', greenlets.GREEN, '-c', '200')
 
@@ -200,7 +200,7 @@ def test_beat_sends_what_is_due(application: Any) -> None:
 
 @pytest.mark.any_broker
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec('flower'), reason='flower is not installed')
+@pytest.mark.skipif(not is_installed('flower'), reason='flower is not installed')
 def test_flower_shows_a_worker_and_its_tasks(application: Any) -> None:
     (port,) = free_ports(1)
     app = application()

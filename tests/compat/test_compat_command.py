@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from typing import Any
 import greenlets
 import pytest
 from celery_processes import PATIENCE, Application
+from installed import is_installed
 
 import gamqp
 from gamqp import __main__
@@ -50,7 +50,7 @@ def test_what_starts_processes_without_gamqp_is_refused(arguments: tuple[str, ..
 @pytest.mark.any_broker
 @pytest.mark.slow
 @pytest.mark.limit(4 * PATIENCE)
-@pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed')
+@pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed')
 def test_the_celery_command_with_gamqp_in_place_of_amqp(rabbit: Any, tmp_path: Path) -> None:
     """A worker whose application says nothing of gamqp, and imports amqp itself."""
     app = Application(rabbit.url, f'celery.{uuid.uuid4()}', tmp_path, broker_transport=None)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from installed import is_installed
 
 PROGRAM = Path(__file__).parent / 'programs' / 'drop_in.py'
 CASES = [
@@ -21,9 +21,9 @@ CASES = [
 
 @pytest.mark.parametrize('case', CASES)
 def test_drop_in(case: str) -> None:
-    if case.startswith('too_late') and not importlib.util.find_spec('amqp'):
+    if case.startswith('too_late') and not is_installed('amqp'):
         pytest.skip('py-amqp is not installed')
-    if 'eventlet' in case and not importlib.util.find_spec('eventlet'):
+    if 'eventlet' in case and not is_installed('eventlet'):
         pytest.skip('eventlet is not installed')
     done = subprocess.run(
         [sys.executable, '-W', 'error', str(PROGRAM), case],

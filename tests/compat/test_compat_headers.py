@@ -5,7 +5,6 @@ py-amqp and pika block this thread while they wait, and nothing else runs here m
 
 from __future__ import annotations
 
-import importlib.util
 import random
 import socket
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import broker_tools
 import pytest
+from installed import is_installed
 
 import gamqp
 
@@ -114,7 +114,7 @@ class Pika(Client):
         return body, known
 
 
-CLIENTS = [PyAmqp, *([Pika] if importlib.util.find_spec('pika') else [])]
+CLIENTS = [PyAmqp, *([Pika] if is_installed('pika') else [])]
 
 
 @pytest.fixture(params=CLIENTS, ids=[one.name for one in CLIENTS])

@@ -12,6 +12,7 @@ from typing import Any
 import greenlets
 import pytest
 import scenarios
+from installed import is_installed
 
 PROGRAM = Path(__file__).parent / 'programs' / 'kombu_on_gamqp.py'
 WAYS = (
@@ -21,7 +22,7 @@ WAYS = (
 )
 
 pytestmark = [
-    pytest.mark.skipif(not scenarios.is_installed('kombu'), reason='kombu is not installed'),
+    pytest.mark.skipif(not is_installed('kombu'), reason='kombu is not installed'),
     pytest.mark.limit(scenarios.PATIENCE + 20),
 ]
 

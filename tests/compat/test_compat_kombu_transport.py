@@ -11,13 +11,14 @@ from typing import Any
 import greenlets
 import pytest
 import scenarios
+from installed import is_installed
 
 PROGRAMS = Path(__file__).parent / 'programs'
 PATCHED = PROGRAMS / 'kombu_transport.py'
 UNPATCHED = PROGRAMS / 'kombu_unpatched.py'
 
 pytestmark = [
-    pytest.mark.skipif(not scenarios.is_installed('kombu'), reason='kombu is not installed'),
+    pytest.mark.skipif(not is_installed('kombu'), reason='kombu is not installed'),
     pytest.mark.limit(scenarios.PATIENCE + 20),
 ]
 

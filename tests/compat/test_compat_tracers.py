@@ -5,7 +5,6 @@ With the newer RabbitMQ gamqp comes in by kombu's transport, with the older one 
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from installed import is_installed
 
 PROGRAMS = Path(__file__).parent / 'programs'
 
@@ -28,7 +28,7 @@ pytestmark = [
 def run(name: str, package: str, rabbit: Any, folder: Path) -> list[dict[str, Any]]:
     """What the program prints, a dict a line. Skips where the package is not installed."""
     for needed in (*package.split(), 'celery', 'kombu'):
-        if not importlib.util.find_spec(needed.partition('.')[0]) or not importlib.util.find_spec(needed):
+        if not is_installed(needed):
             pytest.skip(f'{needed} is not installed')
     mode = 'transport' if rabbit.major > 3 else 'drop-in'
     environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'PYTHONWARNINGS': 'ignore'}

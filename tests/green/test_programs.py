@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import os
 import signal
@@ -16,6 +15,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from installed import is_installed
 from program_output import printed_line
 from script import ScriptedBroker
 
@@ -88,7 +88,7 @@ CHOICES = [
 
 @pytest.mark.parametrize(('first', 'chosen'), CHOICES)
 def test_the_library_is_chosen_at_first_use(first: str, chosen: str) -> None:
-    if not importlib.util.find_spec('eventlet') or not importlib.util.find_spec('gevent'):
+    if not is_installed('eventlet') or not is_installed('gevent'):
         pytest.skip('one of the two libraries is not here')
     code = f'{first}; from gamqp import green; print(green.backend().NAME)'
     assert successful(start('-W', 'ignore', '-c', code)).strip() == chosen

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import signal
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import broker_tools
 import greenlets
 import pytest
+from installed import is_installed
 from web_server import Gunicorn, Load
 
 pytestmark = [
@@ -32,7 +32,7 @@ class Served:
 
     def __init__(self, application: str, rabbit: Any, folder: Any, **settings: Any) -> None:
         self.method, self.path, needs = APPLICATIONS[application]
-        if needs and not importlib.util.find_spec(needs):
+        if needs and not is_installed(needs):
             pytest.skip(f'{needs} is not installed')
         self._rabbit = rabbit
         self.queue = f'{broker_tools.fresh_name("orders")}.{os.getpid()}'

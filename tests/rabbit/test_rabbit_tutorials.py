@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import signal
@@ -14,6 +13,7 @@ from typing import Any
 
 import greenlets
 import pytest
+from installed import is_installed
 from program_output import printed_line
 
 import gamqp
@@ -214,7 +214,7 @@ def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, 
 
 @pytest.mark.any_broker
 @pytest.mark.slow
-@pytest.mark.skipif(not importlib.util.find_spec('celery'), reason='Celery is not installed')
+@pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed')
 def test_the_celery_application(rabbit: Any, channel: gamqp.Channel) -> None:
     environment = {
         **os.environ,
