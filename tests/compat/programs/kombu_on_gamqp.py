@@ -54,6 +54,8 @@ from node import Node  # noqa: E402
 backend = green.backend()
 node = Node.attach(next(e for e in json.loads(os.environ['GAMQP_TEST_NODES']) if f':{e["port"]}/' in URL))
 numbers = itertools.count()
+# Seconds that kombu gives a broker to begin: its default of 5 is little on a busy machine.
+CONNECT = 60
 RETRY = {'max_retries': 5, 'interval_start': 0, 'interval_step': 0.1, 'interval_max': 0.5}
 
 
@@ -97,7 +99,7 @@ def kill_connections(*connections: kombu.Connection) -> None:
 
 
 def the_transport_is_on_gamqp() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         if HOW == 'transport':
             assert type(connection.transport) is gamqp.kombu.Transport
             assert amqp is not gamqp
@@ -115,7 +117,7 @@ def the_transport_is_on_gamqp() -> None:
 
 
 def declare() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         bound = queue(connection)
         bound.declare()
@@ -135,7 +137,7 @@ def declare() -> None:
 
 
 def publish_with_confirm() -> None:
-    with kombu.Connection(URL, transport_options={'confirm_publish': True}) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT, transport_options={'confirm_publish': True}) as connection:
         queue = durable(max_length=1, queue_arguments={'x-overflow': 'reject-publish'})
         producer = connection.Producer()
         producer.publish({'n': 1}, exchange=queue.exchange, routing_key=queue.routing_key, declare=[queue])
@@ -150,7 +152,7 @@ def publish_with_confirm() -> None:
 
 
 def consume() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         got: list[Any] = []
         with connection.Consumer(queue, callbacks=[lambda body, message: got.append((body, message))]) as consumer:
@@ -175,7 +177,7 @@ def consume() -> None:
 
 def consume_without_acks_and_cancel() -> None:
     """Messages that had arrived are handed out after the cancel; acking them must send nothing."""
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         got: list[Any] = []
 
@@ -202,7 +204,7 @@ def consume_without_acks_and_cancel() -> None:
 
 
 def fanout() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         exchange = kombu.Exchange(name('fanout'), 'fanout', durable=True)
         queues = [kombu.Queue(name('queue'), exchange, exclusive=True) for _ in range(3)]
         got: list[Any] = []
@@ -214,7 +216,7 @@ def fanout() -> None:
 
 
 def time_to_live() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         last = durable()
         last(connection).declare()
         dead = {'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': last.name}
@@ -233,7 +235,7 @@ def time_to_live() -> None:
 
 
 def priority() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable(max_priority=9)
         producer = connection.Producer()
         for level in (1, 9, 5):
@@ -247,7 +249,7 @@ def priority() -> None:
 
 def failover_between_two_urls() -> None:
     nobody = f'{URL.partition(":")[0]}://guest:guest@127.0.0.1:1//'
-    with kombu.Connection(f'{nobody};{URL}', failover_strategy='round-robin') as connection:
+    with kombu.Connection(f'{nobody};{URL}', connect_timeout=CONNECT, failover_strategy='round-robin') as connection:
         connection.ensure_connection(**{**RETRY, 'interval_start': 0.01})
         assert connection.connected
         queue = durable()
@@ -262,7 +264,7 @@ def failover_between_two_urls() -> None:
 
 
 def connection_pool_after_an_error() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         pool = connection.Pool(limit=1)
         for _ in range(3):
             with pool.acquire(block=True) as leased:
@@ -289,7 +291,7 @@ def connection_pool_after_an_error() -> None:
 
 
 def heartbeat_check() -> None:
-    with kombu.Connection(URL, heartbeat=1) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT, heartbeat=1) as connection:
         connection.connect()
         assert connection.get_heartbeat_interval() == 1
         assert connection.supports_heartbeats
@@ -309,7 +311,7 @@ def heartbeat_check() -> None:
 
 
 def drain_events_times_out() -> None:
-    with kombu.Connection(URL, heartbeat=1) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT, heartbeat=1) as connection:
         connection.connect()
         for timeout in (0, 0.3, 2.2):
             began = time.monotonic()
@@ -323,7 +325,7 @@ def drain_events_times_out() -> None:
 
 
 def ensure_after_the_broker_closed() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         revived: list[Any] = []
         queue(connection).declare()
@@ -342,7 +344,7 @@ def ensure_after_the_broker_closed() -> None:
 
 
 def a_blocked_drain_learns_that_the_broker_closed() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         connection.connect()
         outcome: list[Any] = []
 
@@ -365,7 +367,7 @@ def a_blocked_drain_learns_that_the_broker_closed() -> None:
 
 def a_loss_between_two_drains_is_raised_and_not_mended_in_silence() -> None:
     """kombu asks ``connected`` first, and would go on with a new connection that has no consumers."""
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         got: list[Any] = []
         with connection.Consumer(
@@ -394,7 +396,7 @@ def a_loss_between_two_drains_is_raised_and_not_mended_in_silence() -> None:
 
 
 def an_idle_producer_is_reconnected_in_silence() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         queue(connection).declare()
         lost = connection.connection
@@ -407,7 +409,7 @@ def an_idle_producer_is_reconnected_in_silence() -> None:
 
 def the_socket_is_closed_under_a_consumer() -> None:
     """What kombu's own tests do to see that a consumer is revived."""
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         got: list[Any] = []
         with connection.Consumer(
@@ -432,7 +434,10 @@ def the_socket_is_closed_under_a_consumer() -> None:
 
 def kombus_hub_polls_the_socket() -> None:
     """Deliveries that came during another call are handed out, although the socket has no more input."""
-    with kombu.Connection(URL) as connection, kombu.Connection(URL) as other:
+    with (
+        kombu.Connection(URL, connect_timeout=CONNECT) as connection,
+        kombu.Connection(URL, connect_timeout=CONNECT) as other,
+    ):
         queue = durable()
         got: list[Any] = []
         hub = Hub()
@@ -455,7 +460,7 @@ def kombus_hub_polls_the_socket() -> None:
 
 
 def kombus_hub_hears_of_a_loss() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = durable()
         hub = Hub()
         with connection.Consumer(queue, callbacks=[print]):
@@ -479,7 +484,7 @@ def heartbeats_are_off_by_default_where_nobody_has_patched() -> None:
 
 
 def simple_queue() -> None:
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         queue = SimpleQueue(connection, name('simple'))
         for number in range(3):
             queue.put({'n': number})
@@ -523,7 +528,10 @@ class Worker(ConsumerMixin):
 
 def a_consumer_mixin_survives_the_broker() -> None:
     queue = durable()
-    with kombu.Connection(URL) as connection, kombu.Connection(URL) as other:
+    with (
+        kombu.Connection(URL, connect_timeout=CONNECT) as connection,
+        kombu.Connection(URL, connect_timeout=CONNECT) as other,
+    ):
         worker = Worker(connection, queue)
         queue(other).declare()
         backend.spawn(worker.run, _tokens=0)
@@ -541,7 +549,7 @@ def a_consumer_mixin_survives_the_broker() -> None:
 
 def an_abandoned_call_of_a_killed_greenlet() -> None:
     """What celery's time limits do: the channel stays usable, and the reply reaches nobody else."""
-    with kombu.Connection(URL) as connection:
+    with kombu.Connection(URL, connect_timeout=CONNECT) as connection:
         channel = connection.default_channel
         for _ in range(20):
             task = backend.spawn(channel.queue_declare, name('abandoned'), exclusive=True)

@@ -51,7 +51,7 @@ NOBODY = 'amqp://guest:guest@127.0.0.1:1//'
 
 
 def connect(url: str = URL, transport: str = NAME, **arguments: Any) -> kombu.Connection:
-    return kombu.Connection(url, transport=transport, **arguments)
+    return kombu.Connection(url, transport=transport, **{'connect_timeout': 60, **arguments})
 
 
 @contextlib.contextmanager

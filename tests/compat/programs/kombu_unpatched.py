@@ -29,7 +29,7 @@ logging.getLogger('gamqp.kombu').setLevel(logging.INFO)
 
 
 def connect(**options: Any) -> kombu.Connection:
-    return kombu.Connection(URL, transport='gamqp.kombu:Transport', transport_options=options)
+    return kombu.Connection(URL, transport='gamqp.kombu:Transport', transport_options=options, connect_timeout=60)
 
 
 def connections_are_py_amqps_and_the_log_says_so_once() -> None:

@@ -30,7 +30,7 @@ def by_kombu(around_publish: Any = None) -> None:
     import kombu
 
     handled = []
-    with kombu.Connection(URL, transport=TRANSPORT) as connection:
+    with kombu.Connection(URL, transport=TRANSPORT, connect_timeout=60) as connection:
         queue = kombu.Queue(QUEUE, kombu.Exchange(QUEUE, auto_delete=True), QUEUE, exclusive=True)
 
         def handle(body: Any, message: Any) -> None:
