@@ -22,6 +22,7 @@ from node import Node
 from ports import free_ports
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed'),
     pytest.mark.limit(6 * PATIENCE),
 ]
@@ -91,7 +92,6 @@ def test_a_worker_goes_on_after_each_loss(rabbit: Any, application: Any) -> None
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 @needs_redis
 def test_a_chord_with_results_in_redis(application: Any, redis: str) -> None:
     app = application(backend=redis)
@@ -100,7 +100,6 @@ def test_a_chord_with_results_in_redis(application: Any, redis: str) -> None:
         assert not wrong, '\n'.join([*wrong.values(), worker.log()[-4000:]])
 
 
-@pytest.mark.slow
 def test_quorum_queues(application: Any) -> None:
     """With them Celery limits the prefetch of each consumer, and sends what is for later by delayed delivery."""
     app = application(
@@ -113,7 +112,6 @@ def test_quorum_queues(application: Any) -> None:
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 @pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='nothing is patched: once is enough')
 def test_the_same_application_with_prefork_is_on_py_amqp(application: Any) -> None:
     app = application()
@@ -128,7 +126,6 @@ def test_the_same_application_with_prefork_is_on_py_amqp(application: Any) -> No
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 def test_an_idle_worker_misses_no_heartbeat(rabbit: Any, application: Any) -> None:
     """Heartbeats of all its connections, remote control included: none of them is closed."""
     if not rabbit.managed:
@@ -146,7 +143,6 @@ def test_an_idle_worker_misses_no_heartbeat(rabbit: Any, application: Any) -> No
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 def test_a_warm_shutdown_finishes_what_was_begun(application: Any) -> None:
     app = application(worker_prefetch_multiplier=1)
     with app.worker('-P', greenlets.GREEN, '-c', '2') as worker:
@@ -160,7 +156,6 @@ def test_a_warm_shutdown_finishes_what_was_begun(application: Any) -> None:
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 def test_after_a_cold_shutdown_unfinished_tasks_are_in_the_queue(application: Any) -> None:
     app = application()
     with app.worker('-P', greenlets.GREEN, '-c', '2') as worker:
@@ -172,7 +167,6 @@ def test_after_a_cold_shutdown_unfinished_tasks_are_in_the_queue(application: An
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 def test_a_worker_that_starts_before_the_broker(rabbit: Any, application: Any) -> None:
     if rabbit.label == 'external':
         pytest.skip('the broker is not ours')
@@ -188,7 +182,6 @@ def test_a_worker_that_starts_before_the_broker(rabbit: Any, application: Any) -
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 def test_beat_sends_what_is_due(application: Any) -> None:
     """Beat is not patched, so its connection is py-amqp's."""
     schedule = {'each': {'task': 'note', 'schedule': 0.2, 'args': ['beaten', 'x']}}
@@ -199,7 +192,6 @@ def test_beat_sends_what_is_due(application: Any) -> None:
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 @pytest.mark.skipif(not is_installed('flower'), reason='flower is not installed')
 def test_flower_shows_a_worker_and_its_tasks(application: Any) -> None:
     (port,) = free_ports(1)

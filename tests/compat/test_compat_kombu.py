@@ -17,7 +17,7 @@ from installed import is_installed
 PROGRAM = Path(__file__).parent / 'programs' / 'kombu_on_gamqp.py'
 WAYS = (
     greenlets.GREEN,
-    f'{greenlets.GREEN}-transport',
+    pytest.param(f'{greenlets.GREEN}-transport', marks=pytest.mark.slow),
     pytest.param(f'{greenlets.GREEN}-patched', marks=pytest.mark.slow),
 )
 

@@ -22,6 +22,7 @@ import gamqp
 PROGRAM = Path(__file__).parents[2] / 'examples' / 'daemon.py'
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.limit(240),
     pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the example is written for gevent'),
 ]
@@ -156,7 +157,6 @@ def test_a_wrong_password_is_logged_and_a_wrong_url_ends_it(rabbit: Any, tmp_pat
         assert daemon.wait() == 1
 
 
-@pytest.mark.slow
 def test_it_is_not_ready_while_the_broker_is_away(node: Any, tmp_path: Path) -> None:
     with Daemon(node.url(), tmp_path, consumers=200, longest_pause=1) as daemon:
         daemon.await_status('/readyz', 200)

@@ -13,6 +13,7 @@ from installed import is_installed
 from web_server import Gunicorn, Load
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.any_broker,
     pytest.mark.limit(240),
     pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the workers are gevent workers'),
@@ -73,11 +74,11 @@ class Served:
     ('application', 'preload'),
     [
         ('webhook_app:app', True),
-        pytest.param('webhook_app:app', False, marks=pytest.mark.slow),
-        pytest.param('flask_app', True, marks=pytest.mark.slow),
-        pytest.param('django_app', False, marks=pytest.mark.slow),
-        pytest.param('kombu_app', True, marks=pytest.mark.slow),
-        pytest.param('kombu_app', False, marks=pytest.mark.slow),
+        ('webhook_app:app', False),
+        ('flask_app', True),
+        ('django_app', False),
+        ('kombu_app', True),
+        ('kombu_app', False),
     ],
 )
 def test_workers_that_are_replaced_lose_nothing(rabbit: Any, tmp_path: Any, application: str, preload: bool) -> None:
@@ -100,7 +101,6 @@ def test_workers_that_are_replaced_lose_nothing(rabbit: Any, tmp_path: Any, appl
         assert 'Traceback' not in first.log, first.log
 
 
-@pytest.mark.slow
 def test_a_killed_worker_loses_nothing_that_it_has_answered(rabbit: Any, tmp_path: Any) -> None:
     """What it had not answered may be in the queue or not: its sender sends it again."""
     with Served('webhook_app:app', rabbit, tmp_path, workers=2, preload_app=rabbit.major < 4) as served:

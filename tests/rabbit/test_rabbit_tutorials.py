@@ -22,6 +22,7 @@ DOCS = Path(__file__).parents[2] / 'docs'
 PATIENCE = 100  # seconds; each program takes a moment
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.limit(120),
     pytest.mark.skipif(greenlets.GREEN != 'gevent', reason='the programs of the documentation are for gevent'),
 ]
@@ -121,7 +122,6 @@ def test_a_worker_finishes_its_task_when_it_is_to_end(start: Start, channel: gam
     assert left > 0
 
 
-@pytest.mark.slow
 def test_publish_and_subscribe(start: Start) -> None:
     listeners = [start('tutorials/logs_receive') for _ in range(2)]
     assert [one.line() for one in listeners] == ['listening', 'listening']
@@ -130,7 +130,6 @@ def test_publish_and_subscribe(start: Start) -> None:
     assert [one.stop() for one in listeners] == ['', '']
 
 
-@pytest.mark.slow
 def test_routing(start: Start) -> None:
     bad, all_ = start('tutorials/routing_receive', 'error'), start('tutorials/routing_receive', 'info', 'error')
     assert [bad.line(), all_.line()] == ['listening', 'listening']
@@ -160,7 +159,6 @@ def test_request_and_reply(start: Start) -> None:
     assert server.stop(signal.SIGTERM) == ''
 
 
-@pytest.mark.slow
 def test_publisher_confirms(start: Start) -> None:
     lines = start('tutorials/confirms').finish().splitlines()
     found = [re.fullmatch(r'(\w+) +2000 messages, [\d,]+ a second', line) for line in lines]
@@ -175,7 +173,6 @@ def test_streams(start: Start) -> None:
     assert everything.stop() + rest.stop() == ''
 
 
-@pytest.mark.slow
 def test_the_quick_start(start: Start) -> None:
     assert start('quickstart').finish().split() == ['one', 'two', 'three']
 
@@ -213,7 +210,6 @@ def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, 
 
 
 @pytest.mark.any_broker
-@pytest.mark.slow
 @pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed')
 def test_the_celery_application(rabbit: Any, channel: gamqp.Channel) -> None:
     environment = {
