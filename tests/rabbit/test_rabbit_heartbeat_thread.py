@@ -47,6 +47,7 @@ def test_the_broker_keeps_the_connection_with_the_thread_and_not_without(rabbit,
 
 
 @pytest.mark.any_broker
+@pytest.mark.slow
 def test_a_large_publish_reaches_the_broker_while_the_hub_is_held(rabbit):
     """Half a message in the kernel is no heartbeat for long: the thread sends the rest, and then beats."""
     with Proxy(rabbit.node.port) as proxy:

@@ -102,6 +102,7 @@ def test_a_callback_that_publishes_is_never_nested(connection, channel, queue):
     broker_tools.wait_ready(channel, queue, 0)
 
 
+@pytest.mark.slow
 def test_two_thousand_channels(rabbit):
     with rabbit.connect() as connection:
         connection.channel()
@@ -155,6 +156,7 @@ def test_fifty_greenlets_doing_everything_on_one_connection(rabbit, connection):
     assert control.queue_declare(exclusive=True).queue
 
 
+@pytest.mark.slow
 def test_the_brokers_counters_agree_with_ours(rabbit):
     """The management counts what it has seen, on its own schedule."""
     with rabbit.connect() as connection:
