@@ -12,6 +12,8 @@ The layers, upper ones import lower ones only (a test enforces it):
     2  I/O          green (gevent | eventlet), transport, io (reader, writer, heartbeat)
     1  state        state, sasl, basic_message, protocol
     0  wire         wire (bytes <-> values), exceptions
+
+Here are the names that programs import. Does not belong here: code.
 """
 
 from __future__ import annotations

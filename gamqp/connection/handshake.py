@@ -2,7 +2,8 @@
 
 Layer 4. It runs in the greenlet that called connect(), each wait under what is
 left of one total deadline; the reader feeds it as it feeds any other caller. It
-changes the connection only by what both sides have agreed on.
+changes the connection only by what both sides have agreed on. Does not belong here: sockets and TLS (``transport``),
+what a login mechanism says (``sasl``), and when it is run (``connecting``).
 """
 
 from __future__ import annotations
