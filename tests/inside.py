@@ -274,11 +274,6 @@ def incarnation(channel: gamqp.Channel) -> int:
     return channel._incarnation
 
 
-def stale_settlements(channel: gamqp.Channel) -> int:
-    """How many acks and the like came too late, and were not sent."""
-    return channel._stale_settlements
-
-
 def consumers(channel: gamqp.Channel) -> Any:
     """Consumer tag -> what the channel knows of it."""
     return channel._consumers

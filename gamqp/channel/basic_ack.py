@@ -20,8 +20,6 @@ __all__ = ('AckMethods',)
 class AckMethods(RecoverMethods):
     """Mixin of Channel."""
 
-    _stale_settlements: int
-
     @property
     def unsettled(self) -> int:
         """Deliveries that were not acked, nacked or rejected yet."""
@@ -41,7 +39,6 @@ class AckMethods(RecoverMethods):
 
     def _count_stale_settlement(self) -> None:
         """A delivery was to be settled that this channel knows no more."""
-        self._stale_settlements += 1
         self._counts.stale_settlements += 1
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: object = None) -> None:

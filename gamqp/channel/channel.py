@@ -74,7 +74,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     _return_taker: Any = None  # who is asked first about a message that came back: the inbox of an RPC client
     _returned: PendingReturns | None = None  # made when somebody looks at ``returned_messages``
     _sent_unanswered = False
-    _stale_settlements = 0  # acks and the like that came too late for their incarnation
     _streams: StreamConsumers | None = None  # made with the first consumer that reads one
     _void: VoidDeliveries | None = None  # made when deliveries that wait here may be void
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
-import inside
 import pytest
 from script import ScriptedBroker
 from scripted_consumers import Work, begin, messages, start, subscribed
@@ -36,7 +35,7 @@ def test_nothing_that_waited_for_a_callback_is_handed_out(
     got[0].ack()
     got[0].nack()
     got[0].reject()
-    assert inside.stale_settlements(channel) == 3
+    assert client.stats()['stale_settlements'] == 3
     peer.raw(messages('tag', [7]))
     client.drain_events(timeout=30)
     assert [message.delivery_tag for message in got] == [1, 7]

@@ -98,7 +98,7 @@ def test_a_delivery_that_is_held_too_long_closes_the_channel(rabbit, connection,
     assert not channel.callbacks
     for message in held:  # what was delivered is the broker's again
         message.ack()
-    assert inside.stale_settlements(channel) == 2
+    assert connection.stats()['stale_settlements'] == 2
     broker_tools.wait_ready(other, queue, 4)
     assert channel.is_open and inside.incarnation(channel) == 1, 'a late ack has closed it again'
     assert {bytes(message.body) for message in broker_tools.get_all(channel, queue)} == {b'0', b'1', b'2', b'3'}
