@@ -1,7 +1,8 @@
-"""What callable passwords have given for the login that is under way, and when that ends.
+"""What callable passwords have given for one login, and when that ends.
 
-Layer 4, held by Connection. A callable may take its time, so it is asked before the socket is opened; the mechanism
-that logs in takes what it has given. Nothing of it is kept afterwards, so that no error report can show it.
+Layer 4, held by Connection; each ``connect`` has its own. A callable may take its time, so it is asked before the
+socket is opened; the mechanism that logs in takes what it has given. Nothing of it is kept afterwards, so that no
+error report can show it.
 Does not belong here: the mechanisms (``sasl``), and the renewal of what has an end (``secret_renewal``).
 """
 
@@ -16,38 +17,35 @@ __all__ = ('CallablePasswords',)
 
 
 class CallablePasswords:
-    """Of one connection. end: of what was given last, in seconds since 1970, if it is a token that tells; else None."""
+    """Of one login. end: of what was given last, in seconds since 1970, if it is a token that tells; else None."""
 
     __slots__ = ('_given', 'end')
 
     def __init__(self) -> None:
-        # None while no login is under way. By id, since a callable need not be hashable; the mechanisms hold the
-        # callables, so no id is used again meanwhile.
-        self._given: dict[int, Any] | None = None  # id of a callable -> what it has given
+        # By id, since a callable need not be hashable; the mechanisms hold the callables, so no id is used again
+        # meanwhile.
+        self._given: dict[int, Any] = {}  # id of a callable -> what it has given
         # Not forgotten with _given: it is no secret, and the renewal plans by it.
         self.end: float | None = None
 
     def __repr__(self) -> str:
-        return f'<CallablePasswords {len(self._given or ())} given, end {self.end}>'
+        return f'<CallablePasswords {len(self._given)} given, end {self.end}>'
 
     def ask(self, callables: Iterable[Callable[[], Any]]) -> None:
         """Ask each callable once, for the login that follows. Switches if the callables do."""
         # No local variable holds what was given while a callable runs: its error is often stored with all that is in
         # the frames, and what the object holds is forgotten by then.
-        self._given = {}
         # Two mechanisms may have the same callable. It is asked once, since a server of tokens may count the calls.
         for one in callables:
-            if self._given is not None and id(one) not in self._given:
-                # Switches if the callable does. forget() may have been called when it comes back.
-                password = one()
+            if id(one) not in self._given:
+                password = one()  # switches if the callable does
                 self.end = token_expiry.end_of(password) if isinstance(password, str) else None
-                if self._given is not None:  # else the attempt was given up while the callable took its time
-                    self._given[id(one)] = password
+                self._given[id(one)] = password
                 del password
 
     def take(self, one: Callable[[], Any]) -> Any:
         """What this callable has given for the login that is under way. Asks it if nobody has."""
-        if self._given and id(one) in self._given:
+        if id(one) in self._given:
             # Taken out: from here on only the caller's frame holds it.
             return self._given.pop(id(one))
         # A mechanism of the program, or a second question of the broker: may switch, within connect_timeout.
@@ -55,9 +53,9 @@ class CallablePasswords:
 
     def forget(self) -> None:
         """The login is over, or has failed."""
-        self._given = None
+        self._given.clear()
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing that was given is kept."""
-        return self._given is None
+        return not self._given

@@ -32,10 +32,11 @@ def run(connection: Connection) -> None:
     backend = green.backend()
     transport = _make_transport(connection, backend)  # raises for a host that is none: before anything has begun
     attempt = connection._begin(backend)
+    passwords = connection._passwords
     try:
         # Switches, for as long as the program likes: a token may come from a server. close() in another greenlet ends
         # the attempt, which is noticed in the next line.
-        connection._passwords.ask(sasl.callable_passwords(connection.authentication))
+        passwords.ask(sasl.callable_passwords(connection.authentication))
         connection._check_opening(attempt)
         # Begins here: the passwords had their own time.
         deadline = green.Deadline(connection.connect_timeout)
@@ -56,7 +57,7 @@ def run(connection: Connection) -> None:
         raise
     finally:
         # Also after an error, so that no secret stays in the object.
-        connection._passwords.forget()
+        passwords.forget()
 
 
 def _make_transport(connection: Connection, backend: ModuleType) -> TCPTransport:

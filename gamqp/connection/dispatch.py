@@ -105,7 +105,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._queue_types = QueueTypes()  # as far as this connection knows them
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook
-        self._passwords = CallablePasswords()
+        self._passwords = CallablePasswords()  # of the latest connect()
         self._renewal: SecretRenewal | None = None  # where the secret is renewed before it ends
         self._read_watch: ReadTimeout | None = None  # where there is a read timeout
         self._unsettled_watch: UnackedWarning | None = None  # made with the first consumer that it looks at
@@ -134,6 +134,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         for part in (self._work_in_turns, self._backpressure, self._flow_control, self._event_queue):
             part.begin(backend)
         self._unfinished_handlers.draining = False
+        # A connect() that has been overtaken still asks its callables, and forgets what they gave.
+        self._passwords = CallablePasswords()
         # Nothing above switches, so no other greenlet has seen a state between.
         self._attempt = object()
         return self._attempt

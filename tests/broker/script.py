@@ -148,8 +148,17 @@ class ScriptedBroker:
         patience: seconds until the client has to have come, for one that is a process of its own.
         """
         self.accept(patience)
-        if until == 'start':
-            return
+        if until != 'start':
+            self.shake_hands(until, mechanisms, properties, tune)
+
+    def shake_hands(
+        self,
+        until: str = '',
+        mechanisms: bytes = b'PLAIN AMQPLAIN',
+        properties: Any = None,
+        tune: tuple[int, int, int] = (2047, 131072, 60),
+    ) -> None:
+        """What is left of the opening where ``handshake`` has stopped before start."""
         properties = PROPERTIES if properties is None else properties
         self.send(
             'connection.start', version_minor=9, server_properties=properties, mechanisms=mechanisms, locales=b'en_US'

@@ -140,6 +140,45 @@ def test_a_connection_that_is_closed_while_a_password_is_asked_for_is_not_opened
         opening.get()
 
 
+def test_who_connects_anew_while_a_password_is_asked_for_keeps_what_was_given_to_it(peer: ScriptedBroker) -> None:
+    """The first connect(), when its callable answers at last, touches nothing of the second."""
+    known = green.Slot(greenlets.backend)
+    asked = []
+
+    def password() -> str:
+        asked.append(1)
+        if len(asked) > 1:
+            return 'second'
+        known.wait(30)
+        return 'first'
+
+    connection = peer.client(password=password)
+    overtaken = greenlets.spawn(connection.connect)
+    greenlets.wait_until(lambda: known.awaited)
+    connection.close()
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake(until='start')
+    known.succeed()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed'):
+        overtaken.get()
+    peer.shake_hands()
+    opening.get()
+    assert octets(peer.start_ok.response).endswith(b'second')
+    assert len(asked) == 2
+    assert inside.keeps_no_password(connection)
+
+
+def test_a_password_that_was_given_and_not_used_is_not_kept(peer: ScriptedBroker) -> None:
+    connection = peer.client(password=lambda: 'asked')
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake(until='start')
+    assert not inside.keeps_no_password(connection)
+    peer.hang_up()
+    with pytest.raises(exceptions.RecoverableConnectionError):
+        opening.get()
+    assert inside.keeps_no_password(connection)
+
+
 def test_killing_who_waits_for_a_password_leaves_nothing(peer: ScriptedBroker) -> None:
     asked = []
 
