@@ -21,7 +21,7 @@ from ..state import lifecycle
 from ..state.channel_ids import ChannelIds
 from ..state.counters import Counters
 from ..state.error_hints import add_hint
-from ..state.expected_replies import Expected, Replies
+from ..state.expected_replies import Replies
 from ..state.lifecycle import Lifecycle, Reason
 from ..state.peer_memory_limit import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from ..state.queue_types import QueueTypes
@@ -205,14 +205,6 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     def is_blocked(self) -> bool:
         """Whether the broker takes no messages at present (a resource alarm)."""
         return self._flow_control.blocked_reason is not None
-
-    def _expect(self, expected: Expected) -> None:
-        """Register what the handshake waits for next. Raises why the link ended, if it has."""
-        # The state is OPENING here, which _check_open refuses. Without this test an entry would be added after _end
-        # has failed all entries, and connect() would wait for it until its timeout.
-        if self._link.reason is not None:
-            raise self._link.reason.make_error()
-        self._replies.expect(expected)
 
     def _run_handler(self, handler: Callable[[Any], Any], message: Any) -> None:
         """Call the program's handler or callback of a message. Switches if that does."""

@@ -23,6 +23,7 @@ from ..wire import PROTOCOL_HEADER, encode_method
 from ..wire.spec import Connection as Spec
 
 if TYPE_CHECKING:
+    from ..io.link import Link
     from .connection import Connection
 
 __all__ = ('run',)
@@ -41,13 +42,15 @@ def run(connection: Connection, deadline: green.Deadline) -> None:
     Raises AccessRefused (credentials), NotAllowed (virtual host), ConnectionError
     (no common mechanism), TimeoutError, or whatever ended the link.
     """
+    # Kept over all waits: another greenlet may close the connection meanwhile, and open it again on another link.
+    link = connection._link
     # A broker of another protocol answers with its own header and hangs up; the decoder makes an error of that.
-    _, reply = _exchange(connection, deadline, PROTOCOL_HEADER, Spec.Start)
+    _, reply = _exchange(connection, link, deadline, PROTOCOL_HEADER, Spec.Start)
     # Here and below nobody waits while a local variable holds the response, which holds the password: errors are often
     # stored with all that is in their frames.
-    mechanism, asked, size = _log_in(connection, reply)
+    mechanism, asked, size = _log_in(connection, link, reply)
     try:
-        sig, reply = _answer_to(connection, deadline, asked)
+        sig, reply = _answer_to(connection, link, deadline, asked)
     except exceptions.RecoverableConnectionError as exc:  # just closed, or an error of frames
         # RabbitMQ logs the frame as too large and closes the socket without a word. A close with a code has another
         # cause.
@@ -59,46 +62,56 @@ def run(connection: Connection, deadline: green.Deadline) -> None:
         raise
     # As often as the mechanism needs; PLAIN, AMQPLAIN and EXTERNAL need it never.
     while sig == Spec.Secure:
-        sig, reply = _answer_to(connection, deadline, _log_in_further(connection, mechanism, reply[0]))
+        sig, reply = _answer_to(connection, link, deadline, _log_in_further(connection, link, mechanism, reply[0]))
     tuned = _on_tune(connection, *reply)
     # In one piece: tune-ok has no answer to wait for. Encoded before anything starts: a virtual host that cannot be
     # encoded fails here.
     frames = encode_method(0, Spec.TuneOk, tuned) + encode_method(0, Spec.Open, (connection.virtual_host, '', False))
     # Before tune-ok goes out, since the broker's clock begins with that.
-    connection._link.start_heartbeat(connection.heartbeat)
+    link.start_heartbeat(connection.heartbeat)
     if connection.on_tune_ok is not None:
         # Code of the program, in the greenlet that connects: it may switch, raise, or close the connection. _exchange
-        # then raises why the link ended.
+        # then raises why the link ended, also if there is another one by now.
         connection.on_tune_ok()
-    _exchange(connection, deadline, frames, Spec.OpenOk)
+    _exchange(connection, link, deadline, frames, Spec.OpenOk)
 
 
-def _exchange(connection: Connection, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
-    """Send, then wait for one of *sigs*. Returns which it was and its arguments."""
-    return _answer_to(connection, deadline, _ask(connection, frames, *sigs))
+def _exchange(connection: Connection, link: Link, deadline: green.Deadline, frames: Any, *sigs: tuple[int, int]) -> Any:
+    """Send, then wait for one of *sigs*. Returns which it was and its arguments. Switches."""
+    return _answer_to(connection, link, deadline, _ask(connection, link, frames, *sigs))
 
 
-def _ask(connection: Connection, frames: Any, *sigs: tuple[int, int]) -> Expected:
-    """Send what one of *sigs* will answer. Does not switch."""
+def _ask(connection: Connection, link: Link, frames: Any, *sigs: tuple[int, int]) -> Expected:
+    """Send what one of *sigs* will answer. Raises why the link ended, if it has. Does not switch."""
     for sig in sigs:
         assert sig in _FROM_SERVER
+    # The end of the link has failed all entries: one that is added later would wait for its timeout.
+    _check_link(link)
     # Registered before the send: the reader must find the entry whenever the answer comes.
     expected = Expected(sigs, green.Slot(connection._green))
     # The only entry of channel 0: nobody else may send anything before open-ok.
-    connection._expect(expected)
-    connection._link.writer.send(frames)
+    connection._replies.expect(expected)
+    link.writer.send(frames)
     return expected
 
 
-def _answer_to(connection: Connection, deadline: green.Deadline, asked: Expected) -> Any:
-    """Wait for the answer. Returns its method and its arguments."""
+def _answer_to(connection: Connection, link: Link, deadline: green.Deadline, asked: Expected) -> Any:
+    """Wait for the answer. Returns its method and its arguments. Raises why the link ended, if it has. Switches."""
     slot: Any = asked.slot
     if not slot.wait(deadline.left()):
         names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
         # The entry stays behind. connecting.run ends the connection, which removes it.
         raise TimeoutError(f'{connection.host}: no {names} from the broker within {in_seconds(deadline.seconds)}')
     # Raises why the link ended, if that is what woke this greenlet.
-    return asked.sig, slot.result()
+    reply = slot.result()
+    # The answer may have come just before that: then the connection is another greenlet's by now.
+    _check_link(link)
+    return asked.sig, reply
+
+
+def _check_link(link: Link) -> None:
+    if link.reason is not None:
+        link.reason.throw()
 
 
 # What the broker may answer before the connection is open. Any other reply finds no entry, and the reader ends the
@@ -134,27 +147,27 @@ def _on_start(
     )
 
 
-def _log_in(connection: Connection, start: tuple[Any, ...]) -> tuple[Any, Expected, int]:
+def _log_in(connection: Connection, link: Link, start: tuple[Any, ...]) -> tuple[Any, Expected, int]:
     """Answer start. Returns the mechanism, what is expected, and how many bytes were sent."""
-    return _send_start_ok(connection, *_on_start(connection, *start))
+    return _send_start_ok(connection, link, *_on_start(connection, *start))
 
 
 # A frame of its own: it holds the response, and has returned before anybody waits.
 @discreet
-def _send_start_ok(connection: Connection, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
+def _send_start_ok(connection: Connection, link: Link, mechanism: Any, response: Any) -> tuple[Any, Expected, int]:
     args = (client_properties(connection), mechanism.mechanism, response, connection.locale)
     frames = _start_ok(connection, args)
-    return mechanism, _ask(connection, frames, Spec.Tune, Spec.Secure), len(frames)
+    return mechanism, _ask(connection, link, frames, Spec.Tune, Spec.Secure), len(frames)
 
 
-def _log_in_further(connection: Connection, mechanism: Any, challenge: Any) -> Expected:
+def _log_in_further(connection: Connection, link: Link, mechanism: Any, challenge: Any) -> Expected:
     """Answer secure. Returns what is expected."""
-    return _send_secure_ok(connection, _answer(connection, mechanism, challenge))
+    return _send_secure_ok(connection, link, _answer(connection, mechanism, challenge))
 
 
 @discreet
-def _send_secure_ok(connection: Connection, answer: Any) -> Expected:
-    return _ask(connection, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
+def _send_secure_ok(connection: Connection, link: Link, answer: Any) -> Expected:
+    return _ask(connection, link, encode_method(0, Spec.SecureOk, (answer,)), Spec.Tune, Spec.Secure)
 
 
 def _as_bytes(value: str | bytes) -> bytes:
