@@ -83,6 +83,7 @@ class Reopening(OpenState):
         try:
             self._call(ChannelSpec.Close, (0, '', 0, 0), arrived=lambda _: self._open_again(opening))
         except BaseException:
+            opening.abandon()  # close-ok may have come, and channel.open have gone out, right before this
             self._end_unanswered()
             raise
         self._await_reply(opening, ChannelSpec.Open, None)

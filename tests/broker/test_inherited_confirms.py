@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import greenlet
 import greenlets
 import pytest
 from greenlet import GreenletExit
@@ -179,6 +180,31 @@ def test_one_that_is_given_up_amid_that_leaves_no_channel_behind(
     again = peer.open_channel(client, 1)
     again.basic_publish(MESSAGE, '', 'q')
     peer.expect('basic.publish')
+
+
+def test_one_that_is_killed_between_close_ok_and_waking_leaves_no_channel_behind(
+    peer: ScriptedBroker, client: gamqp.Connection, inherited: gamqp.Channel
+) -> None:
+    other = peer.open_channel(client, 2)
+
+    def purge_and_kill() -> None:
+        other.queue_purge('q')
+        # Both replies were in one packet: channel.open has gone out, and its caller has not run.
+        greenlets.backend.run_soon(greenlet.getcurrent().switch)
+        selecting.greenlet.throw(GreenletExit)
+
+    killing = greenlets.spawn(purge_and_kill)
+    peer.expect('queue.purge')
+    selecting = select(peer, inherited, 'channel.close-ok')
+    peer.raw(frames('queue.purge-ok', 2) + frames('channel.close-ok', 1))
+    killing.get()
+    with pytest.raises(GreenletExit):
+        selecting.get()
+    peer.expect('channel.open')
+    peer.send('channel.open-ok', 1)
+    peer.expect('channel.close')
+    peer.send('channel.close-ok', 1)
+    greenlets.wait_until(lambda: 1 not in client.channels)
 
 
 def test_a_close_of_the_broker_that_crosses_ours(peer: ScriptedBroker, inherited: gamqp.Channel) -> None:
