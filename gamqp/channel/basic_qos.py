@@ -61,3 +61,11 @@ class QosMethods(OpenState):
         if self._prefetch.differs_from(count):
             self._call(Basic.Qos, (0, count, False), wait=False)
             self._prefetch = self._prefetch.note_sent(count)
+
+    def _send_prefetch_again(self) -> None:
+        """The broker has forgotten the limits, and the program has not. Does not switch."""
+        prefetch = self._prefetch
+        if prefetch.sent is not None:
+            self._call(Basic.Qos, (0, prefetch.sent, False), wait=False)
+        if prefetch.of_channel:
+            self._call(Basic.Qos, (0, prefetch.of_channel, True), wait=False)

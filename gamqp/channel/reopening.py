@@ -17,6 +17,7 @@ from ..state.consumers import ConsumerTable
 from ..state.earlier_channel import EarlierChannel
 from ..state.expected_replies import Expected
 from ..state.lifecycle import Reason
+from ..state.void_deliveries import VoidDeliveries
 from ..wire import METHODS, encode_method
 from ..wire.spec import Channel as ChannelSpec
 from .open_state import OpenState
@@ -40,6 +41,9 @@ class Reopening(OpenState):
     _give_up: Callable[[Any], None]
     _on_open_ok: Callable[[Any], None]
     _owes_close_ok: bool
+    _send_prefetch_again: Callable[[], None]
+    _set_active: Callable[[bool], None]
+    _void: VoidDeliveries | None
 
     @property
     def _is_reopening(self) -> bool:
@@ -63,18 +67,22 @@ class Reopening(OpenState):
 
     def _reopen(self) -> None:
         """Ask for the new channel. What is sent from now on stands behind that. Does not switch."""
-        self._incarnation += 1
-        self._arriving = self._incarnation
+        self._begin_incarnation()
         # Only RabbitMQ is known to number the deliveries of a channel without a gap.
         self._earlier = EarlierChannel(self._connection.server_properties.get('product') == 'RabbitMQ')
         self._HANDLERS = _WHILE_REOPENING  # a table instead of a question for each method that arrives
         self._ask(ChannelSpec.Open, ('',), Expected((ChannelSpec.OpenOk,), None, self._on_open_ok))
 
-    def _close_and_open_again(self) -> None:
-        """Have the broker forget all about this channel, which has nothing that it could lose. Switches greenlets.
+    def _begin_incarnation(self) -> None:
+        """Delivery tags begin at 1 again, and older ones are void."""
+        self._incarnation += 1
+        self._arriving = self._incarnation
 
-        No other greenlet may use the channel meanwhile. If the caller is killed, or the broker does not answer in time,
-        the channel ends.
+    def _close_and_open_again(self) -> None:
+        """Have the broker forget all about this channel, which has no consumers and no unacked deliveries. Switches.
+
+        The prefetch is sent again, and the queue name '' stands for no queue any more. No other greenlet may use the
+        channel meanwhile. If the caller is killed, or the broker does not answer in time, the channel ends.
         """
         slot = green.Slot(self._connection._green)
         opening = Expected((ChannelSpec.OpenOk,), slot, self._on_open_ok, self._give_up)
@@ -87,6 +95,7 @@ class Reopening(OpenState):
             self._end_unanswered()
             raise
         self._await_reply(opening, ChannelSpec.Open, None)
+        self._send_prefetch_again()
 
     def _open_again(self, opening: Expected) -> None:
         """close-ok has come, behind which RabbitMQ sends nothing more that is for the channel as it was."""
@@ -97,6 +106,10 @@ class Reopening(OpenState):
             self._confirms.end(self._closed_reason(), None)
         if self._declared:
             self._declared = ''
+        if self._void is not None:
+            self._void.restart_tags()
+        self._set_active(True)
+        self._begin_incarnation()
         self._life.move('reopen')
         self._ask(ChannelSpec.Open, ('',), opening)
 

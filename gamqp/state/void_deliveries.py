@@ -22,7 +22,7 @@ class VoidDeliveries:
     """Of one channel; made when there may be one.
 
     era: how often all consumers of the channel have ended with it. settled_to: the highest delivery tag of a
-    settlement with *multiple*, in the present era.
+    settlement with *multiple*, since tags have begun at 1.
     """
 
     __slots__ = ('era', 'settled_to')
@@ -37,7 +37,11 @@ class VoidDeliveries:
     def end_era(self) -> None:
         """All consumers of the channel have ended; the broker takes back what was delivered to them."""
         self.era += 1
-        self.settled_to = 0  # the next channel with this number begins at tag 1 again
+        self.restart_tags()
+
+    def restart_tags(self) -> None:
+        """The next delivery of the channel has the tag 1 again, in a new incarnation."""
+        self.settled_to = 0
 
     def settle_to(self, tag: int) -> None:
         """The program has settled all deliveries up to this tag, also those that were not handed out."""

@@ -9,6 +9,7 @@ import greenlets
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import exceptions
@@ -205,6 +206,49 @@ def test_one_that_is_killed_between_close_ok_and_waking_leaves_no_channel_behind
     peer.expect('channel.close')
     peer.send('channel.close-ok', 1)
     greenlets.wait_until(lambda: 1 not in client.channels)
+
+
+def test_deliveries_are_numbered_anew(
+    peer: ScriptedBroker, client: gamqp.Connection, inherited: gamqp.Channel, got: list[Any]
+) -> None:
+    """What was settled on the channel as it was before says nothing of them."""
+    tag = begin(peer, lambda: inherited.basic_consume('q', callback=got.append), deliver=3)
+    greenlets.wait_until(lambda: inherited.unsettled == 3)
+    inherited.basic_ack(3, multiple=True)
+    peer.expect('basic.ack')
+    cancelling = greenlets.spawn(inherited.basic_cancel, tag)
+    peer.expect('basic.cancel')
+    peer.send('basic.cancel-ok', consumer_tag=tag)
+    cancelling.get()
+    select(peer, inherited).get()
+    tag = begin(peer, lambda: inherited.basic_consume('q', callback=got.append), deliver=1)
+    client.drain_events(timeout=30)
+    assert [message.delivery_tag for message in got] == [1]
+    got[0].ack()
+    assert peer.expect('basic.ack').delivery_tag == 1
+
+
+@pytest.mark.parametrize('of_channel', [False, True])
+def test_a_prefetch_is_asked_for_again(peer: ScriptedBroker, inherited: gamqp.Channel, of_channel: bool) -> None:
+    limiting = greenlets.spawn(inherited.basic_qos, 0, 5, of_channel)
+    peer.expect('basic.qos')
+    peer.send('basic.qos-ok', 1)
+    limiting.get()
+    selecting = select(peer, inherited, 'channel.open-ok')
+    peer.send('channel.open-ok', 1)
+    said = peer.expect('basic.qos')
+    assert (said.prefetch_count, getattr(said, 'global')) == (5, of_channel)
+    peer.send('basic.qos-ok', 1)
+    peer.expect('tx.select')
+    peer.send('tx.select-ok', 1)
+    selecting.get()
+
+
+def test_a_pause_that_the_broker_has_asked_for_ends(peer: ScriptedBroker, inherited: gamqp.Channel) -> None:
+    peer.send('channel.flow', 1, active=False)
+    peer.expect('channel.flow-ok')
+    select(peer, inherited).get()
+    assert inherited.active
 
 
 def test_a_close_of_the_broker_that_crosses_ours(peer: ScriptedBroker, inherited: gamqp.Channel) -> None:

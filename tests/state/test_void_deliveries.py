@@ -66,3 +66,12 @@ def test_the_next_channel_numbers_its_deliveries_anew() -> None:
     void.settle_to(100)
     void.end_era()
     assert not void.covers(consumer(era=void.era), delivery(1), 0)
+
+
+def test_a_channel_that_begins_anew_without_consumers_numbers_its_deliveries_anew() -> None:
+    void = VoidDeliveries()
+    void.settle_to(100)
+    void.restart_tags()
+    assert not void.covers(consumer(), delivery(1, incarnation=1), 1)
+    assert void.covers(consumer(), delivery(100), 1)
+    assert not void.covers(consumer(no_ack=True), delivery(100), 1)
