@@ -1,4 +1,4 @@
-"""What the tests of pools have in common: pools that are closed afterwards, and greenlets that hold a channel."""
+"""What the tests of pools have in common: pools that are closed, greenlets that hold a channel, ways to publish."""
 
 from __future__ import annotations
 
@@ -23,6 +23,18 @@ def making(rabbit: Any, proxy: Any) -> Iterator[Any]:
     yield make
     for pool in pools:
         pool.close(0)
+
+
+def publish(channel: gamqp.Channel, queue: str) -> None:
+    channel.publish(b'x', routing_key=queue).wait()
+
+
+def publish_unawaited(channel: gamqp.Channel, queue: str) -> None:
+    channel.publish(b'x', routing_key=queue)
+
+
+def publish_without_receipt(channel: gamqp.Channel, queue: str) -> None:
+    channel.basic_publish(gamqp.Message(b'x'), '', queue)
 
 
 def lease_once(pool: gamqp.Pool, timeout: float | None = None) -> gamqp.Channel:

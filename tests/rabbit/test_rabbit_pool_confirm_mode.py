@@ -7,26 +7,9 @@ import contextlib
 import broker_tools
 import greenlets
 import pytest
+from pool_tools import publish, publish_unawaited, publish_without_receipt
 
 import gamqp
-
-
-@pytest.fixture
-def stock(rabbit):
-    """A queue that any connection may use."""
-    with rabbit.connect() as connection:
-        channel = connection.channel()
-        queue = broker_tools.shared_queue(channel)
-        yield queue
-        channel.queue_delete(queue)
-
-
-def publish(channel, queue):
-    channel.publish(b'x', routing_key=queue).wait()
-
-
-def publish_unawaited(channel, queue):
-    channel.publish(b'x', routing_key=queue)
 
 
 def publish_confirmed(channel, queue):
@@ -35,7 +18,7 @@ def publish_confirmed(channel, queue):
 
 def select_and_publish(channel, queue):
     channel.confirm_select()
-    channel.basic_publish(gamqp.Message(b'x'), '', queue)
+    publish_without_receipt(channel, queue)
 
 
 WAYS = [publish, publish_unawaited, publish_confirmed, select_and_publish]

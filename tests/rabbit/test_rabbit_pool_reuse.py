@@ -6,7 +6,7 @@ import broker_tools
 import greenlets
 import inside
 import pytest
-from pool_tools import end, held
+from pool_tools import end, held, publish, publish_unawaited, publish_without_receipt
 
 import gamqp
 from gamqp.channel.reuse import has_unanswered
@@ -86,16 +86,6 @@ USED = [
 ]
 
 
-@pytest.fixture
-def stock(rabbit):
-    """A queue that any connection may use."""
-    with rabbit.connect() as connection:
-        channel = connection.channel()
-        queue = broker_tools.shared_queue(channel)
-        yield queue
-        channel.queue_delete(queue)
-
-
 @pytest.mark.parametrize('use', USED)
 def test_a_channel_that_is_not_as_new_is_replaced(make, stock, use):
     pool = make(1, 1, confirm=use is not transact)
@@ -132,18 +122,6 @@ def test_a_channel_that_still_owes_an_answer_is_replaced(make, proxy, stock):
         assert fresh is not used
 
 
-def publish(channel, queue):
-    channel.publish(b'x', routing_key=queue).wait()
-
-
-def publish_unconfirmed(channel, queue):
-    channel.publish(b'x', routing_key=queue)
-
-
-def publish_without_confirms(channel, queue):
-    channel.basic_publish(gamqp.Message(b'x'), '', queue)
-
-
 def learn_of_a_return(channel, queue):
     with pytest.raises(gamqp.Returned):
         channel.publish(b'x', routing_key='no such queue', mandatory=True).wait()
@@ -166,8 +144,8 @@ def consume_and_cancel(channel, queue):
     'use',
     [
         publish,
-        publish_unconfirmed,
-        publish_without_confirms,
+        publish_unawaited,
+        publish_without_receipt,
         learn_of_a_return,
         declare,
         settle,
