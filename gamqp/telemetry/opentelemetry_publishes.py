@@ -28,6 +28,9 @@ MOST_OPEN = 1000
 # Outcomes that are recorded before others may run.
 PIECE = 100
 
+# With more outcomes that wait to be recorded, each publish records two first, so that they do not become more and more.
+MOST_WAITING = 1000
+
 
 class OpenPublish:
     """One publish. span: None if it is not recorded. place: None if nothing is measured."""
@@ -90,6 +93,9 @@ class OpenPublishes:
         # The same for mandatory publishes without confirms, and the time of the publish.
         self._returns: OrderedDict[int, tuple[OpenPublish, int]] = OrderedDict()
         self._settled: deque[tuple[OpenPublish, Any, int, float]] = deque()
+        # The greenlets that work on the latter two, if there is one. One that was killed before it ran is still here.
+        self._late_ender: Any = None
+        self._recorder: Any = None
         # Ids of spans that the confirm of a returned message has ended before ``come_back`` was called for it.
         self._told: deque[int] = deque(maxlen=MOST_OPEN)
 
@@ -116,8 +122,8 @@ class OpenPublishes:
         kept[publish.span_id] = publish, time.time_ns()
         if len(kept) > MOST_OPEN:
             _end(kept, 1)
-        if len(kept) == 1:
-            self.green.spawn(_end_late, kept, self.green.sleep)
+        if self._late_ender is None or self._late_ender.dead:
+            self._late_ender = self.green.spawn(_end_late, kept, self.green.sleep)
 
     def come_back(self, span_id: int, message: Any) -> bool:
         """A message was returned whose publish had this span. Returns whether that is still open, and so will tell."""
@@ -138,8 +144,13 @@ class OpenPublishes:
     def note(self, publish: OpenPublish, outcome: Any) -> None:
         """From the reader. Does not switch."""
         self._settled.append((publish, outcome, time.time_ns(), time.perf_counter()))
-        if len(self._settled) == 1:
-            self.green.spawn(self._record)
+        if self._recorder is None or self._recorder.dead:
+            self._recorder = self.green.spawn(self._record)
+
+    def catch_up(self) -> None:
+        """Called before each publish: record some outcomes here if too many wait for the greenlet. May switch."""
+        if len(self._settled) > MOST_WAITING:
+            self._record_some(2)
 
     def _record(self) -> None:
         """Body of a greenlet: record the outcomes that have come."""
@@ -149,8 +160,8 @@ class OpenPublishes:
                 if self._settled:
                     self.green.sleep(0)
         finally:
-            if self._settled:  # it is being killed, or a span processor of the program has raised
-                self.green.spawn(self._record)
+            # Some are left if it is being killed, or a span processor of the program has raised.
+            self._recorder = self.green.spawn(self._record) if self._settled else None
 
     def _record_some(self, count: int) -> None:
         for _ in range(count):
@@ -179,6 +190,7 @@ class OpenPublishes:
         self._settled.clear()
         self._returns.clear()
         self._confirms.clear()
+        self._late_ender = self._recorder = None
 
 
 def _end_late(kept: OrderedDict[int, tuple[OpenPublish, int]], sleep: Any) -> None:

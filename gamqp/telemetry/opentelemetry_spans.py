@@ -108,6 +108,7 @@ class Spans(Tracing):
         group = self._group_of(connection)
         publish = OpenPublish(group, span if recording else None, place if measured else None)
         try:
+            group.catch_up()
             tag = send(properties if theirs else with_context(properties, span, current), publish.settle)
         except BaseException as exc:
             publish.raise_out(exc)

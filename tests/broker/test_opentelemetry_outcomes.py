@@ -19,6 +19,7 @@ from script import ScriptedBroker
 import gamqp
 from gamqp import exceptions, green, opentelemetry
 from gamqp.telemetry import opentelemetry_names as names
+from gamqp.telemetry import opentelemetry_publishes
 
 
 class Recorder(SpanProcessor):
@@ -197,6 +198,70 @@ def test_a_span_processor_that_raises_keeps_no_other_outcome_back(
     peer.send('basic.ack', delivery_tag=3, multiple=True)
     assert wait_for(receipts) == ['acked'] * 3
     greenlets.wait_until(lambda: len(recorder.ended) == 2)
+
+
+def test_a_span_processor_that_waits_does_so_in_one_greenlet(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
+) -> None:
+    gate, entered = green.Event(greenlets.backend), []
+
+    def wait() -> None:
+        entered.append(None)
+        gate.wait()
+
+    recorder.first = wait
+    receipts = publish(peer, confirming, 5)
+    for tag in range(1, 6):
+        peer.send('basic.ack', delivery_tag=tag)
+        wait_for(receipts[:tag])
+        greenlets.sleep(0)
+    assert len(entered) == 1
+    gate.set()
+    greenlets.wait_until(lambda: len(recorder.ended) == 5)
+
+
+def test_a_publish_records_some_outcomes_where_too_many_wait(
+    peer: ScriptedBroker,
+    confirming: gamqp.Channel,
+    instrumented: gamqp.Connection,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(opentelemetry_publishes, 'MOST_WAITING', 3)
+    gate = green.Event(greenlets.backend)
+
+    def wait_once() -> None:
+        recorder.first = lambda: None
+        gate.wait()
+
+    recorder.first = wait_once
+    receipts = publish(peer, confirming, 6)
+    peer.send('basic.ack', delivery_tag=6, multiple=True)
+    wait_for(receipts)
+    greenlets.wait_until(lambda: recorder.first is not wait_once)  # one is being recorded, and five wait
+    assert recorder.ended == []
+    for left in (3, 3, 3):
+        publish(peer, confirming, 1)
+        assert len(recorder.ended) == 5 - left
+    gate.set()
+    greenlets.wait_until(lambda: len(recorder.ended) == 6)
+
+
+def test_one_greenlet_ends_the_spans_of_messages_that_may_come_back(
+    peer: ScriptedBroker, channel: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
+) -> None:
+    alive = []
+    for number in range(1, 7):
+        channel.basic_publish(gamqp.Message('x'), 'orders', 'k', mandatory=True)
+        headers = peer.expect('basic.publish').properties['application_headers']
+        peer.send(
+            'basic.return', 1, reply_code=312, reply_text='NO_ROUTE', exchange='orders', routing_key='k', body=b'x',
+            properties={'application_headers': headers},
+        )  # fmt: skip
+        greenlets.wait_until(lambda number=number: len(recorder.ended) == number)
+        alive.append(len(greenlets.living_greenlets()))
+    assert recorder.outcomes() == ['312'] * 6
+    assert max(alive) <= alive[0] + 1  # on a busy machine it may have ended meanwhile, and another one begun
 
 
 def test_the_failure_of_a_handler_is_logged_in_its_span(
