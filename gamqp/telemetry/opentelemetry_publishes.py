@@ -107,8 +107,9 @@ class OpenPublishes:
             elif len(self._confirms) < MOST_OPEN:
                 self._confirms[publish.span_id] = publish
             else:  # only the measurement goes on
-                publish.span.end()
-                publish.span = None
+                # Removed first, since the confirm may come while the end of the span waits.
+                span, publish.span = publish.span, None
+                span.end()
         elif mandatory and publish.span is not None:
             self._keep_for_return(publish)
         else:

@@ -247,6 +247,30 @@ def test_a_publish_records_some_outcomes_where_too_many_wait(
     greenlets.wait_until(lambda: len(recorder.ended) == 6)
 
 
+def test_a_span_that_ends_early_ends_once_though_its_confirm_comes_meanwhile(
+    peer: ScriptedBroker,
+    confirming: gamqp.Channel,
+    instrumented: gamqp.Connection,
+    recorder: Recorder,
+    meter: Meter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(opentelemetry_publishes, 'MOST_OPEN', 0)
+    gate = green.Event(greenlets.backend)
+    recorder.first = gate.wait
+    with caplog.at_level(logging.WARNING):  # the SDK warns about what is done to a span after its end
+        publishing = greenlets.spawn(lambda: confirming.publish(b'x', 'orders', 'k'))
+        peer.expect('basic.publish')
+        assert not publishing.done
+        peer.send('basic.nack', delivery_tag=1)
+        greenlets.wait_until(lambda: meter.counts(names.SENT_MESSAGES) == {names.NACKED: 1})
+        gate.set()
+        assert publishing.get().state == 'nacked'
+    assert caplog.records == []
+    assert recorder.outcomes() == [None]
+
+
 def test_one_greenlet_ends_the_spans_of_messages_that_may_come_back(
     peer: ScriptedBroker, channel: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
 ) -> None:
