@@ -175,7 +175,10 @@ class Spans(Tracing):
             log()
 
     def begin(self, connection: TracedConnection | None, message: Message, queue: str) -> Handling | None:
-        """Start a consumer's span and make it the active one. Returns None where nothing is traced or measured."""
+        """Start a consumer's span and make it the active one. Returns None where nothing is traced or measured.
+
+        Nothing switches once the span is active: who is interrupted here has the context from before.
+        """
         if _is_suppressed(context.get_current()):
             return None
         exchange, routing_key, properties = _delivery_of(message)
@@ -197,10 +200,7 @@ class Spans(Tracing):
                 more = message_attributes(properties, message.size, message.delivery_tag, self._older)
                 span.set_attributes(more)
             token = context.attach(trace.set_span_in_context(span, parent))
-        measured = self.metrics.wanted
-        if measured:
-            self.metrics.consumed(place)
-        return Handling(span, token, self.metrics if measured else None, place)
+        return Handling(span, token, self.metrics if self.metrics.wanted else None, place)
 
 
 class Handling:
@@ -221,6 +221,8 @@ def ending(handling: Handling) -> Iterator[trace.Span]:
     """The block of a span that ``Spans.begin`` has started: it ends with the block, as failed if the block raises."""
     error = ''
     try:
+        if handling.metrics is not None:
+            handling.metrics.consumed(handling.place)
         yield handling.span
     except BaseException as exc:
         error = names.error_type(exc)

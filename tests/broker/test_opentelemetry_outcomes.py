@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import greenlet
 import greenlets
 import inside
 import pytest
@@ -286,6 +287,43 @@ def test_one_greenlet_ends_the_spans_of_messages_that_may_come_back(
         alive.append(len(greenlets.living_greenlets()))
     assert recorder.outcomes() == ['312'] * 6
     assert max(alive) <= alive[0] + 1  # on a busy machine it may have ended meanwhile, and another one begun
+
+
+class InterruptedCounter(metrics.Counter):
+    """Counting may wait, and whoever waits may be killed."""
+
+    def __init__(self) -> None:
+        super().__init__('interrupted')
+
+    def add(self, amount: float, attributes: Any = None, context: Any = None) -> None:
+        raise greenlet.GreenletExit
+
+
+class InterruptedMeterProvider(metrics.NoOpMeterProvider):
+    def get_meter(self, name: str, *args: Any, **options: Any) -> metrics.Meter:
+        meter = metrics.NoOpMeter(name)
+        meter.create_counter = lambda *args: InterruptedCounter()  # type: ignore[method-assign]
+        return meter
+
+
+def test_whoever_is_killed_while_a_delivery_is_counted_has_its_own_context_again(
+    peer: ScriptedBroker, channel: gamqp.Channel, client: gamqp.Connection, recorder: Recorder
+) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(recorder)
+    opentelemetry.instrument(client, provider, meter_provider=InterruptedMeterProvider())
+    got: list[Any] = []
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', consumer_tag='c', no_ack=True, callback=got.append))
+    peer.expect('basic.consume')
+    peer.send('basic.consume-ok', 1, consumer_tag='c')
+    consuming.get()
+    peer.send('basic.deliver', 1, consumer_tag='c', delivery_tag=1, exchange='', routing_key='q', body=b'x')
+    with pytest.raises(greenlet.GreenletExit):
+        client.drain_events(timeout=greenlets.PATIENCE)
+    assert trace.get_current_span() is trace.INVALID_SPAN
+    assert len(recorder.ended) == 1
+    assert recorder.outcomes()[0].endswith('GreenletExit')
+    assert got == []
 
 
 def test_the_failure_of_a_handler_is_logged_in_its_span(
