@@ -162,13 +162,13 @@ class Spans(Tracing):
             with ending(handling):
                 handler(message)
         except BaseException:
-            _failed.set((message, handling.span))
+            _failed.set((weakref.ref(message), handling.span))
             raise
 
     def failed(self, connection: Any, message: Any, log: Callable[[], Any]) -> None:
         """The handler's span is the active one again while its failure is logged."""
         about, span = _failed.get()
-        if about is not message:
+        if about() is not message:
             log()
             return
         with trace.use_span(span, record_exception=False, set_status_on_exception=False):
@@ -238,8 +238,11 @@ def ending(handling: Handling) -> Iterator[trace.Span]:
             handling.metrics.processed(handling.place, seconds, error, around)
 
 
-#: The message whose handler has failed in this greenlet the last time, and the span of that.
-_failed: ContextVar[tuple[Any, trace.Span]] = ContextVar('gamqp_failed', default=(None, trace.INVALID_SPAN))
+#: The message whose handler has failed in this greenlet the last time, and the span of that. Weakly, since it stays
+#: here until the next one fails, and a message has its connection.
+_failed: ContextVar[tuple[Callable[[], Any], trace.Span]] = ContextVar(
+    'gamqp_failed', default=(lambda: None, trace.INVALID_SPAN)
+)
 
 #: All instances, whose open spans are ended when the program ends.
 _all: weakref.WeakSet[Spans] = weakref.WeakSet()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import logging
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -90,6 +92,14 @@ def publish(peer: ScriptedBroker, channel: gamqp.Channel, count: int = 1, **opti
     for _ in receipts:
         peer.expect('basic.publish')
     return receipts
+
+
+def start_consumer(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[gamqp.Message], Any]) -> None:
+    """Consume without acks, as consumer 'c'."""
+    consuming = greenlets.spawn(lambda: channel.basic_consume('q', consumer_tag='c', no_ack=True, callback=callback))
+    peer.expect('basic.consume')
+    peer.send('basic.consume-ok', 1, consumer_tag='c')
+    consuming.get()
 
 
 def wait_for(receipts: list[gamqp.Receipt]) -> list[str]:
@@ -313,10 +323,7 @@ def test_whoever_is_killed_while_a_delivery_is_counted_has_its_own_context_again
     provider.add_span_processor(recorder)
     opentelemetry.instrument(client, provider, meter_provider=InterruptedMeterProvider())
     got: list[Any] = []
-    consuming = greenlets.spawn(lambda: channel.basic_consume('q', consumer_tag='c', no_ack=True, callback=got.append))
-    peer.expect('basic.consume')
-    peer.send('basic.consume-ok', 1, consumer_tag='c')
-    consuming.get()
+    start_consumer(peer, channel, got.append)
     peer.send('basic.deliver', 1, consumer_tag='c', delivery_tag=1, exchange='', routing_key='q', body=b'x')
     with pytest.raises(greenlet.GreenletExit):
         client.drain_events(timeout=greenlets.PATIENCE)
@@ -324,6 +331,26 @@ def test_whoever_is_killed_while_a_delivery_is_counted_has_its_own_context_again
     assert len(recorder.ended) == 1
     assert recorder.outcomes()[0].endswith('GreenletExit')
     assert got == []
+
+
+def test_a_message_whose_callback_failed_is_not_kept(
+    peer: ScriptedBroker, channel: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
+) -> None:
+    seen: list[weakref.ref[gamqp.Message]] = []
+
+    def fail(message: gamqp.Message) -> None:
+        seen.append(weakref.ref(message))
+        raise ValueError('no')
+
+    start_consumer(peer, channel, fail)
+    peer.send('basic.deliver', 1, consumer_tag='c', delivery_tag=1, exchange='', routing_key='q', body=b'x')
+    try:
+        instrumented.drain_events(timeout=greenlets.PATIENCE)
+    except ValueError:  # not by pytest.raises, which keeps the traceback, and so the message
+        pass
+    gc.collect()
+    assert recorder.outcomes() == ['ValueError']
+    assert [ref() for ref in seen] == [None]
 
 
 def test_the_failure_of_a_handler_is_logged_in_its_span(
