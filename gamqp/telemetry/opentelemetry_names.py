@@ -134,15 +134,12 @@ class Places:
         transport = getattr(connection, 'transport', None)
         where = (None, None) if transport is None else (transport.host, transport.port)
         key = (exchange, routing_key, queue, operation, where)
-        try:
-            return self._known[key]
-        except KeyError:
+        known = self._known.get(key)
+        if known is None:
             if len(self._known) >= MOST_PLACES:
                 self._known.clear()
             known = self._known[key] = self._describe(exchange, routing_key, queue, operation, where)
-            return known
-        except TypeError:  # a name that is not hashable; the encoder will raise for it
-            return self._describe(exchange, routing_key, queue, operation, where)
+        return known
 
     def _describe(
         self, exchange: Any, routing_key: Any, queue: str | None, operation: str, where: tuple[Any, Any]
@@ -216,7 +213,7 @@ def error_type(error: BaseException | type[BaseException]) -> str:
 
 
 def as_text(value: Any) -> str:
-    """A name as text. A received name that is no UTF-8 is bytes, and the program may pass any object."""
+    """A name or a property as text. One that was received and is no UTF-8 is bytes; a program may give any property."""
     return value if isinstance(value, str) else repr(value)
 
 

@@ -82,17 +82,17 @@ class Spans(Tracing):
     def _publish(
         self,
         connection: TracedConnection,
-        exchange: Any,
-        routing_key: Any,
+        exchange: str,
+        routing_key: str,
         body: Body,
-        properties: Any,
+        properties: dict[str, Any],
         send: Send,
         mandatory: bool,
     ) -> int:
         # Looked up once, and given to whoever would look it up again: most programs sample few messages, and then this
         # is a good part of what a publish costs.
         current = context.get_current()
-        if _is_suppressed(current) or not self._wanted('publish', as_text(exchange), as_text(routing_key), ''):
+        if _is_suppressed(current) or not self._wanted('publish', exchange, routing_key, ''):
             return send(properties)
         place = self.places.of(connection, exchange, routing_key, None)
         theirs = _is_celerys(headers_of(properties))
@@ -128,15 +128,15 @@ class Spans(Tracing):
 
     def returned(self, connection: TracedConnection, message: Message) -> None:
         """Mark the span of the publish as failed. If it has ended already, make a child span that says so."""
-        if not self._wanted('publish', *_delivery_of(message)[:2], ''):
+        exchange, routing_key, properties = _delivery_of(message)
+        if not self._wanted('publish', as_text(exchange), as_text(routing_key), ''):
             return
-        info = message.delivery_info
-        parent = context_of(headers_of(_delivery_of(message)[2]))
+        parent = context_of(headers_of(properties))
         published = trace.get_current_span(parent).get_span_context()
         group = self._open.get(connection)
         if (group is not None and group.come_back(published.span_id, message)) or not published.is_valid:
             return
-        place = self.places.of(connection, info['exchange'], info['routing_key'], None, 'return')
+        place = self.places.of(connection, exchange, routing_key, None, 'return')
         span = self._tracer.start_span(place.name, parent, PRODUCER, place.attributes)
         mark_returned(span, message)
         span.end()

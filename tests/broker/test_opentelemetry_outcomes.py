@@ -156,6 +156,19 @@ def test_what_comes_back_is_told_once(
     assert meter.counts(names.SENT_MESSAGES) == {'312': 1}
 
 
+def test_what_comes_back_may_have_names_that_are_no_text(
+    peer: ScriptedBroker, channel: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
+) -> None:
+    headers = {'traceparent': '00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01'}
+    peer.send(
+        'basic.return', 1, reply_code=312, reply_text='NO_ROUTE', exchange=b'\xff', routing_key=b'\xfe', body=b'x',
+        properties={'application_headers': headers},
+    )  # fmt: skip
+    greenlets.wait_until(lambda: recorder.ended)
+    assert recorder.outcomes() == ['312']
+    assert recorder.ended[0].name == r"return b'\xff'"
+
+
 def test_the_end_of_the_channel_is_the_outcome_of_what_has_no_confirm(
     peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
 ) -> None:
