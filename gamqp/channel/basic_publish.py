@@ -1,10 +1,10 @@
 """Class basic, publish.
 
-A publish checks, waits where it must (a blocked connection, a full writer, too
+Layer 3. A publish checks, waits where it must (a blocked connection, a full writer, too
 many publishes without a confirm), and then encodes, takes its sequence number
 and hands the frames over in one step without a switch, so the numbers always
-agree with the order on the wire. It never reads. Errors: see ``gamqp.channel``. Does not belong
-here: which confirm settles which publish (``state.confirm_matching``), and the Receipt (``receipt``).
+agree with the order on the wire. It never reads. Errors: see ``gamqp.channel``.
+Does not belong here: which confirm settles which publish (``state.confirm_matching``), and the Receipt (``receipt``).
 """
 
 from __future__ import annotations

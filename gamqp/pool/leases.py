@@ -1,7 +1,7 @@
 """Who has which channel of a pool, who waits for one, and on which connection the next is opened.
 
-State, no I/O. It calls nothing of connections, channels and waiters; the time is an argument. The rule: a free
-channel goes to the greenlet that waits longest, so there is never an idle channel while one waits.
+Layer 5, and state without I/O: it calls nothing of connections, channels and waiters; the time is an argument. The
+rule: a free channel goes to the greenlet that waits longest, so there is never an idle channel while one waits.
 Does not belong here: opening, closing and waiting (``opening_connections``, ``connections``).
 """
 

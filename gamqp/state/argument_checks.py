@@ -4,7 +4,7 @@ Pure functions. Each takes the argument's name and its value, and returns the va
 to use. It raises TypeError for a wrong type and ValueError for a number out of range; the text
 has the argument's name. Call them at the beginning of a call, before anything is changed or sent.
 An error shows the value only where that cannot be a secret.
-Does not belong here: what a particular argument means (``settings``).
+Does not belong here: what a particular argument means (``connection_settings``).
 """
 
 from __future__ import annotations

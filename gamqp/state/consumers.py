@@ -76,7 +76,9 @@ class ConsumerRecord:
         self.watched = 0
         # Set when the consumer is entered. VoidDeliveries compares it with the era of the channel.
         self.era = 0
-        self.discard = False  # set when it was cancelled here, or the caller of consume was killed
+        # Set when it is cancelled, by the program or the broker, when its channel has ended, and when nobody will take
+        # its messages: the caller of consume was killed, or the iterator dropped.
+        self.discard = False
 
 
 class Term:
@@ -227,7 +229,6 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         # Only consumers with an inbox ask for the term, so there is none to wake.
         if term is None:
             return False
-        # One assignment ends all of them at the same moment, however many they are.
         term.reason = reason
         return True
 

@@ -114,7 +114,8 @@ class Replies:
 
     def due(self, sig: Sig) -> bool:
         """Whether a reply *sig* (not consume-ok or cancel-ok) is expected."""
-        # From the end, because callers ask for the reply to a close, which stands behind all others.
+        # From the end, because callers ask for the reply to what was sent last: a close, or the commit on a channel
+        # that one greenlet has to itself.
         return any(sig in expected.sigs for expected in reversed(self._queue))
 
     @property

@@ -8,7 +8,8 @@ State, no I/O. There are four kinds:
 * returned messages that no handler takes, which drain_events raises as errors, too.
 
 Only the latest returned messages are kept, because a program may never call drain_events. Calls of handlers are
-never dropped: there is at most one for each message that the program has published.
+dropped only with the channel. What the program has published limits them: each message has one confirm, and may come
+back before that.
 Does not belong here: when they are made and raised (``channel.events``); the messages that py-amqp's
 attribute ``returned_messages`` holds (``returned_messages``).
 """

@@ -1,6 +1,6 @@
 """The limits of unacked deliveries on one channel (basic.qos): those that the program wants and those sent last.
 
-State, no I/O. Does not belong here: sending (``channel.basic_consume``). https://www.rabbitmq.com/docs/consumer-prefetch
+State, no I/O. Does not belong here: sending (``channel.basic_qos``). https://www.rabbitmq.com/docs/consumer-prefetch
 """
 
 from __future__ import annotations

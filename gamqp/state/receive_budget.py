@@ -3,7 +3,7 @@
 State, no I/O. There is one budget a connection. When it is spent, the reader stops
 reading, and TCP stops the broker. The reader goes on when half of the budget is free; if it
 went on at the first free message, it would stop and start all the time.
-Does not belong here: stopping and starting (``connection.dispatch``).
+Does not belong here: stopping and starting (``connection.receive_backpressure``).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Pure functions. https://www.rabbitmq.com/docs/uri-spec and its page on query
 parameters. What is not understood is an error: a misspelt ``heartbeat`` would otherwise be ignored, and
 nobody would notice. An error never quotes the URI or a value in it, because it may be a password, or a part of one
-with unescaped characters. Does not belong here: checks of the values (``settings``).
+with unescaped characters. Does not belong here: checks of the values (``connection_settings``).
 """
 
 from __future__ import annotations
