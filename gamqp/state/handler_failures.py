@@ -34,7 +34,8 @@ class HandlerFailures:
         """
         # Taken out and put in again below: so the dict is ordered by the latest failure, and the oldest one
         # is dropped.
-        count, before = self._counts.pop(message, (0, None)) if redelivered else (0, None)
+        known = self._counts.pop(message, None)
+        count, before = known if known is not None and redelivered else (0, None)
         self._counts[message] = count + 1, what
         if len(self._counts) > REMEMBERED:
             del self._counts[next(iter(self._counts))]

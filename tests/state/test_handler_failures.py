@@ -27,6 +27,16 @@ def test_only_the_latest_are_remembered() -> None:
     assert failures.note(0, True, 'x') == (1, True)
 
 
+def test_one_that_fails_anew_is_one_of_the_latest() -> None:
+    failures = HandlerFailures()
+    for number in range(REMEMBERED):
+        failures.note(number, False, 'x')
+    failures.note(0, False, 'x')
+    failures.note('another', False, 'x')
+    assert failures.note(0, True, 'x') == (2, False)
+    assert failures.note(1, True, 'x') == (1, True)
+
+
 def test_the_delay_doubles_up_to_a_limit() -> None:
     assert [delay(count) for count in (1, 2, 3, 10)] == [0.01, 0.02, 0.04, 5.12]
     assert delay(11) == delay(10**9) == LONGEST
