@@ -35,8 +35,8 @@ class CallablePasswords:
         """Ask each callable once, for the login that follows. Switches if the callables do."""
         # No local variable holds what was given while a callable runs: its error is often stored with all that is in
         # the frames, and what the object holds is forgotten by then.
-        # Two mechanisms may have the same callable. It is asked once, since a server of tokens may count the calls.
         for one in callables:
+            # Two mechanisms may have the same callable. It is asked once, since a server of tokens may count the calls.
             if id(one) not in self._given:
                 password = one()  # switches if the callable does
                 self.end = token_expiry.end_of(password) if isinstance(password, str) else None

@@ -247,8 +247,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
                 channel = channels.get(event.channel_id)
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
                     channel._on_content(event)
-            # An event has ended the link (a close, or a fault of the peer): what stands behind it is
-            # void.
+            # An event has ended the link (a close, or a fault of the peer): what stands behind it is void.
             if self._link.reason is not None:
                 break
         # Once a batch, since an increase for each message would cost each of them something.

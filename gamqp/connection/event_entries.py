@@ -117,9 +117,9 @@ class EventEntries(ABC):
 
     def _free_all(self, messages: deque[Message], give_back: bool = False, of_stream: bool = False) -> Iterator[None]:
         budget = self._backpressure.budget
-        # Steps are taken in later turns. When the connection has ended since, its messages are counted no
-        # more.
-        while messages and budget is self._backpressure.budget:  # else the connection has ended, and a new budget begun
+        # Steps are taken in later turns. When the connection has ended since, a new budget has begun, and these
+        # messages are not counted there.
+        while messages and budget is self._backpressure.budget:
             message = messages.popleft()
             if give_back:
                 message.channel._give_back_known(message, of_stream)

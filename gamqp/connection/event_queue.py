@@ -113,9 +113,8 @@ class EventQueue(EventEntries):
             # Not more than there are events: a greenlet that finds none goes back to wait, which costs two switches.
             self._drainers.wake(len(self._events))
         elif self._events:
-            # Nobody is in drain_events, so those who wait for the end of this work hand it out
-            # themselves.
-            self.wake_finishing()  # ``drain`` and ``basic_cancel`` hand out what nobody else comes for
+            # Nobody is in drain_events, so ``drain`` and ``basic_cancel``, if they wait, hand it out themselves.
+            self.wake_finishing()
 
     # -- drain_events ----------------------------------------------------------------------
 

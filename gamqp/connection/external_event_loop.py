@@ -97,6 +97,5 @@ class ExternalEventLoop:
             self._event_queue.forget_loss()
         # lost was decided before the end began. A second cause does not come here: _end runs once for each opening.
         if lost and self.on_lost is not None:
-            # In a greenlet of its own: it is the reader, or the heartbeat greenlet, that ends the
-            # connection.
+            # In a greenlet of its own: it is the reader, or the heartbeat greenlet, that ends the connection.
             self._green.spawn(self.on_lost, reason.make_error())

@@ -2,7 +2,7 @@
 
 Layer 4. A log handler is user code and may wait, so one greenlet of its own writes what the reader has to say.
 A broker can cause warnings as fast as it can send, so only so many wait, and so many are written a second; the
-others are counted. What does not belong here: what is worth a warning.
+others are counted. Does not belong here: what is worth a warning.
 """
 
 from __future__ import annotations

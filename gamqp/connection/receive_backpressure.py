@@ -86,9 +86,8 @@ class ReceiveBackpressure:
 
     def must_pause(self) -> bool:
         """Whether the reader has to stop until there is room. Does not switch."""
-        # As long as messages are on disk the reader stops, too: they are to be handed out before newer ones
-        # come in.
-        # Asked before each read, and again when the socket is readable.
+        # Asked before each read, and again when the socket is readable. As long as messages are on disk the reader
+        # stops, too: they are to be handed out before newer ones come in.
         if self._waits or not (self.budget.spent or self.overflow is not None):
             return False
         # Set in the same step in which the reader decides to stop. Else the last message could be handed out in

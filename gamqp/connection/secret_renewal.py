@@ -129,9 +129,8 @@ class SecretRenewal(ConnectionTimer['Connection']):
 
     def _give(self, connection: Connection) -> float | None:
         """Ask, and tell the broker. Returns when the new secret ends. Switches."""
-        # Switches if the callable does.
-        # In a list, and taken out of it: an error that is raised while the next call waits is often stored with all
-        # that is in its frames.
+        # Switches if the callable does. In a list, and taken out of it: an error that is raised while the next call
+        # waits is often stored with all that is in its frames.
         answer = [self._ask()]
         end = token_expiry.end_of(answer[0]) if isinstance(answer[0], str) else None
         # The connection ended while the callable was asked: the next login asks it again.

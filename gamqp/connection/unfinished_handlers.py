@@ -92,10 +92,10 @@ class UnfinishedHandlers:
         Where another greenlet is in drain_events, that runs them; it is waited for *patience* seconds.
         link: as for ``wait_until``. Raises what a callback raises, and why the link was lost.
         """
-        # The loop ends: the broker has the cancel, so soon no more messages of this consumer arrive.
         events, deadline = self._events, green.Deadline(patience)
         events.finish_awaited += 1
         try:
+            # The loop ends: the broker has the cancel, so soon no more messages of this consumer arrive.
             while events.has_some_of(consumer):
                 self._check_open(link)
                 # Runs what came before, of other consumers, too: the order of arrival holds. The second question is

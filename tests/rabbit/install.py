@@ -1,4 +1,4 @@
-"""Finds or installs the RabbitMQ servers that private nodes run (node.py).
+"""Finds or installs the servers that tests run: those of RabbitMQ for private nodes (node.py), and Redis.
 
 Job: `install('3.10')` is the server of this machine, whatever version it is: an installed one, else the
 distribution's package. `install('4.3')` is a small Debian of its own with a newer RabbitMQ, made once in the
