@@ -96,6 +96,7 @@ class OpenPublishes:
         # The greenlets that work on the latter two, if there is one. One that was killed before it ran is still here.
         self._late_ender: Any = None
         self._recorder: Any = None
+        self._is_forgotten = False
         # Ids of spans that the confirm of a returned message has ended before ``come_back`` was called for it.
         self._told: deque[int] = deque(maxlen=MOST_OPEN)
 
@@ -144,6 +145,8 @@ class OpenPublishes:
 
     def note(self, publish: OpenPublish, outcome: Any) -> None:
         """From the reader. Does not switch."""
+        if self._is_forgotten:
+            return  # in a forked child, where the channels of the parent end over some turns of the hub
         self._settled.append((publish, outcome, time.time_ns(), time.perf_counter()))
         if self._recorder is None or self._recorder.dead:
             self._recorder = self.green.spawn(self._record)
@@ -187,11 +190,11 @@ class OpenPublishes:
                 span.end()
 
     def forget_all(self) -> None:
-        """In a forked child: all that is open is the parent's."""
+        """In a forked child: all that is open is the parent's, and its outcomes are not recorded here."""
+        self._is_forgotten = True
         self._settled.clear()
         self._returns.clear()
         self._confirms.clear()
-        self._late_ender = self._recorder = None
 
 
 def _end_late(kept: OrderedDict[int, tuple[OpenPublish, int]], sleep: Any) -> None:

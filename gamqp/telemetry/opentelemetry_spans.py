@@ -150,6 +150,7 @@ class Spans(Tracing):
         """In a forked child: open spans are the parent's."""
         for group in list(self._open.values()):
             group.forget_all()
+        self._open.clear()
 
     # -- handling --------------------------------------------------------------------------
 

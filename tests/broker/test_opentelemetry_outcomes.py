@@ -421,6 +421,22 @@ def test_a_forked_child_ends_no_span_of_its_parent(
     assert caplog.records == []
 
 
+def test_a_forked_child_hears_nothing_of_publishes_of_its_parent(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
+) -> None:
+    """Whose channels end in the child over some turns of the hub."""
+    receipts = publish(peer, confirming, 3)
+    inside.forget_spans()
+    peer.send('basic.ack', delivery_tag=1)
+    peer.send('channel.close', 1, reply_code=404, reply_text='NOT_FOUND', class_id=60, method_id=40)
+    peer.expect('channel.close-ok')
+    assert wait_for(receipts) == ['acked', 'lost', 'lost']
+    for _ in range(5):
+        greenlets.sleep(0)
+    assert recorder.ended == []
+    assert meter.points() == {}
+
+
 def test_nothing_is_followed_where_nothing_is_recorded(peer: ScriptedBroker, confirming: gamqp.Channel) -> None:
     """Providers that record nothing, and the global ones, which nobody has set."""
     connection = confirming.connection
