@@ -1,4 +1,4 @@
-"""How a connection is opened: the password, the socket, what serves it, the opening conversation.
+"""How a connection is opened: the password, the socket, what serves it, the opening conversation, on_open.
 
 Layer 4, the body of ``Connection.connect``. Each step may take its time and may be interrupted; another greenlet
 may close the connection meanwhile, which is looked at after each. Does not belong here: what is said (``handshake``).
@@ -26,7 +26,28 @@ __all__ = ('run',)
 
 
 def run(connection: Connection) -> None:
-    """Open a Connection that is new or closed. Raises why it could not, and has left nothing open then. Switches."""
+    """Open a Connection that is new or closed, and call its on_open. Switches.
+
+    Raises why it could not, or what on_open raises, and has left nothing open then.
+    """
+    attempt = _open(connection)
+    if connection.on_open is not None:
+        try:
+            # Switches if the program does. Another greenlet may close the connection meanwhile, and open it again: then
+            # it is not this one's to close.
+            connection.on_open(connection)
+        except Exception:
+            if connection._attempt is attempt:
+                connection.close()  # gamqp.connect returns nothing that could be closed
+            raise
+        except BaseException:
+            if connection._attempt is attempt:
+                connection.collect()  # killed: no time to wait for the broker
+            raise
+
+
+def _open(connection: Connection) -> object:
+    """Everything but on_open. Returns what identifies this attempt. Switches."""
     # Each attempt has an object of its own: after every wait it tells whether another greenlet has closed the
     # connection, or has even begun to open it again, meanwhile.
     backend = green.backend()
@@ -49,6 +70,7 @@ def run(connection: Connection) -> None:
         handshake.run(connection, deadline)
         connection._check_opening(attempt)
         _note_opened(connection)
+        return attempt
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()

@@ -268,15 +268,6 @@ class Connection(Liveness, SecretUpdates):
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
             connecting.run(self)
-            if self.on_open is not None:
-                try:
-                    self.on_open(self)
-                except Exception:
-                    self.close()  # gamqp.connect returns nothing that could be closed
-                    raise
-                except BaseException:
-                    self.collect()  # killed: no time to wait for the broker
-                    raise
         return callback() if callback is not None else None
 
     def close(

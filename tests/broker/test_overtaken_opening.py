@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import broker_tools
 import greenlets
 import pytest
 from script import ScriptedBroker, frames
@@ -111,3 +112,27 @@ def test_an_answer_that_has_come_and_not_been_taken(peer: ScriptedBroker, step: 
     peer.handshake(until='start')
     let_in(peer, step)
     greenlets.wait_until(lambda: connection.is_open)
+
+
+@pytest.mark.parametrize('error', [LookupError, broker_tools.Interrupted])
+def test_an_on_open_that_fails_late_does_not_close_the_new_one(peer: ScriptedBroker, error: Any) -> None:
+    held = Held()
+
+    def on_open(opened: Any) -> None:
+        held()
+        if held.calls == 1:
+            raise error
+
+    connection = peer.client(on_open=on_open)
+    overtaken = greenlets.spawn(broker_tools.raised, connection.connect)
+    peer.handshake()
+    greenlets.wait_until(lambda: held.time.awaited)
+    connection.collect()
+    peer.hang_up()
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake(until='start')
+    held.time.succeed()
+    assert isinstance(overtaken.get(), error)
+    peer.shake_hands()
+    opening.get()
+    peer.expect_nothing_more(connection)
