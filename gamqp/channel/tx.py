@@ -42,13 +42,13 @@ class TxMethods(OpenState):
         self._check(Tx.Select)
         self._leave_inherited_confirms()
         self._altered = True
-        confirms = self._confirms
-        is_inherited = confirms is not None and confirms.is_inherited
+        # Asked before the call: a channel that the broker closes over it has no confirm mode any more.
+        inherited = self._confirms if self._confirms is not None and self._confirms.is_inherited else None
         try:
             self._call(Tx.Select)
         except exceptions.PreconditionFailed as exc:
-            if confirms is not None and is_inherited:
-                confirms.was_in_the_way = True
+            if inherited is not None:
+                inherited.was_in_the_way = True
                 exc.hint = INHERITED
             raise
 

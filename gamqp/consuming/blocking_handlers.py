@@ -14,11 +14,11 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
+from ..telemetry.log_fields import log_fields
+
 if TYPE_CHECKING:
     from ..basic_message import Message
     from .owner_protocols import ConsumerConnection
-
-from ..telemetry.log_fields import log_fields
 
 __all__ = ('BlockingWatch', 'watch_of')
 

@@ -49,9 +49,8 @@ class Inbox(Uncopyable, abc.ABC):
         self.channel = channel
         self.connection = connection
         self.entry = Entry(tag, None, None, no_ack, self)
-        self.messages: deque[Message] | None = (
-            None  # made when needed: most consumers have no messages most of the time
-        )
+        # Made when needed: most consumers have no messages most of the time.
+        self.messages: deque[Message] | None = None
         self.delivered = 0
         self.term = _UNENDED  # replaced by the channel's when the consumer starts
         self._over = False  # the consumer has ended before its term

@@ -99,9 +99,8 @@ class Consumer(Inbox):
         self.on_error = on_error
         self.acked = self.failed = self.in_flight = 0
         self._workers: dict[Any, str] = {}  # greenlet -> its state
-        self._run: Callable[[Callable[[Message], object], Message], None] = (
-            connection._run_handler
-        )  # calls the handler with a message
+        # Calls the handler with a message.
+        self._run: Callable[[Callable[[Message], object], Message], None] = connection._run_handler
         self._blocking = watch_of(connection, tag, handler)
         self._failures: HandlerFailures | None = None  # made when the handler has failed for the first time
         self._kept: DelayedRequeue | None = None  # messages to be requeued later; made as _failures

@@ -90,9 +90,8 @@ class Leases:
         self.retired: set[PoolConnection] = set()  # members that were replaced while channels of theirs were leased
         self.most: int | None = None
         self._waiting: OrderedDict[Any, tuple[int, float]] = OrderedDict()  # waiter -> ticket, since when
-        self._ahead: list[
-            tuple[int, Any, float]
-        ] = []  # waiters whose channel was lost at once, by ticket: they go first
+        # Waiters whose channel was lost at once, by ticket: they go first.
+        self._ahead: list[tuple[int, Any, float]] = []
         self.ticket = 0  # the number of the latest waiter
         self.closed = False
         self.leases = self.waits = self.timeouts = self.replaced = self.lost = 0

@@ -22,9 +22,8 @@ class ChannelIds:
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._fresh = 1  # take() has never returned this number or a higher one
-        self._rested: deque[int] = (
-            deque()
-        )  # released numbers, the one released first in front; claim() leaves its own here
+        # Released numbers, the one released first in front. claim() leaves its own here.
+        self._rested: deque[int] = deque()
         self._resting: set[int] = set()  # the same numbers, to look them up
         self._taken: set[int] = set()  # numbers in use, by take() and by claim()
 

@@ -87,11 +87,10 @@ class Confirms:
         # On a channel that was reopened, confirms that come before this is True are for the channel as it was before.
         self.selected = False  # whether confirm.select-ok has come
         self.refused = False  # whether a publish was nacked or returned since the last take_refused()
-        # An entry is made in the step that sends the publish. It leaves with the confirm, or with the end of the
-        # channel. Tags ascend in it: first() and up_to() rely on that.
-        self.waiting: dict[
-            int, PublishWaiter | None
-        ] = {}  # tag -> who waits, of the publishes that have no confirm yet
+        # Tag -> who waits, of the publishes that have no confirm yet. An entry is made in the step that sends the
+        # publish. It leaves with the confirm, or with the end of the channel. Tags ascend in it: first() and up_to()
+        # rely on that.
+        self.waiting: dict[int, PublishWaiter | None] = {}
         self._mandatory: MandatoryPublishes | None = None  # made when there is a publish that may come back
         # Each of these tags is also in ``waiting``; _settle() removes it from both.
         self._returned: dict[int, Content] = {}  # tag -> message that came back, until its ack comes

@@ -68,7 +68,7 @@ def _host(name: str, value: Any) -> Any:
     return value
 
 
-def _user(name: str, value: Any) -> Any:
+def _text_or_none(name: str, value: Any) -> Any:
     return None if value is None else text(name, value)
 
 
@@ -149,10 +149,6 @@ def _refresh(name: str, value: Any) -> Any:
     return seconds()(name, value)
 
 
-def _connection_name(name: str, value: Any) -> Any:
-    return None if value is None else text(name, value)
-
-
 # Seconds without a byte. None and 0 (py-amqp's way to say it) are no limit.
 _silence = seconds(none=None, zero_is=None)
 
@@ -168,7 +164,7 @@ class Settings:
     socket_settings: Mapping[int, int | None] | None = field(default=None, metadata=_by(_socket_settings))
 
     # Who
-    userid: str | None = field(default='guest', metadata=_by(_user))
+    userid: str | None = field(default='guest', metadata=_by(_text_or_none))
     # repr=False for what may be a secret: the repr of Settings may get into a log.
     password: sasl.Password = field(default='guest', repr=False, metadata=_by(_password))
     login_method: str | tuple[str, ...] | None = field(default=None, metadata=_by(_methods))
@@ -176,7 +172,7 @@ class Settings:
     refresh_secret: bool | float = field(default=False, metadata=_by(_refresh))
     authentication: tuple[Any, ...] = field(default=(), metadata=_by(_mechanisms))
     locale: str = field(default='en_US', metadata=_by(_short_text))
-    name: str | None = field(default=None, metadata=_by(_connection_name))
+    name: str | None = field(default=None, metadata=_by(_text_or_none))
     client_properties: dict[str, Any] = field(default_factory=dict, metadata=_by(_properties))
 
     # Time limits

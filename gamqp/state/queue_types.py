@@ -58,9 +58,8 @@ class QueueTypes:
         # A type that is not known here, perhaps of a plugin, is not entered. Then nothing is refused.
         if kind in (QUORUM, STREAM):
             self._types[queue] = kind
-        elif kind == CLASSIC or (
-            kind is None and () < self._version < (3, 11)
-        ):  # since 3.11 a virtual host has a default
+        # Since 3.11 a virtual host may have another default.
+        elif kind == CLASSIC or (kind is None and () < self._version < (3, 11)):
             # forget() has removed an older entry, so this one stands at the end.
             self._classic[queue] = None
             if len(self._classic) > REMEMBERED:

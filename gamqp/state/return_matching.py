@@ -28,9 +28,8 @@ class MandatoryPublishes:
     def __init__(self) -> None:
         # Both dicts have the same tags. A tag enters them in add() and leaves them in forget(). A key without tags is
         # removed. The size is a part of the key, so that publishes of other sizes are ruled out without decoding them.
-        self._by_key: dict[
-            Key, dict[int, Frames | Content]
-        ] = {}  # delivery tag -> frames, or the Content that was decoded of them
+        # Key -> delivery tag -> frames, or the Content that was decoded of them.
+        self._by_key: dict[Key, dict[int, Frames | Content]] = {}
         self._keys: dict[int, Key] = {}  # where in _by_key a tag is
 
     def add(self, tag: int, exchange: str, routing_key: str, size: int, frames: Frames) -> None:
