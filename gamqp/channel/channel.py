@@ -205,14 +205,12 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     def _end_unanswered(self) -> None:
         """Nobody waits for close-ok any more, which may never come: end without it."""
         if self._life.state == lifecycle.CLOSING:
-            if self._owes_close_ok:
-                self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+            self._send_owed_close_ok()
             self._connection._closes_due.add(self.channel_id)
             self._end(self._closed_reason())
 
     def _on_close_ok(self, reply: Any) -> None:
-        if self._owes_close_ok:
-            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+        self._send_owed_close_ok()
         self._end(self._closed_reason())
 
     def _closed_reason(self) -> Reason:

@@ -99,9 +99,7 @@ class Reopening(OpenState):
 
     def _open_again(self, opening: Expected) -> None:
         """close-ok has come, behind which RabbitMQ sends nothing more that is for the channel as it was."""
-        if self._owes_close_ok:
-            self._owes_close_ok = False
-            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+        self._send_owed_close_ok()
         if self._confirms is not None:
             self._confirms.end(self._closed_reason(), None)
         if self._declared:
@@ -112,6 +110,12 @@ class Reopening(OpenState):
         self._begin_incarnation()
         self._life.move('reopen')
         self._ask(ChannelSpec.Open, ('',), opening)
+
+    def _send_owed_close_ok(self) -> None:
+        """Our close is answered, or will not be: now the broker's own, which crossed it, is answered, too."""
+        if self._owes_close_ok:
+            self._owes_close_ok = False
+            self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
 
     def _wait_for_close_ok(self) -> None:
         """Another channel has had this number, and its close is not answered."""

@@ -163,7 +163,7 @@ def test_a_publish_that_is_refused_is_counted_neither_as_published_nor_as_lost(
     peer.send('basic.ack', delivery_tag=1)
     receipts[0].wait()
     inside.flow_control(client).look_at = float('inf')  # no look before: it is the send that fails
-    inside.link(client).transport.socket.shutdown(socket.SHUT_WR)
+    client.transport.socket.shutdown(socket.SHUT_WR)
     if unread:
         peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     tasks = [greenlets.spawn(WAYS[way], confirming) for _ in range(3)]  # the first finds out, all are refused
@@ -192,7 +192,7 @@ def test_what_waits_until_all_is_sent_does_not_take_a_refused_write_for_that(
     greenlets.sleep(0.01)
     assert not waiting.done
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
-    inside.link(client).transport.socket.shutdown(socket.SHUT_WR)
+    client.transport.socket.shutdown(socket.SHUT_WR)
     writer.flush()
     with pytest.raises(exceptions.ConnectionForced):
         waiting.get()
