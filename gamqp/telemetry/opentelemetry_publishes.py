@@ -90,8 +90,8 @@ class OpenPublishes:
         self.metrics = metrics
         self.green: Any = None  # of the connection, as it is now
         self._confirms: dict[int, OpenPublish] = {}  # id of the span -> a publish that has no confirm yet
-        # The same for mandatory publishes without confirms, and the time of the publish.
-        self._returns: OrderedDict[int, tuple[OpenPublish, int]] = OrderedDict()
+        # id -> the span of a mandatory publish without confirms, and the time of the publish.
+        self._returns: OrderedDict[int, tuple[trace.Span, int]] = OrderedDict()
         self._settled: deque[tuple[OpenPublish, Any, int, float]] = deque()
         # The greenlets that work on the latter two, if there is one. One that was killed before it ran is still here.
         self._late_ender: Any = None
@@ -111,21 +111,21 @@ class OpenPublishes:
                 # Removed first, since the confirm may come while the end of the span waits.
                 span, publish.span = publish.span, None
                 span.end()
-        elif mandatory and publish.span is not None:
-            self._keep_for_return(publish)
-        else:
-            publish.finish(True, None, time.perf_counter() - publish.begun)
+            return
+        seconds = time.perf_counter() - publish.begun
+        if mandatory and publish.span is not None:
+            # First of all: what is done with a measurement may wait, and the message may come back meanwhile.
+            span, publish.span = publish.span, None
+            self._keep_for_return(span)
+        publish.finish(True, None, seconds)
 
-    def _keep_for_return(self, publish: OpenPublish) -> None:
-        span, publish.span = publish.span, None
-        publish.finish(True, None, time.perf_counter() - publish.begun)
-        publish.span, publish.place = span, None
+    def _keep_for_return(self, span: trace.Span) -> None:
         kept = self._returns
-        kept[publish.span_id] = publish, time.time_ns()
-        if len(kept) > MOST_OPEN:
-            _end(kept, 1)
+        kept[span.get_span_context().span_id] = span, time.time_ns()
         if self._late_ender is None or self._late_ender.dead:
             self._late_ender = self.green.spawn(_end_late, kept, self.green.sleep)
+        if len(kept) > MOST_OPEN:
+            _end(kept, 1)
 
     def come_back(self, span_id: int, message: Any) -> bool:
         """A message was returned whose publish had this span. Returns whether that is still open, and so will tell."""
@@ -137,10 +137,10 @@ class OpenPublishes:
             self._told.remove(span_id)
             return True
         kept = self._returns.pop(span_id, None)
-        if kept is None or kept[0].span is None:
+        if kept is None:
             return False
-        mark_returned(kept[0].span, message)
-        kept[0].span.end()
+        mark_returned(kept[0], message)
+        kept[0].end()
         return True
 
     def note(self, publish: OpenPublish, outcome: Any) -> None:
@@ -197,7 +197,7 @@ class OpenPublishes:
         self._confirms.clear()
 
 
-def _end_late(kept: OrderedDict[int, tuple[OpenPublish, int]], sleep: Any) -> None:
+def _end_late(kept: OrderedDict[int, tuple[trace.Span, int]], sleep: Any) -> None:
     """Body of a greenlet: end the spans of messages that did not come back, with the time of their publish."""
     try:
         while kept:
@@ -208,12 +208,11 @@ def _end_late(kept: OrderedDict[int, tuple[OpenPublish, int]], sleep: Any) -> No
         _end(kept, len(kept))
 
 
-def _end(kept: OrderedDict[int, tuple[OpenPublish, int]], count: int) -> None:
+def _end(kept: OrderedDict[int, tuple[trace.Span, int]], count: int) -> None:
     for _ in range(count):
         if kept:
-            _, (publish, at) = kept.popitem(last=False)
-            if publish.span is not None:
-                publish.span.end(at)
+            _, (span, at) = kept.popitem(last=False)
+            span.end(at)
 
 
 def _error_of(outcome: Any) -> str:

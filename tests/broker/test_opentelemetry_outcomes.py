@@ -346,6 +346,20 @@ def test_whoever_is_killed_while_a_delivery_is_counted_has_its_own_context_again
     assert got == []
 
 
+def test_whoever_is_killed_while_a_publish_is_measured_leaves_its_span_to_be_ended(
+    peer: ScriptedBroker, channel: gamqp.Channel, client: gamqp.Connection, recorder: Recorder
+) -> None:
+    provider = TracerProvider()
+    provider.add_span_processor(recorder)
+    opentelemetry.instrument(client, provider, meter_provider=InterruptedMeterProvider())
+    with pytest.raises(greenlet.GreenletExit):
+        channel.basic_publish(gamqp.Message('x'), 'orders', 'k', mandatory=True)
+    peer.expect('basic.publish')
+    assert recorder.ended == []  # it waits for a return
+    inside.end_spans()
+    assert recorder.outcomes() == [None]
+
+
 def test_a_message_whose_callback_failed_is_not_kept(
     peer: ScriptedBroker, channel: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder
 ) -> None:
