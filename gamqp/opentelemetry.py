@@ -55,7 +55,7 @@ def instrument(
     where Celery's instrumentation traces a task there are no further spans for its message.
     ``OTEL_SEMCONV_STABILITY_OPT_IN`` is read here: with ``messaging/dup`` in it spans have
     the older names of attributes, too. Doing it twice is harmless. Does not switch greenlets;
-    what ends a span may, if the program's span processors wait.
+    what begins, ends or measures a span may, if the program's span processors or metrics wait.
     """
     install(Connection if connection is None else connection, Spans(tracer_provider, meter_provider, wanted))
 
@@ -63,7 +63,7 @@ def instrument(
 def uninstrument(connection: Connection | None = None) -> None:
     """Undo ``instrument``: for this connection, or for all that were not instrumented by themselves.
 
-    Spans of publishes that have no confirm yet end with it.
+    Publishes that have no confirm yet are traced and measured until they have it. Does not switch greenlets.
     """
     install(Connection if connection is None else connection, None)
 

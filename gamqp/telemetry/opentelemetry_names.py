@@ -206,9 +206,9 @@ def _with_older_names(attributes: dict[str, Any], values: dict[str, Any]) -> dic
     return {**attributes, **{ATTRIBUTES[name]: value for name, value in values.items() if ATTRIBUTES[name]}}
 
 
-def error_type(error: BaseException | type[BaseException]) -> str:
+def error_type(error: BaseException) -> str:
     """The value of ``error.type`` for an exception."""
-    kind = error if isinstance(error, type) else type(error)
+    kind = type(error)
     return kind.__qualname__ if kind.__module__ == 'builtins' else f'{kind.__module__}.{kind.__qualname__}'
 
 

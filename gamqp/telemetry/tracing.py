@@ -58,8 +58,8 @@ class Tracing:
         Given a second argument, *send* has ``settled(outcome)`` called once when the outcome
         is known, if the result is not 0. outcome: True when the broker has acked the message,
         False when it has nacked it, the message itself when no queue took it, or why
-        the channel ended before (an exception). It is called by the reader: it must not wait
-        and must not raise.
+        the channel ended before (an exception). It is called by the reader, or where somebody
+        looks at the receipt: it must not wait and must not raise.
         """
         return send(properties)
 
@@ -88,6 +88,6 @@ class Tracing:
     def failed(self, connection: Any, message: Any, log: Callable[[], Any]) -> None:
         """Call ``log()`` once. It writes to the log that the handler of ``subscribe`` has failed on this message.
 
-        In the greenlet that ``process`` was called in, which has ended by then.
+        In the greenlet that has called ``process`` for it, after that has raised.
         """
         log()

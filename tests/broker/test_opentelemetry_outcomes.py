@@ -414,6 +414,18 @@ def test_the_failure_of_a_handler_is_logged_in_its_span(
     assert trace.get_current_span() is trace.INVALID_SPAN
 
 
+def test_what_has_no_confirm_yet_is_traced_and_measured_beyond_uninstrument(
+    peer: ScriptedBroker, confirming: gamqp.Channel, instrumented: gamqp.Connection, recorder: Recorder, meter: Meter
+) -> None:
+    publish(peer, confirming, 1)
+    opentelemetry.uninstrument(instrumented)
+    gc.collect()
+    publish(peer, confirming, 1)
+    peer.send('basic.nack', delivery_tag=2, multiple=True)
+    greenlets.wait_until(lambda: meter.counts(names.SENT_MESSAGES) == {names.NACKED: 1})
+    assert recorder.outcomes() == [names.NACKED]
+
+
 def test_a_forked_child_ends_no_span_of_its_parent(
     peer: ScriptedBroker,
     confirming: gamqp.Channel,
