@@ -23,8 +23,8 @@ __all__ = ('SSLTransport', 'Transport')
 
 derive_from_py_amqp()
 
-# kombu.Connection -> makes the error of a loss that its consumers have not heard of. It outlives the transport, which
-# kombu makes anew for each connection.
+# kombu.Connection -> makes the error of a loss that its consumers have not heard of. It stays here until drain_events
+# raises it: kombu makes new transports and connections meanwhile, and an attempt to connect may fail.
 _unraised: weakref.WeakKeyDictionary[Any, Callable[[], BaseException]] = weakref.WeakKeyDictionary()
 
 
@@ -65,7 +65,6 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        self._loss: Callable[[], BaseException] | None = None
         keep_transport(client)
 
     def driver_version(self) -> str:
@@ -75,9 +74,8 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
     def establish_connection(self) -> Any:
         """Open a connection to the broker of *client*, gamqp's or py-amqp's. Switches greenlets as ``connect`` does."""
         client = self.client
-        self._loss = _unraised.pop(client, None)
         if client._closed:
-            self._loss = None  # the program has closed it, and knows that its consumers are gone
+            _unraised.pop(client, None)  # the program has closed it, and knows that its consumers are gone
         say_what_follows(client.transport_options)
         if not means_gamqp(client.transport_options):
             return super().establish_connection()
@@ -107,13 +105,13 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
 
         Raises TimeoutError (socket.timeout) when nothing came, and why a connection ended that had consumers.
         """
-        if self._loss is not None:
-            loss, self._loss = self._loss, None
-            raise loss()
-        if isinstance(connection, Connection):
-            drain_events(connection, timeout)
-        else:
+        if not isinstance(connection, Connection):
             connection.drain_events(timeout=timeout, **kwargs)
+            return
+        # By the connection's client: kombu may have made another transport while it opened the connection.
+        if connection.client in _unraised:
+            raise _unraised.pop(connection.client)()
+        drain_events(connection, timeout)
 
     def _collect(self, connection: Any) -> None:
         self._keep_loss(connection)
@@ -126,11 +124,9 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
 
     def _keep_loss(self, connection: Any) -> None:
         """*connection* is about to be forgotten: what its consumers should have heard of is kept for the next one."""
-        loss = self._loss
-        if loss is None and isinstance(connection, Connection):
-            loss = connection.unraised_loss
-        if loss is not None and self.client is not None:
-            _unraised[self.client] = loss
+        loss = connection.unraised_loss if isinstance(connection, Connection) else None
+        if loss is not None and connection.client is not None:
+            _unraised.setdefault(connection.client, loss)
 
 
 class SSLTransport(Transport):

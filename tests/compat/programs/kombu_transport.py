@@ -29,6 +29,7 @@ from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402
 
 import amqp  # noqa: E402
+import greenlet  # noqa: E402
 import inside  # noqa: E402
 import kombu  # noqa: E402
 import kombu.exceptions  # noqa: E402
@@ -290,7 +291,8 @@ def quorum_queues_and_native_delayed_delivery() -> None:
 
 def a_publisher_that_retries_cannot_hide_a_loss() -> None:
     """The consuming greenlet is elsewhere while another one finds the connection lost, and has it opened again."""
-    for brokers in (URL, f'{URL};{URL}'):  # with a list kombu closes before it collects
+    # With a list kombu closes before it collects; and it drops a transport whose broker cannot be reached.
+    for brokers in (URL, f'{URL};{URL}', f'{URL};{NOBODY};{URL}'):
         with connect(brokers) as connection, declared(connection) as queue:
             got: list[Any] = []
             take = functools.partial(keep, got)
@@ -304,6 +306,31 @@ def a_publisher_that_retries_cannot_hide_a_loss() -> None:
                 consumer.consume()
                 connection.drain_events(timeout=60)
                 assert got == ['x']
+
+
+def an_attempt_to_connect_that_fails_does_not_hide_a_loss() -> None:
+    """As while a broker starts again: kombu keeps trying with one transport."""
+    answers: list[Any] = ['guest', OSError('not yet'), greenlet.GreenletExit(), 'guest']
+    host, port = URL.partition('@')[2].partition('/')[0].split(':')
+
+    def password() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
+
+    given = connect(host, port=int(port), userid='guest', password=password, virtual_host=VHOST)
+    with given as connection, declared(connection) as queue:
+        connection.Consumer(queue, callbacks=[print], no_ack=True).consume()
+        kill_connections(connection)
+        connection.collect()
+        raised(kombu.exceptions.OperationalError, connection.ensure_connection, max_retries=0)
+        raised(greenlet.GreenletExit, connection.ensure_connection, max_retries=0)
+        connection.ensure_connection(**RETRY)
+        assert connection.connection.is_open and not answers
+        error = raised(connection.recoverable_connection_errors, connection.drain_events, timeout=60)
+        assert 'closed by a test' in str(error), error
+        raised(TimeoutError, connection.drain_events, timeout=0.01)
 
 
 def who_closes_a_connection_knows_of_its_loss() -> None:
@@ -430,6 +457,7 @@ SCENARIOS = (
     autoretry,
     quorum_queues_and_native_delayed_delivery,
     a_publisher_that_retries_cannot_hide_a_loss,
+    an_attempt_to_connect_that_fails_does_not_hide_a_loss,
     who_closes_a_connection_knows_of_its_loss,
     an_ack_that_comes_too_late_harms_nobody,
     one_event_a_call_for_who_drains_one_connection,
