@@ -57,6 +57,7 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
     """
 
     client: Any  # the kombu.Connection; kombu sets it to None when it drops the transport
+    _means_tls = False
 
     connection_errors = _both('connection_errors')
     channel_errors = _both('channel_errors')
@@ -65,7 +66,7 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)
-        keep_transport(client)
+        keep_transport(client, self._means_tls)
 
     def driver_version(self) -> str:
         """The version of what a connection opened now would be: of gamqp, or of py-amqp."""
@@ -131,6 +132,8 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
 
 class SSLTransport(Transport):
     """The same with TLS, for ``gamqps://``; *ssl* of the kombu.Connection may have its options."""
+
+    _means_tls = True
 
     def __init__(self, client: Any, **kwargs: Any) -> None:
         super().__init__(client, **kwargs)

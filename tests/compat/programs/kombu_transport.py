@@ -212,6 +212,12 @@ def the_transport_is_kept_at_failover() -> None:
             with connection.clone() as copy:
                 copy.ensure_connection(**{**RETRY, 'interval_start': 0.01})
                 assert isinstance(copy.connection, gamqp.Connection)
+    # The one with TLS is not left either, which would be in the clear.
+    secured = connect('amqp://a;amqps://b;pyamqp://c;redis://d', 'gamqp.kombu:SSLTransport')
+    for _ in range(3):
+        assert type(secured.transport) is gamqp.kombu.SSLTransport and secured.ssl is True, secured.hostname
+        secured.maybe_switch_next()
+    assert secured.alt == ['gamqps://a', 'gamqps://b', 'gamqps://c', 'redis://d']
     # Who writes a scheme for each has what it says.
     assert [*connect('amqps://a;redis://b;amqp://c').transport.client.alt] == ['gamqps://a', 'redis://b', 'gamqp://c']
     assert kombu.Connection('gamqp://a;amqp://b').transport.client.alt == ['gamqp://a', 'amqp://b']
