@@ -1,6 +1,7 @@
 """Celery's programs as processes of their own: workers, beat and clients of the application ``programs/celery_app.py``.
 
-What must not enter: kombu, Celery and amqp, which belong into those processes.
+Also what other tests with a worker need: a process with its log, and a task as Celery writes it. What must not
+enter: kombu, Celery and amqp, which belong into those processes.
 """
 
 from __future__ import annotations
@@ -35,11 +36,14 @@ class Command:
     def log(self) -> str:
         return self._log.read_text(encoding='utf-8', errors='replace')
 
+    def check_running(self) -> None:
+        assert self.process.poll() is None, f'it has ended:\n{self.log()[-4000:]}'
+
     def wait_for_log(self, *words: str) -> None:
         """Wait until all these words were logged."""
 
         def said() -> bool:
-            assert self.process.poll() is None, f'it has ended:\n{self.log()[-4000:]}'
+            self.check_running()
             return all(word in self.log() for word in words)
 
         try:
@@ -54,6 +58,41 @@ class Command:
     def wait_for_end(self) -> int:
         greenlets.wait_until(lambda: self.process.poll() is not None, PATIENCE)
         return int(self.process.returncode)
+
+
+@contextlib.contextmanager
+def started(arguments: list[str], environment: dict[str, str], log: Path) -> Iterator[Command]:
+    """Python with these arguments, in the folder of its log; whatever is left of it at the end is killed."""
+    with log.open('wb') as stream:
+        process = subprocess.Popen(
+            [sys.executable, *arguments],
+            env=environment,
+            cwd=log.parent,
+            stdout=stream,
+            stderr=stream,
+            start_new_session=True,
+        )
+    try:
+        yield Command(process, log)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def task_message(task: str, *arguments: Any, eta: str | None = None) -> gamqp.Message:
+    """A call of a task as Celery writes it. eta: when it is due, in ISO 8601; None for now."""
+    number = str(uuid.uuid4())
+    embed = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
+    headers = {'lang': 'py', 'task': task, 'id': number, 'root_id': number, 'eta': eta, 'retries': 0}
+    return gamqp.Message(
+        json.dumps([arguments, {}, embed]),
+        content_type='application/json',
+        content_encoding='utf-8',
+        correlation_id=number,
+        delivery_mode=2,
+        application_headers=headers,
+    )
 
 
 class Application:
@@ -76,24 +115,11 @@ class Application:
 
     @contextlib.contextmanager
     def command(self, *arguments: str, program: tuple[str, ...] = CELERY) -> Iterator[Command]:
-        """``celery -A celery_app …``; whatever is left of it at the end is killed."""
+        """``celery -A celery_app …``."""
         self._count += 1
         log = self.folder / f'log.{self._count}'
-        with log.open('wb') as stream:
-            process = subprocess.Popen(
-                [sys.executable, *program, '-A', 'celery_app', *arguments],
-                env=self.environment,
-                cwd=self.folder,
-                stdout=stream,
-                stderr=stream,
-                start_new_session=True,
-            )
-        try:
-            yield Command(process, log)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        with started([*program, '-A', 'celery_app', *arguments], self.environment, log) as command:
+            yield command
 
     @contextlib.contextmanager
     def worker(self, *arguments: str, program: tuple[str, ...] = CELERY) -> Iterator[Command]:
@@ -113,21 +139,11 @@ class Application:
     # -- tasks, without a client of Celery -----------------------------------------------------
 
     def note(self, file: str, lines: str, seconds: float = 0) -> None:
-        """Send a task ``note`` for each of these words, as Celery writes it; the queue must be there."""
+        """Send a task ``note`` for each of these words; the queue must be there."""
         with gamqp.connect(self.broker) as connection:
             channel = connection.channel()
             for line in lines.split():
-                number = str(uuid.uuid4())
-                embed = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
-                headers = {'lang': 'py', 'task': 'note', 'id': number, 'root_id': number, 'retries': 0}
-                message = gamqp.Message(
-                    json.dumps([[str(self.folder / file), line, seconds], {}, embed]),
-                    content_type='application/json',
-                    content_encoding='utf-8',
-                    correlation_id=number,
-                    delivery_mode=2,
-                    application_headers=headers,
-                )
+                message = task_message('note', str(self.folder / file), line, seconds)
                 channel.basic_publish(message, '', self.queue)
             connection.flush(30)
 

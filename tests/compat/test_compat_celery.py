@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import json
 import os
-import signal
-import subprocess
 import sys
 import uuid
 from collections.abc import Iterator
@@ -20,13 +17,13 @@ from typing import Any
 
 import greenlets
 import pytest
+from celery_processes import PATIENCE, started, task_message
 from installed import is_installed
 from node import Node
 
 import gamqp
 
 PROGRAM = Path(__file__).parent / 'programs' / 'celery_worker.py'
-PATIENCE = 150  # seconds for a worker to start and to do its tasks; it takes five
 
 pytestmark = [
     pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed'),
@@ -42,63 +39,34 @@ class Worker:
         self.queue = f'celery.{uuid.uuid4()}'
         self.file = folder / 'done'
         self.file.touch()
-        self._log = folder / 'log'
-        self._process: Any = None
 
     @contextlib.contextmanager
     def running(self, pool: str, concurrency: int) -> Iterator[None]:
-        arguments = (pool, str(concurrency), self.url, self.queue, str(self.file))
+        arguments = [str(PROGRAM), pool, str(concurrency), self.url, self.queue, str(self.file)]
         environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'PYTHONWARNINGS': 'ignore'}
-        with self._log.open('wb') as log:
-            self._process = subprocess.Popen(
-                [sys.executable, str(PROGRAM), *arguments],
-                env=environment,
-                cwd=self.file.parent,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        try:
+        with started(arguments, environment, self.file.with_name('log')) as self._command:
             yield
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
     def publish(self, channel: gamqp.Channel, line: str, pause: float = 0, countdown: float | None = None) -> None:
-        """A task message as Celery writes it."""
         eta = None
         if countdown is not None:
             eta = (datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=countdown)).isoformat()
-        number = str(uuid.uuid4())
-        embed = {'callbacks': None, 'errbacks': None, 'chain': None, 'chord': None}
-        headers = {'lang': 'py', 'task': 'note', 'id': number, 'root_id': number, 'eta': eta, 'retries': 0}
-        message = gamqp.Message(
-            json.dumps([[line, pause], {}, embed]),
-            content_type='application/json',
-            content_encoding='utf-8',
-            correlation_id=number,
-            delivery_mode=2,
-            application_headers=headers,
-        )
-        channel.basic_publish(message, '', self.queue)
+        channel.basic_publish(task_message('note', line, pause, eta=eta), '', self.queue)
 
     def done(self) -> set[str]:
         return set(self.file.read_text(encoding='utf-8').split())
 
     def wait_for(self, lines: set[str], what: str) -> None:
         def come() -> bool:
-            assert self._process.poll() is None, f'the worker has ended:\n{self.log()}'
+            self._command.check_running()
             return lines <= self.done()
 
         try:
             greenlets.wait_until(come, PATIENCE)
         except AssertionError as error:
             done = len(lines & self.done())
-            raise AssertionError(f'{what}: {done} of {len(lines)} tasks done\n{self.log()}') from error
-
-    def log(self) -> str:
-        return self._log.read_text(encoding='utf-8', errors='replace')[-4000:]
+            log = self._command.log()[-4000:]
+            raise AssertionError(f'{what}: {done} of {len(lines)} tasks done\n{log}') from error
 
 
 @pytest.mark.parametrize('pool', ['solo', 'prefork', 'threads'])
