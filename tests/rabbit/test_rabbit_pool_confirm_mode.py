@@ -92,6 +92,27 @@ def test_a_later_lease_may_have_a_transaction(pool, stock, used):
         publish(fresh, stock)
 
 
+def test_a_transaction_keeps_the_prefetch_and_gets_what_is_delivered_in_it(pool, stock, used):
+    got = []
+    with pool.channel() as again:
+        tag = again.basic_consume(stock, callback=got.append)
+        greenlets.wait_until(lambda: again.unsettled == 1)
+        again.basic_ack(1, multiple=True)  # in place of the callback
+        again.basic_cancel(tag)
+        again.basic_qos(0, 1, False)
+        again.tx_select()
+        for _ in range(2):
+            again.basic_publish(gamqp.Message(b'y'), '', stock)
+        again.tx_commit()
+        again.basic_consume(stock, callback=got.append)
+        again.connection.drain_events(timeout=30)
+        broker_tools.wait_ready(again, stock, 1)
+        got[0].ack()
+        again.tx_commit()
+        again.connection.drain_events(timeout=30)
+        assert [message.delivery_tag for message in got] == [1, 2]
+
+
 def test_a_transaction_hears_first_of_what_was_refused_before(pool, stock, used):
     with pool.channel() as again:
         again.basic_publish(gamqp.Message(b'y'), 'no such exchange', stock)
