@@ -1,4 +1,4 @@
-"""``python -m gamqp COMMAND …``: what gamqp offers on the command line.
+"""``python -m gamqp COMMAND …`` and the script ``gamqp``: what gamqp offers on the command line.
 
 Layer 5. Does not belong here: what a command does, see ``gamqp.cli``.
 """
@@ -10,16 +10,19 @@ import sys
 
 from . import __version__
 
-__all__ = ('main',)
+__all__ = ('main', 'script')
 
 # command -> its module, which has ``run(arguments)``, and what it does
 COMMANDS = {
+    'check': ('check_command', 'whether a broker can be used, step by step, and what to do where not'),
     'celery': ('celery_command', 'the command of Celery, with gamqp in place of amqp'),
 }
 
+WRONG_USAGE = 64
+
 
 def main(arguments: list[str]) -> int:
-    """Run a command with its arguments. Returns the exit status: 2 where there is no such command."""
+    """Run a command with its arguments. Returns the exit status: 64 where there is no such command."""
     if arguments and arguments[0] in COMMANDS:
         status: int = importlib.import_module(f'gamqp.cli.{COMMANDS[arguments[0]][0]}').run(arguments[1:])
         return status
@@ -28,14 +31,19 @@ def main(arguments: list[str]) -> int:
         return 0
     wanted = arguments in (['--help'], ['-h'])
     print(_usage(), file=sys.stdout if wanted else sys.stderr)
-    return 0 if wanted else 2
+    return 0 if wanted else WRONG_USAGE
+
+
+def script() -> int:
+    """The entry point of the script ``gamqp``."""
+    return main(sys.argv[1:])
 
 
 def _usage() -> str:
     lines = ['usage: python -m gamqp COMMAND …', '']
     lines += [f'  {name:10}{what}' for name, (_, what) in COMMANDS.items()]
-    return '\n'.join(lines)
+    return '\n'.join([*lines, '', 'python -m gamqp COMMAND --help says more, with an example.'])
 
 
 if __name__ == '__main__':
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(script())

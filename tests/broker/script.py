@@ -119,12 +119,7 @@ class ScriptedBroker:
         """Take the next connection and read its protocol header."""
         self._reset()
         deadline = green.Deadline(patience)
-        ready = greenlets.backend.Readiness(self._listener.fileno())
-        try:
-            assert ready.wait_readable(deadline.left()), 'the client did not connect'
-        finally:
-            ready.close()
-        self.sock, _ = self._listener.accept()
+        self.sock = self._accepted(deadline)
         self.sock.setblocking(False)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # pieces are sent as pieces
         self._ready = greenlets.backend.Readiness(self.sock.fileno())
@@ -134,6 +129,18 @@ class ScriptedBroker:
             assert chunk, f'the client hung up after {header!r}'
             header += chunk
         assert header == PROTOCOL_HEADER
+
+    def dismiss(self) -> None:
+        """Take the next connection and hang up, whatever it says."""
+        self._accepted(green.Deadline(PATIENCE)).close()
+
+    def _accepted(self, deadline: green.Deadline) -> Any:
+        ready = greenlets.backend.Readiness(self._listener.fileno())
+        try:
+            assert ready.wait_readable(deadline.left()), 'the client did not connect'
+        finally:
+            ready.close()
+        return self._listener.accept()[0]
 
     def handshake(
         self,

@@ -36,7 +36,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.startswith('usage: python -m gamqp COMMAND') and 'celery' in text
     for wrong in ([], ['no-such-command'], ['--no-such-option']):
-        assert __main__.main(wrong) == 2
+        assert __main__.main(wrong) == 64
         assert capsys.readouterr().err == text
 
 

@@ -1,0 +1,65 @@
+"""The broker that a command works with: its URLs, and a connection to the first that answers.
+
+Layer 5. Does not belong here: what a URL means (``state.uri``).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from .. import exceptions
+from ..connection import Connection
+from ..state import connection_settings
+from .exit_codes import UsageError
+
+__all__ = ('connect', 'settings_of', 'urls')
+
+_DEFAULT = 'amqp://localhost'
+
+# Between two URLs: nothing of this can be a part of one.
+_BETWEEN = re.compile(r'[\s,;]+(?=amqps?://)')
+
+
+def urls(options: argparse.Namespace, given: Iterable[str] = ()) -> list[str]:
+    """The URLs of --url or of AMQP_URL, checked. given: those of arguments, before all others. Raises UsageError."""
+    texts = list(given) or options.url or [os.environ.get('AMQP_URL') or _DEFAULT]
+    found = [one for text in texts for one in _BETWEEN.split(text.strip())]
+    for one in found:
+        settings_of(one)
+    return found
+
+
+def settings_of(url: str, **arguments: Any) -> connection_settings.Settings:
+    """The settings of a URL. Raises UsageError that does not quote it."""
+    try:
+        return connection_settings.from_uri(url, arguments)
+    except (TypeError, ValueError) as exc:
+        text = str(exc)
+    # Outside the block: an error with the first as its context would lead to frames that hold the URL.
+    raise UsageError(text)
+
+
+def connect(options: argparse.Namespace, urls_given: list[str] | None = None, **arguments: Any) -> Connection:
+    """An open connection to the first broker that answers. Switches.
+
+    urls_given: None for those of the options. Raises UsageError, and why the last one could not be connected.
+    """
+    candidates = urls(options) if urls_given is None else urls_given
+    usual: dict[str, Any] = {'name': f'gamqp {options.program} {platform.node()}:{os.getpid()}'}
+    if options.timeout is not None:  # else the URL may say
+        usual.update(dict.fromkeys(('connect_timeout', 'rpc_timeout', 'confirm_timeout'), options.timeout))
+    for number, one in enumerate(candidates, 1):
+        settings = settings_of(one, **{**usual, **arguments})
+        connection = Connection(**settings.arguments())
+        try:
+            connection.connect()
+            return connection
+        except (exceptions.AMQPError, OSError):
+            if number == len(candidates):
+                raise
+    raise UsageError('there is no URL')

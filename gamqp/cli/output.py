@@ -1,0 +1,104 @@
+"""What a command prints: results on stdout, progress and errors on stderr.
+
+Layer 5. A write to stdout waits until a pipe has room, and only the greenlet that writes waits: a reader that
+is slow must not stop the heartbeats. Does not belong here: what is printed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from .redaction import redacted
+
+__all__ = ('Output', 'OutputClosed')
+
+# The least room that a pipe has when it is reported as writable (PIPE_BUF of POSIX is 512; of Linux 4096, and macOS
+# reports it for as much as it then takes).
+_PIECE = 512 if sys.platform == 'darwin' else 4096
+
+# Seconds between two lines of progress.
+_INTERVAL = 1.0
+
+
+class OutputClosed(Exception):
+    """Whoever read stdout has gone: the command has nothing left to do."""
+
+
+class Output:
+    """stdout and stderr of one command. quiet: no progress and no summary."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.quiet = quiet
+        self._is_terminal = _is_terminal(2)
+        self._colours = _is_terminal(1) and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
+        self._next = 0.0  # when progress may be shown again
+        self._shown = False  # a line of progress stands on the terminal, without a line feed
+
+    # -- results ---------------------------------------------------------------------
+
+    def write(self, data: bytes) -> None:
+        """Write to stdout. Switches. Raises OutputClosed when nobody reads it any more."""
+        view = memoryview(data)
+        try:
+            while view:
+                select.select([], [1], [])
+                view = view[os.write(1, view[:_PIECE]) :]
+        except (BrokenPipeError, ConnectionResetError):
+            raise OutputClosed from None
+
+    def line(self, text: str) -> None:
+        """Write a line of text to stdout."""
+        self.write(text.encode('utf-8', 'surrogateescape') + b'\n')
+
+    def result(self, value: Mapping[str, Any]) -> None:
+        """Write one line of JSON to stdout."""
+        self.line(json.dumps(value, ensure_ascii=False))
+
+    def painted(self, text: str, colour: int) -> str:
+        """The text in a colour (a number of ANSI), where stdout is a terminal that shows colours."""
+        return f'\033[{colour}m{text}\033[0m' if self._colours else text
+
+    # -- for whoever watches ------------------------------------------------------------
+
+    def progress(self, text: str) -> None:
+        """Show how far it is, at most once a second; only on a terminal."""
+        now = time.monotonic()
+        if not self.quiet and self._is_terminal and now >= self._next:
+            self._next = now + _INTERVAL
+            self._shown = True
+            self._to_stderr(f'\r\033[K{text}')
+
+    def live(self, text: str) -> None:
+        """A line a second of what is going on: each in place of the last on a terminal, else below it."""
+        if not self.quiet:
+            self._shown = self._is_terminal
+            self._to_stderr(f'\r\033[K{text}' if self._is_terminal else f'{text}\n')
+
+    def note(self, text: str) -> None:
+        """Say something on stderr that is no error: a summary."""
+        if not self.quiet:
+            self.error(text)
+
+    def error(self, text: str) -> None:
+        """Say something on stderr, also when --quiet was given."""
+        start = '\r\033[K' if self._shown else ''
+        self._shown = False
+        self._to_stderr(f'{start}{text}\n')
+
+    def _to_stderr(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # a closed stderr is no reason to end
+            os.write(2, redacted(text).encode('utf-8', 'replace'))
+
+
+def _is_terminal(descriptor: int) -> bool:
+    try:
+        return os.isatty(descriptor)
+    except OSError:
+        return False

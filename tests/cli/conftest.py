@@ -1,0 +1,52 @@
+"""Fixtures of the tests of the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import broker_tools
+import pytest
+from certificates import Certificates
+from node import Node
+from script import ScriptedBroker
+from tls_proxy import Front
+
+import gamqp
+
+
+@pytest.fixture
+def stock(rabbit: Any) -> Iterator[str]:
+    """A durable queue that any connection may use."""
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        queue = broker_tools.shared_queue(channel)
+        yield queue
+        channel.queue_delete(queue)
+
+
+@pytest.fixture
+def messages(rabbit: Any) -> Iterator[Callable[[str], list[gamqp.Message]]]:
+    """Takes all messages out of a queue."""
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        yield lambda queue: broker_tools.get_all(channel, queue)
+
+
+@pytest.fixture(scope='module')
+def node(rabbit: Any) -> Iterator[Node]:
+    """A broker of the same version that this module has to itself, to starve."""
+    with broker_tools.node_like(rabbit) as node:
+        yield node
+
+
+@pytest.fixture(scope='session')
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    return Certificates(tmp_path_factory.mktemp('certificates'))
+
+
+@pytest.fixture
+def front(peer: ScriptedBroker, certificates: Certificates) -> Iterator[Front]:
+    """TLS in front of the scripted peer."""
+    with Front(peer.port, certificates.server) as front:
+        yield front
