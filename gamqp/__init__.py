@@ -26,8 +26,8 @@ from .channel.receipt import Receipt
 from .compat.drop_in import install_as_amqp
 from .compat.promises import promise
 from .connection import Connection, connect
+from .consuming.consumer import Consumer
 from .consuming.iterator import Deliveries
-from .consuming.subscription import Consumer
 from .exceptions import (
     AccessRefused,
     AMQPError,

@@ -382,29 +382,41 @@ def channel_noting_cancels(note: Callable[[], None]) -> type[gamqp.Channel]:
 # -- consumers, pools, and what stands by itself ----------------------------------------------------------------------
 
 
+def inbox(holder: gamqp.Consumer | gamqp.Deliveries) -> Any:
+    """What the channel holds of it: ``messages``, ``spooled``, ``busy``, ``waiting`` of an iterator."""
+    return holder._inbox
+
+
+def has_ended(holder: gamqp.Consumer | gamqp.Deliveries) -> bool:
+    """Whether nothing more will arrive for it."""
+    return holder._inbox.over
+
+
 def block_watch(consumer: gamqp.Consumer) -> Any:
     """What looks whether the handler blocks, where that may be; ``armed``: whether it looks at the next messages."""
-    return consumer._blocking
+    return consumer._inbox._blocking
 
 
 def looks_whether_it_blocks(consumer: gamqp.Consumer) -> bool:
     """Whether the handler is called by what looks at it."""
-    return consumer._run != consumer.connection._run_handler
+    return consumer._inbox._run != consumer._inbox.connection._run_handler
 
 
 def workers(consumer: gamqp.Consumer) -> dict[Any, str]:
     """Worker greenlet -> what it does."""
-    return consumer._workers
+    return consumer._inbox._workers
 
 
 def use_failures(consumer: gamqp.Consumer, failures: Any) -> None:
     """Let the consumer count failed deliveries in these."""
-    consumer._failures = failures
+    consumer._inbox._failures = failures
 
 
 def kept_for_requeue(consumer: gamqp.Consumer) -> list[Any]:
     """Takes the failed deliveries whose time to go back has not come."""
-    return consumer._kept.take_all()
+    kept = consumer._inbox._kept
+    assert kept is not None
+    return kept.take_all()
 
 
 def note_returned_room(note: Callable[[], None], monkeypatch: Any) -> None:

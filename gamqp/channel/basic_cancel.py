@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from .. import green
 from ..green.yielding import in_turns
 from ..state import lifecycle
-from ..state.consumers import ConsumerRecord
+from ..state.consumers import ConsumerInbox, ConsumerRecord
 from ..state.error_hints import cancelled
 from ..state.expected_replies import Expected, fail_each
 from ..state.lifecycle import Reason
@@ -92,7 +92,7 @@ class CancelMethods(GetMethods):
             self._ask_to_cancel(consumer.tag)
             self._stop_taking(consumer)
 
-    def _inboxes(self) -> list[Any]:
+    def _inboxes(self) -> list[ConsumerInbox]:
         """Those of the consumers of our own kind."""
         return list(self._consumers.inboxes.values())
 
@@ -205,4 +205,4 @@ class CancelMethods(GetMethods):
 
 
 def _brings_work(consumer: ConsumerRecord) -> bool:
-    return consumer.inbox is None or bool(consumer.inbox.brings_work)
+    return consumer.inbox is None or consumer.inbox.brings_work

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..basic_message import Message
+from ..consuming.consumer import Consumer
 from ..consuming.inbox import Inbox
-from ..consuming.iterator import Deliveries
-from ..consuming.subscription import POLICIES, Consumer, OnError
+from ..consuming.iterator import Deliveries, IteratorInbox
+from ..consuming.subscription import POLICIES, OnError, SubscriptionInbox
 from ..state.argument_checks import optional_timeout, whole
 from ..state.consumer_views import Callbacks, CancelCallbacks
 from ..state.name_arguments import name
@@ -61,9 +62,10 @@ class SubscribeMethods(ConsumeMethods):
         queue = name('queue', queue)
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         channel: Any = self  # of which this class is a part
-        deliveries = Deliveries.start(channel, self._connection, tag, no_ack, timeout)
-        self._begin_inbox(deliveries.inbox, queue, prefetch, exclusive, arguments)
-        self._watch(deliveries.inbox.entry, prefetch)
+        inbox = IteratorInbox(channel, self._connection, tag, no_ack)
+        deliveries = Deliveries(inbox, timeout)  # before the consumer starts: if the caller is killed, it cancels
+        self._begin_inbox(inbox, queue, prefetch, exclusive, arguments)
+        self._watch(inbox.entry, prefetch)
         return deliveries
 
     def subscribe(
@@ -104,9 +106,9 @@ class SubscribeMethods(ConsumeMethods):
         queue = name('queue', queue)
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         channel: Any = self  # of which this class is a part
-        consumer = Consumer(channel, self._connection, tag, no_ack, handler, concurrency, on_error)
-        self._begin_inbox(consumer, queue, prefetch, exclusive, arguments)
-        return consumer
+        inbox = SubscriptionInbox(channel, self._connection, tag, no_ack, handler, concurrency, on_error)
+        self._begin_inbox(inbox, queue, prefetch, exclusive, arguments)
+        return Consumer(inbox)
 
     @property
     def callbacks(self) -> Mapping[str, Callable[[Message], object] | None]:

@@ -13,6 +13,7 @@ import greenlet
 from .. import exceptions, green
 from ..green.yielding import with_turns
 from ..state import lifecycle
+from ..state.consumers import ConsumerInbox
 from ..state.lifecycle import Reason
 from ..wire.spec import Basic
 from ..wire.spec import Connection as Spec
@@ -95,7 +96,7 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
     # socket lives, so that a drain that was interrupted can be called again.
     unfinished_handlers.draining = True
     # Consumers that were cancelled before, and whose last message is still worked on.
-    inboxes = list(unfinished_handlers.retiring)
+    inboxes: list[ConsumerInbox] = list(unfinished_handlers.retiring)
     # All cancels are sent before the first answer is waited for: one round trip for thousands of consumers.
     asked: list[tuple[Any, Any]] = []
     # A copy, since with_turns switches: channels may be opened and closed meanwhile.
@@ -112,7 +113,7 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
     # Another drain or basic_cancel that waits must count again: what it waits for may be this greenlet.
     events.wake_finishing()
 
-    mine: list[Any] = []
+    mine: list[ConsumerInbox] = []
 
     # Asked after each handler that ends. So it must not walk all inboxes each time.
     def quiet() -> bool:
@@ -143,7 +144,7 @@ def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:
             in_drain[me] = before
 
 
-def _leave_out_idle(connection: Dispatch, inboxes: list[Any]) -> bool:
+def _leave_out_idle(connection: Dispatch, inboxes: list[ConsumerInbox]) -> bool:
     """Most are idle, and there may be thousands. Switches."""
     # In place: quiet() has the same list.
     inboxes[:] = [inbox for inbox in with_turns(connection._green, list(inboxes)) if inbox.busy]

@@ -14,8 +14,8 @@ from collections.abc import Container, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..green.yielding import AT_ONCE, in_turns
+from ..state.consumers import ConsumerInbox, Term
 from ..state.consumers import ConsumerRecord as Entry
-from ..state.consumers import Term
 from ..state.lifecycle import Reason
 from ..state.uncopyable import Uncopyable
 
@@ -225,7 +225,7 @@ class Inbox(Uncopyable, abc.ABC):
             unfinished_handlers.retire(self)
 
 
-def complete_ends(channel: ConsumerChannel, inboxes: Iterable[Inbox], incarnation: int) -> Iterator[None]:
+def complete_ends(channel: ConsumerChannel, inboxes: Iterable[ConsumerInbox], incarnation: int) -> Iterator[None]:
     """``complete_end`` of inboxes whose channel has ended, in steps. It may be open again before the last step."""
     for inbox in inboxes:
         yield from inbox.complete_end(channel._incarnation == incarnation)

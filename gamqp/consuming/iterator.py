@@ -23,7 +23,7 @@ from .inbox import Inbox
 if TYPE_CHECKING:
     from .owner_protocols import ConsumerChannel, ConsumerConnection
 
-__all__ = ('Deliveries',)
+__all__ = ('Deliveries', 'IteratorInbox')
 
 
 class IteratorInbox(Inbox):
@@ -114,20 +114,10 @@ class Deliveries(Uncopyable):
         self._inbox = inbox
         self._timeout = timeout
 
-    @classmethod
-    def start(
-        cls, channel: ConsumerChannel, connection: ConsumerConnection, tag: str, no_ack: bool, timeout: float | None
-    ) -> Deliveries:
-        return cls(IteratorInbox(channel, connection, tag, no_ack), timeout)
-
     def __repr__(self) -> str:
         inbox = self._inbox
         state = 'ended' if inbox.over else 'closing' if inbox.entry.discard else 'open'
         return f'<Deliveries {inbox.tag} {state}, {len(inbox.messages or ())} waiting>'
-
-    @property
-    def inbox(self) -> Inbox:
-        return self._inbox
 
     @property
     def tag(self) -> str:

@@ -357,4 +357,4 @@ class Overflow:
 
 def _keeps(consumer: ConsumerRecord) -> bool:
     """Whether messages of this consumer may wait; False if each must be handled when it arrives."""
-    return consumer.callback is not None if consumer.inbox is None else bool(consumer.inbox.keeps)
+    return consumer.callback is not None if consumer.inbox is None else consumer.inbox.keeps

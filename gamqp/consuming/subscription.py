@@ -1,7 +1,7 @@
-"""The Consumer that ``Channel.subscribe`` returns: worker greenlets call a handler with the messages of one queue.
+"""What ``Channel.subscribe`` starts: worker greenlets call a handler with the messages of one queue.
 
 Layer 3. A worker is started when a message arrives and ends when none is left, so a consumer without messages
-has no greenlet. Does not belong here: how messages arrive, see ``inbox``.
+has no greenlet. Does not belong here: how messages arrive (``inbox``), and what the program sees of it (``consumer``).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..channel.channel import Channel
     from ..connection.connection import Connection
 
-__all__ = ('POLICIES', 'Consumer', 'OnError', 'Policy')
+__all__ = ('POLICIES', 'OnError', 'Policy', 'SubscriptionInbox')
 
 logger = logging.getLogger('gamqp.consumer')
 
@@ -54,11 +54,10 @@ LONGEST_SLEEP = 1.0
 OnError = Policy | Callable[[Message, BaseException], Policy | None]
 
 
-class Consumer(Inbox):
-    """A running subscription, made by ``Channel.subscribe``.
+class SubscriptionInbox(Inbox):
+    """The part of a subscription that the channel holds, with its workers.
 
-    tag: the consumer tag. Counters: delivered (arrived), acked (handled, and
-    acked here), failed (the handler raised), in_flight (being handled now).
+    Counters: acked (handled, and acked here), failed (the handler raised), in_flight (being handled now).
     """
 
     __slots__ = (
@@ -109,10 +108,6 @@ class Consumer(Inbox):
         self._idle: green.Gate | None = None  # greenlets wait here for the handlers to finish; made when needed
         self._stopped_by: BaseException | None = None
 
-    def __repr__(self) -> str:
-        state = 'ended' if self.over else 'ending' if self.entry.discard else 'running'
-        return f'<Consumer {self.tag} {state}: {self.delivered} delivered, {self.in_flight} in flight>'
-
     @property
     def busy(self) -> bool:
         return bool(self._workers) or self.spooled > 0
@@ -129,15 +124,8 @@ class Consumer(Inbox):
 
     # -- ending ----------------------------------------------------------------------
 
-    def cancel(self, wait: bool = True, timeout: float | None = None) -> None:
-        """Take no more messages; what no handler has begun goes back to the queue. Twice does no harm.
-
-        wait: also wait for the running handlers, and for those of messages that came
-        with no_ack. timeout: seconds, None for as long as they take; TimeoutError
-        then, and the handlers run on. In one of its own handlers it waits for those
-        others that do not wait here, too. Raises why the channel ended if the cancel
-        could not be sent. Switches greenlets.
-        """
+    def cancel(self, wait: bool, timeout: float | None) -> None:
+        """See ``Consumer.cancel``. Switches greenlets."""
         self.connection._affinity.check()
         deadline = green.Deadline(timeout)
         if not self.over and not self.entry.discard:
@@ -146,13 +134,8 @@ class Consumer(Inbox):
         if wait:
             self._wait_until(self._others_idle, deadline)
 
-    def join(self, timeout: float | None = None) -> None:
-        """Wait until the consumer has ended and its handlers have returned. Switches greenlets.
-
-        timeout: seconds, None for ever (TimeoutError). Returns after a cancel of
-        ours; raises ConsumerCancelled when the broker cancelled it, why the channel
-        or connection ended, and with on_error='stop' what the handler raised.
-        """
+    def join(self, timeout: float | None) -> None:
+        """See ``Consumer.join``. Switches greenlets."""
         self.connection._affinity.check()
         self._wait_until(lambda: self.over and self._others_idle(), green.Deadline(timeout))
         if self._stopped_by is not None:

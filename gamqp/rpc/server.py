@@ -19,7 +19,8 @@ from ..channel.basic_publish import taken_apart
 from ..channel.channel import Channel
 from ..channel.consume_and_subscribe import check_concurrency
 from ..connection.connection import Connection
-from ..consuming.subscription import REJECT, REQUEUE, Consumer, Policy
+from ..consuming.consumer import Consumer
+from ..consuming.subscription import REJECT, REQUEUE, Policy
 from ..state.argument_checks import optional_timeout
 from ..state.name_arguments import name
 from ..state.uncopyable import Uncopyable

@@ -8,14 +8,17 @@ Does not belong here: messages (``consuming``); what programs see of the table (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Container, Iterator
 from itertools import chain
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from .expected_replies import Expected
 from .lifecycle import Reason
 
-__all__ = ('ConsumerRecord', 'ConsumerTable', 'Term')
+if TYPE_CHECKING:
+    from ..basic_message import Message
+
+__all__ = ('ConsumerInbox', 'ConsumerRecord', 'ConsumerTable', 'Term')
 
 # Ended consumers whose tag, queue and no_ack are remembered: their last deliveries may still wait to be handed out.
 REMEMBERED = 100
@@ -24,13 +27,71 @@ REMEMBERED = 100
 TOLERATED = 10
 
 
+class ConsumerInbox(Protocol):
+    """Takes the messages of one consumer, and learns of its end. ``consuming.inbox`` says more of each.
+
+    No method switches greenlets. The steps that some of them return may be taken in later turns of the hub.
+    """
+
+    #: The channel's, from when the consumer starts.
+    term: Term
+
+    # -- what it is
+
+    @property
+    def brings_work(self) -> bool: ...
+
+    @property
+    def keeps(self) -> bool: ...
+
+    @property
+    def tag(self) -> str: ...
+
+    # -- how it stands
+
+    @property
+    def messages(self) -> Collection[Message] | None: ...
+
+    @property
+    def over(self) -> bool: ...
+
+    @property
+    def busy(self) -> bool: ...
+
+    @property
+    def awaits_message(self) -> bool: ...
+
+    @property
+    def has_hearer(self) -> bool: ...
+
+    @property
+    def is_unheard(self) -> bool: ...
+
+    def works_apart_from(self, some: Container[Any]) -> bool: ...
+
+    # -- what is told to it
+
+    def put(self, message: Message) -> None: ...
+
+    def finish(self, reason: Reason | None) -> None: ...
+
+    def complete_end(self, same_tags: bool = True) -> Iterator[None]: ...
+
+    def spool_lost(self) -> None: ...
+
+    def withdraw(self, give_back: bool = False) -> None: ...
+
+    def take_all(self, give_back: bool = False) -> Iterator[None]: ...
+
+    def drop_void(self) -> Iterator[None]: ...
+
+
 class ConsumerRecord:
     """What is known of one consumer.
 
     * callback: takes a message; None where messages are dropped, or go to an inbox.
     * on_cancel: takes the consumer tag, or None.
-    * inbox: takes the messages of an iterator or subscription (``put(message)``) and learns of the end
-      (``finish(reason)``); None for a consumer with a callback.
+    * inbox: takes the messages of an iterator, a subscription or an RPC client; None for a consumer with a callback.
     * discard: deliveries go back to the queue instead of to the program.
     * queue: the name of the queue.
     * of_stream: the queue is a stream, by how it was declared or by the arguments of consume.
@@ -61,7 +122,7 @@ class ConsumerRecord:
         callback: Callable[[Any], Any] | None,
         on_cancel: Callable[[str], Any] | None,
         no_ack: bool,
-        inbox: Any = None,
+        inbox: ConsumerInbox | None = None,
     ) -> None:
         self.tag = tag
         # At most one of callback and inbox is set. The table counts consumers by which one it is.
@@ -114,7 +175,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
         # take_cancels() comes after it.
         self._starting: dict[str, list[Expected]] | None = None
         self._term: Term | None = None
-        self._inboxes: dict[str, Any] | None = None
+        self._inboxes: dict[str, ConsumerInbox] | None = None
         # Oldest first, at most REMEMBERED.
         self._left: dict[str, tuple[str, bool]] | None = None  # tag -> (queue, no_ack) of ended consumers
         self._strays: dict[str, int] | None = None  # tag of no consumer -> deliveries that came for it
@@ -129,7 +190,7 @@ class ConsumerTable(dict[str, ConsumerRecord]):
                 return tag
 
     @property
-    def inboxes(self) -> dict[str, Any]:
+    def inboxes(self) -> dict[str, ConsumerInbox]:
         """Consumer tag -> inbox, of the consumers that have one."""
         return self._inboxes or {}
 

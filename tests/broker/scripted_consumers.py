@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import greenlets
+import inside
 from greenlet import getcurrent
 from script import ScriptedBroker, frames
 
@@ -53,7 +54,7 @@ def subscribed(
 
 def ended(peer: ScriptedBroker, consumer: gamqp.Consumer) -> None:
     peer.send('basic.cancel-ok', consumer_tag=consumer.tag)
-    greenlets.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: inside.has_ended(consumer))
 
 
 def fail(message: Any) -> None:

@@ -70,7 +70,7 @@ def test_a_handler_that_blocks_is_named_once(peer: ScriptedBroker, channel: gamq
 def test_a_busy_worker_is_looked_at_too(peer: ScriptedBroker, channel: gamqp.Channel, log: Any) -> None:
     """It does not end between two messages."""
     consumer = subscribed(peer, channel, sleepy, prefetch=0)
-    flow = inside.flow_control(consumer.connection)
+    flow = inside.flow_control(consumer.channel.connection)
     flow.until_look = 2
     peer.raw(messages(consumer.tag, range(1, 6)))
     for tag in range(1, 6):

@@ -238,7 +238,7 @@ def test_handlers_that_nobody_joins_do_not_end_without_a_word(
     consumer = subscribing.get()
     if joined:
         joining = greenlets.spawn(consumer.join)
-        greenlets.wait_until(lambda: not consumer.is_unheard)
+        greenlets.wait_until(lambda: not inside.inbox(consumer).is_unheard)
     declaring = greenlets.spawn(channel.queue_declare, 'missing', True)
     peer.expect('queue.declare')
     refuse(peer)

@@ -128,7 +128,7 @@ def test_what_is_kept_goes_back_when_the_broker_cancels(
 ) -> None:
     consumer = keeping(peer, channel, work)
     peer.send('basic.cancel', consumer_tag=consumer.tag, nowait=True)
-    greenlets.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: inside.has_ended(consumer))
     nacked = []
     while len(nacked) < 3:
         said = peer.next()
@@ -152,7 +152,7 @@ def test_nothing_is_sent_for_what_is_kept_when_the_broker_takes_it_back(
     else:
         peer.send('channel.close', reply_code=406, reply_text='x')
         peer.reopen()
-    greenlets.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: inside.has_ended(consumer))
     assert inside.kept_for_requeue(consumer) == []
     if how != 'loss':
         peer.expect_nothing_more(client)

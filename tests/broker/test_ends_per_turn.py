@@ -52,7 +52,7 @@ def test_the_connection_ends(
     channels = [peer.open_channel(client, number) for number in range(1, CHANNELS + 1)]
     loops = [loop for channel in channels for loop in iterators(peer, channel, no_ack)]
     waiting = [greenlets.spawn(next, loop) for loop in loops[: 2 * len(loops) // 3]]
-    greenlets.wait_until(lambda: sum(loop.inbox.waiting is not None for loop in loops) == len(waiting))
+    greenlets.wait_until(lambda: sum(inside.inbox(loop).waiting is not None for loop in loops) == len(waiting))
     if how == 'cut':
         peer.hang_up()
     elif how == 'collect':
@@ -109,7 +109,7 @@ def test_it_is_connected_again_before_the_last_has_heard(
     channels = [peer.open_channel(client, number) for number in range(1, CHANNELS + 1)]
     loops = [loop for channel in channels for loop in iterators(peer, channel)]
     waiting = [greenlets.spawn(next, loop) for loop in loops]
-    greenlets.wait_until(lambda: all(loop.inbox.waiting for loop in loops))
+    greenlets.wait_until(lambda: all(inside.inbox(loop).waiting for loop in loops))
     client.collect()
     assert 0 < meter.sum <= MOST
     assert meter.most <= MOST
@@ -125,7 +125,7 @@ def test_it_is_connected_again_before_the_last_has_heard(
     (loop,) = iterators(peer, fresh, count=1)
     peer.send('basic.deliver', 1, consumer_tag='1.0', delivery_tag=1, body=b'x')
     assert next(loop).delivery_tag == 1
-    loop.inbox.connection.collect()
+    inside.inbox(loop).connection.collect()
 
 
 def test_a_forked_child_does_all_of_it_at_once() -> None:

@@ -98,7 +98,7 @@ def test_drain_waits_for_the_greenlet_to_which_the_iterator_was_handed_over(
         peer.expect('basic.cancel')
         assert peer.expect('basic.nack').delivery_tag == 3
         end(peer, deliveries)
-        greenlets.wait_until(lambda: deliveries.inbox.over)
+        greenlets.wait_until(lambda: inside.has_ended(deliveries))
         for _ in range(5):
             greenlets.sleep(0)  # drain has its turn
         peer.expect_nothing_more(client)
@@ -107,7 +107,7 @@ def test_drain_waits_for_the_greenlet_to_which_the_iterator_was_handed_over(
         peer.agree_to_close()
 
     looping = greenlets.spawn(loop)
-    greenlets.wait_until(lambda: len(deliveries.inbox.messages or ()) == 1)
+    greenlets.wait_until(lambda: len(inside.inbox(deliveries).messages or ()) == 1)
     saying = greenlets.spawn(say)
     assert client.drain(20) is True
     saying.get()
@@ -194,7 +194,7 @@ def test_killed_while_it_waits_the_next_one_gets_the_message(peer: ScriptedBroke
 def test_killed_after_the_message_has_come_and_before_it_ran(peer: ScriptedBroker, channel: gamqp.Channel) -> None:
     deliveries = start(peer, channel)
     waiting = greenlets.spawn(next, deliveries)
-    greenlets.wait_until(lambda: deliveries.inbox.waiting is not None)
+    greenlets.wait_until(lambda: inside.inbox(deliveries).waiting is not None)
     waiting.kill()  # runs in the next pass of the hub, where the message may wake it, too
     inside.message_arrives(channel, gamqp_message(deliveries.tag))
     with pytest.raises(GreenletExit):

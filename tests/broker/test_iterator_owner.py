@@ -143,7 +143,7 @@ def test_one_that_was_closed_is_not_ended_again(
     owner = backend().spawn(take_and_close)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag=loop.tag)
-    greenlets.wait_until(lambda: loop.inbox.over)
+    greenlets.wait_until(lambda: inside.has_ended(loop))
     backend().sleep(0)
     kill(owner)
     greenlets.wait_until(lambda: owner.dead)
@@ -155,7 +155,7 @@ def test_whoever_goes_on_with_it_after_that_gets_its_end(
 ) -> None:
     loop = start(peer, channel, 1)
     owner = backend().spawn(list, loop)
-    greenlets.wait_until(lambda: not loop.inbox.messages)
+    greenlets.wait_until(lambda: not inside.inbox(loop).messages)
     kill(owner)
     peer.expect('basic.cancel')
     peer.raw(messages(loop.tag, [2]))

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import inside
 import pytest
 import scripted_consumers
 from script import ScriptedBroker
@@ -98,5 +99,5 @@ def test_a_number_that_cannot_be_meant_is_refused(
     for bad in values:
         with pytest.raises((TypeError, ValueError), match=rf'\b{name}\b'):
             call(here, bad)
-    assert here.connection.connected and here.channel.is_open and not here.consumer.entry.discard
+    assert here.connection.connected and here.channel.is_open and not inside.inbox(here.consumer).entry.discard
     peer.expect_nothing_more(here.connection)

@@ -85,7 +85,7 @@ def test_a_great_many_are_given_back_piece_by_piece(peer: ScriptedBroker, client
     assert channel.unsettled > 0  # the rest follows from the hub
     peer.expect('basic.cancel')
     assert sorted(nacked(peer, 5000)) == list(range(1, 5001))
-    assert channel.unsettled == loop.inbox.spooled == 0
+    assert channel.unsettled == inside.inbox(loop).spooled == 0
 
 
 def test_others_keep_theirs(peer: ScriptedBroker, client: Any, channel: gamqp.Channel, got: list[Any]) -> None:
@@ -96,7 +96,7 @@ def test_others_keep_theirs(peer: ScriptedBroker, client: Any, channel: gamqp.Ch
     peer.expect('basic.cancel')
     assert sorted(nacked(peer, MANY)) == list(range(2, 2 * MANY + 1, 2))
     assert drained(client, got, MANY) == list(range(1, 2 * MANY + 1, 2))
-    assert not loop.inbox.messages
+    assert not inside.inbox(loop).messages
 
 
 def test_messages_of_a_stream_are_not_nacked(peer: ScriptedBroker, client: Any, channel: gamqp.Channel) -> None:
@@ -108,7 +108,7 @@ def test_messages_of_a_stream_are_not_nacked(peer: ScriptedBroker, client: Any, 
     peer.expect('basic.cancel')
     assert sorted(peer.expect('basic.ack').delivery_tag for _ in range(MANY)) == list(range(1, MANY + 1))
     assert empty(client)
-    assert not loop.inbox.messages
+    assert not inside.inbox(loop).messages
 
 
 @pytest.mark.parametrize('how', ['callback', 'consume', 'subscribe'])
@@ -141,7 +141,7 @@ def test_what_came_without_acks_is_handed_out_after_the_cancel(
     else:
         joining = greenlets.spawn(consumer.join)
         joining.get()
-        assert not consumer.busy
+        assert not inside.inbox(consumer).busy
     assert [message.delivery_tag for message in got] == list(range(1, MANY + 2))
     assert empty(client)
     assert not inside.unfinished_handlers(client).retiring
@@ -154,11 +154,11 @@ def test_cancel_and_join_wait_for_what_stands_behind_others_on_disk(
     begin(peer, lambda: channel.basic_consume('q', 'tag', callback=got.append))
     consumer = begin(peer, lambda: channel.subscribe('q', handled.append, consumer_tag='b', no_ack=True))
     flood(peer, client, deliveries(range(1, MANY + 1)) + deliveries(range(MANY + 1, MANY + 21), 'b'))
-    assert consumer.busy
+    assert inside.inbox(consumer).busy
     cancelling = greenlets.spawn(consumer.cancel)
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='b')
-    greenlets.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: inside.has_ended(consumer))
     joining = greenlets.spawn(consumer.join)
     greenlets.sleep(0)
     assert not cancelling.done

@@ -49,7 +49,7 @@ class Cancelling:
         for _ in range(2):
             self.peer.expect('basic.cancel')
             self.peer.send('basic.cancel-ok', consumer_tag='tag')
-        greenlets.wait_until(lambda: self.consumer.over)
+        greenlets.wait_until(lambda: inside.has_ended(self.consumer))
 
 
 def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_cannot_come_back(
@@ -72,7 +72,7 @@ def test_handlers_that_all_cancel_do_not_wait_for_a_spool_that_only_they_can_tak
     handlers = Cancelling(peer, channel)
     begin(peer, lambda: other.basic_consume('q', 'two', no_ack=True, callback=got.append))
     flood(peer, client, deliveries([1, 2]) + deliveries(range(1, 60), 'two', 2) + deliveries(range(3, 8)))
-    assert handlers.consumer.spooled
+    assert inside.inbox(handlers.consumer).spooled
     handlers.cancel()
     drained(client, got, 59)
     handlers.consumer.join(30)
@@ -90,9 +90,9 @@ def test_closing_an_iterator_ends_the_loop_that_waits_for_the_spool(
     peer.expect('basic.cancel')
     peer.send('basic.cancel-ok', consumer_tag='tag')
     cancelling.get()
-    assert loop.inbox.spooled == 7
+    assert inside.inbox(loop).spooled == 7
     looping = greenlets.spawn(list, loop)
-    greenlets.wait_until(lambda: loop.inbox.waiting is not None)
+    greenlets.wait_until(lambda: inside.inbox(loop).waiting is not None)
     loop.close()
     assert looping.get() == []
     drained(client, got, 79)
@@ -127,7 +127,7 @@ def test_an_ack_of_several_settles_what_has_come_back_behind_a_later_one(
             assert not inside.can_be_settled(message)
     assert (client.stats()['acked'], channel.unsettled) == (MANY - 1, 1)
     assert inside.oldest_unacked(channel) == (MANY, '')  # type: ignore[index]
-    loop.inbox.entry.discard = True  # the peer will not agree to a cancel
+    inside.inbox(loop).entry.discard = True  # the peer will not agree to a cancel
 
 
 def test_a_handler_that_acks_several_has_settled_its_own_message(
@@ -144,7 +144,7 @@ def test_a_handler_that_acks_several_has_settled_its_own_message(
     consumer = begin(peer, lambda: channel.subscribe('q', handle, consumer_tag='tag', prefetch=0))
     last = flood_and_get(peer, client, channel)
     gate[0] = True
-    greenlets.wait_until(lambda: consumer.delivered == MANY - 1 and not consumer.busy)
+    greenlets.wait_until(lambda: consumer.delivered == MANY - 1 and not inside.inbox(consumer).busy)
     last.ack()
     acks = [peer.expect('basic.ack') for _ in range(MANY)]
     assert [said.delivery_tag for said in acks] == list(range(1, MANY + 1))
@@ -171,7 +171,7 @@ def test_a_connection_that_is_lost_while_much_is_given_back(
     peer.cut(reset=True)
     channel.basic_cancel('tag', nowait=True)
     assert not client.is_open
-    assert loop.inbox.over
+    assert inside.has_ended(loop)
     assert client.stats()['given_back'] > 100
     assert inside.overflow(client) is None
     assert not client.transport.connected

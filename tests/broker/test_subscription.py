@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 from scripted_consumers import Work, ended, fail, messages, subscribed
@@ -39,7 +40,7 @@ def test_an_idle_consumer_has_no_greenlet(peer: ScriptedBroker, channel: gamqp.C
     for _ in range(3):
         peer.expect('basic.ack')
     assert census.leaked() == ''
-    assert consumer.messages is None
+    assert inside.inbox(consumer).messages is None
     peer.raw(messages(consumer.tag, [4]))
     peer.expect('basic.ack')
     assert (consumer.delivered, consumer.acked, consumer.failed, consumer.in_flight) == (4, 4, 0, 0)
@@ -267,7 +268,7 @@ def test_a_callable_decides_each_time(
     consumer = subscribed(peer, channel, work, 1, on_error=decide)
     for name in sent:
         peer.expect(name)
-    greenlets.wait_until(lambda: consumer.failed == 1 and not consumer.busy)
+    greenlets.wait_until(lambda: consumer.failed == 1 and not inside.inbox(consumer).busy)
     peer.expect_nothing_more(client)
     assert asked == [(b'1', LookupError)]
     assert ('on_error returned' in caplog.text) == (answer in ('drop', True))

@@ -30,7 +30,7 @@ def test_a_killed_worker_requeues_its_message_and_is_replaced(
         ('basic.ack', 2),
         ('basic.ack', 3),
     ]
-    greenlets.wait_until(lambda: not consumer.busy)
+    greenlets.wait_until(lambda: not inside.inbox(consumer).busy)
     assert (consumer.in_flight, consumer.failed, consumer.acked) == (0, 0, 2)
     peer.expect_nothing_more(client)
 
@@ -78,7 +78,7 @@ def test_workers_killed_before_they_begin_are_replaced(
         greenlets.backend.spawn = spawn
     assert len(killed) == 3
     assert not set(killed) & set(work.workers)
-    greenlets.wait_until(lambda: not consumer.busy)
+    greenlets.wait_until(lambda: not inside.inbox(consumer).busy)
     assert work.most <= concurrency
 
 
@@ -160,7 +160,7 @@ def test_cancel_without_acks_lets_all_be_handled_that_came(
     peer.expect('basic.cancel')
     peer.raw(messages(consumer.tag, [4]))
     ended(peer, consumer)
-    assert inside.unfinished_handlers(client).retiring == {consumer}
+    assert inside.unfinished_handlers(client).retiring == {inside.inbox(consumer)}
     work.go(1)
     cancelling.get()
     assert work.begun == ['1', '2', '3', '4']
@@ -263,7 +263,7 @@ def test_the_connection_is_lost_while_handlers_run(
     greenlets.wait_until(lambda: work.running == 2)
     budget = inside.budget(client)
     peer.cut(reset=True)
-    greenlets.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: inside.has_ended(consumer))
     work.go(1)
     work.go(2)
     with pytest.raises(exceptions.RecoverableConnectionError):

@@ -183,7 +183,7 @@ def test_a_loop_whose_greenlet_has_died_is_not_waited_for(rabbit, when):
         assert connection.drain(10) is True
     else:
         draining = greenlets.spawn(connection.drain, 10)
-        greenlets.wait_until(lambda: messages.inbox.over)
+        greenlets.wait_until(lambda: inside.has_ended(messages))
         task.kill()
         assert draining.get(20) is True
     with rabbit.connect() as control:

@@ -319,7 +319,7 @@ def test_a_handler_that_runs_at_the_end_of_its_consumer_still_acks(connection, c
     consumer = channel.subscribe(stream, handle, concurrency=2, prefetch=5, arguments=FIRST)
     greenlets.wait_until(lambda: consumer.in_flight == 2)
     consumer.cancel(wait=False)
-    greenlets.wait_until(lambda: consumer.over)
+    greenlets.wait_until(lambda: inside.has_ended(consumer))
     gate.append(True)
     consumer.join()
     assert consumer.acked == 2

@@ -223,7 +223,7 @@ def test_a_handler_that_settles_itself(channel, queue):
             message.ack(multiple=True)
 
     consumer = channel.subscribe(queue, handle, concurrency=3)
-    greenlets.wait_until(lambda: consumer.delivered == 30 and not consumer.busy)
+    greenlets.wait_until(lambda: consumer.delivered == 30 and not inside.inbox(consumer).busy)
     consumer.cancel()
     channel.queue_declare(queue, passive=True)
     assert channel.is_open and not inside.incarnation(channel), 'nothing was settled twice'
@@ -312,7 +312,7 @@ def test_a_lost_connection_while_handlers_run(rabbit, channel):
         greenlets.wait_until(lambda: len(began) == 5)
         proxy.cut()
         joining = greenlets.spawn(consumer.join)
-        greenlets.wait_until(lambda: consumer.over)
+        greenlets.wait_until(lambda: inside.has_ended(consumer))
         assert not joining.done
         go.set()
         with pytest.raises(exceptions.RecoverableConnectionError):

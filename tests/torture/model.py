@@ -201,7 +201,7 @@ class Model:
             consumer.cancel(timeout=20)
             assert consumer.in_flight == 0
         finally:
-            if consumer is not None and not consumer.over:
+            if consumer is not None and not inside.has_ended(consumer):
                 consumer.cancel(wait=False)
 
     def op_consume_with_a_callback(self) -> None:
