@@ -1,14 +1,16 @@
-"""A connection by the URI of a broker: ``gamqp.connect``.
+"""A connection by the URI of a broker, or of several: ``gamqp.connect``.
 
-Layer 4. Does not belong here: what a URI means (``state.uri``, ``state.connection_settings``).
+Layer 4. Does not belong here: what a URI means (``state.uri``, ``state.url_list``), and in which order hosts are tried
+(``hosts``).
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..state import connection_settings
+from ..state.argument_checks import flag
 from .connection import Connection
+from .hosts import URL, hosts_of
 from .typed_keywords import ConnectionArguments
 
 if TYPE_CHECKING:
@@ -17,16 +19,29 @@ if TYPE_CHECKING:
 __all__ = ('connect',)
 
 
-def connect(url: str = 'amqp://guest:guest@localhost:5672', **arguments: Unpack[ConnectionArguments]) -> Connection:
-    """An open Connection to an AMQP URI. Switches greenlets.
+def connect(
+    url: URL = 'amqp://guest:guest@localhost:5672', *, shuffle: bool = True, **arguments: Unpack[ConnectionArguments]
+) -> Connection:
+    """An open Connection to an AMQP URI, or to the first of several that lets us in. Switches greenlets.
 
-    arguments: those of Connection; they go before the URI's. Raises ValueError
+    url: one; several with semicolons between them; a list of them; or a callable that
+    returns any of these, asked by this call and by each later ``connect()`` of
+    the connection, which may take its time. They may differ in everything that a URI says,
+    e.g. user and password. shuffle: try them in a random order, and so spread the clients
+    over the nodes; False for the order that is given. Either way those that have failed
+    in the last minute come behind the others. connect_timeout is for all of them together, and
+    each has an equal share of what is left of it.
+
+    arguments: those of Connection; they go before what a URI says. Raises ValueError
     for a URI that cannot be understood and for a value that cannot be meant,
     TypeError for an argument that Connection does not have, and what
-    ``Connection.connect`` raises.
+    ``Connection.connect`` raises. Where several hosts have failed that is the most telling of
+    their errors, AccessRefused before all others, and its text says it of each.
     """
     try:
-        connection = Connection(**connection_settings.from_uri(url, arguments).arguments())
+        hosts = hosts_of(url, arguments, 'connect', ('shuffle',), flag('shuffle', shuffle))
+        connection = Connection(**hosts.base.arguments())
+        connection._hosts = hosts
     finally:
         del url, arguments  # which hold the password; errors are often stored with all that is in their frames
     # Switches. If it raises nothing is left open, so the object that nobody has got is simply dropped.

@@ -1,18 +1,24 @@
-"""How a connection is opened: the password, the socket, what serves it, the opening conversation, on_open.
+"""How a connection is opened: host after host, the password, the socket, what serves it, the handshake, on_open.
 
 Layer 4, the body of ``Connection.connect``. Each step may take its time and may be interrupted; another greenlet
-may close the connection meanwhile, which is looked at after each. Does not belong here: what is said (``handshake``).
+may close the connection meanwhile, which is looked at after each. Does not belong here: what is said (``handshake``),
+and which hosts there are (``hosts``).
 """
 
 from __future__ import annotations
 
+import functools
+import time
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from .. import green, sasl
+from .. import exceptions, green, sasl
 from ..basic_message import Message
 from ..io.link import Link
 from ..state import connection_settings
+from ..state.connect_failures import ConnectFailures
+from ..state.connection_settings import Settings
 from ..telemetry import stats
 from ..transport import TCPTransport, Transport
 from ..wire import Decoder
@@ -22,7 +28,7 @@ from .dispatch import OpenChannels
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ('run',)
+__all__ = ('open_link', 'run')
 
 
 def run(connection: Connection) -> None:
@@ -51,35 +57,102 @@ def _open(connection: Connection) -> object:
     # Each attempt has an object of its own: after every wait it tells whether another greenlet has closed the
     # connection, or has even begun to open it again, meanwhile.
     backend = green.backend()
-    transport = _make_transport(connection, backend)  # raises for a host that is none: before anything has begun
+    _make_transport(connection, backend)  # raises for a host that is none: before anything has begun
+    avoid = _to_avoid(connection)
     attempt = connection._begin(backend)
-    passwords = connection._passwords
     try:
-        # Switches, for as long as the program likes: a token may come from a server. close() in another greenlet ends
-        # the attempt, which is noticed in the next line.
-        passwords.ask(sasl.callable_passwords(connection.authentication))
+        # Switches where a callable says which hosts there are.
+        order = connection._hosts.attempt_order(avoid)
         connection._check_opening(attempt)
-        # Begins here: the passwords had their own time.
-        deadline = green.Deadline(connection.connect_timeout)
+        open_link(connection, order, functools.partial(connection._check_opening, attempt))
+        _note_opened(connection)
+        return attempt
+    except BaseException as exc:
+        # Only this attempt: if another greenlet has closed the connection and opens it again, that one goes on.
+        connection._give_up(attempt, exc)
+        raise
+
+
+def _to_avoid(connection: Connection) -> Settings | None:
+    """The host that has told the connection to go (320, e.g. for maintenance), if that is why it ended."""
+    reason = connection._life.reason
+    if reason is not None and isinstance(reason.make_error(), exceptions.ConnectionForced):
+        return connection._host_settings
+    return None
+
+
+def open_link(connection: Connection, order: Sequence[Settings], check: Callable[[], None]) -> None:
+    """Try the hosts in this order, until one has answered connection.open. Switches.
+
+    All of them together have connect_timeout (the longest, where URLs differ), and each has an equal share of what is
+    left, besides the time that callable passwords take. check: called after each wait; raises when the attempt is
+    to end. Raises what the failures come to (``state.connect_failures``), the link of the last one being closed.
+    """
+    passwords = connection._passwords
+    limits = [one.connect_timeout for one in order]
+    left: float | None = connection.connect_timeout if connection._hosts.is_alone else max(limits)
+    failures = ConnectFailures()
+    try:
+        for number, settings in enumerate(order):
+            if number:
+                connection._begin_link()
+            connection._use_host(settings)
+            # Switches, for as long as the program likes: a token may come from a server. close() in another greenlet
+            # ends the attempt, which is noticed in the next line. What the host before has not taken is kept.
+            passwords.ask(sasl.callable_passwords(connection.authentication))
+            check()
+            begun = time.monotonic()
+            deadline = green.Deadline(_share(left, len(order) - number, connection.connect_timeout))
+            try:
+                _open_on(connection, deadline, check)
+                connection._hosts.note_success(settings)
+                return
+            except (OSError, exceptions.AMQPError) as exc:
+                if _is_over(check):
+                    raise  # no failure of this host
+                connection._hosts.note_failure(settings, exc)
+                failures.add(connection.host, exc)
+            if left is not None:
+                left = max(0.0, left - (time.monotonic() - begun))
+        raise failures.take_error()
+    finally:
+        # Also after an error, so that no secret stays in the object.
+        passwords.forget()
+
+
+def _is_over(check: Callable[[], None]) -> bool:
+    """Whether the attempt is to end: another greenlet has closed the connection."""
+    try:
+        check()
+    except exceptions.AMQPError:
+        return True
+    return False
+
+
+def _share(left: float | None, count: int, most: float | None) -> float | None:
+    """Seconds for the next of *count* hosts, none of which is to have more than *most*."""
+    shares = [one for one in (None if left is None else left / count, most) if one is not None]
+    return min(shares, default=None)
+
+
+def _open_on(connection: Connection, deadline: green.Deadline, check: Callable[[], None]) -> None:
+    """Connect to the host of the connection's attributes, and shake hands. Switches."""
+    transport = _make_transport(connection, connection._green)
+    try:
         # Switches. The addresses are tried in order, and TLS is part of it.
         transport.connect(deadline)
-        connection._check_opening(attempt)
+        check()
         _serve(connection, transport)
         # Switches. From here on the reader runs, and what it finds may end the link; each wait of the handshake
         # raises that.
         handshake.run(connection, deadline)
-        connection._check_opening(attempt)
-        _note_opened(connection)
-        return attempt
+        check()
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()
-        # Only this attempt: if another greenlet has closed the connection and opens it again, that one goes on.
-        connection._give_up(attempt, exc)
+        if connection.transport is transport:  # else another greenlet has begun to open it again
+            connection._link.lose(exc)
         raise
-    finally:
-        # Also after an error, so that no secret stays in the object.
-        passwords.forget()
 
 
 def _make_transport(connection: Connection, backend: ModuleType) -> TCPTransport:

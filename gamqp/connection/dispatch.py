@@ -121,6 +121,16 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._life.move('open')
         self._affinity = ThreadAffinity(backend)
         self._green = backend
+        self._begin_link()
+        self._unfinished_handlers.draining = False
+        # A connect() that has been overtaken still asks its callables, and forgets what they gave.
+        self._passwords = CallablePasswords()
+        # Nothing above switches, so no other greenlet has seen a state between.
+        self._attempt = object()
+        return self._attempt
+
+    def _begin_link(self) -> None:
+        """Forget the socket before: there will be another one. Does not switch."""
         # While the event queue still has the old link: it closes the poll descriptor of the old socket.
         self._event_queue.forget_loss()
         self._link = None
@@ -132,13 +142,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self._peer_memory)
         for part in (self._work_in_turns, self._backpressure, self._flow_control, self._event_queue):
-            part.begin(backend)
-        self._unfinished_handlers.draining = False
-        # A connect() that has been overtaken still asks its callables, and forgets what they gave.
-        self._passwords = CallablePasswords()
-        # Nothing above switches, so no other greenlet has seen a state between.
-        self._attempt = object()
-        return self._attempt
+            part.begin(self._green)
 
     def _use_link(self, link: Link) -> None:
         """The socket is there."""
@@ -153,11 +157,10 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
     def _give_up(self, attempt: object, error: BaseException) -> None:
         """The attempt has failed: end the connection, unless a later attempt has begun."""
         if self._attempt is attempt:
-            if self._link is not None:
-                self._link.lose(error)
-            # Does nothing if losing the link has ended the connection. It counts where there is no link yet: the
-            # password, the name service or the TCP connection has failed.
-            self._end(Reason(exceptions.RecoverableConnectionError(f'could not connect: {error}')))
+            if not isinstance(error, exceptions.AMQPError):
+                error = exceptions.RecoverableConnectionError(f'could not connect: {error}')
+            # A copy without the traceback, whose frames would be kept.
+            self._end(Reason(Reason(error).make_error()))
 
     def _set_limits(self, channel_max: int, frame_max: int) -> None:
         """Use the limits that were agreed on in connection.tune."""
@@ -309,7 +312,14 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _on_link_end(self, link: Link, reason: Reason) -> None:
         # A link of an earlier connect() must not end what was opened since.
-        if link is self._link:
+        if link is not self._link:
+            pass
+        elif self._life.state == lifecycle.OPENING and not reason.clean:
+            # Whoever opens the connection goes on to the next host if there is one. Clean is the end of the process,
+            # or a fork. A broker may have sent connection.blocked.
+            for waking in (self._replies.fail_all(reason.make_error), self._flow_control.end()):
+                self._work_in_turns.add(waking)
+        else:
             self._end(reason)
 
     def _end(self, reason: Reason) -> None:

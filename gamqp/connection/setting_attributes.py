@@ -12,6 +12,7 @@ from typing import Any
 from .. import exceptions, sasl
 from ..state.connection_settings import BlockedPolicy, Settings
 from ..state.error_hints import at_login
+from .hosts import Hosts
 
 __all__ = ('SettingAttributes',)
 
@@ -21,6 +22,12 @@ class SettingAttributes:
 
     #: What it was made with; never changes, while the attributes may be set.
     _settings: Settings
+
+    #: Where to connect to. ``gamqp.connect`` gives it those of its URLs.
+    _hosts: Hosts
+
+    #: Of the host that is in use, or was tried last.
+    _host_settings: Settings
 
     on_blocked: Callable[[str], Any] | None
     on_unblocked: Callable[[], Any] | None
@@ -32,22 +39,37 @@ class SettingAttributes:
         users = [one.username for one in self.authentication if isinstance(one, (sasl.PLAIN, sasl.AMQPLAIN))]
         return at_login(error, self.host, users[0] if users else None, self.virtual_host)
 
+    def _use_host(self, settings: Settings) -> None:
+        """Connect to this host next. Does not switch.
+
+        Sets the attributes that a URL may set, if the connection has several URLs. Of one that has one host alone the
+        attributes count, whatever it was made with.
+        """
+        self._host_settings = settings
+        if self._hosts.is_alone:
+            return
+        self.host = settings.host
+        self.virtual_host = settings.virtual_host
+        self.ssl = settings.ssl
+        self.authentication = settings.mechanisms
+        self.name = settings.name
+        self.connect_timeout = settings.connect_timeout
+        self.client_heartbeat = settings.heartbeat
+        self.client_channel_max = settings.channel_max
+        self.client_frame_max = settings.frame_max
+
     def _configure(self, settings: Settings) -> None:
         """Take over the settings. Does not switch."""
         # Each attribute is read where it is used, so a program may set it at any time. Timeouts and callbacks count
         # at once, the others from the next connect().
         self._settings = settings
+        self._hosts = Hosts((settings,))
+        self._host_settings = settings
         self.host = settings.host
         self.virtual_host = settings.virtual_host
         self.ssl = settings.ssl
         self.socket_settings: Mapping[int, int | None] | None = settings.socket_settings
-        # The order is that of preference: the first that the broker offers is used.
-        self.authentication = settings.authentication or sasl.choose(
-            settings.userid, settings.password, settings.login_method, settings.login_response, settings.secure
-        )
-        # Here and not in Settings: only now it is known which mechanisms there are.
-        if settings.refresh_secret and not sasl.callable_passwords(self.authentication):
-            raise ValueError('refresh_secret: a callable password is wanted, which can be asked for the next one')
+        self.authentication = settings.mechanisms
         self.locale = settings.locale
         self.name = settings.name
         # A copy: the program may add to it, and its own dict stays as it is.

@@ -20,7 +20,7 @@ from typing import Any, Literal
 from .. import sasl
 from . import uri
 from .argument_checks import Check, callable_or_none, flag, nearest, one_of, seconds, shown, text, whole
-from .host_and_port import to_host_port
+from .host_and_port import AMQP_PORT, AMQPS_PORT, to_host_port
 from .negotiation import CHANNEL_LIMIT, FRAME_MIN
 from .secret_hiding import discreet
 
@@ -232,6 +232,23 @@ class Settings:
     def secure(self) -> bool:
         """Whether the connection uses TLS."""
         return self.ssl is not False
+
+    @functools.cached_property
+    def address(self) -> tuple[str, int]:
+        """Host name and port."""
+        return to_host_port(self.host, AMQPS_PORT if self.secure else AMQP_PORT)
+
+    @functools.cached_property
+    def mechanisms(self) -> tuple[sasl.SASL, ...]:
+        """The ways to log in, best first. Raises ValueError where there is none, or none that refresh_secret needs."""
+        # The order is that of preference: the first that the broker offers is used.
+        found = self.authentication or sasl.choose(
+            self.userid, self.password, self.login_method, self.login_response, self.secure
+        )
+        # Here and not above: only now it is known which mechanisms there are.
+        if self.refresh_secret and not sasl.callable_passwords(found):
+            raise ValueError('refresh_secret: a callable password is wanted, which can be asked for the next one')
+        return found
 
     def arguments(self) -> dict[str, Any]:
         """All settings as arguments of a Connection."""

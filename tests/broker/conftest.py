@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import greenlets
 import pytest
 from flooding import temporary_files
 from script import ScriptedBroker
@@ -50,3 +51,28 @@ def no_file_is_left() -> Iterator[None]:
 def got() -> list[Any]:
     """For callbacks to put their messages in."""
     return []
+
+
+@pytest.fixture
+def black_hole() -> Iterator[tuple[str, int]]:
+    """An address that never answers: a listener whose queue of connections is full."""
+    listener = greenlets.backend.socket_class()()
+    listener.bind(('127.0.0.1', 0))
+    listener.listen(0)
+    fillers = []
+    for _ in range(3):
+        filler = greenlets.backend.socket_class()()
+        filler.setblocking(False)
+        filler.connect_ex(listener.getsockname())
+        fillers.append(filler)
+    yield listener.getsockname()
+    for sock in (*fillers, listener):
+        sock.close()
+
+
+@pytest.fixture
+def refusing() -> tuple[str, int]:
+    """An address on which nobody listens."""
+    with greenlets.backend.socket_class()() as sock:
+        sock.bind(('127.0.0.1', 0))
+        return sock.getsockname()
