@@ -6,7 +6,7 @@ everybody else waits on a slot of their own.
 
 The layers, upper ones import lower ones only (a test enforces it):
 
-    5  programs     pool, rpc, compat, kombu, prometheus, opentelemetry, cli
+    5  programs     pool, rpc, testing, compat, kombu, prometheus, opentelemetry, cli
     4  connection   connection
     3  channel      channel, consuming, telemetry
     2  I/O          green (gevent | eventlet), transport, io (reader, writer, heartbeat)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:  # programs of the tests import gamqp when they are ready for it
     import gamqp
+    from gamqp import testing
     from gamqp.connection.event_queue import EventQueue
     from gamqp.connection.flow_control import FlowControl
     from gamqp.connection.receive_backpressure import ReceiveBackpressure
@@ -21,6 +22,8 @@ if TYPE_CHECKING:  # programs of the tests import gamqp when they are ready for 
     from gamqp.io.writer import Writer
     from gamqp.state.connection_settings import Settings
     from gamqp.state.receive_budget import ReceiveBudget
+    from gamqp.testing.state.server import Server
+    from gamqp.testing.state.topic_trie import TopicTrie
 
 # -- a connection: what has arrived ------------------------------------------------------------------------------
 
@@ -493,6 +496,21 @@ def use_propagators(monkeypatch: Any) -> None:
     from gamqp.telemetry import opentelemetry_propagation
 
     monkeypatch.setattr(opentelemetry_propagation, '_propagates_plainly', lambda textmap: False)
+
+
+def server(broker: testing.Broker | testing.Cluster) -> Server:
+    """The state of a broker for tests."""
+    return broker._server
+
+
+def broker_lock(broker: testing.Broker | testing.Cluster) -> Any:
+    """Under which the state of a broker for tests does not change."""
+    return broker._io.lock
+
+
+def is_empty(trie: TopicTrie) -> bool:
+    """Whether nothing is left of the patterns that were added."""
+    return not trie._root.children
 
 
 def tls_contexts() -> list[Any]:

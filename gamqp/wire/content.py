@@ -216,6 +216,11 @@ class Content:
             return None
         return _NUMBERS.pack(*self.method) + self._args
 
+    @property
+    def header_payload(self) -> bytes:
+        """The property section as it arrived: flags and properties; b'' for a message that was made locally."""
+        return self._header
+
     def _decode_info(self) -> dict[str, Any]:
         if self.method is None:
             return {}

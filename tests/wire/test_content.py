@@ -82,6 +82,13 @@ def test_the_other_methods(wire: Any, sig: Any, args: Any, info: Any, tag: Any) 
     assert content.headers == {}
 
 
+def test_properties_as_they_arrived(wire: Any) -> None:
+    content = deliver(wire, {'priority': 3, 'application_headers': {'k': 1}})
+    assert wire.decode_properties(content.header_payload, 0) == content.properties
+    assert deliver(wire).header_payload == b'\0\0'
+    assert wire.Content(b'x', {'priority': 3}).header_payload == b''
+
+
 def test_decoded_once_and_kept(wire: Any) -> None:
     content = deliver(wire, {'application_headers': {'k': 1}})
     assert content.properties is content.properties

@@ -1,0 +1,217 @@
+"""What a test can have the broker do: faults, and the deeds of an administrator.
+
+Layer 5. Each order takes effect before the call returns, except that bytes to clients are sent by the broker's thread.
+Does not belong here: what is seen of the broker.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..wire import encode_method, spec
+from .io.io_thread import IOThread
+from .state.errors import Refusal
+from .state.exchange import Exchange
+from .state.message import made_locally
+from .state.server import Server
+from .state.session import Session
+from .state.users import Permissions
+from .state.virtual_host import VirtualHost
+from .view import ConnectionView, ConsumerView
+
+__all__ = ('Orders',)
+
+Name = str | bytes
+
+
+class Orders:
+    """Mixin without state of its own: the orders to a broker, or to a cluster."""
+
+    _io: IOThread
+    _server: Server
+
+    # Faults of methods.
+
+    def refuse(self, method: str, code: int, text: str = 'refused by the test', times: int = 1) -> None:
+        """Answer the next *times* calls of *method*, such as 'queue.declare', with this error.
+
+        code: closes the channel if it is 311, 312, 313, 403, 404, 405 or 406, else the connection. text: what follows
+        the name of the code in the reply text. Raises ValueError for a method that is not known.
+        """
+        with self._io.lock:
+            self._server.faults.refuse(method, code, text, times)
+
+    def delay(self, method: str, seconds: float, times: int = 1) -> None:
+        """Handle the next *times* calls of *method* so many real seconds later; its channel waits meanwhile."""
+        with self._io.lock:
+            self._server.faults.delay(method, seconds, times)
+
+    def drop_reply(self, method: str, times: int = 1) -> None:
+        """Carry out the next *times* calls of *method* without a reply; of 'basic.publish', without a confirm."""
+        with self._io.lock:
+            self._server.faults.drop_reply(method, times)
+
+    def nack_next(self, count: int = 1) -> None:
+        """Take none of the next *count* messages: basic.nack where confirms are on, nothing elsewhere."""
+        with self._io.lock:
+            self._server.faults.nack_next(count)
+
+    def clear_faults(self) -> None:
+        """Forget the orders that were not carried out yet; let stalled and blocked connections go on."""
+        with self._io.lock:
+            self._server.faults.clear()
+        self.resume()
+        self.unblock()
+
+    # Faults of connections.
+
+    def block(self, reason: str = 'low on memory') -> None:
+        """Raise an alarm: a connection that publishes gets connection.blocked, and is not read until ``unblock``.
+
+        As from RabbitMQ, a connection that does not publish hears nothing.
+        """
+        with self._io.lock:
+            self._server.block(reason)
+
+    def unblock(self) -> None:
+        """End the alarm."""
+        with self._io.lock:
+            self._server.unblock()
+            self._server.run_later()
+            self._touch_all()
+        self._io.wake()
+
+    def cut(self, connection: ConnectionView | None = None, after: int = 0, reset: bool = False) -> None:
+        """Close the socket without a word: of one connection, or of all that there are.
+
+        after: only when so many more bytes were sent to the client. reset: with a TCP reset.
+        """
+        if after < 0:
+            raise ValueError(f'after: a number of bytes from 0 on is expected, not {after!r}')
+        with self._io.lock:
+            for session in self._sessions(connection):
+                session.reset = reset
+                if after:
+                    session.cut_after = after
+                else:
+                    session.end_at_once(reset)
+        self._io.wake()
+
+    def stall(self, connection: ConnectionView | None = None) -> None:
+        """Read nothing and send nothing any more, heartbeats included: of one connection, or of all that there are."""
+        with self._io.lock:
+            for session in self._sessions(connection):
+                session.stalled = True
+            self._touch_all()
+        self._io.wake()
+
+    def resume(self, connection: ConnectionView | None = None) -> None:
+        """End ``stall``."""
+        with self._io.lock:
+            for session in self._sessions(connection):
+                session.stalled = False
+            self._touch_all()
+        self._io.wake()
+
+    def close(
+        self, connection: ConnectionView | None = None, code: int = 320, text: str = 'Closed via management plugin'
+    ) -> None:
+        """Close one connection, or all, with connection.close, as an administrator does."""
+        with self._io.lock:
+            for session in self._sessions(connection):
+                session.close(Refusal(code, text), (0, 0))
+            self._server.run_later()
+        self._io.wake()
+
+    def close_channel(
+        self, connection: ConnectionView, channel: int, code: int = 406, text: str = 'by the test'
+    ) -> None:
+        """Close one channel with channel.close. Raises LookupError if it is not open."""
+        with self._io.lock:
+            found = connection.session.channels.get(channel)
+            if found is None or found.closing:
+                raise LookupError(f'{connection.name} has no channel {channel}')
+            found.close(Refusal(code, text), (0, 0))
+            self._server.run_later()
+        self._io.wake()
+
+    def cancel(self, consumer: ConsumerView) -> None:
+        """Cancel a consumer: basic.cancel to the client, as when its queue moves. What it holds stays with it."""
+        with self._io.lock:
+            one = consumer.consumer
+            if one.channel.consumers.pop(one.tag, None) is not None:
+                one.channel.notify_cancelled(one)
+                one.queue.remove_consumer(one)
+                self._server.run_later()
+        self._io.wake()
+
+    def flow(self, connection: ConnectionView, channel: int, active: bool) -> None:
+        """Send channel.flow, with which a broker asks a client to pause publishing, or to go on."""
+        with self._io.lock:
+            connection.session.send(encode_method(channel, spec.Channel.Flow, (active,)))
+        self._io.wake()
+
+    def send_raw(self, data: bytes, connection: ConnectionView | None = None) -> None:
+        """Send these very bytes to one connection, or to all."""
+        with self._io.lock:
+            for session in self._sessions(connection):
+                session.send(bytes(data))
+        self._io.wake()
+
+    def _host(self, name: str) -> VirtualHost:
+        host = self._server.vhosts.get(name)
+        if host is None:
+            there = ', '.join(sorted(map(repr, self._server.vhosts)))
+            raise LookupError(f'there is no virtual host {name!r}; there are: {there}')
+        return host
+
+    def _sessions(self, connection: ConnectionView | None) -> list[Session]:
+        return list(self._server.sessions) if connection is None else [connection.session]
+
+    def _touch_all(self) -> None:
+        self._server.outgoing.update(self._server.sessions)
+
+    # An administrator.
+
+    def add_vhost(self, name: str) -> None:
+        """Add a virtual host, in which the users of then may do everything."""
+        with self._io.lock:
+            self._server.add_vhost(name)
+            self._server.users.grant_all(name)
+
+    def add_user(self, name: str, password: str, tags: tuple[str, ...] = ()) -> None:
+        """Add a user who may do everything, or change his password."""
+        with self._io.lock:
+            self._server.add_user(name, password, tags)
+
+    def set_permissions(
+        self, user: str, configure: str = '.*', write: str = '.*', read: str = '.*', vhost: str = '/'
+    ) -> None:
+        """What a user may do: regular expressions for names; '' is nothing.
+
+        Raises LookupError for a user or a virtual host that there is not.
+        """
+        with self._io.lock:
+            if self._server.users.find(user) is None:
+                raise LookupError(f'there is no user {user!r}')
+            self._server.users.set_permissions(user, self._host(vhost).name, Permissions(configure, write, read))
+
+    def publish(
+        self, exchange: Name, routing_key: Name, body: bytes | str = b'', vhost: str = '/', **properties: Any
+    ) -> int:
+        """Publish a message, as some other program would. Returns how many queues have got it.
+
+        properties: by py-amqp's names, headers as ``application_headers``. It is not among ``published()``. Raises
+        LookupError for an exchange that there is not, ValueError for properties that cannot be sent.
+        """
+        octets = body.encode() if isinstance(body, str) else bytes(body)
+        with self._io.lock:
+            host = self._host(vhost)
+            found: Exchange | None = host.exchanges.get(exchange)
+            if found is None:
+                raise LookupError(f'there is no exchange {exchange!r}')
+            message = made_locally(exchange, routing_key, octets, properties)
+            taken = [queue.publish(message) for queue in host.route(found, message)]
+            self._server.run_later()
+        self._io.wake()
+        return sum(taken)

@@ -1,0 +1,170 @@
+"""Quorum queues and streams.
+
+Scenes, see ``scenes``. Does not belong here: expectations.
+"""
+
+from __future__ import annotations
+
+from conversations import Talker
+from scenes import queue, scene
+
+
+@scene
+def quorum_redelivery(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 2})
+    talk.ask('confirm.select')
+    talk.settle(0.5)
+    talk.publish('', '~q', b'again')
+    talk.settle()
+    for number in range(1, 5):
+        if not any(name == 'basic.get-ok' for _, name, _ in talk.ask('basic.get', queue='~q')):
+            break
+        talk.ask('basic.reject', delivery_tag=number, requeue=True)
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def quorum_nack(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 2})
+    talk.ask('confirm.select')
+    talk.settle(0.5)
+    talk.publish('', '~q', b'again')
+    talk.settle()
+    for number in range(1, 5):
+        if not any(name == 'basic.get-ok' for _, name, _ in talk.ask('basic.get', queue='~q')):
+            break
+        talk.ask('basic.nack', delivery_tag=number, requeue=True)
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def quorum_channel_close(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, ch=2, durable=True, arguments={'x-queue-type': 'quorum'})
+    talk.publish('', '~q', b'again', ch=2)
+    talk.settle()
+    for _ in range(2):
+        talk.ask('basic.consume', 1, queue='~q', consumer_tag='a')
+        talk.ask('channel.close', 1)
+        talk.ask('channel.open', 1)
+    talk.ask('basic.get', 1, queue='~q')
+    talk.ask('queue.delete', 2, queue='~q')
+
+
+@scene
+def quorum_order_of_returns(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum'})
+    for number in range(5):
+        talk.publish('', '~q', str(number).encode())
+        talk.settle()
+    for _ in range(3):
+        talk.ask('basic.get', queue='~q')
+    for number in (2, 1, 3):
+        talk.ask('basic.nack', delivery_tag=number, requeue=True)
+    for _ in range(5):
+        talk.ask('basic.get', queue='~q', no_ack=True)
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def quorum_priorities(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum'})
+    for number, priority in enumerate((0, 3, None, 9, 5, 1, 4, 200)):
+        talk.publish('', '~q', str(number).encode(), **({} if priority is None else {'priority': priority}))
+        talk.settle()
+    for _ in range(8):
+        talk.ask('basic.get', queue='~q', no_ack=True)
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def quorum_global_prefetch(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, ch=2, durable=True, arguments={'x-queue-type': 'quorum'})
+    talk.send('basic.qos', **{'prefetch_count': 2, 'global': True})
+    talk.settle()
+    talk.ask('basic.consume', queue='~q', consumer_tag='a')
+
+
+@scene
+def quorum_dead_letters(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, '~dead')
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', 'x-dead-letter-exchange': '',
+                                         'x-dead-letter-routing-key': '~dead', 'x-delivery-limit': 1})  # fmt: skip
+    talk.publish('', '~q', b'1')
+    talk.publish('', '~q', b'2', expiration='2500')
+    talk.settle()
+    talk.ask('basic.get', queue='~q')
+    talk.ask('basic.reject', delivery_tag=1, requeue=False)
+    talk.settle(3.0)
+    talk.ask('basic.get', queue='~dead', no_ack=True)
+    talk.ask('basic.get', queue='~dead', no_ack=True)
+    talk.publish('', '~q', b'3')
+    talk.settle()
+    for number in (4, 5, 6):
+        talk.ask('basic.get', queue='~q')
+        talk.ask('basic.reject', delivery_tag=number, requeue=True)
+    talk.settle(0.3)
+    talk.ask('queue.delete', 2, queue='~q')
+
+
+@scene
+def quorum_single_active_get(talk: Talker) -> None:
+    talk.open(1, 2)
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', 'x-single-active-consumer': True})
+    talk.ask('basic.get', queue='~q')
+    talk.ask('queue.delete', 2, queue='~q')
+
+
+@scene
+def streams(talk: Talker) -> None:
+    talk.open(1, 2, 3, 4)
+    queue(talk, durable=True, arguments={'x-queue-type': 'stream'})
+    talk.ask('confirm.select')
+    for number in range(4):
+        talk.publish('', '~q', str(number).encode(), application_headers={'h': 1})
+        talk.settle()
+    talk.ask('basic.consume', 2, queue='~q', consumer_tag='no qos')
+    talk.ask('basic.qos', 1, prefetch_count=2)
+    talk.ask('basic.consume', 1, queue='~q', consumer_tag='a', arguments={'x-stream-offset': 1})
+    talk.ask('basic.ack', 1, delivery_tag=1)
+    talk.ask('basic.ack', 1, delivery_tag=2)
+    talk.ask('basic.qos', 3, prefetch_count=10)
+    talk.ask('basic.consume', 3, queue='~q', consumer_tag='b', arguments={'x-stream-offset': 'first'})
+    talk.ask('basic.cancel', 3, consumer_tag='b')
+    talk.ask('basic.consume', 3, queue='~q', consumer_tag='c')
+    talk.publish('', '~q', b'new')
+    talk.settle()
+    talk.ask('basic.cancel', 3, consumer_tag='c')
+    talk.ask('basic.qos', 4, prefetch_count=10)
+    talk.ask('basic.consume', 4, queue='~q', no_ack=True, consumer_tag='d')
+
+
+@scene
+def streams_refuse(talk: Talker) -> None:
+    talk.open(1, 2, 3, 4, 5)
+    queue(talk, durable=True, arguments={'x-queue-type': 'stream'})
+    talk.ask('basic.qos', 2, prefetch_count=2)
+    talk.ask('basic.consume', 2, queue='~q', consumer_tag='a', arguments={'x-stream-offset': 'nonsense'})
+    talk.ask('basic.qos', 3, prefetch_count=2)
+    talk.ask('basic.consume', 3, queue='~q', consumer_tag='a', arguments={'x-stream-offset': True})
+    talk.ask('queue.delete', 4, queue='~q')
+
+
+@scene
+def stream_get(talk: Talker) -> None:
+    talk.open(1)
+    queue(talk, durable=True, arguments={'x-queue-type': 'stream'})
+    talk.ask('basic.get', queue='~q')
+
+
+@scene
+def stream_purge(talk: Talker) -> None:
+    talk.open(1)
+    queue(talk, durable=True, arguments={'x-queue-type': 'stream'})
+    talk.ask('queue.purge', queue='~q')

@@ -1,0 +1,59 @@
+"""What ``testing.Broker`` answers is what RabbitMQ answers: frame by frame, modulo names and time.
+
+RabbitMQ's answers are recorded, see ``record_scenes.py``; with ``--all`` they are asked for again.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import uuid
+from typing import Any
+
+import pytest
+from conversations import BrokerTalker
+from record_scenes import DATA, answers, plain
+from scenes import all_scenes
+
+from gamqp import testing
+
+SCENES = all_scenes()
+
+
+@functools.cache
+def recorded(like: str) -> dict[str, Any]:
+    return dict(json.loads((DATA / f'scenes-{like}.json').read_text(encoding='utf-8')))
+
+
+def played(like: str, name: str) -> Any:
+    with testing.Broker(like) as broker:
+        talk = BrokerTalker(broker, f'scene-{uuid.uuid4().hex[:8]}-')
+        try:
+            SCENES[name](talk)
+            talk.settle()
+            return plain(talk)
+        finally:
+            talk.close()
+
+
+@pytest.mark.parametrize('name', SCENES)
+def test_answers_are_those_of_rabbitmq(like: str, name: str) -> None:
+    expected = recorded(like)
+    assert name in expected, 'record this scene first'
+    assert played(like, name) == expected[name]
+
+
+def test_every_record_has_its_scene(like: str) -> None:
+    assert set(recorded(like)) == set(SCENES)
+
+
+@pytest.mark.slow
+def test_rabbitmq_still_answers_so(rabbit: Any) -> None:
+    expected = recorded(rabbit.label)
+    names = list(SCENES)
+    found = answers(rabbit.url, names, 0.3)
+    differing = [name for name in names if found[name] != expected[name]]
+    if differing:  # on a busy machine an answer may come late: once more, and slower
+        again = answers(rabbit.url, differing, 1.0)
+        differing = [name for name in differing if again[name] != expected[name]]
+    assert not differing
