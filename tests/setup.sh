@@ -188,7 +188,7 @@ digest() {
 
 # The files that make the package, relative to the checkout. Those above gamqp/ may not all exist.
 package_files() {
-    (cd "$root" && find gamqp -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.pxd' -o -name '*.typed' \))
+    (cd "$root" && find gamqp gamqp_pytest.py -type f \( -name '*.py' -o -name '*.pyi' -o -name '*.pxd' -o -name '*.typed' \))
 }
 metadata_files() {
     local name
