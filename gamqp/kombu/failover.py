@@ -37,4 +37,5 @@ def keep_transport(client: Any, tls: bool) -> None:
 
 def _with_our_scheme(url: Any, schemes: dict[str, str]) -> Any:
     scheme, separator, rest = url.partition('://') if isinstance(url, str) else (url, '', '')
-    return f'{schemes[scheme]}://{rest}' if separator and scheme in schemes else url
+    ours = schemes.get(scheme.lower()) if separator else None
+    return f'{ours}://{rest}' if ours else url

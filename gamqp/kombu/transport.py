@@ -18,6 +18,7 @@ from .choice import OPTION, means_gamqp, say_what_follows
 from .drain_events import drain_events
 from .failover import keep_transport
 from .py_amqp_errors import derive_from_py_amqp
+from .url import connection_uri, take_urls_apart
 
 __all__ = ('SSLTransport', 'Transport')
 
@@ -48,14 +49,16 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
     * A greenlet that drains a connection without consumers after one that has some does not wait there while it
       has messages to handle, and then handles all that have arrived, for 10 ms at most. Celery's worker does so.
     * All errors are of py-amqp's classes as well.
+    * ``amqps://`` turns TLS on, gamqp's or py-amqp's, also where the transport is given by name; with ``ssl`` (Celery:
+      ``broker_use_ssl``) it has the options of that. No value of ``ssl`` turns it off again.
     * A transport that is given by name is kept when kombu goes on to the next URL of a list, with ``amqp://`` and
-      ``amqps://``. But whether the first one is ``amqps://`` kombu does not tell: where the transport is given by name
-      TLS is turned on by ``ssl`` (Celery: ``broker_use_ssl``), or ``gamqp.kombu:SSLTransport`` is the name.
+      ``amqps://``.
     * *password* may be a callable, which is asked at each connect, and again before its token ends
       with ``refresh_secret`` among the ``transport_options``.
     * ssl=True verifies the broker's certificate and its host name.
     """
 
+    can_parse_url = True  # so that kombu does not lose the scheme
     client: Any  # the kombu.Connection; kombu sets it to None when it drops the transport
     _means_tls = False
 
@@ -71,6 +74,16 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
     def driver_version(self) -> str:
         """The version of what a connection opened now would be: of gamqp, or of py-amqp."""
         return __version__ if means_gamqp(self.client.transport_options) else str(super().driver_version())
+
+    def as_uri(self, uri: str, include_password: bool = False, mask: str = '**') -> str:
+        """The URI of *client*, whatever *uri*. Does not switch.
+
+        Where the transport was named it begins with ``gamqp://`` or ``gamqps://``, and with the password, as programs
+        use it to connect, with ``amqp://`` or ``amqps://``.
+        """
+        if self.client.uri_prefix:
+            raise NotImplementedError  # kombu puts it before the host name
+        return connection_uri(self.client, include_password, mask)
 
     def establish_connection(self) -> Any:
         """Open a connection to the broker of *client*, gamqp's or py-amqp's. Switches greenlets as ``connect`` does."""
@@ -139,3 +152,6 @@ class SSLTransport(Transport):
         super().__init__(client, **kwargs)
         if not client.ssl:
             client.ssl = True
+
+
+take_urls_apart(Transport)

@@ -28,7 +28,7 @@ class Front:
 
     record: bytes of plaintext per TLS record. segment: bytes of ciphertext per send, for the first `fine` bytes.
     tickets: session tickets after a handshake of TLS 1.3. mute: shake no hands and say nothing. buffer: of the
-    kernel, where a test wants to fill it.
+    kernel, where a test wants to fill it. answer_goodbye: with close_notify, for which py-amqp waits.
     """
 
     def __init__(
@@ -44,8 +44,10 @@ class Front:
         buffer: int = 0,
         version: ssl.TLSVersion | None = None,
         trust: str | None = None,
+        answer_goodbye: bool = False,
     ) -> None:
         self._target, self._record, self._segment, self._fine, self._mute = target, record, segment, fine, mute
+        self._answer_goodbye = answer_goodbye
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pair.certfile, pair.keyfile)
         context.num_tickets = tickets
@@ -182,7 +184,9 @@ class _Session:
             while True:
                 plain = self._engine.read(CHUNK)
                 if not plain:
-                    self._front.goodbyes += 1  # and no answer to it
+                    self._front.goodbyes += 1
+                    if self._front._answer_goodbye:
+                        self._server.shutdown(socket.SHUT_WR)  # the answer comes with its end
                     break
                 self._up += plain
         except ssl.SSLWantReadError:

@@ -27,6 +27,7 @@ import os  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator  # noqa: E402
 from typing import Any  # noqa: E402
+from urllib.parse import quote  # noqa: E402
 
 import amqp  # noqa: E402
 import greenlet  # noqa: E402
@@ -203,6 +204,58 @@ def arguments_reach_the_connection() -> None:
         assert connection.connection.heartbeat == 60, 'None is what the broker suggests'
 
 
+def attributes_of(connection: kombu.Connection) -> dict[str, Any]:
+    others = ('_initial_params', 'cycle', '_transport')
+    return {name: value for name, value in vars(connection).items() if name not in others}
+
+
+def a_url_means_what_it_means_to_kombu() -> None:
+    """From the first moment on, with the password nowhere, and TLS where the scheme says so."""
+    password = 'p@s/s%w:d'
+    urls = (
+        '',
+        'localhost',
+        f'me:{quote(password, safe="")}@broker.test/shop',
+        f'me:{quote(password, safe="")}@broker.test:77/%2f?heartbeat=9.5&connect_timeout=3&login_method=EXTERNAL',
+        '[::1]:5673//',
+        '%2Ftmp%2Fsocket/shop',
+        'broker.test?ssl_ca_certs=/ca.pem',
+    )
+    explicit: Any = {'userid': 'other', 'password': password, 'virtual_host': 'v', 'port': 99, 'heartbeat': 7}
+    for rest, given in itertools.product(urls, ({}, explicit, {'ssl': True}, {'ssl': {'ca_certs': 'x'}})):
+        for scheme in ('amqp', 'amqps', 'gamqps', 'AMQPS', 'pyamqp'):
+            tls = scheme.lower().endswith('s')
+            connection = kombu.Connection(f'{scheme}://{rest}', transport=NAME, **given)
+            theirs = kombu.Connection(f'{"amqps" if tls else "amqp"}://{rest}', **given)
+            assert connection._initial_params == {**theirs._initial_params, 'transport': NAME}
+            said = attributes_of(connection)
+            assert said == {**attributes_of(theirs), 'ssl': theirs.ssl or tls, 'transport_cls': NAME}, (scheme, rest)
+            key = connection.__eqhash__()
+            assert connection.info() == {**theirs.info(), 'transport': NAME, 'ssl': connection.ssl}
+            ours, uri = connection.as_uri(), theirs.as_uri()
+            assert ours.partition('://')[::2] == ('gamqps' if connection.ssl else 'gamqp', uri.partition('://')[2])
+            full, whole = connection.as_uri(include_password=True), theirs.as_uri(include_password=True)
+            assert full.partition('://')[::2] == ('amqps' if connection.ssl else 'amqp', whole.partition('://')[2])
+            assert connection.as_uri(mask='').partition('://')[2] == theirs.as_uri(mask='').partition('://')[2]
+            assert connection.clone().info() == connection.info()
+            for secret in (password, quote(password, safe='')):
+                assert secret not in repr(connection), repr(connection)
+            assert connection.__eqhash__() == key and hash(connection.__eqhash__()) == hash(key)
+    raised(TypeError, connect, 'amqps://localhost?unknown=1')
+
+
+def other_transports_are_not_concerned() -> None:
+    connect('amqps://x')
+    assert kombu.Connection('sqla+mysql://u:p@h').hostname == 'mysql://u:p@h'
+    assert kombu.Connection('amqps://x').hostname == 'x'
+    assert kombu.Connection('memory://x').transport.driver_type == 'memory'
+    assert str(connect(uri_prefix='some').as_uri()) == f'some+{connect().hostname}'
+    gamqp.kombu.register()
+    prefixed = kombu.Connection('gamqp+amqps://me:secret@h')
+    assert 'secret' not in repr(prefixed)
+    assert 'secret' not in str(raised(ValueError, prefixed.connect))
+
+
 def the_transport_is_kept_at_failover() -> None:
     for brokers in (f'{NOBODY};{URL}', [NOBODY, URL]):
         with connect(brokers) as connection:
@@ -219,7 +272,7 @@ def the_transport_is_kept_at_failover() -> None:
         secured.maybe_switch_next()
     assert secured.alt == ['gamqps://a', 'gamqps://b', 'gamqps://c', 'redis://d']
     # Who writes a scheme for each has what it says.
-    assert [*connect('amqps://a;redis://b;amqp://c').transport.client.alt] == ['gamqps://a', 'redis://b', 'gamqp://c']
+    assert [*connect('amqps://a;redis://b;AMQP://c').transport.client.alt] == ['gamqps://a', 'redis://b', 'gamqp://c']
     assert kombu.Connection('gamqp://a;amqp://b').transport.client.alt == ['gamqp://a', 'amqp://b']
 
 
@@ -457,6 +510,8 @@ SCENARIOS = (
     errors_are_py_amqps_too,
     a_callable_password_is_asked_at_each_connect,
     arguments_reach_the_connection,
+    a_url_means_what_it_means_to_kombu,
+    other_transports_are_not_concerned,
     the_transport_is_kept_at_failover,
     publishes_are_confirmed_by_default,
     many_greenlets_publish_on_one_pooled_connection,
