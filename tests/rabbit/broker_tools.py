@@ -19,6 +19,9 @@ import gamqp
 #: The long versions of tests that repeat something many times.
 LONG = os.environ.get('GAMQP_TEST_LONG', '0') not in ('', '0')
 
+#: What the nodes of the ``cluster`` fixture have besides what all have.
+CLUSTER_PLUGINS = ('rabbitmq_consistent_hash_exchange', 'rabbitmq_sharding')
+
 _numbers = itertools.count(1)
 
 

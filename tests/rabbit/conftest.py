@@ -7,6 +7,7 @@ from typing import Any
 
 import broker_tools
 import pytest
+from cluster import Cluster
 from node import Node
 from pool_tools import making
 from proxy import Proxy
@@ -25,6 +26,25 @@ def node(rabbit: Any) -> Iterator[Node]:
     """A broker of the same version that this module has to itself, to stop and to starve."""
     with broker_tools.node_like(rabbit) as node:
         yield node
+
+
+@pytest.fixture(scope='session')
+def _cluster(rabbit: Any) -> Iterator[Cluster]:
+    if rabbit.label == 'external':
+        pytest.skip('the broker is not ours')
+    with Cluster(rabbit.label, plugins=broker_tools.CLUSTER_PLUGINS) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def cluster(_cluster: Cluster) -> Cluster:
+    """Three nodes of the same version that are one cluster, all there, whatever the test before has done to them.
+
+    One for all the tests of the run that ask for it. It takes some 10 s to start and the processors of a small machine:
+    such tests are marked ``slow`` and ``real_seconds``, so that they run one at a time and there is only one.
+    """
+    broker_tools.in_thread(_cluster.heal, timeout=300)
+    return _cluster
 
 
 @pytest.fixture

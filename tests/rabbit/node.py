@@ -80,11 +80,18 @@ class Node(Admin):
         config: Iterable[str] = (),
         management: bool = True,
         server: Server | None = None,
+        home: str = '',
+        epmd_port: int = 0,
+        erlang_args: str = '',
     ) -> None:
         """`config`: more lines of rabbitmq.conf, such as a TLS listener on one of `free_ports()`; files they
-        name must lie in the folder for temporary files (4.3 sees no other)."""
+        name must lie in the folder for temporary files (4.3 sees no other). `home` (the folder with the cookie) and
+        `epmd_port` are the node's own unless they are given: nodes of a cluster share them (cluster.py)."""
         self.label = label
         self._server = server
+        self.home = home
+        self.epmd_port = epmd_port
+        self._erlang_args = f'{_ERLANG_ARGS} {erlang_args}'.rstrip()
         self._plugins = [*(['rabbitmq_management'] if management else []), *plugins]
         self._config = list(config)
         self._attached = False
@@ -232,7 +239,8 @@ class Node(Admin):
         """The folder, with all that the node reads."""
         self._folder = Path(tempfile.mkdtemp(prefix='gamqp-rabbit-'))
         self.chroot = root
-        self.port, management, self.epmd_port, self._dist_port = free_ports(4)
+        self.port, management, epmd_port, self._dist_port = free_ports(4)
+        self.epmd_port = self.epmd_port or epmd_port
         ipv6 = '' if bindable('::1', self.port) else '# no IPv6: '
         config = _CONFIG.format(port=self.port, ipv6=ipv6)
         if self.management is not None:
@@ -241,12 +249,8 @@ class Node(Admin):
         config += ''.join(f'{line}\n' for line in self._config)
         (self._folder / 'rabbit.conf').write_text(config)
         (self._folder / 'plugins').write_text(f'[{",".join(self._plugins)}].\n')
-        home = self._folder / 'home'
-        home.mkdir()
-        self.home = str(home)
-        cookie = home / '.erlang.cookie'
-        cookie.write_text(f'{random.getrandbits(80):020x}')
-        cookie.chmod(0o400)
+        if not self.home:
+            self.home = make_home(self._folder)
 
     def _launch(self) -> None:
         folder = str(self._folder)
@@ -257,7 +261,7 @@ class Node(Admin):
             'RABBITMQ_CONFIG_FILE': f'{folder}/rabbit.conf',
             'RABBITMQ_ENABLED_PLUGINS_FILE': f'{folder}/plugins',
             'RABBITMQ_DIST_PORT': str(self._dist_port),
-            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': _ERLANG_ARGS,
+            'RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS': self._erlang_args,
             # Makes the script become the server instead of staying as its parent.
             'RUNNING_UNDER_SYSTEMD': 'true',
         }
@@ -305,6 +309,16 @@ class Node(Admin):
                 if Path(f'/proc/{pid}/comm').read_text().startswith('beam'):
                     return pid
         raise NodeError(f'{self.nodename} answers, but its process is not to be found')
+
+
+def make_home(folder: Path) -> str:
+    """A home for nodes below `folder`, with a cookie: who has the same may give them orders."""
+    home = folder / 'home'
+    home.mkdir()
+    cookie = home / '.erlang.cookie'
+    cookie.write_text(f'{random.getrandbits(80):020x}')
+    cookie.chmod(0o400)
+    return str(home)
 
 
 _SHARED = ('label', 'version', 'port', 'management', 'pid', 'nodename', 'epmd_port', 'chroot', 'home')

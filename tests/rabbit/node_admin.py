@@ -110,13 +110,13 @@ class Admin:
         deadline = time.monotonic() + 30
         those = (
             f'[P || P <- rabbit_networking:connections(), '
-            f'(catch rabbit_networking:connection_info(P, [vhost])) =:= [{{vhost, {_binary(vhost)}}}]]'
+            f'(catch rabbit_networking:connection_info(P, [vhost])) =:= [{{vhost, {erlang_binary(vhost)}}}]]'
         )
         while (count := int(self.eval(f'length({those}).'))) < expect:
             if time.monotonic() > deadline:
                 raise NodeError(f'{count} connections of {vhost}, expected {expect}')
             time.sleep(0.05)
-        closed = f'[P || P <- {those}, (catch rabbit_networking:close_connection(P, {_binary(reason)})) =:= ok]'
+        closed = f'[P || P <- {those}, (catch rabbit_networking:close_connection(P, {erlang_binary(reason)})) =:= ok]'
         return int(self.eval(f'length({closed}).'))
 
     def environment(self) -> dict[str, str]:
@@ -139,6 +139,6 @@ class Admin:
         return self.pid
 
 
-def _binary(text: str) -> str:
+def erlang_binary(text: str) -> str:
     """An Erlang binary of this text, as source."""
     return '<<' + ','.join(map(str, text.encode())) + '>>'

@@ -1,0 +1,121 @@
+"""Nodes of a cluster that die, stop, are drained and come back: what the clients of the same and of other nodes see."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+import broker_tools
+import greenlets
+import pytest
+from broker_tools import in_thread
+
+import gamqp
+from gamqp import exceptions
+
+pytestmark = [pytest.mark.slow, pytest.mark.real_seconds]
+
+TOLERANCE = 60  # seconds by which elections may be late on a busy machine
+
+
+def quorum_queue(channel, cluster, leader):
+    """A durable quorum queue that a given node leads."""
+    queue = broker_tools.shared_queue(
+        channel, broker_tools.fresh_name(f'cluster.{time.time_ns()}'), arguments={'x-queue-type': 'quorum'}
+    )
+    in_thread(cluster.transfer, queue, leader)
+    return queue
+
+
+def test_who_leads_and_who_is_where(cluster):
+    one, two, three = cluster.nodes
+    with gamqp.connect(one.url()) as at_one, gamqp.connect(two.url()) as at_two, gamqp.connect(two.url()) as also:
+        channel = at_one.channel()
+        queue = quorum_queue(channel, cluster, three)
+        assert in_thread(cluster.leader, queue) is three
+        in_thread(cluster.transfer, queue, two)
+        assert in_thread(cluster.leader, queue) is two
+        assert in_thread(cluster.connections) == Counter({one: 1, two: 2, three: 0})
+        channel.basic_consume(queue, 'first', callback=print)
+        also.channel().basic_consume(queue, 'second', callback=print)
+        found = in_thread(cluster.consumers, queue)
+        assert {(each.tag, each.node) for each in found} == {('first', one), ('second', two)}
+        at_two.channel().queue_delete(queue)
+    assert cluster.others(one) == [two, three]
+
+
+def test_a_drained_node_sends_its_clients_away_and_gives_up_its_queues(cluster):
+    drained, other, _ = cluster.nodes
+    with gamqp.connect(other.url()) as staying:
+        channel = staying.channel()
+        queue = quorum_queue(channel, cluster, drained)
+        leaving = gamqp.connect(drained.url())
+        waiting = greenlets.spawn(leaving.drain_events)
+        in_thread(cluster.drain, drained)
+        error = broker_tools.raised(waiting)
+        assert isinstance(error, exceptions.ConnectionForced), error
+        assert error.reply_code == 320 and 'maintenance' in str(error)
+        with pytest.raises(OSError):
+            gamqp.connect(drained.url(), connect_timeout=5)
+        assert in_thread(cluster.leader, queue) is not drained
+        channel.publish(b'meanwhile', routing_key=queue).wait()
+        in_thread(cluster.revive, drained)
+        with gamqp.connect(drained.url()) as back:
+            assert bytes(back.channel().basic_get(queue, no_ack=True).body) == b'meanwhile'
+        leaving.close()
+        channel.queue_delete(queue)
+
+
+def test_nodes_that_were_killed_stopped_and_suspended_are_all_there_again(cluster):
+    killed, stopped, suspended = cluster.nodes
+    with gamqp.connect(killed.url()) as connection:
+        channel = connection.channel()
+        queue = quorum_queue(channel, cluster, stopped)
+        channel.publish(b'kept', routing_key=queue, delivery_mode=2).wait()
+        in_thread(cluster.stop_app, stopped)
+        in_thread(cluster.kill, killed)
+        greenlets.wait_until(lambda: not connection.connected)
+    with suspended.suspended():
+        in_thread(cluster.heal, timeout=300)
+    for node in cluster.nodes:
+        with gamqp.connect(node.url()) as connection:
+            channel = connection.channel()
+            # The queue has a leader again some moments after its nodes are there.
+            greenlets.wait_until(lambda channel=channel: broker_tools.ready(channel, queue) == 1)
+    with gamqp.connect(killed.url()) as connection:
+        connection.channel().queue_delete(queue)
+
+
+def test_the_end_of_the_leader_is_no_outage_for_clients_of_other_nodes(cluster):
+    """Confirms take the time of an election, consumers go on, nothing is lost: without a line of the program."""
+    leader, publishing_node, consuming_node = cluster.nodes
+    with gamqp.connect(publishing_node.url()) as publishing, gamqp.connect(consuming_node.url()) as consuming:
+        channel = publishing.channel()
+        queue = quorum_queue(channel, cluster, leader)
+        got = Counter()
+        consumer = consuming.channel().subscribe(queue, lambda message: got.update([broker_tools.number_of(message)]))
+        receipts = []
+        stop = []
+
+        def publish():
+            while not stop:
+                receipt = channel.publish(b'%d' % len(receipts), routing_key=queue, delivery_mode=2)
+                receipts.append(receipt)
+                receipt.wait()  # within confirm_timeout, or it raises
+
+        publisher = greenlets.spawn(publish)
+        greenlets.wait_until(lambda: len(got) >= 20)
+        before = len(receipts)
+        started = time.monotonic()
+        in_thread(cluster.kill, leader)
+        greenlets.wait_until(lambda: len(receipts) > before + 50, what='publishing went on')
+        took = time.monotonic() - started
+        stop.append(True)
+        publisher.get()
+        greenlets.wait_until(lambda: len(got) == len(receipts), what='the consumer got all of them')
+        assert took < TOLERANCE
+        assert in_thread(cluster.leader, queue) is not leader
+        assert publishing.connected and consuming.connected
+        assert {receipt.state for receipt in receipts} == {'acked'}
+        consumer.cancel()
+        channel.queue_delete(queue)
