@@ -450,6 +450,26 @@ def waiter(slot: Any) -> Any:
     return slot._waiter
 
 
+def note_settled_slots(note: Callable[[Any], None], monkeypatch: Any) -> None:
+    """Call *note* with each Slot that gets its result or error, before that, until the test ends."""
+    from gamqp.channel.basic_publish import ConfirmSlot
+    from gamqp.green.waiting import Slot
+
+    plain_succeed, plain_fail = Slot.succeed, Slot.fail
+
+    def succeed(slot: Slot, value: Any = None) -> None:
+        note(slot)
+        plain_succeed(slot, value)
+
+    def fail(slot: Slot, make_error: Any) -> None:
+        note(slot)
+        plain_fail(slot, make_error)
+
+    for cls, names in ((Slot, ('succeed', 'fail')), (ConfirmSlot, ('_settle', '_lose'))):
+        for name, function in zip(names, (succeed, fail), strict=True):
+            monkeypatch.setattr(cls, name, function)
+
+
 def pool_tasks(pool: gamqp.Pool) -> list[Any]:
     """The greenlets that connect and open channels."""
     return list(pool._pool_connections._tasks)

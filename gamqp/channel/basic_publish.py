@@ -20,6 +20,7 @@ from ..io.writer import HIGH_WATER
 from ..state.argument_checks import given_timeout
 from ..state.durations import in_seconds
 from ..state.name_arguments import name
+from ..state.waiter_protocols import PublishWaiter
 from ..telemetry import tracing
 from ..telemetry.tracing import Tracing
 from ..wire import Content, encode_publish
@@ -31,7 +32,17 @@ from .receipt import Receipt, nacked_error, returned_error
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ('PublishMethods', 'taken_apart')
+__all__ = ('ConfirmSlot', 'PublishMethods', 'taken_apart')
+
+
+class ConfirmSlot(green.Slot):
+    """Where ``basic_publish_confirm`` waits: a PublishWaiter."""
+
+    __slots__ = ()
+
+    _settle = green.Slot.succeed
+    _lose = green.Slot.fail
+    _awaited = green.Slot.awaited
 
 
 class PublishMethods(ChannelEvents, FlowMethods):
@@ -158,7 +169,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
             exchange = name('exchange', exchange)
         if type(routing_key) is not str:
             routing_key = name('routing_key', routing_key)
-        slot = green.Slot(connection._green)
+        slot = ConfirmSlot(connection._green)
         try:
             if not isinstance(msg, Content):
                 self._refuse(msg)
@@ -196,7 +207,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         mandatory: bool,
         immediate: bool,
         deadline: green.Deadline | None,
-        waiter: Any = None,
+        waiter: PublishWaiter | None = None,
         limit: int = 0,
         first: Callable[[], Any] | None = None,
         traced: bool = False,

@@ -123,7 +123,7 @@ class ChannelEvents(ConfirmMethods):
         args = (error.make_error(), info['exchange'], info['routing_key'], message)
         is_handled = self._notify('basic_return', _in_its_call(publisher), *args)
         if is_handled and isinstance(publisher, Receipt):
-            publisher.leave_to_handlers(message)
+            publisher._leave_to_handlers(message)
         if publisher is None and not is_handled:
             self.returned_messages.put(basic_return_t(**info, message=message))
             calls = self._due_calls

@@ -112,27 +112,26 @@ class Receipt(Uncopyable):
         if error is not None:
             raise error
 
-    @property
-    def awaited(self) -> bool:
-        """Whether a greenlet is waiting here right now."""
-        return bool(self._done)
+    # -- from the reader, as a PublishWaiter --------------------------------------------
 
-    # -- for Confirms ---------------------------------------------------------------
-
-    def succeed(self, verdict: bool | Content) -> None:
+    def _settle(self, verdict: bool | Content) -> None:
         if verdict is not True and self._verdict is None:
             self.__class__ = _UncheckedReceipt  # pyright: ignore[reportAttributeAccessIssue]
         self._verdict = verdict
         if self._done is not None:
             self._done.set()
 
-    def fail(self, make_error: MakeError) -> None:
+    def _lose(self, make_error: MakeError) -> None:
         if self._verdict is None:  # else it came back, and handlers have got the message: the outcome stays
             self._make_error = make_error
         if self._done is not None:
             self._done.set()
 
-    def leave_to_handlers(self, message: Content) -> None:
+    @property
+    def _awaited(self) -> bool:
+        return bool(self._done)
+
+    def _leave_to_handlers(self, message: Content) -> None:
         """It came back, and the program has handlers that get the message."""
         self._verdict = message
 

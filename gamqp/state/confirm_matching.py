@@ -3,7 +3,7 @@
 State, no I/O. The broker numbers the publishes of a channel from 1 after
 confirm.select. So do we, in the same step that hands the frames to the writer.
 The broker returns a message before it acks it. Does not belong here: which publish a returned message
-belongs to (``return_matching``); who waits and how (waiters have ``succeed`` and ``fail``).
+belongs to (``return_matching``); who waits and how (``waiter_protocols``).
 https://www.rabbitmq.com/docs/confirms
 """
 
@@ -48,9 +48,7 @@ class Barrier:
 class Confirms:
     """Outstanding publishes of one channel, oldest first.
 
-    A waiter has ``succeed(verdict)``: True for an ack, False for a nack, the
-    returned message for one that no queue took; ``fail(make_error)``; and ``awaited``,
-    whether a greenlet waits there right now. None stands for a publish on which nobody waits.
+    A waiter is a PublishWaiter. None stands for a publish on which nobody waits.
 
     A publish takes the next tag by counting ``published`` up, is sent, and is entered, all in one step. If it cannot
     be sent it is not entered: it is not outstanding, and cannot be lost.
@@ -128,7 +126,7 @@ class Confirms:
         if self._make_error is not None:
             waiter = self.waiting.pop(tag)
             if waiter is not None:
-                waiter.fail(self._make_error)
+                waiter._lose(self._make_error)
             return
         # Later tags were entered before this one. Sorting takes time for all that is outstanding, but it happens hardly
         # ever.
@@ -137,7 +135,7 @@ class Confirms:
             self._mandatory.sort(tag)
 
     def observe(self, tag: int, settled: Callable[[Any], Any]) -> None:
-        """Have ``settled(outcome)`` called with the verdict, see above, or the error of this publish; whoever waits."""
+        """Have ``settled(outcome)`` called with the verdict (``PublishWaiter``) or the error; whoever waits."""
         if self._observers is None:
             self._observers = {}
         self._observers[tag] = settled
@@ -270,7 +268,7 @@ class Confirms:
         if self._observers:
             observe(self._observers, tag, verdict)
         if waiter is not None:
-            waiter.succeed(verdict)
+            waiter._settle(verdict)
         if verdict is not True:
             # Before any barrier is passed: a barrier reports what is noted at it at that moment.
             self._note_refused(tag)

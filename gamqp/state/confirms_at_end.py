@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .confirm_matching import Barrier
+    from .waiter_protocols import PublishWaiter
 
 __all__ = ('Ending', 'Observers', 'observe')
 
@@ -42,7 +43,7 @@ class Ending:
 
     def __init__(
         self,
-        waiting: dict[int, Any],
+        waiting: dict[int, PublishWaiter | None],
         barriers: deque[Barrier],
         covered: list[tuple[int, bool]],
         returned: dict[int, Any],
@@ -89,7 +90,7 @@ class Ending:
             if self._observers:
                 self._give_observer(tag)
             if waiter is not None:
-                heard = waiter.awaited  # asked first: one that is settled is not awaited any more
+                heard = waiter._awaited  # asked first: one that is settled is not awaited any more
                 heard = not self._give_verdict(tag, waiter) and heard
             yield heard
         # Barriers come last. A greenlet that wakes from wait_for_confirms finds all its receipts settled. A lost
@@ -101,7 +102,7 @@ class Ending:
                 barrier.waiter.succeed(not (barrier.refused or 0 < self._first_refused <= barrier.tag))
             yield False
 
-    def settle_now(self, tag: int, waiter: Any) -> bool:
+    def settle_now(self, tag: int, waiter: PublishWaiter) -> bool:
         """Settle this publish now, before its step. Returns False if it is none of these, or was settled already."""
         # Each new channel numbers its publishes from 1, so several endings may have this tag. The waiter identifies the
         # right one.
@@ -113,13 +114,13 @@ class Ending:
         self._give_verdict(tag, waiter)
         return True
 
-    def _give_verdict(self, tag: int, waiter: Any) -> bool:
+    def _give_verdict(self, tag: int, waiter: PublishWaiter) -> bool:
         """Returns whether it was settled by a confirm; otherwise it is lost, and the waiter gets the error."""
         verdict = self._verdict(tag)
         if verdict is None:
-            waiter.fail(self._make_error)
+            waiter._lose(self._make_error)
             return False
-        waiter.succeed(verdict)
+        waiter._settle(verdict)
         return True
 
     def _give_observer(self, tag: int) -> None:

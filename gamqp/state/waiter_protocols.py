@@ -6,7 +6,10 @@ State, no I/O. Narrow Protocols, for annotations alone. Does not belong here: wa
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from ..wire import Content
 
 __all__ = ('MakeError', 'PublishWaiter', 'Waiter')
 
@@ -25,9 +28,18 @@ class Waiter(Protocol):
     def fail(self, make_error: MakeError) -> None: ...
 
 
-class PublishWaiter(Waiter, Protocol):
-    """Waits for the confirm of one publish. awaited: whether a greenlet waits there right now."""
+class PublishWaiter(Protocol):
+    """Gets what became of one publish, once. No method may switch greenlets or raise, as those of ``Waiter``.
 
-    #: Whether a greenlet waits there right now.
+    With underscores, since programs hold the objects that have them.
+    """
+
+    def _settle(self, verdict: bool | Content) -> None:
+        """True for an ack, False for a nack, the message that came back where no queue took it."""
+
+    def _lose(self, make_error: MakeError) -> None:
+        """Nobody knows: the channel has ended before the confirm has come."""
+
     @property
-    def awaited(self) -> bool: ...
+    def _awaited(self) -> bool:
+        """Whether a greenlet waits there right now."""

@@ -66,7 +66,7 @@ def test_its_consumer_ends(
 ) -> None:
     loop = [start(peer, channel, DELIVERED, timeout=0.01 if end is None else None)]
     tag = loop[0].tag
-    inbox = loop[0].inbox
+    inbox = inside.inbox(loop[0])
     owner = backend().spawn(work, loop, how)
     if end is not None:
         greenlets.wait_until(lambda: owner.dead or len(inbox.messages) == DELIVERED - taken)

@@ -12,6 +12,7 @@ from publishing import publish
 
 import gamqp
 from gamqp import exceptions, green
+from gamqp.channel.basic_publish import ConfirmSlot
 from gamqp.channel.waiting_for_confirms import ChannelConfirms
 from gamqp.state.confirm_matching import Confirms
 from gamqp.state.lifecycle import Reason
@@ -137,7 +138,7 @@ def test_the_next_wait_raises_why_publishes_were_lost(
 
 
 def test_who_waits_hears_of_the_end(client: gamqp.Connection, confirms: ChannelConfirms) -> None:
-    slot = green.Slot(greenlets.backend)
+    slot = ConfirmSlot(greenlets.backend)
     publish(outstanding(confirms), slot)
     publishing = greenlets.spawn(slot.wait, 60)
     crowded = greenlets.spawn(confirms.wait_for_room, 1, green.Deadline(60))

@@ -25,22 +25,12 @@ LOST = exceptions.RecoverableConnectionError
 def meter(monkeypatch: pytest.MonkeyPatch) -> Iterator[Meter]:
     """Counts greenlets that are woken, but for this one and those of the library."""
     meter = Meter()
-    plain_succeed, plain_fail = Slot.succeed, Slot.fail
-
-    def succeed(self: Slot, value: Any = None) -> None:
-        note(self)
-        plain_succeed(self, value)
-
-    def fail(self: Slot, make_error: Any) -> None:
-        note(self)
-        plain_fail(self, make_error)
 
     def note(slot: Slot) -> None:
         if slot.awaited and not slot.done and inside.waiter(slot) in meter.watched:
             meter.note()
 
-    monkeypatch.setattr(Slot, 'succeed', succeed)
-    monkeypatch.setattr(Slot, 'fail', fail)
+    inside.note_settled_slots(note, monkeypatch)
     yield meter
     meter.running = False
 

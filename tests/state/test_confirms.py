@@ -17,7 +17,7 @@ from gamqp.wire.spec import Basic
 class Waiter:
     """What a slot is to this layer; it must be told exactly once."""
 
-    awaited = True
+    _awaited = True
 
     def __init__(self) -> None:
         self.told: list[Any] = []
@@ -27,6 +27,8 @@ class Waiter:
 
     def fail(self, make_error: Any) -> None:
         self.told.append(make_error())
+
+    _settle, _lose = succeed, fail  # of a publish, and those above of a barrier
 
 
 def published(count: int) -> tuple[Confirms, dict[int, Waiter]]:
