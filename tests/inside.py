@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # programs of the tests import gamqp when they are ready for 
     from gamqp.io.writer import Writer
     from gamqp.state.connection_settings import Settings
     from gamqp.state.receive_budget import ReceiveBudget
+    from gamqp.state.topology_registry import TopologyRegistry
     from gamqp.testing.state.server import Server
     from gamqp.testing.state.topic_trie import TopicTrie
 
@@ -165,6 +166,20 @@ def calls_about_blocking(flow: FlowControl) -> list[Any]:
 def closes_due(connection: gamqp.Connection) -> set[int]:
     """Numbers of channels that have ended without an answer to their close."""
     return connection._closes_due
+
+
+def record_topology(connection: gamqp.Connection) -> TopologyRegistry:
+    """Have the connection record what it declares, as one that recovers does. Returns the records."""
+    from gamqp.state.topology_registry import TopologyRegistry
+
+    connection._topology = TopologyRegistry()
+    return connection._topology
+
+
+def consumer_being_started(channel: gamqp.Channel, tag: str) -> Any:
+    """What will be recorded of a consumer when its consume-ok has come."""
+    (expected,) = channel._replies._tagged[tag]
+    return expected.consumer
 
 
 def queue_types(connection: gamqp.Connection) -> Any:

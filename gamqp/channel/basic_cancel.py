@@ -140,6 +140,9 @@ class CancelMethods(GetMethods):
         consumer.inbox.withdraw(give_back=not consumer.no_ack)
 
     def _on_cancel_ok(self, reply: Any) -> None:
+        topology = self._connection._topology
+        if topology is not None:
+            topology.consumer_ended(self._number, reply[0])
         consumer = self._consumers.leave(reply[0])
         if consumer is not None:
             if consumer.inbox is not None:
@@ -160,6 +163,9 @@ class CancelMethods(GetMethods):
         """
         if self._arriving and self._consumers.is_starting(consumer_tag):
             return  # a consumer of the channel that had this number before
+        topology = self._connection._topology
+        if topology is not None:
+            topology.consumer_cancelled(self._number, consumer_tag)
         consumer = self._consumers.leave(consumer_tag)
         if self._life.state == lifecycle.OPEN:
             self._connection._count_answer()

@@ -6,6 +6,7 @@ becomes of its messages.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,6 +17,7 @@ from ..state.consumers import ConsumerRecord
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, STREAM, has_stream_offset
 from ..state.stream_consumers import StreamConsumers
+from ..state.topology_records import RecordedConsumer
 from ..wire.spec import Basic
 from .basic_cancel import CancelMethods
 from .basic_qos import QosMethods
@@ -57,6 +59,8 @@ class ConsumeMethods(QosMethods, CancelMethods):
         arguments: Arguments = None,
         on_cancel: Callable[[str], object] | None = None,
         argsig: object = None,
+        *,
+        recover: bool = True,
     ) -> str:
         """Start a consumer; its messages go to *callback*, called inside Connection.drain_events.
 
@@ -68,7 +72,8 @@ class ConsumeMethods(QosMethods, CancelMethods):
         is killed while it waits leaves no consumer behind. Raises NotAllowed for
         a tag that this channel already uses. A stream is read with a prefetch
         (``basic_qos``) and acks: ValueError otherwise, and for an x-stream-offset that
-        RabbitMQ would not take; nothing was sent then.
+        RabbitMQ would not take; nothing was sent then. recover: False to leave it out of
+        what a connection with ``recover`` starts again after a loss.
         """
         queue = name('queue', queue)
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
@@ -81,7 +86,7 @@ class ConsumeMethods(QosMethods, CancelMethods):
         self._watch(consumer, wanted)
         if self._prefetch.sent is not None:
             self._use_prefetch(wanted)
-        self._begin_consumer(consumer, queue, no_local, exclusive, nowait, arguments)
+        self._begin_consumer(consumer, queue, no_local, exclusive, nowait, arguments, recover)
         return tag
 
     def _watch(self, consumer: ConsumerRecord, prefetch: int) -> None:
@@ -92,7 +97,14 @@ class ConsumeMethods(QosMethods, CancelMethods):
             self._connection._watch_unsettled()
 
     def _begin_consumer(
-        self, consumer: ConsumerRecord, queue: str, no_local: bool, exclusive: bool, nowait: bool, arguments: Arguments
+        self,
+        consumer: ConsumerRecord,
+        queue: str,
+        no_local: bool,
+        exclusive: bool,
+        nowait: bool,
+        arguments: Arguments,
+        recover: bool,
     ) -> None:
         """Enter a consumer, tell the broker, and wait for its consent."""
         tag = consumer.tag
@@ -109,8 +121,8 @@ class ConsumeMethods(QosMethods, CancelMethods):
             self._reads_stream(consumer)
         try:
             # The wire's nowait is never used: consume-ok tells when a cancel may be sent.
-            args = (0, queue, tag, no_local, consumer.no_ack, exclusive, False, arguments)
-            self._ask_to_consume(tag, args, wait=not nowait)
+            args = (0, self._name_to_send(queue), tag, no_local, consumer.no_ack, exclusive, False, arguments)
+            self._ask_to_consume(tag, args, wait=not nowait, recover=recover)
         except exceptions.EncodeError:
             self._consumers.remove(tag)
             raise
@@ -120,13 +132,27 @@ class ConsumeMethods(QosMethods, CancelMethods):
         if consumer.of_stream:
             self._connection._queue_types.is_stream(consumer.queue)
 
-    def _ask_to_consume(self, tag: str, args: tuple[Any, ...], wait: bool) -> None:
+    def _ask_to_consume(self, tag: str, args: tuple[Any, ...], wait: bool, recover: bool) -> None:
         self._consumers.note_starting(tag)
         try:
-            self._call(Basic.Consume, args, self._on_consume_ok, wait=wait, tag=tag)
+            topology, consumer, arrived = self._connection._topology, None, self._on_consume_ok
+            if topology is not None:
+                _, queue, _, no_local, no_ack, exclusive, _, arguments = args
+                flags = no_local, no_ack, exclusive
+                prefetch = self._prefetch.sent or 0
+                consumer = topology.consume(self._number, queue, tag, *flags, arguments, prefetch, recover)
+                if consumer is not None:
+                    arrived = functools.partial(self._on_recorded_consume_ok, consumer)
+            self._call(Basic.Consume, args, arrived, wait=wait, tag=tag, consumer=consumer)
         except exceptions.EncodeError:
             self._consumers.note_started(tag)
             raise
+
+    def _on_recorded_consume_ok(self, consumer: RecordedConsumer, reply: Any) -> None:
+        topology = self._connection._topology
+        if topology is not None:
+            topology.consumer_started(consumer)
+        self._on_consume_ok(reply)
 
     def _on_consume_ok(self, reply: Any) -> None:
         """Send the cancels that have waited for it: RabbitMQ 3.10 ends the connection over one that comes first."""

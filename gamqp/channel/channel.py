@@ -240,6 +240,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
         unheard: called when it turns out that no greenlet waits for a confirm, perhaps some turns of the hub later.
         """
+        topology = self._connection._topology
+        if topology is not None:
+            topology.channel_closed(self._number)
         if self._consumers.end_term(reason):
             self._return_taker = None
             self._connection._work_in_turns.add(complete_ends(self, self._inboxes(), self._incarnation))
@@ -261,6 +264,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._set_active(True)
 
     def _on_connection_end(self, reason: Reason) -> None:
+        topology = self._connection._topology
+        if topology is not None:
+            topology.drop_consumers(self._number)  # a queue that goes with them may be declared again
         self._end(reason)
 
     # -- from the reader ---------------------------------------------------------------

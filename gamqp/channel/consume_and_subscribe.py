@@ -44,6 +44,8 @@ class SubscribeMethods(ConsumeMethods):
         arguments: Arguments = None,
         consumer_tag: str = '',
         timeout: float | None = None,
+        *,
+        recover: bool = True,
     ) -> Deliveries:
         """Start a consumer and return an iterator over its messages: ``for message in channel.consume('jobs')``.
 
@@ -52,7 +54,8 @@ class SubscribeMethods(ConsumeMethods):
         it has no meaning). exclusive: no other consumer on this queue. arguments: e.g.
         {'x-priority': 5}, and for a stream {'x-stream-offset': 'first', 'last', 'next',
         a number, a datetime, or an interval like '1h'}. timeout: seconds without a
-        message after which the iterator raises TimeoutError; None for none.
+        message after which the iterator raises TimeoutError; None for none. recover: as
+        for ``basic_consume``.
 
         Leaving the loop cancels the consumer and gives back to the queue what was
         sent ahead. Switches greenlets. https://www.rabbitmq.com/docs/streams
@@ -64,7 +67,7 @@ class SubscribeMethods(ConsumeMethods):
         channel: Any = self  # of which this class is a part
         inbox = IteratorInbox(channel, self._connection, tag, no_ack)
         deliveries = Deliveries(inbox, timeout)  # before the consumer starts: if the caller is killed, it cancels
-        self._begin_inbox(inbox, queue, prefetch, exclusive, arguments)
+        self._begin_inbox(inbox, queue, prefetch, exclusive, arguments, recover)
         self._watch(inbox.entry, prefetch)
         return deliveries
 
@@ -79,6 +82,8 @@ class SubscribeMethods(ConsumeMethods):
         exclusive: bool = False,
         arguments: Arguments = None,
         consumer_tag: str = '',
+        *,
+        recover: bool = True,
     ) -> Consumer:
         """Have *handler* called with each message of a queue, in worker greenlets. Returns the Consumer.
 
@@ -107,7 +112,7 @@ class SubscribeMethods(ConsumeMethods):
         tag = name('consumer_tag', consumer_tag) or self._consumers.fresh_tag(self.channel_id)
         channel: Any = self  # of which this class is a part
         inbox = SubscriptionInbox(channel, self._connection, tag, no_ack, handler, concurrency, on_error)
-        self._begin_inbox(inbox, queue, prefetch, exclusive, arguments)
+        self._begin_inbox(inbox, queue, prefetch, exclusive, arguments, recover)
         return Consumer(inbox)
 
     @property
@@ -131,9 +136,12 @@ class SubscribeMethods(ConsumeMethods):
         entry = inbox.entry
         entry.queue, entry.era, inbox.term = queue, self._era, self._consumers.term
         self._consumers.enter(entry)
-        self._ask_to_consume(entry.tag, (0, queue, entry.tag, False, entry.no_ack, False, False, None), wait=False)
+        args = (0, queue, entry.tag, False, entry.no_ack, False, False, None)
+        self._ask_to_consume(entry.tag, args, wait=False, recover=True)
 
-    def _begin_inbox(self, inbox: Inbox, queue: str, prefetch: int, exclusive: bool, arguments: Arguments) -> None:
+    def _begin_inbox(
+        self, inbox: Inbox, queue: str, prefetch: int, exclusive: bool, arguments: Arguments, recover: bool
+    ) -> None:
         no_ack = inbox.entry.no_ack
         if arguments and OFFSET in arguments:
             if no_ack or not prefetch:
@@ -143,7 +151,7 @@ class SubscribeMethods(ConsumeMethods):
         self._check_queue(inbox.entry, queue, prefetch, arguments)
         if not no_ack:
             self._use_prefetch(prefetch)
-        self._begin_consumer(inbox.entry, queue, False, exclusive, False, arguments)
+        self._begin_consumer(inbox.entry, queue, False, exclusive, False, arguments, recover)
 
 
 def check_concurrency(concurrency: int, prefetch: int | None) -> tuple[int, int]:

@@ -33,25 +33,33 @@ class ExchangeMethods(Requester):
         nowait: bool = False,
         arguments: Arguments = None,
         argsig: object = None,
+        *,
+        recover: bool = True,
     ) -> None:
         """Create an exchange unless it exists; with *passive* only check that it does.
 
         type: direct, fanout, topic, headers, or a plugin's. auto_delete: delete it
         with its last binding; deprecated, with a VDeprecationWarning, and yet
         py-amqp's default: say False. nowait: do not wait for the reply; an error
-        then comes out of a later call or drain_events.
+        then comes out of a later call or drain_events. recover: False to leave it out of
+        what a connection with ``recover`` declares again after a loss.
         """
         if auto_delete and not passive:
             warnings.warn(_AUTO_DELETE, VDeprecationWarning, stacklevel=2)
         exchange, type = name('exchange', exchange), name('type', type)
         args = (0, exchange, type, passive, durable, auto_delete, False, nowait, arguments)
-        self._request(Exchange.Declare, args, nowait)
+        topology, done = self._connection._topology, None
+        if topology is not None and not passive:
+            done = topology.exchange_declare(exchange, type, durable, auto_delete, arguments, recover)
+        self._request(Exchange.Declare, args, nowait, done)
 
     def exchange_delete(
         self, exchange: str, if_unused: bool = False, nowait: bool = False, argsig: object = None
     ) -> None:
         """Delete an exchange and its bindings; with *if_unused* only when nothing is bound to it."""
-        self._request(Exchange.Delete, (0, name('exchange', exchange), if_unused, nowait), nowait)
+        exchange, topology = name('exchange', exchange), self._connection._topology
+        done = None if topology is None else topology.exchange_delete(exchange)
+        self._request(Exchange.Delete, (0, exchange, if_unused, nowait), nowait, done)
 
     def exchange_bind(
         self,
@@ -61,10 +69,17 @@ class ExchangeMethods(Requester):
         nowait: bool = False,
         arguments: Arguments = None,
         argsig: object = None,
+        *,
+        recover: bool = True,
     ) -> None:
-        """Route what exchange *source* takes on to exchange *destination* too (a RabbitMQ extension)."""
+        """Route what exchange *source* takes on to exchange *destination* too (a RabbitMQ extension).
+
+        recover: as for ``exchange_declare``.
+        """
         names = name('destination', destination), name('source', source), name('routing_key', routing_key)
-        self._request(Exchange.Bind, (0, *names, nowait, arguments), nowait)
+        topology = self._connection._topology
+        done = None if topology is None else topology.exchange_bind(*names, arguments, recover)
+        self._request(Exchange.Bind, (0, *names, nowait, arguments), nowait, done)
 
     def exchange_unbind(
         self,
@@ -77,4 +92,6 @@ class ExchangeMethods(Requester):
     ) -> None:
         """Undo exchange_bind; the arguments must be the same."""
         names = name('destination', destination), name('source', source), name('routing_key', routing_key)
-        self._request(Exchange.Unbind, (0, *names, nowait, arguments), nowait)
+        topology = self._connection._topology
+        done = None if topology is None else topology.exchange_unbind(*names, arguments)
+        self._request(Exchange.Unbind, (0, *names, nowait, arguments), nowait, done)

@@ -61,3 +61,10 @@ class OpenState(Requester):
         if self._life.state == lifecycle.CLOSING and sig == ChannelSpec.Close:
             return
         raise self._life.error_maker(f'channel {self._number} is {self._life.state}')()
+
+    def _name_to_send(self, queue: str) -> str:
+        """The name to send for *queue*. '' is the queue declared last on this channel, as the broker knows, too.
+
+        But where queues are declared again after a loss, it knows of no declaration on this channel.
+        """
+        return queue or (self._declared if self._connection._topology is not None else '')

@@ -5,7 +5,9 @@ Layer 3. Errors and switching: see ``gamqp.channel``. Does not belong here: wait
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from typing import Any, Literal, overload
 
 from ..exceptions import AMQPDeprecationWarning
@@ -13,7 +15,8 @@ from ..protocol import queue_declare_ok_t
 from ..state.name_arguments import name
 from ..state.negotiation import rabbitmq_version
 from ..wire.spec import Queue
-from .request import Arguments, Requester
+from .open_state import OpenState
+from .request import Arguments
 
 __all__ = ('QueueMethods',)
 
@@ -38,10 +41,8 @@ class _Unsaid(int):
 _UNSAID: Any = _Unsaid(True)
 
 
-class QueueMethods(Requester):
+class QueueMethods(OpenState):
     """Mixin of Channel."""
-
-    _declared: str
 
     @overload
     def queue_declare(
@@ -54,6 +55,8 @@ class QueueMethods(Requester):
         nowait: Literal[False] = False,
         arguments: Arguments = None,
         argsig: object = None,
+        *,
+        recover: bool = ...,
     ) -> queue_declare_ok_t: ...
 
     @overload
@@ -68,6 +71,7 @@ class QueueMethods(Requester):
         nowait: Literal[True],
         arguments: Arguments = None,
         argsig: object = None,
+        recover: bool = ...,
     ) -> None: ...
 
     @overload
@@ -81,6 +85,8 @@ class QueueMethods(Requester):
         nowait: bool = False,
         arguments: Arguments = None,
         argsig: object = None,
+        *,
+        recover: bool = ...,
     ) -> queue_declare_ok_t | None: ...
 
     def queue_declare(
@@ -93,6 +99,8 @@ class QueueMethods(Requester):
         nowait: bool = False,
         arguments: Arguments = None,
         argsig: object = None,
+        *,
+        recover: bool = True,
     ) -> queue_declare_ok_t | None:
         """Create a queue unless it exists; with *passive* only check that it does.
 
@@ -102,6 +110,9 @@ class QueueMethods(Requester):
         consumer_count), or None with *nowait*. RabbitMQ 4.3 refuses queues that
         are neither durable nor exclusive, and closes the connection (541), unless
         its operator allows them: with it they are an AMQPDeprecationWarning.
+        recover: False to leave it out of what a connection with ``recover`` declares again
+        after a loss, as it leaves out a queue that is declared by '' with *nowait*, whose name
+        nobody knows.
         """
         if auto_delete is _UNSAID:
             auto_delete = True
@@ -113,11 +124,20 @@ class QueueMethods(Requester):
             warnings.warn(_TRANSIENT, AMQPDeprecationWarning, stacklevel=2)
         queue = name('queue', queue)
         args = (0, queue, passive, durable, exclusive, auto_delete, nowait, arguments)
-        reply = self._request(Queue.Declare, args, nowait)
-        self._declared = queue if queue or nowait else reply[0]
-        if self._declared and not passive:  # which says nothing about the type
-            self._connection._queue_types.declare(self._declared, arguments)
+        topology, noted = self._connection._topology, None
+        if topology is not None and not passive:
+            noted = topology.queue_declare(queue, durable, exclusive, auto_delete, arguments, recover)
+        reply = self._request(Queue.Declare, args, nowait, functools.partial(self._on_declared, queue, noted))
+        declared = queue if nowait else reply[0]
+        if declared and not passive:  # which says nothing about the type
+            self._connection._queue_types.declare(declared, arguments)
         return None if nowait else queue_declare_ok_t(*reply)
+
+    def _on_declared(self, queue: str, noted: Callable[[Any], None] | None, reply: Any) -> None:
+        """The broker has declared it, whatever has become of the caller."""
+        self._declared = reply[0] if reply else queue
+        if noted is not None:
+            noted(reply)
 
     def queue_bind(
         self,
@@ -127,10 +147,17 @@ class QueueMethods(Requester):
         nowait: bool = False,
         arguments: Arguments = None,
         argsig: object = None,
+        *,
+        recover: bool = True,
     ) -> None:
-        """Route messages from an exchange to a queue ('': the one declared last on this channel)."""
-        names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
-        self._request(Queue.Bind, (0, *names, nowait, arguments), nowait)
+        """Route messages from an exchange to a queue ('': the one declared last on this channel).
+
+        recover: as for ``queue_declare``.
+        """
+        names = self._names_of_binding(queue, exchange, routing_key)
+        topology = self._connection._topology
+        done = None if topology is None else topology.queue_bind(*names, arguments, recover)
+        self._request(Queue.Bind, (0, *names, nowait, arguments), nowait, done)
 
     def queue_unbind(
         self,
@@ -142,8 +169,16 @@ class QueueMethods(Requester):
         argsig: object = None,
     ) -> None:
         """Undo queue_bind; the arguments must be the same. *nowait* has no meaning on the wire here."""
+        names = self._names_of_binding(queue, exchange, routing_key)
+        topology = self._connection._topology
+        done = None if topology is None else topology.queue_unbind(*names, arguments)
+        self._call(Queue.Unbind, (0, *names, arguments), done)
+
+    def _names_of_binding(self, queue: str, exchange: str, routing_key: str) -> tuple[str, str, str]:
         names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
-        self._call(Queue.Unbind, (0, *names, arguments))
+        sent = self._name_to_send(names[0])
+        # Where the queue is '', the broker takes '' for its name in the routing key, too.
+        return sent, names[1], names[2] or ('' if names[0] else sent)
 
     @overload
     def queue_purge(self, queue: str = '', nowait: Literal[False] = False, argsig: object = None) -> int: ...
@@ -159,7 +194,7 @@ class QueueMethods(Requester):
 
         A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
         """
-        queue = name('queue', queue)
+        queue = self._name_to_send(name('queue', queue))
         self._connection._queue_types.check_purge(queue or self._declared)
         reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
         return None if nowait else reply[0]
@@ -209,8 +244,11 @@ class QueueMethods(Requester):
         A quorum queue knows neither: AMQPNotImplementedError, before anything is sent
         where it is known to be one.
         """
-        queue, queue_types = name('queue', queue), self._connection._queue_types
-        queue_types.check_delete(queue or self._declared, if_unused, if_empty)
-        reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait)
-        queue_types.forget(queue or self._declared)
+        queue = self._name_to_send(name('queue', queue))
+        known = queue or self._declared
+        queue_types, topology = self._connection._queue_types, self._connection._topology
+        queue_types.check_delete(known, if_unused, if_empty)
+        done = None if topology is None else topology.queue_delete(known)
+        reply = self._request(Queue.Delete, (0, queue, if_unused, if_empty, nowait), nowait, done)
+        queue_types.forget(known)
         return None if nowait else reply[0]

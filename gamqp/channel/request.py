@@ -15,6 +15,7 @@ from typing import Any
 from .. import green
 from ..state.durations import in_seconds
 from ..state.expected_replies import Expected, Replies
+from ..state.topology_records import RecordedConsumer
 from ..state.uncopyable import Uncopyable
 from ..wire import METHODS, encode_method
 
@@ -53,6 +54,7 @@ class Requester(Uncopyable):
         wait: bool = True,
         tag: str | None = None,
         ending: bool = False,
+        consumer: RecordedConsumer | None = None,
     ) -> Any:
         """Send a method and wait for its reply. Returns the reply's arguments (or message).
 
@@ -61,11 +63,13 @@ class Requester(Uncopyable):
         timeout: seconds, None for the connection's rpc_timeout. wait: False to
         go on without the reply; then an error of the broker comes out of a later
         call or of drain_events. tag: the consumer's, for consume and cancel, whose
-        replies may come late. ending: see ``_await_reply``. Raises TimeoutError, or why channel or connection ended.
+        replies may come late. ending: see ``_await_reply``. consumer: what is recorded
+        of it when it has started. Raises TimeoutError, or why channel or connection ended.
         """
         self._check(sig)
         connection = self._connection
-        expected = Expected(METHODS[sig].replies, green.Slot(connection._green) if wait else None, arrived, undo, tag)
+        slot = green.Slot(connection._green) if wait else None
+        expected = Expected(METHODS[sig].replies, slot, arrived, undo, tag, consumer)
         self._ask(sig, args, expected)
         return self._await_reply(expected, sig, timeout, ending) if wait else None
 
@@ -85,9 +89,17 @@ class Requester(Uncopyable):
         finally:
             self._asking = False
 
-    def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, **how: Any) -> Any:
-        """``_call``, or ``_send`` where the caller set the method's nowait bit."""
-        return self._send(sig, args) if nowait else self._call(sig, args, **how)
+    def _request(self, sig: Sig, args: tuple[Any, ...], nowait: bool, done: Callable[[Any], Any] | None = None) -> Any:
+        """``_call``, or ``_send`` where the caller set the method's nowait bit.
+
+        done: called when the broker has done it: with the reply, and with () at once where none is wanted.
+        """
+        if not nowait:
+            return self._call(sig, args, done)
+        self._send(sig, args)
+        if done is not None:
+            done(())
+        return None
 
     def _await_reply(self, expected: Expected, sig: Sig, timeout: float | None, ending: bool = False) -> Any:
         """Wait for what ``_ask`` has asked, at most *timeout* seconds (None: rpc_timeout). Switches greenlets.

@@ -26,6 +26,7 @@ from ..state.lifecycle import Lifecycle, Reason
 from ..state.peer_memory_limit import ANSWER_SIZE, PeerMemory, UnreadAnswers
 from ..state.queue_types import QueueTypes
 from ..state.receive_budget import ReceiveBudget
+from ..state.topology_registry import TopologyRegistry
 from ..telemetry import tracing
 from ..telemetry.log_fields import log_fields
 from ..wire import encode_method
@@ -103,6 +104,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._event_queue = EventQueue(self, self._backpressure, self._work_in_turns)
         self._unfinished_handlers = UnfinishedHandlers(self, self._event_queue, self._flow_control)
         self._queue_types = QueueTypes()  # as far as this connection knows them
+        self._topology: TopologyRegistry | None = None  # what is declared again after a loss, where that is asked for
         self._log = ReaderWarnings()
         self._pump: Any = None  # what calls the metrics hook
         self._passwords = CallablePasswords()  # of the latest connect()

@@ -17,6 +17,7 @@ from operator import attrgetter
 from typing import Any
 
 from .. import exceptions
+from .topology_records import RecordedConsumer
 from .waiter_protocols import MakeError, Waiter
 
 __all__ = ('Expected', 'Replies', 'fail_each')
@@ -34,9 +35,10 @@ class Expected:
     * undo: called with a reply whose caller was killed or timed out, to undo what the broker has done for it.
     * tag: the consumer tag at the beginning of a reply that others may overtake; None for a reply in order.
     * quiet: not the program waits, but the pool: its waiter is no place to report an error to the program.
+    * consumer: the record of a consumer that is being started, None where it is not recorded, and for all else.
     """
 
-    __slots__ = ('_reply', 'abandoned', 'arrived', 'number', 'quiet', 'sig', 'sigs', 'slot', 'tag', 'undo')
+    __slots__ = ('_reply', 'abandoned', 'arrived', 'consumer', 'number', 'quiet', 'sig', 'sigs', 'slot', 'tag', 'undo')
 
     def __init__(
         self,
@@ -45,6 +47,7 @@ class Expected:
         arrived: Hook = None,
         undo: Hook = None,
         tag: str | None = None,
+        consumer: RecordedConsumer | None = None,
     ) -> None:
         # More than one for basic.get, which get-ok or get-empty answers.
         self.sigs = sigs
@@ -54,6 +57,7 @@ class Expected:
         self.slot = slot
         self.arrived = arrived
         self.undo = undo
+        self.consumer = consumer
         self.quiet = False
         self.abandoned = False  # the caller was killed or timed out
         # Wrapped in a tuple, because a reply without arguments is an empty tuple itself.
