@@ -80,10 +80,8 @@ def show_progress(latencies, seen):
 def main():
     consuming = Consuming()
     with gamqp.connect(URL, name='quickstart publishers') as connection:
-        print(
-            f'{connection.server_properties["product"]} {connection.server_properties["version"]}: '
-            f'{PUBLISHERS} publishers, {CONSUMERS:,} consumers on {QUEUES} queues'
-        )
+        print('{product} {version} on {platform}'.format_map(connection.server_properties), end=': ')
+        print(f'{PUBLISHERS} publishers, {CONSUMERS:,} consumers on {QUEUES} queues')
         channel = connection.channel()
         latencies = []
         begin = time.perf_counter()

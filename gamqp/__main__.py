@@ -15,6 +15,7 @@ __all__ = ('main', 'script')
 # command -> its module, which has ``run(arguments)``, and what it does
 COMMANDS = {
     'check': ('check_command', 'whether a broker can be used, step by step, and what to do where not'),
+    'broker': ('broker_command', 'a broker for tests on a port, or beside one command; needs no RabbitMQ'),
     'celery': ('celery_command', 'the command of Celery, with gamqp in place of amqp'),
 }
 

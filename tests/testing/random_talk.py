@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / 'broker'), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'broker'), str(HERE.parents[1])]
 
 from conversations import BrokerTalker, Talker  # noqa: E402
 from record_scenes import plain  # noqa: E402

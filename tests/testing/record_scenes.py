@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent / 'broker'), str(HERE.parents[1])]
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'broker'), str(HERE.parents[1])]
 
 from conversations import Talker  # noqa: E402
 from scenes import all_scenes  # noqa: E402
