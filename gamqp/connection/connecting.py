@@ -8,10 +8,11 @@ and which hosts there are (``hosts``).
 from __future__ import annotations
 
 import functools
+import os
 import time
 from collections.abc import Callable, Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .. import exceptions, green, sasl
 from ..basic_message import Message
@@ -20,7 +21,7 @@ from ..state import connection_settings
 from ..state.connect_failures import ConnectFailures
 from ..state.connection_settings import Settings
 from ..telemetry import stats
-from ..transport import TCPTransport, Transport
+from ..transport import TCPTransport, Transport, share_of
 from ..wire import Decoder
 from . import handshake, secret_renewal
 from .dispatch import OpenChannels
@@ -89,6 +90,7 @@ def open_link(connection: Connection, order: Sequence[Settings], check: Callable
     to end. Raises what the failures come to (``state.connect_failures``), the link of the last one being closed.
     """
     passwords = connection._passwords
+    check = functools.partial(_check, check, os.getpid())
     limits = [one.connect_timeout for one in order]
     left: float | None = connection.connect_timeout if connection._hosts.is_alone else max(limits)
     failures = ConnectFailures()
@@ -120,6 +122,12 @@ def open_link(connection: Connection, order: Sequence[Settings], check: Callable
         passwords.forget()
 
 
+def _check(check: Callable[[], None], pid: int) -> None:
+    check()
+    if os.getpid() != pid:
+        raise exceptions.RecoverableConnectionError('the connection belongs to the process that forked this one')
+
+
 def _is_over(check: Callable[[], None]) -> bool:
     """Whether the attempt is to end: another greenlet has closed the connection."""
     try:
@@ -136,16 +144,41 @@ def _share(left: float | None, count: int, most: float | None) -> float | None:
 
 
 def _open_on(connection: Connection, deadline: green.Deadline, check: Callable[[], None]) -> None:
-    """Connect to the host of the connection's attributes, and shake hands. Switches."""
-    transport = _make_transport(connection, connection._green)
+    """Connect to the host of the connection's attributes, and shake hands with it. Switches.
+
+    A name may have several nodes behind it: an address that takes connections and then does not answer, or hangs up,
+    is passed over like one that takes none.
+    """
+    failures = ConnectFailures()
+    untried: list[Any] | None = None
+    while True:
+        transport = _make_transport(connection, connection._green)
+        try:
+            _try_next_address(connection, transport, untried, deadline, check)
+            return
+        except (OSError, exceptions.RecoverableConnectionError) as exc:
+            failures.add(transport.peer, exc)
+            untried = transport.untried
+            if not untried or _is_over(check):
+                raise failures.take_error() from exc.__cause__
+        connection._begin_link()
+
+
+def _try_next_address(
+    connection: Connection,
+    transport: TCPTransport,
+    untried: list[Any] | None,
+    deadline: green.Deadline,
+    check: Callable[[], None],
+) -> None:
     try:
         # Switches. The addresses are tried in order, and TLS is part of it.
-        transport.connect(deadline)
+        transport.connect(deadline, untried)
         check()
         _serve(connection, transport)
         # Switches. From here on the reader runs, and what it finds may end the link; each wait of the handshake
         # raises that.
-        handshake.run(connection, deadline)
+        handshake.run(connection, share_of(deadline, 1 + len(transport.untried)))
         check()
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
@@ -164,6 +197,7 @@ def _make_transport(connection: Connection, backend: ModuleType) -> TCPTransport
         write_timeout=connection.write_timeout,
         socket_settings=connection.socket_settings,
         backend=backend,
+        shuffle=connection._hosts.shuffle,
     )
 
 

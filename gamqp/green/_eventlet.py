@@ -51,6 +51,7 @@ __all__ = (
 
 NAME = 'eventlet'
 PATCH = 'eventlet.monkey_patch()'
+NO_GREENDNS = 'EVENTLET_NO_GREENDNS'  # a variable of the environment, which eventlet reads when it is imported
 _SELF = sys.modules[__name__]  # the backend argument of a Slot
 
 spawn = eventlet.spawn
@@ -85,7 +86,11 @@ def unpatched() -> list[str]:
 
 
 def getaddrinfo(host: str, port: int) -> list[Any]:
-    addresses: list[Any] = _socket.getaddrinfo(host, port, 0, _socket.SOCK_STREAM)
+    call = _socket.getaddrinfo
+    if os.environ.get(NO_GREENDNS, '').lower() == 'yes':
+        # eventlet's own resolver is turned off: this is the standard library's function, which blocks the hub.
+        call = functools.partial(in_thread, eventlet.patcher.original('socket').getaddrinfo)
+    addresses: list[Any] = call(host, port, 0, _socket.SOCK_STREAM)
     return addresses
 
 

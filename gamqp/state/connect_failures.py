@@ -42,7 +42,7 @@ class ConnectFailures:
         chosen = max(range(len(failures)), key=lambda number: (_weight(failures[number][1]), number))
         where, telling = failures[chosen]
         others = '; '.join(_said(*one) for number, one in enumerate(failures) if number != chosen)
-        return _with_text(telling, f'at {where}; {others}')
+        return _with_text(telling, f'also {others}' if where in str(telling) else f'at {where}; {others}')
 
 
 def _weight(error: Exception) -> int:
@@ -56,7 +56,9 @@ def _weight(error: Exception) -> int:
 
 
 def _said(where: str, error: Exception) -> str:
-    text = f'{where}: {type(error).__name__}: {error}'
+    text = str(error)
+    if where not in text:
+        text = f'{where}: {type(error).__name__}: {text}'
     return text if len(text) <= SAID else f'{text[:SAID]}…'
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import random
 import socket
 import weakref
 from collections.abc import Callable, Mapping
@@ -16,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from .. import green
 from ..green.forking import at_fork
 from ..green.os_threads import RLock
+from ..state.connect_failures import ConnectFailures
 from ..state.durations import in_seconds
 from ..state.host_and_port import AMQP_PORT, AMQPS_PORT, to_host_port
+from ..state.host_order import families_of, interleaved
 from .poll_descriptor import AVAILABLE, PollDescriptor
 from .socket_guard import SocketGuard
 
@@ -31,7 +34,7 @@ if TYPE_CHECKING:
         def end_by_program(self) -> None: ...
 
 
-__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
+__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'share_of', 'to_host_port')
 
 # TCP options of every socket, unless the user's socket_settings say otherwise.
 # TCP_USER_TIMEOUT stays as the system has it: a broker that does not read for a while is not
@@ -47,9 +50,9 @@ class TCPTransport:
 
     host: as ``to_host_port`` takes it. connect_timeout: total seconds for
     ``connect()``, None for no limit. socket_settings: TCP-level options by number
-    (``{socket.TCP_USER_TIMEOUT: 30000}``), None to leave one alone. backend: of
-    ``gamqp.green``. The others are py-amqp's and have no effect, because no
-    timeout is ever set on the socket.
+    (``{socket.TCP_USER_TIMEOUT: 30000}``), None to leave one alone. shuffle: whether the
+    addresses of a name are tried in a random order. backend: of ``gamqp.green``. The others
+    are py-amqp's and have no effect, because no timeout is ever set on the socket.
 
     guard: a lock. The hub's thread holds it while it sends or closes. The sending thread
     holds it while it calls ``send_without_hub`` and ``unsent``; it calls nothing else. When
@@ -71,6 +74,7 @@ class TCPTransport:
         socket_settings: Mapping[int, int | None] | None = None,
         raise_on_initial_eintr: bool = True,
         backend: ModuleType | None = None,
+        shuffle: bool = False,
         **ignored: Any,
     ) -> None:
         self.host, self.port = to_host_port(host, self.default_port)
@@ -78,11 +82,14 @@ class TCPTransport:
         self.read_timeout = read_timeout
         self.write_timeout = write_timeout
         self.raise_on_initial_eintr = raise_on_initial_eintr
+        self.shuffle = shuffle
+        self.untried: list[Any] = []  # addresses of the host that ``connect`` has not come to
+        self.peer = ''  # the latest that it has come to
         self.socket: Any = None
         self.descriptor: PollDescriptor | None = None  # made when the program calls ``sock.fileno()``
         self._sock_guard: SocketGuard | None = None
         self._kind: tuple[int, int, int] | None = None  # family, type and protocol, once there was a socket
-        self._retired = False
+        self._retired = self._disowned = False
         self._link: Callable[[], TransportLink | None] = _no_link  # a weak reference, see ``serve``
         self.guard: Any = RLock()
         self._settings = {**SOCKET_SETTINGS, **(socket_settings or {})}
@@ -96,24 +103,32 @@ class TCPTransport:
 
     # -- opening and closing ------------------------------------------------
 
-    def connect(self, deadline: green.Deadline | None = None) -> None:
+    def connect(self, deadline: green.Deadline | None = None, untried: list[Any] | None = None) -> None:
         """Connect to the first address of the host that answers. Switches greenlets.
 
-        deadline: None for one of connect_timeout.
-        Each address gets an equal share of the time that is left, so that a dead
-        one cannot use up the time of the others. Raises the OSError of the last
-        attempt (ConnectionRefusedError, TimeoutError, socket.gaierror …).
+        deadline: None for one of connect_timeout. untried: addresses that are left of an earlier transport;
+        None to ask the name service, which is done each time. Its answer is tried in its own order, or
+        shuffled, the families in turn. Each address gets an equal share of the time that is left, so that a dead
+        one cannot use up the time of the others. Raises the OSError of the only attempt, or one that
+        names all that have failed (ConnectionRefusedError, TimeoutError, socket.gaierror …).
         """
         deadline = deadline or green.Deadline(self.connect_timeout)
-        addresses = self._resolve(deadline)
-        error: OSError = OSError(f'{self.host}: the name has no address')
-        for number, (family, kind, protocol, _, address) in enumerate(addresses):
+        self.untried = self._resolve(deadline) if untried is None else list(untried)
+        if not self.untried:
+            raise OSError(f'{self.host}: the name has no address')
+        failures = ConnectFailures()
+        while self.untried:
+            share = share_of(deadline, len(self.untried))
+            family, kind, protocol, _, address = self.untried.pop(0)
+            self.peer = f'{address[0]} port {address[1]}'
             try:
-                self._connect(family, kind, protocol, address, _share(deadline, len(addresses) - number))
+                self._connect(family, kind, protocol, address, share)
                 return
             except OSError as exc:
-                error = exc
-        raise error
+                if self._disowned:
+                    raise  # the parent goes on, and this is a child
+                failures.add(self.peer, exc)
+        raise failures.take_error()
 
     def adopt(self, sock: Any) -> None:
         """Use a socket that is connected already."""
@@ -134,6 +149,7 @@ class TCPTransport:
 
     def disown(self) -> None:
         """In a forked child: close its copy of the parent's socket, without sending anything. Does not switch."""
+        self._disowned = True
         self.guard = RLock()  # the old one may be held by a thread that the child does not have
         if self.descriptor is not None:
             # Before ``unwatch`` could take the socket out of the epoll set, which is shared with the parent.
@@ -214,8 +230,13 @@ class TCPTransport:
         self._green.spawn(_resolve_into, slot, self._green, self.host, self.port)
         if not slot.wait(deadline.left()):
             raise TimeoutError(f'{self.host}: no answer from the name service within {in_seconds(deadline.seconds)}')
-        addresses: list[Any] = slot.result()
-        return addresses
+        # The family that the name service puts first stays the first: it knows which one has a route.
+        families = families_of(slot.result())
+        if self.shuffle:
+            # Each by itself. The answer's own order is the same for many clients, however many nodes a name has.
+            for family in families:
+                random.shuffle(family)
+        return interleaved(families)
 
     def _connect(self, family: int, kind: int, protocol: int, address: Any, deadline: green.Deadline) -> None:
         sock = self._green.socket_class()(family, kind, protocol)
@@ -327,7 +348,7 @@ def _no_link() -> None:
     """The reference to the link of a transport that has none."""
 
 
-def _share(deadline: green.Deadline, count: int) -> green.Deadline:
+def share_of(deadline: green.Deadline, count: int) -> green.Deadline:
     """The deadline of the next one of *count* attempts: an equal share of the time that is left."""
     left = deadline.left()
     return deadline if left is None or count == 1 else green.Deadline(left / count)

@@ -51,7 +51,6 @@ class SSLTransport(TCPTransport):
         check_ssl_options(self.sslopts)
         self._context: Any = None
         self._name: str | None = None  # the name that the certificate must have
-        self._refusal: OSError | None = None  # the first handshake that failed
         self._tls: Any = None
         self._incoming = MemoryBIO()
         self._outgoing = MemoryBIO()
@@ -65,25 +64,17 @@ class SSLTransport(TCPTransport):
 
     # -- opening and closing ---------------------------------------------------
 
-    def connect(self, deadline: green.Deadline | None = None) -> None:
+    def connect(self, deadline: green.Deadline | None = None, untried: list[Any] | None = None) -> None:
         """Connect and shake hands with the first address where both work, within *deadline*. Switches greenlets.
 
         Raises what TCPTransport.connect raises, and ssl.SSLError (an OSError):
         SSLCertVerificationError says what is wrong with the certificate. Where
-        several addresses fail, it is a failed handshake rather than a refused connection.
+        several addresses fail, it is a refused certificate rather than a refused connection.
         """
         deadline = deadline or green.Deadline(self.connect_timeout)
         self._context, self._name = make_context(self.sslopts, self.host)
         self._has_certificate = may_have_certificate(self.sslopts)
-        self._refusal = None
-        try:
-            super().connect(deadline)
-        except OSError:
-            if self._refusal is not None:
-                raise self._refusal from self._refusal.__cause__
-            raise
-        finally:
-            self._refusal = None  # its traceback would keep the objects of its stack frames alive
+        super().connect(deadline, untried)
 
     def _connect(self, family: int, kind: int, protocol: int, address: Any, deadline: green.Deadline) -> None:
         super()._connect(family, kind, protocol, address, deadline)
@@ -91,10 +82,8 @@ class SSLTransport(TCPTransport):
         try:
             self._tls = self._context.wrap_bio(self._incoming, self._outgoing, server_hostname=self._name)
             self._shake_hands(deadline)
-        except BaseException as exc:
+        except BaseException:
             self.close()
-            if isinstance(exc, OSError) and self._refusal is None:
-                self._refusal = exc
             raise
 
     def _shake_hands(self, deadline: green.Deadline) -> None:

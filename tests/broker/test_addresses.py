@@ -16,7 +16,8 @@ from greenlet import GreenletExit
 from script import ScriptedBroker
 
 import gamqp
-from gamqp import green
+from gamqp import exceptions, green
+from gamqp.transport import TCPTransport
 
 
 @pytest.fixture
@@ -75,12 +76,90 @@ def test_a_dead_first_address_does_not_eat_the_deadline(peer: ScriptedBroker, na
     assert connection.connected
 
 
-def test_the_last_error_is_raised_when_all_refuse(names: Any, refusing: Any) -> None:
-    names['broker.test'] = [refusing, refusing]
+@pytest.mark.parametrize('fault', ['silence', 'hang up', 'reset'])
+def test_an_address_that_takes_the_connection_and_does_not_answer_is_passed_over(
+    peer: ScriptedBroker, names: Any, fault: str
+) -> None:
+    """A name of several nodes: one of them hangs, or is just starting or stopping."""
+    with ScriptedBroker() as other:
+        names['broker.test'] = [('127.0.0.1', other.port), ('127.0.0.1', peer.port)]
+        connection = peer.client(host='broker.test', connect_timeout=3 if fault == 'silence' else None)
+        opening = greenlets.spawn(connection.connect)
+        other.handshake(until='start' if fault == 'silence' else 'tune')
+        if fault != 'silence':
+            other.cut(reset=fault == 'reset')
+        peer.handshake()
+        opening.get()
+        assert connection.transport.port == 5672  # that of the name; the test's name service has others
+        assert connection.sock.getpeername() == ('127.0.0.1', peer.port)
+        other.hang_up()
+        connection.collect()
+
+
+@pytest.mark.parametrize('code', [403, 530])
+def test_what_a_broker_refuses_is_refused_by_all_nodes_of_its_name(
+    peer: ScriptedBroker, names: Any, refusing: Any, code: int
+) -> None:
+    names['broker.test'] = [('127.0.0.1', peer.port), refusing]
+    opening = greenlets.spawn(peer.client(host='broker.test').connect)
+    peer.handshake(until='tune')
+    peer.send('connection.close', reply_code=code, reply_text='REFUSED')
+    with pytest.raises((exceptions.AccessRefused, exceptions.NotAllowed)) as caught:
+        opening.get()
+    assert 'also' not in str(caught.value)  # no other was tried
+
+
+def test_one_error_names_all_that_refuse(names: Any, refusing: Any) -> None:
+    with greenlets.backend.socket_class()() as sock:
+        sock.bind(('127.0.0.2', 0))
+        other = sock.getsockname()
+    names['broker.test'] = [other, refusing]
     with pytest.raises(ConnectionRefusedError) as caught:
         gamqp.Connection('broker.test').connect()
     assert caught.value.errno == errno.ECONNREFUSED
-    assert f'port {refusing[1]}' in str(caught.value)
+    text = str(caught.value)
+    assert f'127.0.0.1 port {refusing[1]}' in text and f'127.0.0.2 port {other[1]}' in text
+
+
+def test_an_answer_and_then_none_are_both_told(peer: ScriptedBroker, names: Any, refusing: Any) -> None:
+    names['broker.test'] = [('127.0.0.1', peer.port), refusing]
+    connection = peer.client(host='broker.test')
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake(until='tune')
+    peer.cut()
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed the socket') as caught:
+        opening.get()
+    assert f'127.0.0.1 port {refusing[1]}' in str(caught.value)
+    with pytest.raises(exceptions.RecoverableConnectionError, match='closed the socket'):
+        connection.channel()
+
+
+def test_a_kill_amid_the_first_address_tries_no_other(peer: ScriptedBroker, names: Any) -> None:
+    names['broker.test'] = [('127.0.0.1', peer.port)] * 2
+    opening = greenlets.spawn(peer.client(host='broker.test').connect)
+    peer.handshake(until='tune')
+    opening.kill()
+    with pytest.raises(GreenletExit):
+        opening.get()
+    peer.expect_end()
+
+
+@pytest.mark.parametrize('shuffle', [False, True])
+def test_families_come_in_turn_and_addresses_of_each_at_random(monkeypatch: Any, shuffle: bool) -> None:
+    """The family that the name service puts first stays the first: it knows which one has a route."""
+    answer = [(socket.AF_INET6, f'::{last}') for last in range(1, 7)]
+    answer += [(socket.AF_INET, f'10.0.0.{last}') for last in range(1, 7)]
+    entries = [(family, socket.SOCK_STREAM, 6, '', (address, 1)) for family, address in answer]
+    monkeypatch.setattr(greenlets.backend, 'getaddrinfo', lambda host, port: list(entries))
+    orders = set()
+    for _ in range(50):
+        found = TCPTransport('broker.test', shuffle=shuffle)._resolve(green.Deadline(greenlets.PATIENCE))
+        assert sorted(map(str, found)) == sorted(map(str, entries))
+        assert [one[0] for one in found] == [socket.AF_INET6, socket.AF_INET] * 6
+        orders.add(str(found))
+    assert (len(orders) > 10) is shuffle
+    if not shuffle:
+        assert [one[4][0] for one in found[::2]] == [f'::{last}' for last in range(1, 7)]
 
 
 def test_a_black_hole_is_a_timeout(black_hole: Any) -> None:

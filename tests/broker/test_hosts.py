@@ -122,6 +122,28 @@ def test_a_host_that_does_not_let_us_in_is_passed_over(peers: Any, opened: Any, 
     assert list(connection._hosts.failed()) == [('127.0.0.1', one.port)]
 
 
+def test_dead_ones_and_one_that_never_answers_do_not_eat_the_deadline(
+    peers: Any, opened: Any, refusing: Any, black_hole: Any
+) -> None:
+    """Each has an equal share of what is left, and those that fail at once leave theirs to the others."""
+    task = connecting(opened, [url_of(refusing), url_of(black_hole), url_of(peers[0])], connect_timeout=4)
+    peers[0].handshake()
+    assert task.get() is None
+    failed = opened[0]._hosts.failed()
+    assert failed == {refusing: 'ConnectionRefusedError', black_hole: 'TimeoutError'}
+    assert opened[0]._hosts.attempt_order()[0].host == peers[0].host
+
+
+def test_a_host_that_is_silent_in_the_handshake_has_its_share_only(peers: Any, opened: Any) -> None:
+    one, two, _ = peers
+    task = connecting(opened, [url_of(one, more='?connection_timeout=500'), url_of(two)])
+    one.handshake(until='tune')  # 500 ms are its own limit, and less than its share of 10 s
+    two.handshake()
+    assert task.get() is None
+    assert opened[0].host == two.host
+    one.expect_end()
+
+
 def test_when_all_fail_the_error_says_why_each_did(peers: Any, opened: Any, refusing: Any) -> None:
     """The class is that of the refused login: it is what somebody has to do something about."""
     task = connecting(opened, [url_of(peers[0]), url_of(refusing), url_of(peers[1])])
