@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 from simulated_broker import Refused, SimulatedBroker
+from simulated_restore import Attempt, frozen
 
-from gamqp.state.topology_records import RecordedBinding, RecordedConsumer
+from gamqp.state.topology_records import RecordedConsumer
 from gamqp.state.topology_registry import TopologyRegistry
 
 OPERATIONS = int(os.environ.get('TOPOLOGY_OPERATIONS', '4000'))
@@ -25,11 +26,6 @@ TABLES: list[Any] = [None, {}, {'x': 1}, {'x': True}, {'x': 1, 'y': [1, {'z': 'z
 CHANNELS = [1, 2, 3]
 TAGS = ['t', 'u', 'v']
 MINE, OTHERS = 'mine', 'others'
-
-
-def frozen(table: Any) -> str:
-    """Tables that the broker takes for the same one; {} and None are."""
-    return repr(sorted((table or {}).items()))
 
 
 class Program:
@@ -240,36 +236,13 @@ class Program:
         assert self.expected() == sorted(begun | {_renamed(entry, renamed) for entry in old if entry not in hung})
 
     def restore(self) -> dict[str, str]:
-        renamed = {}
-        for exchange in self.registry.exchanges():
-            name, kind, _, durable, auto_delete, _, _, table = exchange.request()[1][1:]
-            self.broker.exchange_declare(name, kind, durable, auto_delete, frozen(table))
-        for binding in self.registry.bindings('exchange'):
-            self.bind_again(binding)
-        for queue in self.registry.queues():
-            name, _, *how, _, table = queue.request()[1][1:]
-            old, new = queue.name, self.broker.queue_declare(name, *how, frozen(table))
-            if new != old:
-                assert queue.server_named
-                self.registry.queue_renamed(queue, new)
-                renamed[old] = new
-        for binding in self.registry.bindings('queue'):
-            self.bind_again(binding)
-        for consumer in self.registry.consumers():
-            queue, tag = consumer.request()[1][1:3]
-            try:
-                self.broker.consume(MINE, consumer.channel, tag, queue)
-            except Refused:  # of an exclusive queue that is not restored
-                self.registry.consumer_waits(consumer)
-                self.waiting.add((consumer.channel, tag))
-            else:
-                self.begin(consumer)
-                self.made['consumer', (consumer.channel, tag)] = True
-        return renamed
-
-    def bind_again(self, binding: RecordedBinding) -> None:
-        to, source, key, _, table = binding.request()[1][1:]
-        self.broker.bind(binding.destination_type, to, source, key, frozen(table))
+        attempt = Attempt(self.registry, self.broker, ahead=self.draw.choice([1, 2, 5, 100])).run()
+        assert not attempt.skipped
+        for consumer in attempt.retry:  # of an exclusive queue that is not restored
+            assert isinstance(consumer, RecordedConsumer)
+            self.waiting.add((consumer.channel, consumer.tag))
+        self.made.update({('consumer', (each.channel, each.tag)): True for each in self.registry.consumers()})
+        return attempt.plan.renamed
 
     # -- what must hold ------------------------------------------------------------------
 
