@@ -257,3 +257,24 @@ def more_given_back_than_there_is_room_for(talk: Talker) -> None:
     for name in ('~q', '~r'):
         talk.ask('basic.get', queue=name, no_ack=True)
         talk.ask('basic.get', queue=name, no_ack=True)
+
+
+@scene
+def dead_letters_count_failed_deliveries(talk: Talker) -> None:
+    talk.open(1)
+    tag = 0
+    for last in ('nack', 'reject'):
+        for first in ('', 'nack', 'reject'):
+            queue(talk, arguments={'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': '~dead'})
+            talk.ask('queue.declare', queue='~dead', durable=True, arguments={'x-queue-type': 'quorum'})
+            talk.publish('', '~q', b'1')
+            talk.settle()
+            for method, requeue in ((first, True), (last, False)):
+                if method:
+                    talk.ask('basic.get', queue='~q')
+                    tag += 1
+                    talk.ask(f'basic.{method}', delivery_tag=tag, requeue=requeue)
+            talk.ask('basic.get', queue='~dead')
+            tag += 1
+            talk.ask('queue.delete', queue='~dead')
+            talk.ask('queue.delete', queue='~q')

@@ -141,7 +141,7 @@ def nack(channel: ServerChannel, args: tuple[Any, ...]) -> None:
 def reject(channel: ServerChannel, args: tuple[Any, ...]) -> None:
     """basic.reject"""
     tag, requeue = args
-    _settle(channel, channel.take_unacked(tag, False), Outcome.REJECT if requeue else Outcome.DISCARD)
+    _settle(channel, channel.take_unacked(tag, False), Outcome.REJECT if requeue else Outcome.REFUSE)
 
 
 def _settle(channel: ServerChannel, deliveries: list[Delivery], outcome: Outcome) -> None:

@@ -141,8 +141,8 @@ class StoredMessage:
         'body',
         'exchange',
         'facts',
+        'failures',
         'header',
-        'redelivered',
         'routing_key',
         'routing_keys',
     )
@@ -157,8 +157,8 @@ class StoredMessage:
         self.header = header
         self.body = body
         self.facts = facts
-        #: Whether it was delivered from a queue that it has come from as a dead letter.
-        self.redelivered = False
+        #: Of a dead letter: how often its delivery has failed in the queues that it has come from.
+        self.failures = 0
         self._properties: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
@@ -243,8 +243,9 @@ class Entry:
     """A message in one queue.
 
     number: its place in the queue; a message that is put back gets its old one. expires_at: on the broker's clock,
-    None: never. acquired, deliveries: how often it was given back, and as a failed delivery, as x-acquired-count and
-    x-delivery-count say. shown: the message as consumers get it, with headers that the queue adds.
+    None: never. acquired, deliveries: how often it was given back, and how often its delivery has failed, as
+    x-acquired-count and x-delivery-count say: a nack counts as no failure where both are counted. shown: the message
+    as consumers get it, with headers that the queue adds.
     """
 
     __slots__ = ('acquired', 'deliveries', 'expires_at', 'message', 'number', 'redelivered', 'shown')
@@ -254,9 +255,8 @@ class Entry:
         self.shown = message
         self.number = number
         self.expires_at = expires_at
-        self.redelivered = message.redelivered
-        self.acquired = 0
-        self.deliveries = 0
+        self.redelivered = message.failures > 0
+        self.acquired = self.deliveries = message.failures
 
     def __repr__(self) -> str:
         return f'<Entry {self.number} {self.message!r}>'

@@ -29,7 +29,9 @@ class Outcome(enum.Enum):
     """What becomes of a message that was delivered."""
 
     ACK = 'ack'
+    #: Not put back: by basic.nack, and by basic.reject.
     DISCARD = 'discard'
+    REFUSE = 'refuse'
     #: Put back by basic.nack, by basic.reject, and because consumer or channel ended (or basic.recover).
     NACK = 'nack'
     REJECT = 'reject'
@@ -194,8 +196,9 @@ class Queue:
         """What becomes of messages that were delivered; they are not counted as unacked any more."""
         if self.deleted:
             return
-        if outcome is Outcome.DISCARD:
+        if outcome is Outcome.DISCARD or outcome is Outcome.REFUSE:
             for entry in entries:
+                entry.deliveries += outcome is Outcome.REFUSE
                 self.host.dead_letter(self, entry, 'rejected')
         elif outcome is not Outcome.ACK:
             for entry in entries:
@@ -207,6 +210,7 @@ class Queue:
 
     def _put_back(self, entry: Entry, outcome: Outcome) -> None:
         entry.redelivered = True
+        entry.deliveries += outcome is not Outcome.NACK
         self.ready.put_back(entry)
 
     def purge(self) -> int:

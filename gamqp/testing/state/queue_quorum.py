@@ -39,9 +39,10 @@ class QuorumQueue(Queue):
 
     def _new_entry(self, message: StoredMessage) -> Entry:
         entry = super()._new_entry(message)
-        if message.redelivered:  # a dead letter brings its count along
-            entry.acquired = entry.deliveries = 1
-            entry.shown = message.with_headers({'x-acquired-count': 1, 'x-delivery-count': 1})
+        if entry.deliveries:  # a dead letter brings its count along
+            entry.shown = message.with_headers(
+                {'x-acquired-count': entry.acquired, 'x-delivery-count': entry.deliveries}
+            )
         return entry
 
     def _pass_on(self, consumer: QueueConsumer, entry: Entry) -> None:

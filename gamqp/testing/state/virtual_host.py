@@ -98,7 +98,7 @@ class VirtualHost:
             return
         containers = self.version.message_containers
         letter = dead_letter(queue, entry.message, reason, self.clock.time(), containers)
-        letter.redelivered = containers and (entry.redelivered or reason in ('rejected', 'delivery_limit'))
+        letter.failures = entry.deliveries if containers else 0
         for target in self.route(exchange, letter):
             if not is_automatic_circle(letter, target, reason):
                 target.publish(letter)
