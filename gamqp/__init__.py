@@ -7,7 +7,7 @@ everybody else waits on a slot of their own.
 The layers, upper ones import lower ones only (a test enforces it):
 
     5  programs     pool, rpc, testing, compat, kombu, prometheus, opentelemetry, cli
-    4  connection   connection
+    4  connection   connection, recovery
     3  channel      channel, consuming, telemetry
     2  I/O          green (gevent | eventlet), transport, io (reader, writer, heartbeat)
     1  state        state, sasl, basic_message, protocol
@@ -48,6 +48,7 @@ from .exceptions import (
     InvalidPath,
     IrrecoverableChannelError,
     IrrecoverableConnectionError,
+    Lost,
     MessageNacked,
     NoConsumers,
     NotAllowed,
@@ -66,6 +67,7 @@ from .exceptions import (
 from .pool.pool import Pool
 from .rpc.client import RPCClient
 from .rpc.server import RPCServer
+from .state.recovery_settings import Recovery
 
 __all__ = (
     'VERSION',
@@ -92,6 +94,7 @@ __all__ = (
     'InvalidPath',
     'IrrecoverableChannelError',
     'IrrecoverableConnectionError',
+    'Lost',
     'Message',
     'MessageNacked',
     'NoConsumers',
@@ -105,6 +108,7 @@ __all__ = (
     'Receipt',
     'RecoverableChannelError',
     'RecoverableConnectionError',
+    'Recovery',
     'ResourceError',
     'ResourceLocked',
     'Returned',

@@ -7,7 +7,7 @@ Does not belong here: I/O, state, or any decision when to raise. ::
     AMQPError
      +- ConnectionError              the connection is gone
      |   +- RecoverableConnectionError      connect again and go on
-     |   |   +- Blocked, ConsumerCancelled, ConnectionForced, ResourceError
+     |   |   +- Blocked, ConsumerCancelled, ConnectionForced, Lost, ResourceError
      |   +- IrrecoverableConnectionError    connecting again alone will not help
      |       +- InvalidPath, FrameError, FrameSyntaxError, InvalidCommand,
      |          ChannelNotOpen, UnexpectedFrame, NotAllowed,
@@ -49,6 +49,7 @@ __all__ = (
     'InvalidPath',
     'IrrecoverableChannelError',
     'IrrecoverableConnectionError',
+    'Lost',
     'MessageNacked',
     'NoConsumers',
     'NotAllowed',
@@ -198,6 +199,16 @@ class ConsumerCancelled(RecoverableConnectionError, RecoverableChannelError):
 
     consumer_tag = ''
     queue = ''
+
+
+class Lost(RecoverableConnectionError):
+    """A connection that recovers was lost while this was under way; the connection goes on, this does not.
+
+    sent: False if nothing of it has left this process, so that it may be done again safely; None if that is not
+    known: the broker may have done it. ``__cause__`` is why the connection was lost.
+    """
+
+    sent: bool | None = None
 
 
 class ContentTooLarge(RecoverableChannelError):

@@ -77,6 +77,10 @@ COUNTERS = {
     'bytes_out': ('sent_bytes', 'Bytes sent, without the overhead of TLS.'),
     'blocked_seconds': ('blocked_seconds', 'Time for which the broker took no messages (a resource alarm).'),
     'write_wait_seconds': ('write_wait_seconds', 'Time that greenlets waited to publish.'),
+    'outages': ('outages', 'Losses that a connection recovers from.'),
+    'recovery_attempts': ('recovery_attempts', 'Attempts to open a lost connection again.'),
+    'recoveries': ('recoveries', 'Outages that have ended with an open connection.'),
+    'recovery_skipped': ('recovery_skipped_records', 'Exchanges, queues and the like that could not be restored.'),
 }
 # The same, and the function that combines the values of several connections.
 GAUGES: dict[str, tuple[str, str, Any]] = {
@@ -93,6 +97,8 @@ GAUGES: dict[str, tuple[str, str, Any]] = {
     'send_queue_bytes': ('send_queue_bytes', 'Bytes that wait to be sent.', sum),
     'hub_lag_seconds': ('hub_lag_seconds', 'By how much the hub is, or was when it last looked, late.', max),
     'worst_hub_lag_seconds': ('worst_hub_lag_seconds', 'The most by which the hub was late.', max),
+    'recovering': ('recovering_connections', 'Connections that are being opened again.', sum),
+    'last_recovery_seconds': ('last_recovery_seconds', 'How long the latest outage lasted that is over.', max),
 }
 
 Labels = tuple[str, ...]

@@ -187,6 +187,12 @@ def queue_types(connection: gamqp.Connection) -> Any:
     return connection._queue_types
 
 
+def kill_recovery(connection: gamqp.Connection) -> None:
+    """Kill the greenlet that opens the connection again, as a program might that kills all."""
+    engine: Any = connection._recovery
+    connection._green.kill(engine._greenlet)
+
+
 def settings(connection: gamqp.Connection) -> Settings:
     """The arguments that it was made with."""
     return connection._settings
@@ -220,17 +226,17 @@ def keeps_no_password(connection: gamqp.Connection) -> bool:
 
 
 def renews_secret(connection: gamqp.Connection) -> bool:
-    return connection._renewal is not None
+    return connection._while_open.renewal is not None
 
 
 def looks_for_unacked(connection: gamqp.Connection) -> bool:
     """Whether there is a consumer that may use its prefetch up."""
-    return connection._unsettled_watch is not None
+    return connection._while_open.unacked is not None
 
 
 def look_for_unacked(connection: gamqp.Connection, now: float) -> None:
     """What the timer does every few seconds, at a time *now* of time.monotonic()."""
-    watch = connection._unsettled_watch
+    watch = connection._while_open.unacked
     assert watch is not None
     for _ in watch._walk(connection, now):
         pass
@@ -238,13 +244,13 @@ def look_for_unacked(connection: gamqp.Connection, now: float) -> None:
 
 def timer_of_unacked(connection: gamqp.Connection) -> Callable[[], Any]:
     """What returns the timer of those looks, also when the connection has ended."""
-    watch: Any = connection._unsettled_watch
+    watch: Any = connection._while_open.unacked
     return lambda: watch._timer
 
 
 def timer_of_metrics(connection: gamqp.Connection) -> Callable[[], Any]:
     """What returns the timer of the metrics hook, and keeps no connection alive."""
-    reporter = connection._pump
+    reporter = connection._while_open.reporter
     return lambda: reporter._timer
 
 

@@ -24,14 +24,14 @@ LAYERS: dict[int, tuple[str, ...]] = {
     1: ('basic_message', 'protocol', 'sasl', 'state'),
     2: ('green', 'io', 'transport'),
     3: ('channel', 'consuming', 'telemetry'),
-    4: ('connection',),
+    4: ('connection', 'recovery'),
     5: (
         *('__init__', '__main__', 'cli', 'compat', 'kombu', 'opentelemetry', 'pool', 'prometheus', 'rpc'),
         *('serialization', 'spec', 'testing', 'utils'),
     ),
 }
 # Within a layer: each imports the ones before it only.
-ORDER = (('green', 'transport', 'io'), ('telemetry', 'consuming', 'channel'))
+ORDER = (('green', 'transport', 'io'), ('telemetry', 'consuming', 'channel'), ('recovery', 'connection'))
 NAMES = {0: 'wire', 1: 'state', 2: 'I/O', 3: 'channel', 4: 'connection', 5: 'programs'}
 
 # What annotations of public names need from above: an import under ``if TYPE_CHECKING`` never runs, so a module
@@ -42,6 +42,7 @@ ANNOTATIONS: dict[str, tuple[str, ...]] = {
     'consuming': ('connection',),
     'exceptions': ('basic_message',),
     'protocol': ('basic_message',),
+    'recovery': ('connection',),
     'sasl': ('connection',),
 }
 

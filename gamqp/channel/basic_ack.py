@@ -20,6 +20,8 @@ __all__ = ('AckMethods',)
 class AckMethods(RecoverMethods):
     """Mixin of Channel."""
 
+    _tag_offset: int  # what is added to the broker's delivery tags, see Channel
+
     @property
     def unsettled(self) -> int:
         """Deliveries that were not acked, nacked or rejected yet."""
@@ -48,7 +50,8 @@ class AckMethods(RecoverMethods):
         """
         if get_ident() != self._usable_in:
             self._check(Basic.Ack)
-        self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
+        offset = self._tag_offset
+        self._writer.send(encode_ack(self.channel_id, delivery_tag - offset if offset else delivery_tag, multiple))
         if multiple:
             self._cover(delivery_tag)
         unsettled = self._unacked
@@ -72,7 +75,9 @@ class AckMethods(RecoverMethods):
             self._check(Basic.Nack)
         if self._streams is not None:
             self._streams.check_refusing(self._unacked, delivery_tag, multiple, Basic.Nack)
-        self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
+        offset = self._tag_offset
+        tag = delivery_tag - offset if offset else delivery_tag
+        self._writer.send(encode_nack(self.channel_id, tag, multiple, requeue))
         if multiple:
             self._cover(delivery_tag)
         self._counts.rejected += self._unacked.settle(delivery_tag, multiple)
@@ -83,7 +88,8 @@ class AckMethods(RecoverMethods):
             self._check(Basic.Reject)
         if self._streams is not None:
             self._streams.check_refusing(self._unacked, delivery_tag, False, Basic.Reject)
-        self._writer.send(encode_reject(self.channel_id, delivery_tag, requeue))
+        offset = self._tag_offset
+        self._writer.send(encode_reject(self.channel_id, delivery_tag - offset if offset else delivery_tag, requeue))
         self._counts.rejected += self._unacked.settle(delivery_tag, False)
 
     def _cover(self, tag: int) -> None:
@@ -115,15 +121,15 @@ class AckMethods(RecoverMethods):
         """``_give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""
         if not self.is_open or incarnation != self._incarnation:
             return
-        number = self.channel_id
+        number, known = self.channel_id, tag - self._tag_offset
         if numbered and of_stream:
-            encoded = encode_ack(number, tag, False)
+            encoded = encode_ack(number, known, False)
         elif numbered and not self._connection._queue_types.takes_nack_of_any:
             return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
         elif self._connection.server_capabilities.get('basic.nack'):
-            encoded = encode_nack(number, tag, False, True)
+            encoded = encode_nack(number, known, False, True)
         else:
-            encoded = encode_reject(number, tag, True)
+            encoded = encode_reject(number, known, True)
         self._unacked.settle(tag, False)
         self._counts.given_back += 1
         self._writer.send(encoded)

@@ -94,7 +94,7 @@ class ConsumeMethods(QosMethods, CancelMethods):
         if not consumer.no_ack:
             consumer.watched = prefetch
             self._consumers.has_watched = True
-            self._connection._watch_unsettled()
+            self._connection._while_open.watch_unacked(self._connection)
 
     def _begin_consumer(
         self,

@@ -136,9 +136,10 @@ class PublishMethods(ChannelEvents, FlowMethods):
         if timeout is None:
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, None)
         else:
-            deadline, link = green.Deadline(timeout), self._connection._link
+            deadline = green.Deadline(timeout)
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline)
-            self._connection._flow_control.send_by(link, deadline)
+            # Nothing has switched since it was sent, and it may have waited for a new link before that.
+            self._connection._flow_control.send_by(self._connection._link, deadline)
 
     _basic_publish = basic_publish
 
@@ -173,10 +174,10 @@ class PublishMethods(ChannelEvents, FlowMethods):
         try:
             if not isinstance(msg, Content):
                 self._refuse(msg)
-            deadline, link = None if timeout is None else green.Deadline(timeout), connection._link
+            deadline = None if timeout is None else green.Deadline(timeout)
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
             if deadline is not None:
-                connection._flow_control.send_by(link, deadline)
+                connection._flow_control.send_by(connection._link, deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout
             if not connection._wait_for(slot, wait):
                 raise TimeoutError(
@@ -217,18 +218,18 @@ class PublishMethods(ChannelEvents, FlowMethods):
         first: called right before it goes, after all waiting; must not switch.
         traced: it is the tracer that calls.
         """
-        connection, writer = self._connection, self._writer
+        connection = self._connection
         flow = connection._flow_control
         if tracing.installed and connection._tracing is not None and not traced:
             rest = (mandatory, immediate, deadline, waiter, limit, first, True)
             return self._hand_over_traced(connection._tracing, body, properties, exchange, routing_key, *rest)
         if get_ident() != self._usable_in:
-            self._check(Basic.Publish)
+            self._check_to_publish(deadline)
         # 1. Admit. All waiting is done here: a caller that is interrupted in it has published nothing.
         # Which of these it is, ``_admit`` finds out: most publishes are held back by none, and each call counts.
         confirms = self._confirms
         if (
-            writer.load >= HIGH_WATER
+            self._writer.load >= HIGH_WATER
             or (flow.blocked_reason is not None and connection.blocked_policy != 'pass')
             or self._pause is not None
             or immediate
@@ -249,7 +250,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         if first is not None:
             first()
         # 3. Number, send and enter, without a switch in between.
-        confirms = self._confirms
+        confirms, writer = self._confirms, self._writer
         if waiter is not None and (confirms is None or confirms.outstanding is None):
             confirms = self._confirm_select_unawaited()  # the broker handles it before the publish behind it
         outstanding, tag = None if confirms is None else confirms.outstanding, 0
@@ -271,7 +272,8 @@ class PublishMethods(ChannelEvents, FlowMethods):
             connection._link.lose(exc)
             raise
         if writer.closed:  # the broker gets nothing whole: it is no publish, for the counters either
-            self._raise_loss(connection._link)
+            rest = (mandatory, immediate, deadline, waiter, limit, first, True)
+            return self._not_sent(connection._link, body, properties, exchange, routing_key, *rest)
         self._counts.published += 1
         flow.unlooked += len(frames)
         return tag
@@ -284,7 +286,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         try:
             if not self._wait_for_turn(deadline, limit) and monotonic() >= flow.look_at and flow.turn_due():
                 flow.let_others_run_to_publish()
-                self._check(Basic.Publish)
+                self._check_to_publish(deadline)
                 self._wait_for_turn(deadline, limit)
         except BaseException:
             self._give_up_room(limit)
@@ -307,15 +309,22 @@ class PublishMethods(ChannelEvents, FlowMethods):
             else:
                 return waited
             waited = True
-            self._check(Basic.Publish)
+            self._check_to_publish(deadline)
 
     def _give_up_room(self, limit: int) -> None:
         """Nothing will be published in the room that there was for it."""
         if limit and self._confirms is not None:
             self._confirms.give_up_room(limit)
 
-    def _raise_loss(self, link: Any) -> NoReturn:
-        """The writer has failed, at these frames or before: no broker has got them whole. Switches."""
+    def _check_to_publish(self, deadline: green.Deadline | None) -> None:
+        """``_check`` for a publish that may wait until *deadline*, if there is something to wait for."""
+        self._check(Basic.Publish)
+
+    def _not_sent(self, link: Any, *publish: Any) -> int:
+        """The writer has failed, at these frames or before: no broker has got them whole. Raises why. Switches.
+
+        publish: the arguments of ``_hand_over``.
+        """
         link.wait_for_end()
         self._check(Basic.Publish)
         if link.reason is not None:

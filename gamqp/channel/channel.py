@@ -75,6 +75,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     _returned: PendingReturns | None = None  # made when somebody looks at ``returned_messages``
     _sent_unanswered = False
     _streams: StreamConsumers | None = None  # made with the first consumer that reads one
+    _tag_offset = 0  # what is added to the broker's delivery tags, where they go on from one socket to the next
     _void: VoidDeliveries | None = None  # made when deliveries that wait here may be void
 
     def __init__(
@@ -286,6 +287,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
                 return
             message.incarnation = self._arriving
             self._note_arrival(message)
+            if self._tag_offset and message.delivery_tag:
+                message.delivery_tag += self._tag_offset
         message.auto_decode = self.auto_decode
         if message.redelivered:
             self._counts.redelivered += 1

@@ -71,6 +71,11 @@ class ChannelConfirms:
         self.is_on = True
         return not was_on
 
+    def go_on_from(self, published: int) -> None:
+        """The broker counts from 1 on a new socket, and the program goes on from the publish with this number."""
+        assert self.outstanding is not None  # begin() was called
+        self.outstanding.published, self.before = published, -published
+
     def begin_use(self, confirm: bool) -> None:
         """A pool gives the channel to another user, who counts publishes from 1.
 

@@ -29,7 +29,7 @@ from .dispatch import OpenChannels
 if TYPE_CHECKING:
     from .connection import Connection
 
-__all__ = ('open_link', 'run')
+__all__ = ('note_opened', 'open_again', 'open_link', 'run')
 
 
 def run(connection: Connection) -> None:
@@ -66,12 +66,24 @@ def _open(connection: Connection) -> object:
         order = connection._hosts.attempt_order(avoid)
         connection._check_opening(attempt)
         open_link(connection, order, functools.partial(connection._check_opening, attempt))
-        _note_opened(connection)
+        note_opened(connection)
         return attempt
     except BaseException as exc:
         # Only this attempt: if another greenlet has closed the connection and opens it again, that one goes on.
         connection._give_up(attempt, exc)
         raise
+
+
+def open_again(connection: Connection, avoid: Settings | None) -> None:
+    """Open the next socket of a connection that recovers, up to open-ok; ``note_opened`` follows. Switches.
+
+    avoid: the host to be tried last. Raises why no host could be connected to, and has left no socket open then.
+    """
+    connection._begin_link()
+    attempt = connection._begin_attempt()
+    order = connection._hosts.attempt_order(avoid)
+    connection._check_opening(attempt)
+    open_link(connection, order, functools.partial(connection._check_opening, attempt))
 
 
 def _to_avoid(connection: Connection) -> Settings | None:
@@ -214,15 +226,11 @@ def _serve(connection: Connection, transport: TCPTransport) -> None:
     link.start_reading()
 
 
-def _note_opened(connection: Connection) -> None:
-    """The broker has opened the connection: what goes on as long as it is open begins."""
+def note_opened(connection: Connection) -> None:
+    """The connection is open: what goes on as long as that lasts begins. Does not switch."""
     # First: what is called below, and may ask, finds an open connection.
     connection._life.move('opened')
     # Here and not in _begin: attempts that failed do not count.
     connection._counts.opened += 1
-    connection._renewal = secret_renewal.start(connection)
-    connection._watch_reading(connection.read_timeout)
+    connection._while_open.begin(connection, secret_renewal.start(connection))
     stats.notify_observers(connection)
-    if connection.metrics is not None:
-        # Stopped and dropped in Dispatch._end, as the others are.
-        connection._pump = stats.MetricsReporter(connection, connection.metrics_interval)

@@ -15,8 +15,10 @@ from typing import Any, ClassVar, TypeVar
 from .. import exceptions, green, sasl
 from ..about import __version__
 from ..channel.channel import Channel as ChannelType
-from ..green.os_threads import get_ident
 from ..io import abandoned
+from ..recovery.engine import RecoveryEngine
+from ..recovery.outage import RecoveryReport
+from ..recovery.recovering_channel import recovering_class
 from ..state import connection_settings, lifecycle
 from ..state.argument_checks import optional_timeout, whole
 from ..state.channel_ids import ChannelIds
@@ -24,13 +26,14 @@ from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.negotiation import CHANNEL_LIMIT
 from ..state.receive_budget import ReceiveBudget
+from ..state.recovery_settings import Recovery
 from ..state.secret_hiding import discreet
 from ..telemetry import stats
 from ..transport import TLSOptions, check_ssl_options
 from ..wire import encode_method
 from ..wire.spec import Connection as Spec
 from . import connecting, shutdown
-from .liveness import Liveness
+from .draining import DrainEvents
 from .update_secret import SecretUpdates
 
 __all__ = ('Connection',)
@@ -40,7 +43,7 @@ CHANNEL_ID = whole(0, CHANNEL_LIMIT, none=None)
 T = TypeVar('T')
 
 
-class Connection(Liveness, SecretUpdates):
+class Connection(DrainEvents, SecretUpdates):
     """A connection to a broker; made closed, opened by ``connect()`` or ``with``.
 
     The arguments of py-amqp may be given by position, in its order; *name* and those
@@ -91,6 +94,12 @@ class Connection(Liveness, SecretUpdates):
       something keeps the hub from it (code that computes or calls C, but lets other
       threads run), and log what that was.
 
+    Recovery:
+
+    * recover (False): True, or a Recovery with settings, to have the connection opened again after each loss, with the
+      channels, consumers and topology that it had. Not in a program that has called ``install_as_amqp()``, and not
+      under kombu: they recover themselves.
+
     Limits agreed on with the broker, the smaller one counts:
 
     * channel_max (None: 2047): highest channel number, at most 65535; 0 for no limit of ours.
@@ -125,6 +134,9 @@ class Connection(Liveness, SecretUpdates):
     * on_lost(error): once, in a greenlet of its own, when the open connection ends and the
       program has not asked for it, with the exception that says why. Not for ``close()``,
       ``collect()``, a ``connect()`` that fails, or a connection that was garbage-collected.
+    * on_recovering(attempt, delay, error), on_recovered(report), on_given_up(error): with recover, in the order of
+      events and in one greenlet, on_lost too: an attempt is due in *delay* seconds; the connection is open again, with
+      a ``RecoveryReport``; no more attempts are made.
     * metrics(stats): called with ``stats()`` and the connection's name every
       metrics_interval seconds (15) and once at the end, in a greenlet of its own; while a
       call of it lasts there is no other. Its counters are those of all connections of
@@ -209,6 +221,10 @@ class Connection(Liveness, SecretUpdates):
         metrics_interval: float = connection_settings.METRICS_INTERVAL,
         heartbeat_thread: bool = False,
         on_lost: Callable[[BaseException], object] | None = None,
+        recover: bool | Recovery = False,
+        on_recovering: Callable[[int, float, BaseException], object] | None = None,
+        on_recovered: Callable[[RecoveryReport], object] | None = None,
+        on_given_up: Callable[[BaseException], object] | None = None,
         **others: object,
     ) -> None:
         given = {name: value for name, value in locals().items() if name in connection_settings.names()}
@@ -218,6 +234,10 @@ class Connection(Liveness, SecretUpdates):
             check_ssl_options(checked.ssl)
         super().__init__(ReceiveBudget(checked.max_undelivered_messages, checked.max_undelivered_bytes))
         self._configure(checked)
+        if checked.recover is not None:
+            self.Channel = recovering_class(self.Channel)
+            self._recovery = RecoveryEngine(self, checked.recover, connecting)
+            self._event_queue.outlives_link = True
 
         # Told by the broker when we connect.
         self.version_major = self.version_minor = 0
@@ -322,6 +342,8 @@ class Connection(Liveness, SecretUpdates):
         """Close the socket at once and forget everything, without a word to the broker. Does not switch."""
         if self._life.state != lifecycle.CLOSED:
             self._affinity.check()
+        if self._recovery is not None:
+            self._recovery.stop()
         self._event_queue.forget_loss()
         self._end(
             Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
@@ -338,46 +360,13 @@ class Connection(Liveness, SecretUpdates):
         it is open. Raises ResourceError when all numbers are in use, TimeoutError, or why the connection ended.
         """
         channel_id = CHANNEL_ID('channel_id', channel_id)
-        self._check_open()
+        self._await_open()
         known: ChannelType | None = self.channels.get(channel_id or 0)
         if known is not None and known._was_opened:
             return known
         channel: ChannelType = self.Channel(self, channel_id, on_open=callback)
         channel.open()
         return channel
-
-    def drain_events(self, timeout: float | None = None) -> None:
-        """Wait for one event and run its callback here: a delivery, a return, a confirm, a cancel.
-
-        timeout: total seconds, None for ever, 0 for only what is there already.
-        Any call is legal inside a callback. Several greenlets may drain at the
-        same time; each event goes to one of them. Raises socket.timeout
-        (TimeoutError) when nothing came, a ChannelError that belongs to no other
-        caller, or that has ended the consumers with a callback meanwhile,
-        ConsumerCancelled, and why the connection ended. Switches greenlets.
-        """
-        if get_ident() != self._affinity.thread:
-            self._affinity.check()
-        events, flow = self._event_queue, self._flow_control
-        if flow.until_look > 1:
-            flow.until_look -= 1
-        elif flow.turn_overdue():
-            events.idle(flow.let_others_run)
-        if events.run_event():
-            return
-        deadline = green.Deadline(timeout)
-        while True:
-            late = deadline.passed
-            events.wait(deadline.left())
-            if events.run_event():
-                return
-            if late:  # others may come first time and again
-                raise TimeoutError('timed out')
-
-    def blocking_read(self, timeout: float | None = None) -> bool:
-        """``drain_events``, by another name of py-amqp's. Returns True: an event was handled."""
-        self.drain_events(timeout)
-        return True
 
     def flush(self, timeout: float | None = None) -> None:
         """Wait until the operating system has taken everything sent so far. Switches greenlets.

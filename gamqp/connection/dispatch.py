@@ -17,6 +17,7 @@ from .. import exceptions
 from ..channel.channel import Channel
 from ..channel.request import Requester
 from ..io.link import Link
+from ..recovery.engine import RecoveryEngine
 from ..state import lifecycle
 from ..state.channel_ids import ChannelIds
 from ..state.counters import Counters
@@ -36,15 +37,13 @@ from .callable_passwords import CallablePasswords
 from .event_queue import EventQueue
 from .external_event_loop import ExternalEventLoop
 from .flow_control import FlowControl
-from .read_timeout import ReadTimeout
 from .reader_warnings import ReaderWarnings
 from .receive_backpressure import ReceiveBackpressure
 from .run_in_hub import RunInHub
-from .secret_renewal import SecretRenewal
 from .setting_attributes import SettingAttributes
 from .thread_affinity import NOWHERE, ThreadAffinity
-from .unacked_warning import UnackedWarning
 from .unfinished_handlers import UnfinishedHandlers
+from .while_open import WhileOpen
 from .work_in_turns import WorkInTurns
 
 __all__ = ('Dispatch', 'OpenChannels')
@@ -106,14 +105,13 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._queue_types = QueueTypes()  # as far as this connection knows them
         self._topology: TopologyRegistry | None = None  # what is declared again after a loss, where that is asked for
         self._log = ReaderWarnings()
-        self._pump: Any = None  # what calls the metrics hook
         self._passwords = CallablePasswords()  # of the latest connect()
-        self._renewal: SecretRenewal | None = None  # where the secret is renewed before it ends
-        self._read_watch: ReadTimeout | None = None  # where there is a read timeout
-        self._unsettled_watch: UnackedWarning | None = None  # made with the first consumer that it looks at
+        self._while_open = WhileOpen()
         # The object of the latest connect(). A connect() that wakes from a wait and finds another one here has been
         # overtaken, and must not touch what the other one made.
         self._attempt: object = None
+        # What opens it again after a loss; None without ``recover``.
+        self._recovery: RecoveryEngine | None = None
 
     # -- opening -----------------------------------------------------------------------
 
@@ -125,26 +123,33 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self._green = backend
         self._begin_link()
         self._unfinished_handlers.draining = False
+        if self._recovery is not None:
+            self._recovery.begin()
+        # Nothing above switches, so no other greenlet has seen a state between.
+        return self._begin_attempt()
+
+    def _begin_attempt(self) -> object:
+        """Returns an object that identifies the attempt that begins. Does not switch."""
         # A connect() that has been overtaken still asks its callables, and forgets what they gave.
         self._passwords = CallablePasswords()
-        # Nothing above switches, so no other greenlet has seen a state between.
         self._attempt = object()
         return self._attempt
 
     def _begin_link(self) -> None:
-        """Forget the socket before: there will be another one. Does not switch."""
-        # While the event queue still has the old link: it closes the poll descriptor of the old socket.
-        self._event_queue.forget_loss()
-        self._link = None
+        """There will be another socket: what is new for each. Does not switch."""
+        # A connection that recovers keeps what is not the socket's: messages, and greenlets that wait for more.
+        if self._life.state != lifecycle.RECOVERING:
+            # While the event queue still has the old link: it closes the poll descriptor of the old socket.
+            self._event_queue.forget_loss()
+            self._link = None
+            for part in (self._work_in_turns, self._backpressure, self._flow_control, self._event_queue):
+                part.begin(self._green)
         self._queue_types = QueueTypes()
         # The broker forgets channels with their socket.
         self._closes_due.clear()
-        # Made before the decoder, which gets it. New for each socket: what the old decoder holds is dropped with
-        # that.
+        # Made before the decoder, which gets it; what the old decoder holds is dropped with that.
         self._peer_memory = PeerMemory(self.max_inbound_body)
         self._answers = UnreadAnswers(self._peer_memory)
-        for part in (self._work_in_turns, self._backpressure, self._flow_control, self._event_queue):
-            part.begin(self._green)
 
     def _use_link(self, link: Link) -> None:
         """The socket is there."""
@@ -153,7 +158,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _check_opening(self, attempt: object) -> None:
         """Raise if another greenlet closed the connection meanwhile, or the link was lost."""
-        if self._attempt is not attempt or self._life.state != lifecycle.OPENING:
+        if self._attempt is not attempt or self._life.state not in (lifecycle.OPENING, lifecycle.RECOVERING):
             raise self._life.error_maker('the connection was closed while it was being opened')()
 
     def _give_up(self, attempt: object, error: BaseException) -> None:
@@ -168,8 +173,11 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         """Use the limits that were agreed on in connection.tune."""
         self.channel_max = channel_max
         self.frame_max = frame_max
-        # No channel can exist yet, so the table of numbers may be replaced.
         self._channel_ids = ChannelIds(channel_max)
+        # Only a connection that recovers has channels already. One whose number is too high now ends in ``restoring``.
+        for number in self.channels:
+            if number <= channel_max:
+                self._channel_ids.claim(number)
         # Until now a larger limit held. RabbitMQ sends nothing behind tune before it has tune-ok, so no frame is
         # measured by the wrong one.
         self._link.decoder.frame_max = frame_max
@@ -329,6 +337,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
         The first reason wins: later calls do nothing.
         """
+        if self._recovery is not None and self._recovery.take_over(reason):
+            return
         # Asked first: the next lines move the state to CLOSED.
         lost = self.is_open and not reason.clean
         # Only once: several causes may come together, e.g. a close of the broker and the reset of its socket.
@@ -343,14 +353,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         # Drops the messages without giving their room back to the budget; begin_budget below replaces the budget.
         self._event_queue.forget()
         self._end_waits(reason)
-        for watch in (self._read_watch, self._unsettled_watch, self._renewal):
-            if watch is not None:
-                watch.stop()
-        # The next connect() makes new ones. A stopped one still refers to the old link or secret.
-        self._read_watch = self._unsettled_watch = self._renewal = None
-        if self._pump is not None:
-            self._pump.stop()  # after the channels have ended, which counts the publishes that were lost
-            self._pump = None
+        self.channels.clear()
+        self._while_open.stop()  # after the channels have ended, which counts the publishes that were lost
         self._backpressure.begin_budget()
         # Last: it makes the poll descriptor readable and starts on_lost. The program then finds every part ended.
         self._show_end(lost, reason)
@@ -372,19 +376,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         finally:
             # In any case: walks that stay gathered would never be done, and their greenlets would wait for ever.
             walks.start()
-        self.channels.clear()
 
     # -- channels -------------------------------------------------------------------------
-
-    def _watch_reading(self, limit: float | None) -> None:
-        """The connection is open. limit: its read timeout. Does not switch."""
-        if limit is not None:
-            self._read_watch = ReadTimeout(self, limit)
-
-    def _watch_unsettled(self) -> None:
-        """There is a consumer whose messages the program has to settle. Does not switch."""
-        if self._unsettled_watch is None and self.unsettled_warning is not None:
-            self._unsettled_watch = UnackedWarning(self, self.unsettled_warning)
 
     def _forget_channel(self, channel: Any) -> None:
         """A channel has ended and its number is free."""

@@ -53,6 +53,8 @@ class EventQueue(EventEntries):
         # again as soon as the program knows of the end; both change together in forget_loss.
         self.descriptor: PollDescriptor | None = None
         self.loss_unraised = False
+        # Set by a connection that recovers: who waits in drain_events then waits through a loss.
+        self.outlives_link = False
         # Set by the first channel that closes, is told to recover or settles with multiple, and never reset: from
         # then on each message is looked up before it is handed out. Until then it costs a message one comparison.
         self.doubtful = False
@@ -283,7 +285,10 @@ class EventQueue(EventEntries):
         if self.loss_unraised:
             owner._affinity.check()
             self.forget_loss()
-        owner._check_open(link)
+        if self.outlives_link:
+            owner._check_drainable()
+        else:
+            owner._check_open(link)
 
     def forget_loss(self) -> None:
         """The program knows that the connection has ended. Does not switch."""

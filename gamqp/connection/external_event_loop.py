@@ -20,6 +20,8 @@ from .event_queue import EventQueue
 
 if TYPE_CHECKING:
     from ..channel.channel import Channel
+    from ..recovery.engine import RecoveryEngine
+    from .thread_affinity import ThreadAffinity
 
 __all__ = ('ExternalEventLoop',)
 
@@ -29,11 +31,14 @@ class ExternalEventLoop:
 
     # Dispatch gives these their values; this class has no state of its own.
     channels: dict[int, Channel]
+    _affinity: ThreadAffinity
+    _check_open: Callable[..., None]
     _event_queue: EventQueue
     _green: Any
     _link: Any
     on_lost: Callable[[BaseException], Any] | None
     _life: Lifecycle
+    _recovery: RecoveryEngine | None
 
     @property
     def is_open(self) -> bool:
@@ -81,6 +86,13 @@ class ExternalEventLoop:
         # Events may wait already: such a loop is often started after the consumers.
         self._event_queue.show()
 
+    def _check_drainable(self) -> None:
+        """``_check_open`` in drain_events, which goes on while the connection is opened again. Does not switch."""
+        if self._life.state not in (lifecycle.OPEN, lifecycle.RECOVERING):
+            self._check_open()
+        else:
+            self._affinity.check()
+
     # -- the end -----------------------------------------------------------------------
 
     def _note_end(self, lost: bool) -> None:
@@ -96,6 +108,7 @@ class ExternalEventLoop:
         else:
             self._event_queue.forget_loss()
         # lost was decided before the end began. A second cause does not come here: _end runs once for each opening.
-        if lost and self.on_lost is not None:
+        # A connection that recovers has called it when it was lost.
+        if lost and self.on_lost is not None and self._recovery is None:
             # In a greenlet of its own: it is the reader, or the heartbeat greenlet, that ends the connection.
             self._green.spawn(self.on_lost, reason.make_error())

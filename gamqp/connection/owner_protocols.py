@@ -31,6 +31,9 @@ class DrainedOwner(OpenOwner, Protocol):
     @property
     def _affinity(self) -> Affinity: ...
 
+    # ``_check_open``, for greenlets in drain_events, which wait on while the connection is opened again.
+    def _check_drainable(self) -> None: ...
+
 
 class PublishingOwner(OpenOwner, Protocol):
     """Its publishes may have to wait."""

@@ -96,5 +96,8 @@ class SettingAttributes:
         self.on_blocked = settings.on_blocked
         self.on_unblocked = settings.on_unblocked
         self.on_lost = settings.on_lost
+        self.on_recovering = settings.on_recovering
+        self.on_recovered = settings.on_recovered
+        self.on_given_up = settings.on_given_up
         self.metrics = settings.metrics
         self.metrics_interval = settings.metrics_interval

@@ -42,6 +42,13 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
     if state == lifecycle.CLOSING:
         return
     reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
+    if connection._recovery is not None and state != lifecycle.OPENING:
+        # First of all: a loss that comes from here on is the end.
+        connection._recovery.stop()
+        if state == lifecycle.RECOVERING:
+            connection._end(reason)
+            connection._recovery.wait_until_stopped()
+            return
     # No close is sent: the broker may not have asked for start yet. The greenlet that connects finds the end after
     # its present wait, and raises.
     if state == lifecycle.OPENING:
@@ -54,8 +61,8 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
     # From here on calls of the connection raise; what waits already goes on waiting. Calls of a channel look at the
     # state of the channel alone, which ends when close-ok has come.
     connection._life.move('close')
-    if connection._renewal is not None:
-        connection._renewal.stop()  # the broker takes no secret any more
+    if connection._while_open.renewal is not None:
+        connection._while_open.renewal.stop()  # the broker takes no secret any more
     try:
         # Switches. The close stands behind all that was queued, so the broker has handled every publish and ack
         # before its close-ok. RabbitMQ drops what it has not handled yet when a client just hangs up.

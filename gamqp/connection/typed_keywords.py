@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from .. import sasl
+from ..recovery.outage import RecoveryReport
 from ..state.connection_settings import BlockedPolicy
+from ..state.recovery_settings import Recovery
 from ..transport import TLSOptions
 
 if TYPE_CHECKING:
@@ -63,3 +65,7 @@ class ConnectionArguments(TypedDict, total=False):
     metrics_interval: float
     heartbeat_thread: bool
     on_lost: Callable[[BaseException], object] | None
+    recover: bool | Recovery
+    on_recovering: Callable[[int, float, BaseException], object] | None
+    on_recovered: Callable[[RecoveryReport], object] | None
+    on_given_up: Callable[[BaseException], object] | None

@@ -41,13 +41,14 @@ class _ChannelGroup:
 class _ConsumerShare:
     """One consumer's messages on disk, that arrived between an opening of its channel and the end of that channel."""
 
-    __slots__ = ('_dropped', 'channel', 'consumer', 'count', 'group', 'incarnation', 'numbered', 'tags')
+    __slots__ = ('_dropped', 'channel', 'consumer', 'count', 'group', 'incarnation', 'numbered', 'tag_offset', 'tags')
 
     def __init__(self, channel: ConsumerChannel, consumer: ConsumerRecord, group: _ChannelGroup) -> None:
         self.channel = channel
         self.group = group
         self.consumer = consumer
         self.incarnation = channel._arriving
+        self.tag_offset = channel._tag_offset  # on disk are the broker's tags
         self.count = 0
         self._dropped = False
         self.tags = TagRanges()  # the delivery tags of those that need an ack
@@ -148,7 +149,7 @@ class Overflow:
         if tags is not None:
             if not tags:
                 channel._unacked.add_spooled(tags)
-            tags.add(message.delivery_tag)
+            tags.add(message.delivery_tag + share.tag_offset)
         channel._note_arrival(message)
         share.count += 1
         share.group.messages += 1
@@ -220,6 +221,8 @@ class Overflow:
             self._forget(key, share)
         if dropped:
             return
+        if share.tag_offset:
+            message.delivery_tag += share.tag_offset
         channel, consumer, tag = share.channel, share.consumer, message.delivery_tag
         message.channel = channel
         if share.incarnation:

@@ -146,6 +146,9 @@ class ConsumerChannel(Protocol):
     def _incarnation(self) -> int: ...
 
     @property
+    def _tag_offset(self) -> int: ...
+
+    @property
     def _unacked(self) -> Unacked | WideUnacked: ...
 
     @property

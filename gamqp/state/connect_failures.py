@@ -40,9 +40,9 @@ class ConnectFailures:
         if len(failures) == 1:
             return failures[0][1]
         chosen = max(range(len(failures)), key=lambda number: (_weight(failures[number][1]), number))
-        where, telling = failures[chosen]
+        where, best = failures[chosen]
         others = '; '.join(_said(*one) for number, one in enumerate(failures) if number != chosen)
-        return _with_text(telling, f'also {others}' if where in str(telling) else f'at {where}; {others}')
+        return _with_text(best, f'also {others}' if where in str(best) else f'at {where}; {others}')
 
 
 def _weight(error: Exception) -> int:

@@ -22,6 +22,7 @@ from . import uri
 from .argument_checks import Check, callable_or_none, flag, nearest, one_of, seconds, shown, text, whole
 from .host_and_port import AMQP_PORT, AMQPS_PORT, to_host_port
 from .negotiation import CHANNEL_LIMIT, FRAME_MIN
+from .recovery_settings import Recovery, recovery_or_none
 from .secret_hiding import discreet
 
 __all__ = ('BlockedPolicy', 'Settings', 'check_names', 'from_uri')
@@ -186,6 +187,9 @@ class Settings:
     heartbeat: float | None = field(default=None, metadata=_by(_heartbeat))
     heartbeat_thread: bool = field(default=False, metadata=_by(flag))
 
+    # Recovery
+    recover: Recovery | None = field(default=None, metadata=_by(recovery_or_none))
+
     # Agreed on with the broker
     channel_max: int = field(
         default=CHANNEL_MAX, metadata=_by(whole(1, CHANNEL_LIMIT, none=CHANNEL_MAX, zero='no limit'))
@@ -213,6 +217,11 @@ class Settings:
     on_blocked: Callable[[str], Any] | None = field(default=None, metadata=_by(callable_or_none))
     on_unblocked: Callable[[], Any] | None = field(default=None, metadata=_by(callable_or_none))
     on_lost: Callable[[BaseException], Any] | None = field(default=None, metadata=_by(callable_or_none))
+    on_recovering: Callable[[int, float, BaseException], Any] | None = field(
+        default=None, metadata=_by(callable_or_none)
+    )
+    on_recovered: Callable[[Any], Any] | None = field(default=None, metadata=_by(callable_or_none))
+    on_given_up: Callable[[BaseException], Any] | None = field(default=None, metadata=_by(callable_or_none))
     metrics: Callable[[dict[str, Any]], Any] | None = field(default=None, metadata=_by(callable_or_none))
     metrics_interval: float = field(default=METRICS_INTERVAL, metadata=_by(seconds()))
 

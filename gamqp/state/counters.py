@@ -26,10 +26,15 @@ class Counters:
         'confirmed',
         'delivered',
         'given_back',
+        'last_recovery_seconds',
         'lost',
         'nacked',
         'opened',
+        'outages',
         'published',
+        'recoveries',
+        'recovery_attempts',
+        'recovery_skipped',
         'redelivered',
         'rejected',
         'reported',
@@ -47,6 +52,11 @@ class Counters:
         """Begin at zero. A forked child calls it: what was counted before, its parent has done."""
         self.reported: dict[str, float] = {}
         self.opened = 0  # how often the connection was opened
+        self.outages = 0  # losses that were recovered from, or are
+        self.recovery_attempts = 0
+        self.recoveries = 0  # outages that have ended with an open connection
+        self.recovery_skipped = 0  # records of the topology that could not be restored
+        self.last_recovery_seconds = 0.0  # how long the latest outage has lasted that has ended so
         self.published = 0
         self.confirmed = 0
         self.nacked = 0  # publishes that the broker refused

@@ -14,20 +14,24 @@ from typing import NoReturn
 
 from .. import exceptions
 
-__all__ = ('CLOSED', 'CLOSING', 'NEW', 'OPEN', 'OPENING', 'Lifecycle', 'Reason')
+__all__ = ('CLOSED', 'CLOSING', 'NEW', 'OPEN', 'OPENING', 'RECOVERING', 'Lifecycle', 'Reason')
 
 NEW = 'new'
 OPENING = 'opening'
 OPEN = 'open'
+RECOVERING = 'recovering'  # it was lost, and is being opened again
 CLOSING = 'closing'  # we asked for the end and wait for the peer's consent
 CLOSED = 'closed'
 
 # state -> event -> next state
 TRANSITIONS: dict[str, dict[str, str]] = {
     NEW: {'open': OPENING, 'end': CLOSED},
-    OPENING: {'opened': OPEN, 'close': CLOSING, 'end': CLOSED},
+    # The socket of a channel that is being reopened may be lost, as that of an open one.
+    OPENING: {'opened': OPEN, 'close': CLOSING, 'lose': RECOVERING, 'end': CLOSED},
     # Only channels are reopened: after a close by the broker, or when a pool has one begin anew (then from CLOSING).
-    OPEN: {'close': CLOSING, 'reopen': OPENING, 'end': CLOSED},
+    OPEN: {'close': CLOSING, 'reopen': OPENING, 'lose': RECOVERING, 'end': CLOSED},
+    # Whether an attempt to open it again is under way makes no difference to anybody but the one who tries.
+    RECOVERING: {'opened': OPEN, 'end': CLOSED},
     CLOSING: {'reopen': OPENING, 'end': CLOSED},
     # Only a connection is opened again. A channel that has ended has lost its number, and stays closed.
     CLOSED: {'open': OPENING},

@@ -66,6 +66,10 @@ class NamedConnection(Protocol):
 class MeasuredConnection(NamedConnection, Protocol):
     """A Connection, whose numbers are asked for."""
 
+    # An object that tells of the outage that the connection recovers from; None while there is none.
+    @property
+    def recovery(self) -> object | None: ...
+
     @property
     def channels(self) -> Mapping[int, MeasuredChannel]: ...
 

@@ -71,7 +71,9 @@ def collect(connection: MeasuredConnection) -> dict[str, float]:
     * stale_settlements: acks, nacks and rejects that came after the end of their channel, and were not sent;
     * bytes_in, bytes_out: without the overhead of TLS;
     * blocked_seconds: for how long the broker took no messages (connection.blocked);
-    * write_wait_seconds: for how long greenlets waited to publish, added when a wait ends.
+    * write_wait_seconds: for how long greenlets waited to publish, added when a wait ends;
+    * outages, recovery_attempts, recoveries: losses that a connection recovers from, attempts to open it again, and
+      outages that have ended with an open connection; recovery_skipped: records that could not be restored.
 
     Gauges, which are about this moment:
 
@@ -80,7 +82,8 @@ def collect(connection: MeasuredConnection) -> dict[str, float]:
     * spooled_messages, spooled_bytes: the same in temporary files;
     * unsettled: deliveries that were not acked, nacked or rejected; oldest_unsettled_seconds: the age of the oldest;
     * send_queue_bytes: bytes that the kernel has not taken yet;
-    * hub_lag_seconds, worst_hub_lag_seconds: by how much the hub is, or was at the latest look, late; the most so far.
+    * hub_lag_seconds, worst_hub_lag_seconds: by how much the hub is, or was at the latest look, late; the most so far;
+    * recovering: 1 during an outage; last_recovery_seconds: how long the latest one lasted that is over.
 
     So, with publisher confirms on all channels,
     published = confirmed + nacked + lost + unconfirmed. Without no_ack, and while
@@ -116,6 +119,10 @@ def totals(counts: Counters) -> dict[str, float]:
         'bytes_out': counts.bytes_out,
         'blocked_seconds': counts.blocked_seconds,
         'write_wait_seconds': counts.write_wait_seconds,
+        'outages': counts.outages,
+        'recovery_attempts': counts.recovery_attempts,
+        'recoveries': counts.recoveries,
+        'recovery_skipped': counts.recovery_skipped,
     }
 
 
@@ -151,6 +158,8 @@ def _gauges(connection: MeasuredConnection) -> dict[str, float]:
         'send_queue_bytes': 0 if link is None else link.writer.queued,
         'hub_lag_seconds': 0.0 if watch is None else watch.lag_at(now),
         'worst_hub_lag_seconds': 0.0 if watch is None else max(watch.worst_lag, watch.lag_at(now)),
+        'recovering': int(connection.recovery is not None),
+        'last_recovery_seconds': connection._counts.last_recovery_seconds,
     }
 
 

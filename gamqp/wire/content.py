@@ -226,6 +226,8 @@ class Content:
             return {}
         info = dict(zip(_INFO[self.method], decode_args(self.method, self._args, 0), strict=True))
         info.pop(_RESERVED, None)
+        if self.delivery_tag and 'delivery_tag' in info:
+            info['delivery_tag'] = self.delivery_tag  # its channel may number deliveries on from one socket to the next
         return info
 
 

@@ -67,7 +67,7 @@ def test_a_delivery(peer: ScriptedBroker, client: gamqp.Connection, channel: gam
     assert len(got) == MESSAGES
     assert calls == [
         'channel.py:_on_content',
-        'connection.py:drain_events',
+        'draining.py:drain_events',
         'event_queue.py:on_delivery',
         'event_queue.py:run_event',
     ]

@@ -35,11 +35,11 @@ IMPOSSIBLE = re.compile(r'(channel_id|prefetch|prefetch_count|timeout|confirm_ti
 CONNECTION = (
     'blocking_read', 'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick',
     'is_alive',
-    'run_in_hub', 'send_heartbeat', 'stats', 'update_secret', '__enter__', '__repr__',
+    'run_in_hub', 'send_heartbeat', 'stats', 'update_secret', 'wait_open', '__enter__', '__repr__',
 )  # fmt: skip
 CONNECTION_FACTS = (
-    'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'is_open', 'last_heartbeat_received',
-    'last_heartbeat_sent', 'server_capabilities', 'server_properties', 'sock', 'transport', 'channel_errors',
+    'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'is_open', 'last_heartbeat_received', 'recovery',
+    'state', 'last_heartbeat_sent', 'server_capabilities', 'server_properties', 'sock', 'transport', 'channel_errors',
     'connection_errors', 'recoverable_channel_errors', 'recoverable_connection_errors', 'Channel', 'channel_id',
     'client_channel_max', 'client_frame_max', 'client_heartbeat', 'library_properties', 'locales', 'mechanisms',
     'negotiate_capabilities', 'server_heartbeat', 'version_major', 'version_minor',

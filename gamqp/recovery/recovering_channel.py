@@ -1,0 +1,208 @@
+"""A channel that outlives the loss of its connection.
+
+Layer 4, the class of the channels of a connection that recovers. At a loss it keeps its number, its consumers, its
+prefetch and its mode; calls get ``Lost``. Until it has been restored nothing of the program is sent on it, but acks of
+what has been delivered since. Delivery tags go on from one socket to the next, so that an ack of a delivery from before
+is recognised, also one that has a number alone. Does not belong here: the order in which things are restored
+(``restoring``).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from .. import exceptions, green
+from ..channel.channel import Channel
+from ..state import lifecycle
+from ..state.argument_checks import optional_timeout
+from ..state.error_hints import add_hint
+from ..state.lifecycle import Reason
+from ..wire import encode_method
+from ..wire.spec import Basic
+from ..wire.spec import Channel as ChannelSpec
+
+__all__ = ('RecoveringChannel', 'recovering_class')
+
+_SETTLEMENTS = (Basic.Ack, Basic.Nack, Basic.Reject)
+
+
+class RecoveringChannel(Channel):
+    """See the module. ``Connection.channel`` makes it where the connection recovers."""
+
+    # As in Channel, the values that most channels never change stand here.
+    _is_confirming = False  # confirm mode is on, or was at the loss
+    _is_transactional = False
+    _is_open_at_broker = False  # while it is being restored: channel.open was sent on the present socket
+    _published_before_loss = 0  # in confirm mode, over all sockets
+    _was_lost = False
+
+    # -- a loss ------------------------------------------------------------------------------
+
+    def _on_connection_end(self, reason: Reason) -> None:
+        if self._connection._life.state != lifecycle.RECOVERING:
+            self._end(reason)
+        elif self._was_opened:
+            self._suspend(reason)
+        elif self._life.state == lifecycle.RECOVERING:
+            self._leave_socket(reason)  # an attempt has failed
+        else:
+            self._end(reason)  # it is being closed, or nobody has it yet
+
+    def _suspend(self, reason: Reason) -> None:
+        """The socket is gone, and the channel goes on with the next one. Does not switch."""
+        self._life.move('lose')
+        self._was_lost = True
+        self._tag_offset = max(self._tag_offset, self._unacked.latest())
+        confirms = self._confirms
+        self._is_confirming = confirms is not None and confirms.outstanding is not None
+        if confirms is not None:
+            if confirms.outstanding is not None:
+                self._published_before_loss = confirms.outstanding.published
+            confirms.end(reason, None)
+        self._leave_socket(reason)
+
+    def _leave_socket(self, reason: Reason) -> None:
+        """What is expected will not come, and what was delivered is void. Does not switch."""
+        self._is_open_at_broker = False
+        self._usable_in = None
+        self._owes_close_ok = False
+        self._hear_all()
+        self._earlier = None
+        self._connection._work_in_turns.add(self._replies.fail_all(reason.make_error))
+        self._connection._work_in_turns.add(self._fail_cancels(reason.make_error))
+        self._begin_incarnation()
+        self._forget_unsettled()
+        self._set_active(True)
+
+    # -- the next socket ---------------------------------------------------------------------
+
+    def _begin_on_socket(self) -> None:
+        """channel.open is about to be sent. Does not switch."""
+        link = self._connection._link
+        self._writer, self._heartbeat_clock = link.writer, link.heartbeat_clock
+        self._is_open_at_broker = True
+
+    def _begin_confirms_again(self) -> None:
+        """confirm.select is about to be sent: the broker counts from 1, and the program goes on. Does not switch."""
+        confirms = self._own_confirms()
+        confirms.begin()
+        confirms.go_on_from(self._published_before_loss)
+
+    def _resume(self) -> None:
+        """All of it is restored: the program may use it again. Does not switch."""
+        if self._life.state == lifecycle.RECOVERING:
+            self._life.move('opened')
+            self._usable_in = self._connection._affinity.thread if self._unraised is None else None
+            if self._consumers.has_watched:
+                self._connection._while_open.watch_unacked(self._connection)
+
+    def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
+        """The broker has closed the channel. While it is being restored that is for the greenlet that does it."""
+        if self._life.state != lifecycle.RECOVERING:
+            super()._on_close(code, text, class_id, method_id)
+            return
+        self._connection._count_answer()
+        self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
+        error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ChannelError)
+        self._leave_socket(Reason(add_hint(error)))
+
+    _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {**Channel._HANDLERS, ChannelSpec.Close: _on_close}
+
+    # -- what the program calls meanwhile ------------------------------------------------------
+
+    def _check(self, sig: tuple[int, int]) -> None:
+        """As in Channel; while the connection is opened again it waits, but not for settlements. Switches then."""
+        if self._life.state == lifecycle.RECOVERING:
+            self._await_restored(sig, None)
+        super()._check(sig)
+
+    def _check_to_publish(self, deadline: green.Deadline | None) -> None:
+        if self._life.state == lifecycle.RECOVERING:
+            self._await_restored(Basic.Publish, deadline)
+        super()._check(Basic.Publish)
+
+    def _await_restored(self, sig: tuple[int, int], deadline: green.Deadline | None) -> None:
+        connection = self._connection
+        connection._affinity.check()
+        engine = connection._recovery
+        assert engine is not None  # it has made this channel
+        deadline = deadline or green.Deadline(connection.rpc_timeout)
+        # Again after each wait: the next loss may have come.
+        while self._life.state == lifecycle.RECOVERING:
+            engine.wait(deadline)
+
+    def _not_sent(self, link: Any, *publish: Any) -> int:
+        """The socket has failed, and has got nothing of this publish: it goes out on the next one. Switches."""
+        link.wait_for_end()
+        if self._life.state != lifecycle.RECOVERING and self._connection._link is link:
+            return super()._not_sent(link, *publish)  # the connection has ended
+        return self._hand_over(*publish)
+
+    def close(
+        self,
+        reply_code: int = 0,
+        reply_text: str = '',
+        method_sig: tuple[int, int] = (0, 0),
+        argsig: object = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        if self._life.state != lifecycle.RECOVERING:
+            super().close(reply_code, reply_text, method_sig, timeout=timeout)
+            return
+        optional_timeout('timeout', timeout)
+        self._connection._affinity.check()
+        frames = encode_method(self.channel_id, ChannelSpec.Close, (reply_code, reply_text, *method_sig))
+        if self._is_open_at_broker:
+            self._writer.send(frames)
+            self._connection._closes_due.add(self.channel_id)
+        self._end(self._closed_reason())
+
+    # -- settlements ---------------------------------------------------------------------------
+
+    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: object = None) -> None:
+        if self._was_lost:
+            delivery_tag = self._tag_of_this_socket(delivery_tag, multiple)
+            if delivery_tag == 0:
+                return
+        super().basic_ack(delivery_tag, multiple)
+
+    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
+        if self._was_lost:
+            delivery_tag = self._tag_of_this_socket(delivery_tag, multiple)
+            if delivery_tag == 0:
+                return
+        super().basic_nack(delivery_tag, multiple, requeue)
+
+    def basic_reject(self, delivery_tag: int, requeue: bool, argsig: object = None) -> None:
+        if self._was_lost:
+            delivery_tag = self._tag_of_this_socket(delivery_tag, False)
+            if delivery_tag == 0:
+                return
+        super().basic_reject(delivery_tag, requeue)
+
+    def _tag_of_this_socket(self, tag: int, multiple: bool) -> int:
+        """The tag to settle, 0 if the broker has taken that delivery back: then nothing is sent."""
+        if tag == 0 and multiple:
+            return self._unacked.latest()  # all deliveries of this socket; 0 where there are none
+        void = self._life.state == lifecycle.RECOVERING and not self._is_open_at_broker
+        if not void and not (isinstance(tag, int) and tag <= self._tag_offset):
+            return tag
+        self._count_stale_settlement()
+        return 0
+
+
+def recovering_class(kind: type[Channel]) -> type[Channel]:
+    """The class of channels that recover, for a Connection whose channels are of *kind*."""
+    if issubclass(kind, RecoveringChannel):
+        return kind
+    if issubclass(RecoveringChannel, kind):
+        return RecoveringChannel
+    return _mixed(kind)  # type: ignore[arg-type]  # a class has a hash
+
+
+@functools.cache
+def _mixed(kind: type[Channel]) -> type[Channel]:
+    return type(f'Recovering{kind.__name__}', (RecoveringChannel, kind), {})
