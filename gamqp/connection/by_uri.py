@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from ..state.argument_checks import flag
 from .connection import Connection
-from .hosts import URL, hosts_of
+from .hosts import URL, Hosts, hosts_of
 from .typed_keywords import ConnectionArguments
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ('connect',)
+__all__ = ('connect', 'connection_to')
 
 
 def connect(
@@ -39,11 +39,16 @@ def connect(
     their errors, AccessRefused before all others, and its text says it of each.
     """
     try:
-        hosts = hosts_of(url, arguments, 'connect', ('shuffle',), flag('shuffle', shuffle))
-        connection = Connection(**hosts.base.arguments())
-        connection._hosts = hosts
+        connection = connection_to(hosts_of(url, arguments, 'connect', ('shuffle',), flag('shuffle', shuffle)))
     finally:
         del url, arguments  # which hold the password; errors are often stored with all that is in their frames
     # Switches. If it raises nothing is left open, so the object that nobody has got is simply dropped.
     connection.connect()
+    return connection
+
+
+def connection_to(hosts: Hosts) -> Connection:
+    """A Connection to these, not connected yet. Raises what Connection does."""
+    connection = Connection(**hosts.base.arguments())
+    connection._hosts = hosts
     return connection

@@ -32,7 +32,8 @@ class Hosts:
 
     fixed: the Settings of each URL; or none of them with *ask*, which returns them at each attempt. base: what a
     Connection is made with, None for the first of *fixed*. shuffle: whether the order is random. loads: returns how
-    many connections each host has, of those that are to be spread evenly; None for no such rule.
+    many connections each host has, of those that are to be spread evenly; None for no such rule. order: what is known
+    of each host, None to begin with nothing.
     """
 
     __slots__ = ('_ask', '_fixed', '_loads', '_order', 'base', 'shuffle')
@@ -42,14 +43,15 @@ class Hosts:
         fixed: tuple[Settings, ...],
         shuffle: bool = False,
         *,
-        ask: Callable[[], tuple[Settings, ...]] | None = None,
+        ask: Asking | None = None,
         base: Settings | None = None,
         loads: Callable[[], Mapping[Address, int]] | None = None,
+        order: HostOrder | None = None,
     ) -> None:
         self._fixed = fixed
         self._ask = ask
         self._loads = loads
-        self._order = HostOrder()
+        self._order = HostOrder() if order is None else order
         self.base = fixed[0] if base is None else base
         self.shuffle = shuffle
 
@@ -62,6 +64,20 @@ class Hosts:
     def is_alone(self) -> bool:
         """Whether there is one host, for good."""
         return self._ask is None and len(self._fixed) == 1
+
+    @property
+    def where(self) -> str:
+        """Hosts and virtual hosts, for logs."""
+        return ', '.join(f'{one.host} vhost {one.virtual_host!r}' for one in self._fixed) or 'hosts by a callable'
+
+    def given(self, answer: list[Any]) -> Hosts:
+        """Those that a callable has given, which go with these: the arguments, and what is known of each host.
+
+        answer: a list with what it has given, which is taken out of it. Raises RecoverableConnectionError for what
+        cannot be used. Does not switch.
+        """
+        assert self._ask is not None
+        return Hosts(self._ask.read(answer), self.shuffle, loads=self._loads, order=self._order)
 
     def attempt_order(self, avoid: Settings | None = None) -> list[Settings]:
         """The Settings of every host, in the order in which the next attempt has to try them.
@@ -93,23 +109,28 @@ class Hosts:
 
 @discreet
 def hosts_of(
-    url: URL, arguments: Mapping[str, Any], whose: str = 'connect', others: Iterable[str] = (), shuffle: bool = True
+    url: URL,
+    arguments: Mapping[str, Any],
+    whose: str = 'connect',
+    others: Iterable[str] = (),
+    shuffle: bool = True,
+    loads: Callable[[], Mapping[Address, int]] | None = None,
 ) -> Hosts:
     """The Hosts that a program's url argument means, all of it checked. Neither asks a callable nor switches.
 
     arguments: those of a Connection, which go before those of a URL. whose, others: as for
-    ``connection_settings.from_uri``. Raises TypeError and ValueError.
+    ``connection_settings.from_uri``. loads: as for Hosts. Raises TypeError and ValueError.
     """
     if callable(url):
         check_names(whose, arguments, others)
         if 'host' in arguments:
             raise ValueError('host: the URLs of the callable have a host each, and leave no place for this argument')
         base = _checked(Settings(**arguments))
-        return Hosts((), shuffle, ask=_Asking(url, arguments, whose, others), base=base)
-    return Hosts(tuple(map(_checked, url_list.settings_of(url, arguments, whose, others))), shuffle)
+        return Hosts((), shuffle, ask=Asking(url, arguments, whose, others), base=base, loads=loads)
+    return Hosts(tuple(map(_checked, url_list.settings_of(url, arguments, whose, others))), shuffle, loads=loads)
 
 
-class _Asking:
+class Asking:
     """Asks the program's callable which hosts there are."""
 
     __slots__ = ('_arguments', '_others', '_url', '_whose')
@@ -131,6 +152,10 @@ class _Asking:
             # The text of the error may have a URL in it; the cause has it.
             name = type(exc).__name__
             raise exceptions.RecoverableConnectionError(f'the callable for the URLs failed: {name}') from exc
+        return self.read(answer)
+
+    def read(self, answer: list[Any]) -> tuple[Settings, ...]:
+        """What its answer means, which is taken out of the list. Raises RecoverableConnectionError."""
         try:
             # Doubles are left out: who asks a directory of services gets a node twice now and then.
             found = url_list.settings_of(answer.pop(), self._arguments, self._whose, self._others, doubles=True)

@@ -6,22 +6,24 @@ process are in ``connections``. Does not belong here: opening, waiting.
 
 from __future__ import annotations
 
+import collections
+import functools
 import weakref
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from .. import green
 from ..basic_message import Body, Message, PublishProperties
 from ..channel.channel import Channel
-from ..connection.connection import Connection
 from ..connection.typed_keywords import ConnectionArguments
 from ..green.forking import at_fork
 from ..state.argument_checks import flag, given_timeout, optional_timeout, whole
-from ..state.connection_settings import from_uri
+from ..state.host_order import Address
 from ..state.name_arguments import name
 from ..state.negotiation import CHANNEL_LIMIT
 from ..state.secret_hiding import discreet
 from ..state.uncopyable import Uncopyable
+from .connection_maker import ConnectionMaker, Source
 from .connections import PoolConnections
 from .leases import PoolConnection
 
@@ -37,7 +39,7 @@ TIMEOUT = 10.0
 CHANNELS = 100
 
 # The arguments of Pool that are not a connection's.
-OWN = ('connections', 'channels_per_connection', 'timeout', 'confirm')
+OWN = ('connections', 'channels_per_connection', 'timeout', 'confirm', 'shuffle')
 
 _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 
@@ -45,13 +47,15 @@ _pools: weakref.WeakSet[Pool] = weakref.WeakSet()
 class Pool(Uncopyable):
     """Connections and channels for programs of many short tasks, e.g. a web application.
 
-    url: an AMQP URI; or a callable that returns a Connection, open or not yet,
-    a new one each time. connections, channels_per_connection: how many at most.
+    url: an AMQP URI or several, as for ``gamqp.connect``; or a callable that returns those, or
+    a Connection, open or not yet, a new one each time. Of several hosts that work the one with
+    the fewest connections of the pool gets the next, or with shuffle=False the first that
+    is given. connections, channels_per_connection: how many at most.
     They are opened when they are needed, and stay. timeout: seconds that
     ``channel()`` waits unless it gets another number. confirm: have confirm mode on in all
     leases; False where some need transactions (tx_select), which exclude it: then it is off
     until a lease turns it on, by ``publish`` or otherwise, for itself.
-    arguments: of ``gamqp.connect``, where url is a URI.
+    arguments: of ``gamqp.connect``, where there are URIs.
 
     Making a pool opens nothing and does not switch greenlets. A pool may be made
     before a fork: parent and children get connections of their own. It belongs
@@ -62,28 +66,23 @@ class Pool(Uncopyable):
     @discreet
     def __init__(
         self,
-        url: str | Callable[[], Connection],
+        url: Source,
         connections: int = 1,
         channels_per_connection: int = CHANNELS,
         *,
         timeout: float = TIMEOUT,
         confirm: bool = True,
+        shuffle: bool = True,
         **arguments: Unpack[ConnectionArguments],
     ) -> None:
         connections = whole(1)('connections', connections)
         channels_per_connection = whole(1, CHANNEL_LIMIT)('channels_per_connection', channels_per_connection)
         timeout = given_timeout('timeout', timeout)
         confirm = flag('confirm', confirm)
-        if callable(url):
-            if arguments:
-                raise TypeError(f'a Pool whose connections a callable makes takes no {", ".join(sorted(arguments))}')
-            self._make: Callable[[], Connection] = url
-            self._where = getattr(url, '__qualname__', type(url).__name__)
-        else:
-            target = from_uri(url, arguments, 'Pool', OWN)
-            self._make = lambda: Connection(**target.arguments())
-            self._make()  # raises now if an argument is wrong
-            self._where = f'{target.host} vhost {target.virtual_host!r}'
+        shuffle = flag('shuffle', shuffle)
+        # Weak, or the pool would be part of a circle.
+        loads = functools.partial(_loads_of, weakref.ref(self))
+        self._make = ConnectionMaker(url, arguments, OWN, shuffle, loads)
         self.connections = connections
         self.channels_per_connection = channels_per_connection
         self.timeout = timeout
@@ -92,7 +91,9 @@ class Pool(Uncopyable):
         _pools.add(self)
 
     def _make_pool_connections(self) -> PoolConnections:
-        return PoolConnections(self._make, self._where, self.connections, self.channels_per_connection, self.confirm)
+        return PoolConnections(
+            self._make, self._make.where, self.connections, self.channels_per_connection, self.confirm
+        )
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self._pool_connections}>'
@@ -209,6 +210,14 @@ class Lease(Uncopyable):
             pool_connections.check_thread()
             self._held = None
             pool_connections.put_back(member, channel)
+
+
+def _loads_of(ref: weakref.ref[Pool]) -> Mapping[Address, int]:
+    """How many open connections the pool has to each host. Does not switch."""
+    pool = ref()
+    members = [] if pool is None else pool._pool_connections.leases.members
+    connections = [one.connection for one in members if one.connection is not None and one.connection.is_open]
+    return collections.Counter(one._host_settings.address for one in connections)
 
 
 def _renew_all_after_fork() -> None:

@@ -188,8 +188,26 @@ def test_bad_arguments_are_refused_at_once():
         gamqp.Pool('amqp://host', 0, 5)
     with pytest.raises(ValueError, match=r'^channels_per_connection: a whole number'):
         gamqp.Pool('amqp://host', channels_per_connection=0)
-    with pytest.raises(TypeError, match='takes no heartbeat'):
-        gamqp.Pool(lambda: None, heartbeat=5)
+    with pytest.raises(ValueError, match='url: items 1 and 2 are the same'):
+        gamqp.Pool(['amqp://host', 'amqp://host'])
+    with pytest.raises(ValueError, match='the list has no AMQP URI'):
+        gamqp.Pool([])
+    with pytest.raises(TypeError, match=r'^shuffle: '):
+        gamqp.Pool('amqp://host', shuffle=3)
+    with pytest.raises(ValueError, match=r'^heartbeat: '):
+        gamqp.Pool(lambda: None, heartbeat=-5)
+
+
+def test_a_callable_that_makes_connections_leaves_no_place_for_arguments(make):
+    pool = make(url=gamqp.Connection, heartbeat=5)
+    with pytest.raises(TypeError, match='a callable makes takes no heartbeat'):
+        lease_once(pool, 5)
+
+
+def test_what_a_callable_returns_that_is_neither_is_an_error(make):
+    pool = make(url=lambda: None)
+    with pytest.raises(gamqp.RecoverableConnectionError, match=r'cannot be used: url: .* not NoneType'):
+        lease_once(pool, 0.2)
 
 
 def test_nothing_tells_the_password(make, rabbit, nobody, caplog):

@@ -15,6 +15,8 @@ from gamqp.sasl import EXTERNAL, PLAIN
 
 
 def connections() -> None:
+    gamqp.connect(['amqp://one/', 'amqps://two/'], shuffle=False, heartbeat=30)
+    gamqp.connect(lambda: 'amqp://one/;amqp://two/')
     connection = gamqp.connect('amqp://broker/', heartbeat=30, blocked_policy='raise', ssl=ssl.create_default_context())
     assert_type(connection, gamqp.Connection)
     with gamqp.Connection('broker:5672', ssl={'ca_certs': 'ca.pem'}, on_open=opened, on_lost=lost) as opened_one:
@@ -120,6 +122,8 @@ def pools() -> None:
     pool.publish('text', routing_key='jobs', expiration='1000')
     assert_type(pool.stats()['leased'], float)
     gamqp.Pool(lambda: gamqp.Connection('broker'))
+    gamqp.Pool(['amqp://one/', 'amqp://two/'], 2, shuffle=False)
+    gamqp.Pool(lambda: ['amqp://one/', 'amqp://two/'], heartbeat=10)
     with pool as same:
         assert_type(same, gamqp.Pool)
 

@@ -67,7 +67,7 @@ def handle_nothing() -> None:
 
 def pools(pool: gamqp.Pool) -> None:
     gamqp.Pool('amqp://broker/', conections=2)  # wrong: call-arg, reportCallIssue
-    gamqp.Pool(lambda: 'amqp://broker/')  # wrong: arg-type return-value, reportArgumentType
+    gamqp.Pool(lambda: 5)  # wrong: arg-type return-value, reportArgumentType
     pool.channel().publish('text')  # wrong: attr-defined, reportAttributeAccessIssue
     pool.publish('text', routing_kye='jobs')  # wrong: call-arg, reportCallIssue
 
