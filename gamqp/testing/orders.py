@@ -12,6 +12,7 @@ from ..wire import encode_method, spec
 from .io.io_thread import IOThread
 from .state.errors import Refusal
 from .state.exchange import Exchange
+from .state.faults import Order
 from .state.message import made_locally
 from .state.server import Server
 from .state.session import Session
@@ -32,24 +33,51 @@ class Orders:
 
     # Faults of methods.
 
-    def refuse(self, method: str, code: int, text: str = 'refused by the test', times: int = 1) -> None:
+    def refuse(
+        self, method: str, code: int, text: str = 'refused by the test', times: int | None = 1, **where: Any
+    ) -> None:
         """Answer the next *times* calls of *method*, such as 'queue.declare', with this error.
 
         code: closes the channel if it is 311, 312, 313, 403, 404, 405 or 406, else the connection. text: what follows
-        the name of the code in the reply text. Raises ValueError for a method that is not known.
+        the name of the code in the reply text. times: None: all calls, until ``clear_faults``. where: only calls whose
+        arguments have these values, such as ``queue='orders'``. Raises ValueError for a method or an argument that is
+        not known. Of several orders for one method the oldest comes first.
         """
-        with self._io.lock:
-            self._server.faults.refuse(method, code, text, times)
+        self._order(method, Order(times, where, refusal=Refusal(code, text)))
 
-    def delay(self, method: str, seconds: float, times: int = 1) -> None:
+    def delay(self, method: str, seconds: float, times: int | None = 1, **where: Any) -> None:
         """Handle the next *times* calls of *method* so many real seconds later; its channel waits meanwhile."""
-        with self._io.lock:
-            self._server.faults.delay(method, seconds, times)
+        self._order(method, Order(times, where, seconds=seconds))
 
-    def drop_reply(self, method: str, times: int = 1) -> None:
+    def drop_reply(self, method: str, times: int | None = 1, **where: Any) -> None:
         """Carry out the next *times* calls of *method* without a reply; of 'basic.publish', without a confirm."""
+        self._order(method, Order(times, where, muted=True))
+
+    def cut_at(
+        self, method: str, handled: bool = False, times: int | None = 1, reset: bool = False, **where: Any
+    ) -> None:
+        """Cut the connection when the next call of *method* arrives.
+
+        handled: after the method was carried out; the client does not see its answer. reset: with a TCP reset.
+        """
+        self._order(method, Order(times, where, muted=handled, cut=True, reset=reset))
+
+    def _order(self, method: str, order: Order) -> None:
         with self._io.lock:
-            self._server.faults.drop_reply(method, times)
+            self._server.faults.add(method, order)
+
+    def hold_confirms(self) -> None:
+        """Send no confirms until ``release_confirms``; what is published is taken all the same."""
+        with self._io.lock:
+            self._server.holds_confirms = True
+
+    def release_confirms(self) -> None:
+        """Send the confirms that were held back, and hold no more."""
+        with self._io.lock:
+            self._server.holds_confirms = False
+            for session in self._server.sessions:
+                session.flush_confirms()
+        self._io.wake()
 
     def nack_next(self, count: int = 1) -> None:
         """Take none of the next *count* messages: basic.nack where confirms are on, nothing elsewhere."""
@@ -57,11 +85,12 @@ class Orders:
             self._server.faults.nack_next(count)
 
     def clear_faults(self) -> None:
-        """Forget the orders that were not carried out yet; let stalled and blocked connections go on."""
+        """Forget the orders that were not carried out yet; let stalled and blocked connections, and confirms, go on."""
         with self._io.lock:
             self._server.faults.clear()
         self.resume()
         self.unblock()
+        self.release_confirms()
 
     # Faults of connections.
 

@@ -68,6 +68,44 @@ def test_drop_reply_of_a_method_and_of_a_publish(broker: testing.Broker, talk: B
     broker.assert_messages('q', b'1', b'2')
 
 
+def test_only_calls_with_certain_arguments(broker: testing.Broker, talk: BrokerTalker) -> None:
+    broker.refuse('queue.declare', 406, 'not this one', times=None, queue='bad')
+    for _ in range(2):
+        assert names(talk.ask('queue.declare', queue='q', durable=True)) == ['queue.declare-ok']
+        assert names(talk.ask('queue.declare', queue='bad', durable=True))[0] == 'channel.close'
+    broker.drop_reply('basic.publish', routing_key='q')
+    talk.ask('confirm.select')
+    talk.publish('', 'elsewhere')
+    talk.publish('', 'q')
+    assert [values['delivery_tag'] for _, _, values in talk.settle()] == [1]
+    broker.clear_faults()
+    assert names(talk.ask('queue.declare', queue='bad', durable=True)) == ['queue.declare-ok']
+    with pytest.raises(ValueError, match=r"queue.declare has no argument 'name'; it has: arguments, auto_delete"):
+        broker.delay('queue.declare', 1, name='q')
+
+
+@pytest.mark.parametrize('handled', [False, True])
+def test_cut_when_a_method_arrives(broker: testing.Broker, talk: BrokerTalker, handled: bool) -> None:
+    broker.cut_at('queue.declare', handled=handled, queue='new')
+    assert names(talk.ask('queue.declare', queue='q', durable=True)) == ['queue.declare-ok']
+    talk.send('queue.declare', queue='new', durable=True)
+    assert talk.read(5) == [(0, 'the end', {})]
+    assert ('new' in broker.queues()) == handled
+
+
+def test_confirms_are_held_back(broker: testing.Broker, talk: BrokerTalker) -> None:
+    broker.hold_confirms()
+    talk.ask('confirm.select')
+    for number in range(3):
+        talk.publish('', 'q', str(number).encode())
+        assert talk.settle() == []
+    broker.assert_messages('q', b'0', b'1', b'2')
+    broker.release_confirms()
+    assert talk.settle() == [(1, 'basic.ack', {'delivery_tag': 3, 'multiple': True})]
+    talk.publish('', 'q')
+    assert names(talk.settle()) == ['basic.ack']
+
+
 def test_nack_next(broker: testing.Broker, talk: BrokerTalker) -> None:
     talk.ask('confirm.select')
     broker.nack_next(2)

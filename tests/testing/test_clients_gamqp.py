@@ -44,3 +44,15 @@ def test_gamqp_refused_delayed_and_forgotten(broker: testing.Broker) -> None:
         with pytest.raises(OSError):
             channel.queue_declare('q', durable=True, auto_delete=False)
         assert broker.queue('q').durable
+
+
+def test_gamqp_does_not_know_of_a_message_whose_confirm_is_lost(broker: testing.Broker) -> None:
+    with gamqp.connect(broker.url) as connection:
+        channel = connection.channel()
+        channel.queue_declare('q', durable=True, auto_delete=False)
+        channel.confirm_select()
+        broker.cut_at('basic.publish', handled=True, routing_key='q')
+        receipt = channel.publish(b'taken', routing_key='q')
+        with pytest.raises(gamqp.RecoverableConnectionError):
+            receipt.wait(10)
+    broker.assert_messages('q', b'taken')

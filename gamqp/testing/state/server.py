@@ -65,6 +65,8 @@ class Server:
         self.outgoing: set[Session] = set()
         self.reply_channels: dict[str, ServerChannel] = {}
         self.blocked_reason: str | None = None
+        #: Set by a test: no confirms are sent.
+        self.holds_confirms = False
         #: How many connections were opened in all.
         self.opened_in_all = 0
         self._later: deque[Callable[[], None]] = deque()

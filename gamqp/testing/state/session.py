@@ -127,26 +127,34 @@ class Session:
         if channel is not None and channel.held:
             channel.waiting.append(event)
             return
-        muted = False
-        if self.server.faults.armed:
-            verdict = self._fault(event, channel, sig)
-            if verdict is None:
-                return
-            muted = verdict
-        self._carry_out(event, number, sig, args, channel, muted)
+        if self.server.faults.armed and self._faulty(event, number, sig, args, channel):
+            return
+        self._carry_out(event, number, sig, args, channel, False)
 
-    def _fault(self, event: Any, channel: ServerChannel | None, sig: spec.Sig) -> bool | None:
-        """What a test has ordered for this method: None if it is done with, else whether replies are dropped."""
-        faults, name = self.server.faults, METHODS[sig].name
-        refusal = faults.refusal_for(name)
-        if refusal is not None:
-            self._refused(refusal, sig, channel)
-            return None
-        seconds = faults.delay_for(name)
-        if seconds is not None:
-            self._hold(event, channel, seconds)
-            return None
-        return faults.drops_reply_of(name)
+    def _faulty(
+        self, event: Any, number: int, sig: spec.Sig, args: tuple[Any, ...], channel: ServerChannel | None
+    ) -> bool:
+        """Carry out what a test has ordered for this method. False if there is nothing."""
+        method = METHODS[sig]
+        if method.content:
+            try:
+                arguments = event.delivery_info
+            except exceptions.FrameSyntaxError:
+                return False  # whoever handles it says what is wrong
+        else:
+            arguments = dict(zip((name for name, _ in method.args), args, strict=False))
+        order = self.server.faults.take(method.name, arguments)
+        if order is None:
+            return False
+        if order.refusal is not None:
+            self._refused(order.refusal, sig, channel)
+        elif order.seconds is not None:
+            self._hold(event, channel, order.seconds)
+        elif order.muted:
+            self._carry_out(event, number, sig, args, channel, True)
+        if order.cut:
+            self.end_at_once(order.reset)
+        return True
 
     def _carry_out(
         self, event: Any, number: int, sig: spec.Sig, args: tuple[Any, ...], channel: ServerChannel | None, muted: bool
@@ -270,7 +278,9 @@ class Session:
                 channel.resume()
 
     def flush_confirms(self) -> None:
-        """Send the confirms that are decided."""
+        """Send the confirms that are decided, unless a test holds them back."""
+        if self.server.holds_confirms:
+            return
         for channel in self.confirming:
             if channel.confirms is not None and not channel.closing:
                 frames = channel.confirms.take_frames(channel.id)
