@@ -15,6 +15,13 @@ __all__ = ('main', 'script')
 # command -> its module, which has ``run(arguments)``, and what it does
 COMMANDS = {
     'check': ('check_command', 'whether a broker can be used, step by step, and what to do where not'),
+    'publish': ('publish_command', 'publish messages from a text, from files or from stdin'),
+    'consume': ('consume_command', 'print, save or handle the messages of a queue, by a command for each'),
+    'move': ('move_command', 'move messages to another queue, or dead letters back, and lose none'),
+    'declare': ('declare_command', 'make a queue or an exchange'),
+    'delete': ('delete_command', 'delete a queue or an exchange'),
+    'bind': ('bind_command', 'bind a queue or an exchange to an exchange, or remove a binding'),
+    'purge': ('purge_command', 'drop the messages of queues'),
     'broker': ('broker_command', 'a broker for tests on a port, or beside one command; needs no RabbitMQ'),
     'celery': ('celery_command', 'the command of Celery, with gamqp in place of amqp'),
 }

@@ -10,14 +10,16 @@ import contextlib
 import json
 import os
 import select
+import stat
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from .. import green
 from .redaction import redacted
 
-__all__ = ('Output', 'OutputClosed')
+__all__ = ('Output', 'OutputClosed', 'messages')
 
 # The least room that a pipe has when it is reported as writable (PIPE_BUF of POSIX is 512; of Linux 4096, and macOS
 # reports it for as much as it then takes).
@@ -27,15 +29,25 @@ _PIECE = 512 if sys.platform == 'darwin' else 4096
 _INTERVAL = 1.0
 
 
+def messages(count: int) -> str:
+    """'1 message', '2,000 messages'."""
+    return f'{count:,} message{"" if count == 1 else "s"}'
+
+
 class OutputClosed(Exception):
     """Whoever read stdout has gone: the command has nothing left to do."""
 
 
 class Output:
-    """stdout and stderr of one command. quiet: no progress and no summary."""
+    """stdout and stderr of one command.
 
-    def __init__(self, quiet: bool = False) -> None:
+    quiet: no progress and no summary. on_closed: called in a greenlet of its own when whoever read stdout has gone
+    while there is nothing to write; else the next write raises.
+    """
+
+    def __init__(self, quiet: bool = False, on_closed: Callable[[], object] | None = None) -> None:
         self.quiet = quiet
+        self._on_closed = on_closed
         self._is_terminal = _is_terminal(2)
         self._colours = _is_terminal(1) and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
         self._next = 0.0  # when progress may be shown again
@@ -45,6 +57,9 @@ class Output:
 
     def write(self, data: bytes) -> None:
         """Write to stdout. Switches. Raises OutputClosed when nobody reads it any more."""
+        if self._on_closed is not None:
+            green.backend().spawn(_watch_pipe, self._on_closed)
+            self._on_closed = None
         view = memoryview(data)
         try:
             while view:
@@ -95,6 +110,13 @@ class Output:
     def _to_stderr(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a closed stderr is no reason to end
             os.write(2, redacted(text).encode('utf-8', 'replace'))
+
+
+def _watch_pipe(on_closed: Callable[[], object]) -> None:
+    """Wait until a pipe has no reader any more: its end for writing is reported as readable then, and only then."""
+    if stat.S_ISFIFO(os.fstat(1).st_mode):
+        select.select([1], [], [])
+        on_closed()
 
 
 def _is_terminal(descriptor: int) -> bool:

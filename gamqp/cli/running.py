@@ -36,12 +36,13 @@ Command = Callable[[argparse.Namespace, Output, 'Stop'], int]
 class Stop:
     """What the first signal does: it ends the command's greenlet, or calls ``instead``.
 
-    instead: called in the hub, and must not switch. arrived: whether there was a signal.
+    instead: called in the hub, and must not switch. arrived: whether there was a signal. closed: whether whoever read
+    stdout has gone, which ends the command in the same way.
     at_once: called at the second signal, right before the process ends.
     """
 
     def __init__(self) -> None:
-        self.arrived = False
+        self.arrived = self.closed = False
         self.instead: Callable[[], object] | None = None
         self.at_once: Callable[[], object] | None = None
         self._greenlet: Any = None
@@ -59,6 +60,12 @@ class Stop:
             os._exit(INTERRUPTED)
         self.arrived = True
         green.backend().run_soon(self._act)
+
+    def on_closed(self) -> None:
+        """Nobody reads stdout any more."""
+        if not (self.arrived or self.closed):
+            self.closed = True
+            self._act()
 
     def _act(self) -> None:
         if self.instead is not None:
@@ -87,11 +94,12 @@ def run(parser: Parser, command: Command, arguments: list[str]) -> int:
     # ssl is left out: gamqp does not need it to be patched, and has imported it, which makes patching it unsafe.
     importlib.import_module('gevent.monkey').patch_all(ssl=False)
     green.use('gevent')
-    output = Output(options.quiet)
+    stop = Stop()
+    output = Output(options.quiet, stop.on_closed)
     if not options.debug:
         warnings.simplefilter('ignore')
     logging.getLogger('gamqp').addHandler(_WarningHandler(output))
-    backend, stop, codes = green.backend(), Stop(), list[int]()
+    backend, codes = green.backend(), list[int]()
     done = green.Event(backend)
 
     def body() -> None:
@@ -102,7 +110,9 @@ def run(parser: Parser, command: Command, arguments: list[str]) -> int:
 
     stop.hear(backend.spawn(body))
     done.wait()
-    return INTERRUPTED if stop.arrived else codes[0] if codes else FAILED
+    if stop.arrived:
+        return INTERRUPTED
+    return OK if stop.closed else codes[0] if codes else FAILED
 
 
 def _outcome(prog: str, command: Command, options: argparse.Namespace, output: Output, stop: Stop) -> int:

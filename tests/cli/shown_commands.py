@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 __all__ = ('comparable', 'output_of', 'shown')
 
@@ -70,6 +71,7 @@ def write(page: Path, url: str) -> None:
         for command, output in shown(text):
             new = output_of(command, folder, url).rstrip('\n')
             new = re.sub(r'127\.0\.0\.1:\d+', '127.0.0.1:5672', re.sub(r'cluster \S+', 'cluster rabbit@broker', new))
+            new = new.replace(repr(unquote(urlsplit(url).path[1:])), repr('/'))
             before, after = (_indented(f'$ {command}', one) for one in (output, new))
             assert before in text, f'not found as it stands: {command}'
             text = text.replace(before, after, 1)
