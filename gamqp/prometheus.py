@@ -58,6 +58,7 @@ MOST_FRESH = 1000
 # name in stats -> name of the metric (of a counter without its _total) and its help.
 COUNTERS = {
     'opened': ('connections_opened', 'Times that a connection was opened, again included.'),
+    'addresses_failed': ('failed_addresses', 'Addresses of brokers that could not be connected to.'),
     'published': ('published_messages', 'Messages handed over to be sent.'),
     'confirmed': ('confirmed_messages', 'Publishes that the broker confirmed.'),
     'nacked': ('nacked_messages', 'Publishes that the broker refused.'),
@@ -163,8 +164,9 @@ class Collector(Base):
                 self._opened(connection)
 
     def _forget(self) -> None:
-        self._fresh: deque[tuple[Counters, weakref.ref[Any], Labels]] = deque()
-        self._known: dict[Counters, tuple[weakref.ref[Any], Labels]] = {}
+        # The last of both: what was counted for other labels before, e.g. of the host that it was connected to.
+        self._fresh: deque[tuple[Counters, weakref.ref[Any], Labels, dict[str, float]]] = deque()
+        self._known: dict[Counters, tuple[weakref.ref[Any], Labels, dict[str, float]]] = {}
         self._ended: dict[Labels, dict[str, float]] = {}  # sums of connections that have ended
         self._exported: dict[Labels, dict[str, float]] = {}
         self._labels: dict[Labels, None] = {}  # those of the latest connection are the last ones
@@ -180,8 +182,8 @@ class Collector(Base):
             totals = {labels: dict(self._ended.get(labels, ())) for labels in sorted(self._labels)}
         gauges: dict[Labels, list[dict[str, float]]] = {labels: [] for labels in totals}
         backends: dict[int, Any] = {}  # of the threads that have connections
-        for number, (counts, (ref, labels)) in enumerate(known, 1):
-            self._look(counts, ref, totals[labels], gauges[labels], backends)
+        for number, (counts, (ref, labels, before)) in enumerate(known, 1):
+            self._look(counts, ref, before, totals[labels], gauges[labels], backends)
             if not number % PIECE:
                 _let_others_run(backends)
         for name, family in self._families().items():
@@ -213,7 +215,13 @@ class Collector(Base):
         return {**counters, **gauges}
 
     def _look(
-        self, counts: Counters, ref: Any, totals: dict[str, float], gauges: list[dict[str, float]], backends: Any
+        self,
+        counts: Counters,
+        ref: Any,
+        before: dict[str, float],
+        totals: dict[str, float],
+        gauges: list[dict[str, float]],
+        backends: Any,
     ) -> None:
         connection = ref()
         if connection is None:
@@ -224,12 +232,14 @@ class Collector(Base):
             numbers = stats.collect(connection)
             numbers['connections'] = int(connection.is_open)
             gauges.append(numbers)
-        _add(totals, numbers)
+        _add(totals, numbers, before)
 
     # -- in the threads of the connections -------------------------------------------------
 
     def _opened(self, connection: Any) -> None:
-        self._fresh.append((connection._counts, weakref.ref(connection), _labels_of(connection)))
+        before = stats.totals(connection._counts)
+        before['opened'] -= 1  # the opening that this is about counts for the new labels
+        self._fresh.append((connection._counts, weakref.ref(connection), _labels_of(connection), before))
         if len(self._fresh) > MOST_FRESH:  # nobody scrapes
             with _lock:
                 self._sort_in()
@@ -238,16 +248,22 @@ class Collector(Base):
         """Add new connections, and the sums of ended ones. Their Counters are kept here until then."""
         self._sort_out()
         for _ in range(len(self._fresh)):
-            counts, ref, labels = self._fresh.popleft()
-            if counts not in self._known:  # else it was opened again
-                self._known[counts] = ref, self._bounded(labels)
+            counts, ref, labels, before = self._fresh.popleft()
+            labels = self._bounded(labels)
+            if counts not in self._known:
+                self._known[counts] = ref, labels, {}
+                continue
+            _, old_labels, old = self._known[counts]
+            if labels != old_labels:  # opened again, on another host
+                _add(self._ended.setdefault(old_labels, {}), before, old)
+                self._known[counts] = ref, labels, before
         self._sort_out()
 
     def _sort_out(self) -> None:
-        for counts, (ref, labels) in list(self._known.items()):
+        for counts, (ref, labels, before) in list(self._known.items()):
             if ref() is None:
                 del self._known[counts]
-                _add(self._ended.setdefault(labels, {}), stats.totals(counts))
+                _add(self._ended.setdefault(labels, {}), stats.totals(counts), before)
 
     def _bounded(self, labels: Labels) -> Labels:
         if labels not in self._labels and len(self._labels) >= MOST_LABELS and not self._make_room():
@@ -258,7 +274,7 @@ class Collector(Base):
 
     def _make_room(self) -> bool:
         """Remove the set of labels whose connections have all ended the longest ago. Returns whether there was one."""
-        in_use = {labels for _, labels in self._known.values()}
+        in_use = {labels for _, labels, _ in self._known.values()}
         for labels in self._labels:
             if labels not in in_use and labels[0] != OTHERS:
                 for book in (self._labels, self._ended, self._exported):
@@ -282,6 +298,6 @@ def _labels_of(connection: Any) -> Labels:
     return stats.name_of(connection), str(connection.host), str(connection.virtual_host)
 
 
-def _add(totals: dict[str, float], numbers: dict[str, float]) -> None:
+def _add(totals: dict[str, float], numbers: dict[str, float], before: dict[str, float]) -> None:
     for name in COUNTERS:
-        totals[name] = totals.get(name, 0) + numbers[name]
+        totals[name] = totals.get(name, 0) + numbers[name] - before.get(name, 0)

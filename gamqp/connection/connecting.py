@@ -195,9 +195,14 @@ def _try_next_address(
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()
-        if connection.transport is transport:  # else another greenlet has begun to open it again
+        served = connection.transport is transport
+        if served:  # else another greenlet has begun to open it again, or there was no socket yet
             connection._link.lose(exc)
+        if isinstance(exc, (OSError, exceptions.AMQPError)) and (served or not transport.failed):
+            transport.failed += 1  # it has answered and not let us in, or there is no such name
         raise
+    finally:
+        connection._counts.addresses_failed += transport.failed
 
 
 def _make_transport(connection: Connection, backend: ModuleType) -> TCPTransport:

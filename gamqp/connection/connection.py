@@ -254,7 +254,8 @@ class Connection(DrainEvents, SecretUpdates):
         settings = getattr(self, '_settings', None)
         if settings is None:  # its arguments are just being refused
             return f'<{type(self).__name__} not made>'
-        return f'<{type(self).__name__} {self.host} vhost {self.virtual_host!r} {self._life.state}>'
+        where = f'{self.host}{self._hosts.failed_text} vhost {self.virtual_host!r}'
+        return f'<{type(self).__name__} {where} {self._life.state}>'
 
     def __enter__(self) -> Connection:
         self.connect()

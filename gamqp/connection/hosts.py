@@ -56,9 +56,8 @@ class Hosts:
         self.shuffle = shuffle
 
     def __repr__(self) -> str:
-        failed = ', '.join(f'{_shown(address)} failed ({why})' for address, why in self.failed().items())
         hosts = ', '.join(_shown(one.address) for one in self._fixed) or 'by a callable'
-        return f'<Hosts {hosts}{"; " if failed else ""}{failed}>'
+        return f'<Hosts {hosts}{self.failed_text}>'
 
     @property
     def is_alone(self) -> bool:
@@ -69,6 +68,12 @@ class Hosts:
     def where(self) -> str:
         """Hosts and virtual hosts, for logs."""
         return ', '.join(f'{one.host} vhost {one.virtual_host!r}' for one in self._fixed) or 'hosts by a callable'
+
+    @property
+    def failed_text(self) -> str:
+        """Which hosts have failed lately, for the repr of a connection that has several; '' for none."""
+        failed = {} if self.is_alone else self.failed()
+        return f' (failed: {", ".join(map(_shown, failed))})' if failed else ''
 
     def given(self, answer: list[Any]) -> Hosts:
         """Those that a callable has given, which go with these: the arguments, and what is known of each host.

@@ -20,6 +20,7 @@ class Counters:
     __slots__ = (
         '__weakref__',
         'acked',
+        'addresses_failed',
         'blocked_seconds',
         'bytes_in',
         'bytes_out',
@@ -52,6 +53,7 @@ class Counters:
         """Begin at zero. A forked child calls it: what was counted before, its parent has done."""
         self.reported: dict[str, float] = {}
         self.opened = 0  # how often the connection was opened
+        self.addresses_failed = 0  # of brokers that could not be connected to, or have not let us in
         self.outages = 0  # losses that were recovered from, or are
         self.recovery_attempts = 0
         self.recoveries = 0  # outages that have ended with an open connection

@@ -58,7 +58,8 @@ def collect(connection: MeasuredConnection) -> dict[str, float]:
 
     Counters, from when the connection object was made on, over all its sockets:
 
-    * opened: how often it was opened;
+    * opened: how often it was opened; addresses_failed: how many addresses of brokers could not be connected to,
+      or have not let it in, on the way there;
     * published: publishes that were sent or queued;
     * confirmed, nacked, returned: publishes by the broker's answer; it confirms returned ones, too;
     * lost: publishes whose channel ended before their confirm came, so that their fate is not known;
@@ -103,6 +104,7 @@ def totals(counts: Counters) -> dict[str, float]:
     """The counters alone, without what is not complete yet, such as the time of a block that lasts."""
     return {
         'opened': counts.opened,
+        'addresses_failed': counts.addresses_failed,
         'published': counts.published,
         'confirmed': counts.confirmed,
         'nacked': counts.nacked,

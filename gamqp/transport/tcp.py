@@ -84,6 +84,7 @@ class TCPTransport:
         self.raise_on_initial_eintr = raise_on_initial_eintr
         self.shuffle = shuffle
         self.untried: list[Any] = []  # addresses of the host that ``connect`` has not come to
+        self.failed = 0  # how many it could not be connected to
         self.peer = ''  # the latest that it has come to
         self.socket: Any = None
         self.descriptor: PollDescriptor | None = None  # made when the program calls ``sock.fileno()``
@@ -127,6 +128,7 @@ class TCPTransport:
             except OSError as exc:
                 if self._disowned:
                     raise  # the parent goes on, and this is a child
+                self.failed += 1
                 failures.add(self.peer, exc)
         raise failures.take_error()
 

@@ -92,6 +92,7 @@ def test_an_address_that_takes_the_connection_and_does_not_answer_is_passed_over
         opening.get()
         assert connection.transport.port == 5672  # that of the name; the test's name service has others
         assert connection.sock.getpeername() == ('127.0.0.1', peer.port)
+        assert connection.stats()['addresses_failed'] == 1
         other.hang_up()
         connection.collect()
 
@@ -114,11 +115,13 @@ def test_one_error_names_all_that_refuse(names: Any, refusing: Any) -> None:
         sock.bind(('127.0.0.2', 0))
         other = sock.getsockname()
     names['broker.test'] = [other, refusing]
+    connection = gamqp.Connection('broker.test')
     with pytest.raises(ConnectionRefusedError) as caught:
-        gamqp.Connection('broker.test').connect()
+        connection.connect()
     assert caught.value.errno == errno.ECONNREFUSED
     text = str(caught.value)
     assert f'127.0.0.1 port {refusing[1]}' in text and f'127.0.0.2 port {other[1]}' in text
+    assert connection.stats()['addresses_failed'] == 2
 
 
 def test_an_answer_and_then_none_are_both_told(peer: ScriptedBroker, names: Any, refusing: Any) -> None:
@@ -181,8 +184,10 @@ def test_killing_a_caller_that_waits_for_a_black_hole_leaves_nothing(black_hole:
 
 
 def test_an_unknown_name_is_a_gaierror_that_names_it(names: Any) -> None:
+    connection = gamqp.Connection('nowhere.test')
     with pytest.raises(socket.gaierror, match=r'nowhere\.test'):
-        gamqp.Connection('nowhere.test').connect()
+        connection.connect()
+    assert connection.stats()['addresses_failed'] == 1
 
 
 @pytest.mark.parametrize('name', ['a..b', 'x' * 64 + '.test'])

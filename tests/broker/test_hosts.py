@@ -132,6 +132,11 @@ def test_dead_ones_and_one_that_never_answers_do_not_eat_the_deadline(
     failed = opened[0]._hosts.failed()
     assert failed == {refusing: 'ConnectionRefusedError', black_hole: 'TimeoutError'}
     assert opened[0]._hosts.attempt_order()[0].host == peers[0].host
+    told = repr(opened[0])
+    assert told == (
+        f"<Connection {peers[0].host} (failed: 127.0.0.1:{refusing[1]}, 127.0.0.1:{black_hole[1]}) vhost '/' open>"
+    )
+    assert opened[0].stats()['addresses_failed'] == 2
 
 
 def test_a_host_that_is_silent_in_the_handshake_has_its_share_only(peers: Any, opened: Any) -> None:
@@ -346,6 +351,36 @@ def test_a_close_while_the_callable_is_asked_ends_the_attempt(peers: Any, opened
     answered.succeed()
     error = task.get()
     assert isinstance(error, exceptions.RecoverableConnectionError) and 'closed by this program' in str(error)
+
+
+def test_a_callable_password_is_asked_for_each_login(peers: Any, opened: Any, refusing: Any) -> None:
+    """Not again for a host that has not taken it; and always before a socket is opened."""
+    given: list[str] = []
+
+    def password() -> str:
+        greenlets.sleep(0)
+        given.append(f'{SECRET}-{len(given)}')
+        return given[-1]
+
+    urls = [url_of(refusing), url_of(peers[0], 'ann'), url_of(peers[1], 'bob')]
+    task = connecting(opened, urls, password=password, refresh_secret=0.05)
+    refuse(peers[0])
+    assert peers[0].start_ok.response.split('\0') == ['', 'ann', f'{SECRET}-0']
+    peers[1].handshake()
+    assert peers[1].start_ok.response.split('\0') == ['', 'bob', f'{SECRET}-1']
+    assert task.get() is None
+    (connection,) = opened
+    assert connection._passwords.is_empty
+    # and renewed where it is connected to by then
+    assert peers[1].expect('connection.update-secret').new_secret == f'{SECRET}-2'
+    peers[1].send('connection.update-secret-ok')
+
+
+def test_a_callable_password_that_fails_ends_the_attempt(peers: Any, opened: Any) -> None:
+    def password() -> str:
+        raise LookupError('no token today')
+
+    assert isinstance(connecting(opened, [url_of(one) for one in peers], password=password).get(), LookupError)
 
 
 def test_the_order_is_random_unless_it_is_given() -> None:

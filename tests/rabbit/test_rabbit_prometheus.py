@@ -121,6 +121,32 @@ def test_what_has_ended_stays_counted_even_if_no_scrape_has_seen_it(rabbit, scra
     assert inside.remembered_by(scraper.collector)['known'] == 0, 'what is collected is kept as a sum only'
 
 
+def test_a_connection_that_is_opened_on_another_host_counts_for_that_from_then_on(rabbit, scraper):
+    def told(front):
+        families = broker_tools.in_thread(lambda: list(scraper.registry.collect()))
+        samples = [sample for family in families for sample in family.samples]
+        host = f'127.0.0.1:{front.port}'
+        found = {one.name: one.value for one in samples if one.labels['host'] == host}
+        names = ('connections', 'connections_opened_total', 'published_messages_total')
+        return tuple(found.get(f'gamqp_{name}', 0) for name in names)
+
+    with Proxy(rabbit.node.port) as one, Proxy(rabbit.node.port) as two:
+        connection = gamqp.connect([one.url(rabbit), two.url(rabbit)], shuffle=False, name='mover')
+        connection.channel().publish(b'x', routing_key='nowhere').wait()
+        assert (told(one), told(two)) == ((1, 1, 1), (0, 0, 0))
+        for _ in range(2):
+            connection.close()
+            one.close()
+            connection.connect()
+            channel = connection.channel()
+            channel.publish(b'x', routing_key='nowhere').wait()
+        assert (told(one), told(two)) == ((0, 1, 1), (1, 2, 2))
+        connection.close()
+        del connection, channel
+        gc.collect()
+        assert (told(one), told(two)) == ((0, 1, 1), (0, 2, 2))
+
+
 def test_no_counter_goes_back_over_losses_and_reconnects(rabbit, scraper):
     highest = {}
 
