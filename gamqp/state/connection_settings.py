@@ -311,7 +311,8 @@ _TLS = 'ssl=True, an ssl.SSLContext or a dict of options'
 
 # Names that other clients and AMQP URIs have -> what to write here.
 SYNONYMS: dict[str, str] = {
-    **dict.fromkeys(('port', 'hostname', 'server', 'address', 'broker', 'hosts', 'nodes'), _HOST),
+    **dict.fromkeys(('port', 'hostname', 'server', 'address', 'broker'), _HOST),
+    **dict.fromkeys(('hosts', 'nodes', 'urls', 'uris', 'addresses', 'servers', 'brokers'), 'gamqp.connect([url, url])'),
     **dict.fromkeys(('url', 'uri', 'broker_url', 'amqp_url'), 'gamqp.connect(url)'),
     **dict.fromkeys(('user', 'username', 'user_id', 'user_name', 'login', 'login_user'), 'userid'),
     **dict.fromkeys(('passwd', 'pass', 'pwd', 'passcode', 'secret', 'token', 'access_token'), 'password'),

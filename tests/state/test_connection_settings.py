@@ -204,6 +204,7 @@ SYNONYMS = [
     ('publisher_confirms', 'confirm_publish'), ('connection_name', 'name'), ('uri', r'gamqp\.connect'),
     ('blocked_connection_timeout', 'blocked_timeout'), ('token', 'password'), ('virtual_hots', 'virtual_host'),
     ('hearbeat', 'heartbeat'), ('max_undelivered_message', 'max_undelivered_messages'), ('PORT', 'host='),
+    ('hosts', r'gamqp\.connect\(\['), ('urls', r'gamqp\.connect\(\['),
 ]  # fmt: skip
 
 
