@@ -30,9 +30,11 @@ def to_host_port(host: str, default: int = AMQP_PORT) -> tuple[str, int]:
     ValueError for a bad port, brackets that do not close, a URL, spaces and control characters.
     """
     if not isinstance(host, str):
-        raise TypeError(f'host: a str is wanted, not {type(host).__name__}')
+        raise TypeError(f'host: a str is wanted, not {type(host).__name__}; several hosts: gamqp.connect([url, url])')
     if '/' in host or '@' in host:  # not quoted: it may hold a password
         raise ValueError('host: a name or an address is wanted here, not a URL, which is for gamqp.connect')
+    if ';' in host or ',' in host:
+        raise ValueError('host: one is wanted; several are for gamqp.connect, as URLs')
     if _NOT_IN_A_HOST.search(host):
         raise ValueError(f'host: {host!r} holds spaces or control characters')
     # From here on errors may quote the text, which cannot be a URL with a password any more.

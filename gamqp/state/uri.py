@@ -20,6 +20,8 @@ _SECURE = {'amqp': False, 'amqps': True}
 _CERT_NONE = 0
 
 _NOT_IN_A_URI = re.compile(r'[\x00-\x20\x7f]')
+# What others write between several hosts.
+_SEPARATORS = re.compile(r'[;,]')
 _DIGITS = 12  # the most digits of a number: a longer one may not fit a float
 _BAD_ESCAPE = re.compile(r'%(?![0-9A-Fa-f]{2})')
 # Looked for after decoding: escapes may bring in what would begin another part of the address.
@@ -86,6 +88,8 @@ def _split(uri: str) -> tuple[Any, int | None]:
             "the AMQP URI has a '@' behind its host: if user name or password hold a '/', '?' or '#', write them as "
             "'%2F', '%3F', '%23'; a '@' in a virtual host as '%40'"
         )
+    if _SEPARATORS.search(parts.netloc.rpartition('@')[2]):
+        raise ValueError("the host of the AMQP URI holds a ';' or ',': several are 'amqp://one;amqp://two', or a list")
     # urlsplit accepts 'amqp:host' as well, with an empty host.
     if parts.scheme not in _SECURE or not uri[len(parts.scheme) :].startswith('://'):
         raise ValueError("an AMQP URI begins with 'amqp://' or 'amqps://'")

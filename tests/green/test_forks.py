@@ -135,6 +135,28 @@ def test_a_child_does_not_go_on_with_what_its_parent_was_connecting(library: str
         assert printed_line(process) == 'parent RecoverableConnectionError\n'
 
 
+@every_library
+@pytest.mark.parametrize('silent', ['in TCP', 'in the handshake'])
+def test_a_child_goes_to_no_other_host(library: str, silent: str) -> None:
+    """The parent does, as soon as the first one has had its share of the time."""
+    with ScriptedBroker() as first, ScriptedBroker() as second, contextlib.ExitStack() as stack:
+        url = f'amqp://{first.host}'
+        if silent == 'in TCP':
+            listener = stack.enter_context(socket.create_server(('127.0.0.1', 0), backlog=0))
+            for _ in range(2):
+                stack.enter_context(filler(listener))
+            url = f'amqp://127.0.0.1:{listener.getsockname()[1]}'
+        process = program('forking_early.py', library, f'{url};amqp://{second.host}')
+        stack.callback(process.communicate)
+        stack.callback(process.kill)
+        assert printed_line(process) == 'forked\n'
+        told = printed_line(process)
+        assert told.startswith('child ') and told.endswith('Error\n')
+        second.handshake()  # with the only one that has come
+        second.agree_to_close()
+        assert printed_line(process) == f'parent {second.host}\n'
+
+
 def filler(listener: socket.socket) -> socket.socket:
     """A connection that takes up the room of the listener's queue."""
     sock = socket.socket()

@@ -60,6 +60,21 @@ def test_what_cannot_be_meant(value: Any, error: Any, text: str) -> None:
         assert caught.value.__context__ is None or caught.value.__suppress_context__
 
 
+@pytest.mark.parametrize(
+    'url', ['amqp://a;b', 'amqp://a,b/v', 'amqp://a,amqp://b', f'amqp://u:{SECRET}@a:1;b:2', 'amqp://a;']
+)
+def test_several_hosts_in_one_url_are_no_list(url: str) -> None:
+    with pytest.raises(ValueError, match=r"several are 'amqp://one;amqp://two', or a list") as caught:
+        gamqp.connect(url)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(('host', 'error'), [(['a', 'b'], TypeError), ('a;b', ValueError), ('a,b:1', ValueError)])
+def test_nor_are_several_in_a_host(host: Any, error: Any) -> None:
+    with pytest.raises(error, match=r'^host: .* several .*gamqp\.connect'):
+        gamqp.Connection(host)
+
+
 def test_each_has_its_own_and_arguments_go_before_all() -> None:
     urls = ['amqp://u:p@a:1/x?heartbeat=5&name=one', 'amqps://v:q@b/y?server_name_indication=z&connection_timeout=700']
     one, two = settings_of(urls, {'frame_max': 8192}, 'connect')

@@ -1,6 +1,7 @@
-"""Program: fork while a greenlet connects. Arguments: library, host.
+"""Program: fork while a greenlet connects. Arguments: library, host or URLs.
 
-Prints 'forked', and what became of the connection in the child and in the parent.
+With URLs it forks when the first of them has been silent for a moment. Prints 'forked', and what became of the
+connection in the child and in the parent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,12 @@ outcome: list[str] = []
 
 def connect() -> None:
     try:
-        gamqp.Connection(host, connect_timeout=10).connect()
+        if '//' in host:
+            connection = gamqp.connect(host, connect_timeout=4, shuffle=False)
+            outcome.append(connection.host)
+            connection.close()
+        else:
+            gamqp.Connection(host, connect_timeout=10).connect()
     except (gamqp.ConnectionError, OSError) as exc:
         outcome.append(type(exc).__name__)
 
