@@ -77,7 +77,8 @@ class Connection(DrainEvents, SecretUpdates):
 
     Time limits, in seconds:
 
-    * connect_timeout (None: 10): in total for connecting and the handshake.
+    * connect_timeout (None: 10): in total for connecting and the handshake, with several hosts
+      for all of them.
     * rpc_timeout, confirm_timeout (30): what a reply, a confirm may take.
     * read_timeout (None): without a byte from the broker, while a call waits for its reply,
       its confirm or room for one more publish, or a consumer waits for its next message,
@@ -279,9 +280,10 @@ class Connection(DrainEvents, SecretUpdates):
     def connect(self, callback: Callable[[], T] | None = None) -> T | None:
         """Connect and log in; does nothing when connected. Switches greenlets.
 
-        A callable password is asked first; then all addresses of the host are tried within connect_timeout. callback:
-        called when done, its result is returned. Raises OSError (no such host, refused, TimeoutError), AccessRefused
-        (credentials), NotAllowed (virtual host) and other ConnectionErrors. After an error nothing is left open.
+        A callable password is asked first; then all addresses of the host are tried within connect_timeout, with
+        several URLs those of one host after the other. callback: called when done, its result is returned. Raises
+        OSError (no such host, refused, TimeoutError), AccessRefused (credentials), NotAllowed (virtual host) and other
+        ConnectionErrors. After an error nothing is left open.
         """
         if self._life.state not in (lifecycle.NEW, lifecycle.CLOSED):
             self._affinity.check()

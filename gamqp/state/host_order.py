@@ -32,19 +32,20 @@ class HostOrder:
 
     def note_failure(self, address: Address, now: float, why: str) -> None:
         """This host could not be connected to. why: a word for ``failed``."""
-        # Those that count no more are dropped: names that a callable gives may be others each time.
-        self._failed = self.__recent(now)
-        self._failed[address] = now, why
+        # Those that count no more are dropped: names that a callable gives may be others each time. A new dict, since
+        # the repr of a connection reads it in any thread.
+        self._failed = {**self._recent(now), address: (now, why)}
 
     def note_success(self, address: Address) -> None:
         """This host has opened a connection."""
-        self._failed.pop(address, None)
+        if address in self._failed:
+            self._failed = {other: one for other, one in self._failed.items() if other != address}
 
     def failed(self, now: float) -> dict[Address, str]:
         """The hosts that have failed lately, each with why in a word."""
-        return {address: why for address, (_, why) in self.__recent(now).items()}
+        return {address: why for address, (_, why) in self._recent(now).items()}
 
-    def __recent(self, now: float) -> dict[Address, tuple[float, str]]:
+    def _recent(self, now: float) -> dict[Address, tuple[float, str]]:
         return {address: one for address, one in self._failed.items() if now - one[0] < FAILED_FOR}
 
     def sort(
@@ -60,7 +61,7 @@ class HostOrder:
         avoid: hosts that have said that they will be away. loads: how many connections a host has already; one with
         fewer comes first. What is equal in all that keeps the order that it has.
         """
-        recent = self.__recent(now)
+        recent = self._recent(now)
 
         def rank(item: T) -> tuple[bool, bool, int]:
             address = address_of(item)

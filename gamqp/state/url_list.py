@@ -53,13 +53,16 @@ def settings_of(
         raise ValueError('host: several AMQP URIs have a host each, and leave no place for this argument')
     Settings(**arguments)  # an error in these is not one of the first URI
     found: list[Settings] = []
+    alike: dict[Any, list[Settings]] = {}  # with the same host: a list may be long, and to compare takes its time
     for number, url in enumerate(urls, 1):
         try:
             one = from_uri(url, arguments, whose, others)
         except (TypeError, ValueError) as exc:
             wrong = TypeError if isinstance(exc, TypeError) else ValueError
             raise wrong(f'url: item {number} of {len(urls)}: {exc}') from None
-        if one not in found:
+        same_host = alike.setdefault(one.address, [])
+        if one not in same_host:
+            same_host.append(one)
             found.append(one)
         elif not doubles:
             raise ValueError(f'url: items {found.index(one) + 1} and {number} are the same')

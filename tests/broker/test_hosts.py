@@ -39,6 +39,10 @@ def url_of(place: Any, user: str = 'guest', more: str = '') -> str:
     return f'amqp://{user}:{SECRET}@{host}{more}'
 
 
+class Unavailable(Exception):
+    pass
+
+
 def outcome(call: Callable[[], object]) -> BaseException | None:
     """The error that it raises, None if it raises none."""
     try:
@@ -223,6 +227,37 @@ def test_a_host_that_has_told_us_to_go_is_tried_last(peers: Any, opened: Any) ->
     assert task.get() is None
 
 
+def test_a_connection_that_recovers_asks_for_the_hosts_at_each_attempt(peers: Any, opened: Any, refusing: Any) -> None:
+    one, two, three = peers
+    answers: list[Any] = [
+        [url_of(one)],
+        [url_of(one), url_of(two)],
+        Unavailable(),
+        url_of(refusing),
+        [url_of(three, 'c')],
+    ]
+
+    def where() -> Any:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    task = connecting(opened, where, recover=gamqp.Recovery(first_delay=0, delay=0.1, max_delay=0.1))
+    one.handshake()
+    assert task.get() is None
+    (connection,) = opened
+    one.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - Node was put into maintenance mode')
+    two.handshake()  # the other one of the two
+    connection.wait_open(greenlets.PATIENCE)
+    assert connection.host == two.host
+    two.cut(reset=True)
+    three.handshake()
+    connection.wait_open(greenlets.PATIENCE)
+    assert connection.host == three.host and three.start_ok.response.split('\0')[1] == 'c'
+    assert not answers and connection.stats()['addresses_failed'] == 1
+
+
 def made(opened: list[gamqp.Connection], url: Any) -> gamqp.Connection:
     """A connection to these, not connected yet."""
     hosts = hosts_of(url, {}, shuffle=False)
@@ -291,10 +326,6 @@ def test_a_callable_is_asked_at_each_attempt(peers: Any, opened: Any, refusing: 
         opened[0].collect()
         if number < 2:
             task = again(opened[0])
-
-
-class Unavailable(Exception):
-    pass
 
 
 def test_a_callable_that_fails_is_a_failed_attempt(peers: Any, opened: Any) -> None:

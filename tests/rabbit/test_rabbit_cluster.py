@@ -66,6 +66,26 @@ def test_a_drained_node_sends_its_clients_away_and_gives_up_its_queues(cluster):
         channel.queue_delete(queue)
 
 
+def test_with_the_urls_of_all_nodes_a_drained_one_is_left_for_another(cluster):
+    """Each node in turn, as in a rolling upgrade: one attempt finds another node, and a pool goes on."""
+    urls = [node.url() for node in cluster.nodes]
+    connection = gamqp.connect(urls)
+    with gamqp.Pool(urls, connections=3, channels_per_connection=1, timeout=TOLERANCE) as pool:
+        for _ in urls:
+            (drained,) = [node for node in cluster.nodes if connection.host.endswith(f':{node.port}')]
+            waiting = greenlets.spawn(connection.drain_events)
+            in_thread(cluster.drain, drained)
+            assert isinstance(broker_tools.raised(waiting), exceptions.ConnectionForced)
+            connection.connect()
+            assert not connection.host.endswith(f':{drained.port}')
+            with connection.channel() as channel:
+                queue = channel.queue_declare(exclusive=True).queue
+                pool.publish(b'meanwhile', routing_key=queue, mandatory=True)
+                assert bytes(channel.basic_get(queue, no_ack=True).body) == b'meanwhile'
+            in_thread(cluster.revive, drained)
+    connection.close()
+
+
 def test_nodes_that_were_killed_stopped_and_suspended_are_all_there_again(cluster):
     killed, stopped, suspended = cluster.nodes
     with gamqp.connect(killed.url()) as connection:
