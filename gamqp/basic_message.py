@@ -76,7 +76,7 @@ class Message(Content):
     """
 
     # Of the channel, when this was delivered; set on the object only when it is not 0.
-    incarnation = 0
+    _incarnation = 0
 
     CLASS_ID = 60
     PROPERTIES: ClassVar[list[tuple[str, str]]] = list(PROPERTIES)
@@ -130,24 +130,24 @@ class Message(Content):
 
     def __repr__(self) -> str:
         where = f' tag {self.delivery_tag}' if self.delivery_tag else ''
-        return f'<{type(self).__name__}{where}, {self.size} bytes>'
+        return f'<{type(self).__name__}{where}, {self._size} bytes>'
 
     # py-amqp's messages grow frame by frame, and have these attributes to tell how far they are. Ours arrive whole.
 
     @property
     def frame_method(self) -> tuple[int, int] | None:
         """Numbers of class and method that brought it; None when it was made locally."""
-        return self.method
+        return self._method
 
     @property
     def frame_args(self) -> bytes | None:
         """The payload of its method frame, with the numbers; None when it was made locally, or unpickled."""
-        return self.method_payload
+        return self._method_payload
 
     @property
     def body_size(self) -> int:
         """Bytes of the body as it arrived; 0 when it was made locally."""
-        return 0 if self.method is None else self.size
+        return 0 if self._method is None else self._size
 
     @property
     def body_received(self) -> int:
@@ -157,7 +157,7 @@ class Message(Content):
     @property
     def ready(self) -> bool:
         """Whether it has arrived; False when it was made locally."""
-        return self.method is not None
+        return self._method is not None
 
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge this delivery, and with *multiple* all earlier ones of its channel.
@@ -169,7 +169,7 @@ class Message(Content):
         """
         channel = self.channel
         # As _settling_channel, without another call for each message.
-        if channel is not None and channel._incarnation == self.incarnation and self.delivery_tag is not None:
+        if channel is not None and channel._incarnation == self._incarnation and self.delivery_tag is not None:
             channel.basic_ack(self.delivery_tag, multiple)
         else:
             self._settling_channel()  # raises, or counts an ack that comes too late
@@ -191,7 +191,7 @@ class Message(Content):
         channel = self.channel
         if channel is None or self.delivery_tag is None:
             raise exceptions.RecoverableConnectionError('this message was not delivered by a channel')
-        if channel._incarnation == self.incarnation:
+        if channel._incarnation == self._incarnation:
             return channel
         channel._count_stale_settlement()
         return None

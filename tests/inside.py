@@ -293,9 +293,14 @@ def can_be_settled(message: gamqp.Message) -> bool:
     return bool(message.channel._awaits_settlement(message))
 
 
-def incarnation(channel: gamqp.Channel) -> int:
-    """How often all its delivery tags have become void: it was reopened, or told to recover."""
-    return channel._incarnation
+def incarnation(one: gamqp.Channel | gamqp.Message) -> int:
+    """How often a channel has made all its delivery tags void: reopened, or told to recover. Of a message: by then."""
+    return one._incarnation
+
+
+def set_incarnation(message: gamqp.Message, number: int) -> None:
+    """As if it had come when its channel had that one."""
+    message._incarnation = number
 
 
 def consumers(channel: gamqp.Channel) -> Any:
@@ -583,3 +588,36 @@ def barriers(confirms: Any) -> int:
 def compacted_at(confirms: Any) -> int:
     """Of the state of confirms: how many were settled when it last made its dict anew."""
     return int(confirms._compact)
+
+
+# -- what the bytes say of a message ---------------------------------------------------------------------------------
+
+
+def channel_id_of(content: Any) -> int:
+    """The number of the channel that it came by."""
+    return int(content._channel_id)
+
+
+def method_of(content: Any) -> Any:
+    """The numbers of the method that brought it; None when it was made locally."""
+    return content._method
+
+
+def size_of(content: Any) -> int:
+    """Bytes of the body."""
+    return int(content._size)
+
+
+def weight_of(content: Any) -> int:
+    """What it counts against the memory limits."""
+    return int(content._weight)
+
+
+def auto_decode(content: Any) -> None:
+    """Have a body that names its encoding given as text."""
+    content._auto_decode = True
+
+
+def decodes(content: Any) -> bool:
+    """Whether that is so."""
+    return bool(content._auto_decode)

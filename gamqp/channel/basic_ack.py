@@ -35,7 +35,7 @@ class AckMethods(RecoverMethods):
         """Whether this delivery can still be acked, nacked or rejected."""
         return (
             self._usable_in is not None
-            and message.incarnation == self._incarnation
+            and message._incarnation == self._incarnation
             and message.delivery_tag in self._unacked
         )
 
@@ -115,7 +115,7 @@ class AckMethods(RecoverMethods):
         RabbitMQ before 3.13 ends the connection over a nack: there it is an ack, which
         asks for more and no more than that.
         """
-        self._give_back_tag(message.delivery_tag, message.incarnation, has_stream_offset(message), of_stream)
+        self._give_back_tag(message.delivery_tag, message._incarnation, has_stream_offset(message), of_stream)
 
     def _give_back_tag(self, tag: int, incarnation: int, numbered: bool, of_stream: bool) -> None:
         """``_give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""

@@ -285,11 +285,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         if self._arriving:
             if self._is_of_before(message):
                 return
-            message.incarnation = self._arriving
+            message._incarnation = self._arriving
             self._note_arrival(message)
             if self._tag_offset and message.delivery_tag:
                 message.delivery_tag += self._tag_offset
-        message.auto_decode = self.auto_decode
+        message._auto_decode = self.auto_decode
         if message.redelivered:
             self._counts.redelivered += 1
         consumer = self._consumers.get(message.consumer_tag)
@@ -304,17 +304,17 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
                 self._event_queue.on_delivery(consumer, message)
         elif self._is_reopening:
             pass  # for the channel that had the number before
-        elif message.method == Basic.Deliver:
+        elif message._method == Basic.Deliver:
             if consumer is None:
                 self._connection._count_answer()
                 self._on_stray(message)
             elif not consumer.no_ack:
                 self._connection._count_answer()
                 self._give_back(message, consumer.of_stream)
-        elif message.method == Basic.Return:
+        elif message._method == Basic.Return:
             self._on_return(message)
         else:
-            self._on_reply(message.method, message)
+            self._on_reply(message._method, message)
 
     def _on_stray(self, message: Any) -> None:
         """A delivery to no consumer of ours. A few may be under way when one has ended."""

@@ -141,9 +141,9 @@ class ChannelEvents(ConfirmMethods):
         outstanding = self._outstanding
         if outstanding is None:
             return None
-        message.auto_decode = False  # to compare what was sent
+        message._auto_decode = False  # to compare what was sent
         publisher = outstanding.come_back(info['exchange'], info['routing_key'], message)
-        message.auto_decode = self.auto_decode
+        message._auto_decode = self.auto_decode
         return publisher
 
     # -- notices -------------------------------------------------------------------------

@@ -38,7 +38,7 @@ class Envelope:
 
 def body_of(message: Message) -> bytes:
     """The body of a message that was delivered, as it arrived: not decoded by its content_encoding."""
-    message.auto_decode = False
+    message._auto_decode = False
     body: Any = message.body
     return body if isinstance(body, bytes) else bytes(body)
 

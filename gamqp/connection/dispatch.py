@@ -257,7 +257,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
                     self._closes_due.discard(channel_id)
             else:
                 # Deliver, return or get-ok. Only deliveries go to disk; put() returns False for the others.
-                channel = channels.get(event.channel_id)
+                channel = channels.get(event._channel_id)
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
                     channel._on_content(event)
             # An event has ended the link (a close, or a fault of the peer): what stands behind it is void.
@@ -286,7 +286,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         # high, and is never too low.
         counts = self._counts
         counts.returned += 1
-        self._peer_memory.note_return(message.weight, counts.published, counts.bytes_out)
+        self._peer_memory.note_return(message._weight, counts.published, counts.bytes_out)
 
     def _report(self, text: str, *args: Any) -> None:
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""

@@ -90,7 +90,7 @@ class EventEntries(ABC):
         # its messages since.
         for consumer, waiting in list(self._waiting.items()):
             if waiting:
-                yield waiting[0].channel_id, consumer.tag, len(waiting)
+                yield waiting[0]._channel_id, consumer.tag, len(waiting)
 
     def withdraw(self, consumer: ConsumerRecord) -> None:
         """Give back to the queue what is undelivered of this consumer. Does not switch."""
@@ -127,7 +127,7 @@ class EventEntries(ABC):
             yield
 
     def _free(self, budget: ReceiveBudget, message: Message) -> None:
-        budget.give_back(message.weight)
+        budget.give_back(message._weight)
         # False in most programs: a comparison is all that a message pays for the memory limit here.
         if self._backpressure.crowded:
             self._backpressure.freed()

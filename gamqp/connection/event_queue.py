@@ -86,7 +86,7 @@ class EventQueue(EventEntries):
         """A message has arrived for a consumer with a callback."""
         budget = self._backpressure.budget  # as ReceiveBudget.take, without another call for each message
         budget.messages += 1
-        budget.bytes += message.weight
+        budget.bytes += message._weight
         # A consumer has an entry as long as messages wait, so under load the lookup succeeds. A test first would cost
         # each message.
         try:
@@ -208,7 +208,7 @@ class EventQueue(EventEntries):
                 backpressure = self._backpressure
                 budget = backpressure.budget  # as ReceiveBudget.give_back
                 budget.messages -= 1
-                budget.bytes -= message.weight
+                budget.bytes -= message._weight
                 if backpressure.crowded:
                     backpressure.freed()
                 void = message.channel._void if self.doubtful else None

@@ -17,7 +17,7 @@ def identity_of(message: Any) -> Any:
     """A value that is equal for deliveries of the same message, and very likely differs for other messages."""
     try:
         info = message.delivery_info
-        return info['exchange'], info['routing_key'], message.size, hash(message.body)
+        return info['exchange'], info['routing_key'], message._size, hash(message.body)
     except Exception:
         return None  # the received properties cannot be decoded
 

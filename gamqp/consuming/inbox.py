@@ -96,7 +96,7 @@ class Inbox(Uncopyable, abc.ABC):
 
     def put(self, message: Message) -> None:
         """A message has arrived. Does not switch."""
-        self._budget.take(message.weight)
+        self._budget.take(message._weight)
         self.delivered += 1
         if self.messages is None:
             self.messages = deque()
@@ -156,7 +156,7 @@ class Inbox(Uncopyable, abc.ABC):
         messages = self.messages
         assert messages
         message = messages.popleft()
-        self._return_budget(message.weight)
+        self._return_budget(message._weight)
         channel = self.channel
         if channel._void is not None and channel._void.covers(self.entry, message, channel._incarnation):
             return self._take_valid(channel, messages)
@@ -167,7 +167,7 @@ class Inbox(Uncopyable, abc.ABC):
             if not messages:
                 break
             message = messages.popleft()
-            self._return_budget(message.weight)
+            self._return_budget(message._weight)
             if channel._void is None or not channel._void.covers(self.entry, message, channel._incarnation):
                 return message
         return None
@@ -192,7 +192,7 @@ class Inbox(Uncopyable, abc.ABC):
             message = messages.popleft()
             if give_back:
                 self.channel._give_back_known(message, self.entry.of_stream)
-            self._return_budget(message.weight)
+            self._return_budget(message._weight)
             yield
 
     def drop_void(self) -> Iterator[None]:
@@ -203,7 +203,7 @@ class Inbox(Uncopyable, abc.ABC):
             and channel._void is not None
             and channel._void.covers(self.entry, self.messages[0], channel._incarnation)
         ):
-            self._return_budget(self.messages.popleft().weight)
+            self._return_budget(self.messages.popleft()._weight)
             yield
 
     def spool_lost(self) -> None:

@@ -210,7 +210,7 @@ class Overflow:
         self._backpressure.freed()
 
     def _hand_over(self, message: Message, came_at: float) -> None:
-        key = message.channel_id, message.consumer_tag
+        key = message._channel_id, message.consumer_tag
         share = self._owners[key][0]
         share.count -= 1
         dropped = share.dropped
@@ -226,8 +226,8 @@ class Overflow:
         channel, consumer, tag = share.channel, share.consumer, message.delivery_tag
         message.channel = channel
         if share.incarnation:
-            message.incarnation = share.incarnation
-        message.auto_decode = channel.auto_decode
+            message._incarnation = share.incarnation
+        message._auto_decode = channel.auto_decode
         awaited = consumer.no_ack
         if share.tags.take(tag) or share.numbered.take(tag):
             channel._unacked.come_back(tag, (consumer.tag, came_at))

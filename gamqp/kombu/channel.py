@@ -26,7 +26,7 @@ class Message(pyamqp.Message):  # type: ignore[misc]  # kombu has no types
 
     def __init__(self, msg: Any, channel: Any = None, **kwargs: Any) -> None:
         super().__init__(msg, channel=channel, **kwargs)
-        self._incarnation = msg.incarnation
+        self._incarnation = msg._incarnation
 
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge it, and with *multiple* all before it; nothing where the broker has taken it back."""

@@ -51,7 +51,7 @@ class MandatoryPublishes:
         equally similar: returns come in the order of publishing. Identical ones may be exchanged without harm.
         settled_to: publishes up to this tag do not come back any more.
         """
-        candidates = self._by_key.get((exchange, routing_key, message.size))
+        candidates = self._by_key.get((exchange, routing_key, message._size))
         if candidates and settled_to:
             # A list, since the loop removes what it goes over; tags ascend in each dict.
             for tag in list(takewhile(settled_to.__ge__, candidates)):

@@ -58,4 +58,4 @@ class VoidDeliveries:
             return True
         # No_ack deliveries have tags from the same sequence, but no settlement concerns them. The incarnation grows
         # when the tags of a channel become void, so it is compared before the tag.
-        return not consumer.no_ack and (message.incarnation != incarnation or message.delivery_tag <= self.settled_to)
+        return not consumer.no_ack and (message._incarnation != incarnation or message.delivery_tag <= self.settled_to)

@@ -198,7 +198,7 @@ class Spans(Tracing):
             links = [trace.Link(around)] if around.is_valid else None
             span = self._tracer.start_span(place.name, parent, trace.SpanKind.CONSUMER, place.attributes, links)
             if span.is_recording():
-                more = message_attributes(properties, message.size, message.delivery_tag, self._older)
+                more = message_attributes(properties, message._size, message.delivery_tag, self._older)
                 span.set_attributes(more)
             token = context.attach(trace.set_span_in_context(span, parent))
         return Handling(span, token, self.metrics if self.metrics.wanted else None, place)

@@ -47,7 +47,7 @@ class PartialContent:
     __slots__ = ('_chunks', 'content', 'header', 'kept', 'method', 'remaining', 'size')
 
     def __init__(self, content: Content, wanted: bool, size: int) -> None:
-        self.method = content.method
+        self.method = content._method
         self.content: Content | None = content if wanted else None
         #: The memory that it takes, in bytes.
         self.kept = _COST + (size if wanted else 0)

@@ -9,14 +9,14 @@ cdef bint TYPE_CHECKING
 
 cdef class Content:
     cdef public object channel
-    cdef public object channel_id
-    cdef public object method
+    cdef public object _channel_id
+    cdef public object _method
     cdef public object delivery_tag
     cdef public object consumer_tag
     cdef public bint redelivered
-    cdef public bint auto_decode
-    cdef public object size
-    cdef public object weight
+    cdef public bint _auto_decode
+    cdef public object _size
+    cdef public object _weight
     cdef bytes _args
     cdef bytes _header
     cdef object _body

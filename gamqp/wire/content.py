@@ -61,38 +61,38 @@ TEXT_ENCODINGS: frozenset[str] = frozenset(
 class Content:
     """A message with its body, properties and the method that brought it.
 
-    Attributes, all writable: ``channel`` (for the layers above, None here), ``channel_id``,
-    ``method`` (sig, None when made locally), ``delivery_tag``, ``consumer_tag`` (None where the
-    method has none), ``redelivered``, ``auto_decode``, ``size`` (of the body as it arrived, in bytes),
-    ``weight`` (size, and that of the properties where they are large).
+    Attributes, all writable: ``channel`` (for the layers above, None here), ``delivery_tag``, ``consumer_tag`` (None
+    where the method has none), ``redelivered``. With an underscore, since programs hold messages and have no use for
+    them: ``_channel_id``, ``_method`` (sig, None when made locally), ``_auto_decode``, ``_size`` (of the body as it
+    arrived, in bytes), ``_weight`` (size, and that of the properties where they are large).
     """
 
     __slots__ = (
         '_args',
+        '_auto_decode',
         '_body',
+        '_channel_id',
         '_delivery_info',
         '_header',
+        '_method',
         '_properties',
-        'auto_decode',
+        '_size',
+        '_weight',
         'channel',
-        'channel_id',
         'consumer_tag',
         'delivery_tag',
-        'method',
         'redelivered',
-        'size',
-        'weight',
     )
 
     def __init__(self, body: Any = b'', properties: Any = None) -> None:
         self.channel: Any = None
-        self.channel_id = 0
-        self.method: spec.Sig | None = None
+        self._channel_id = 0
+        self._method: spec.Sig | None = None
         self.delivery_tag: int | None = None
         self.consumer_tag: str | bytes | None = None
         self.redelivered = False
-        self.auto_decode = False
-        self.size = self.weight = len(body)
+        self._auto_decode = False
+        self._size = self._weight = len(body)
         self._args = b''
         self._header = b''
         self._body: Any = body
@@ -100,9 +100,9 @@ class Content:
         self._delivery_info: dict[str, Any] | None = None
 
     def __repr__(self) -> str:
-        method = 'local' if self.method is None else spec.METHODS[self.method].name
+        method = 'local' if self._method is None else spec.METHODS[self._method].name
         tag = '' if self.delivery_tag is None else f' tag={self.delivery_tag}'
-        return f'<{type(self).__name__} {method} channel={self.channel_id}{tag} size={self.size}>'
+        return f'<{type(self).__name__} {method} channel={self._channel_id}{tag} size={self._size}>'
 
     def __reduce__(self) -> Any:
         # Without this method the compiled class could not be pickled, and the pure one could. The channel is not
@@ -121,14 +121,14 @@ class Content:
         other = type(self).__new__(type(self))
         Content.__init__(other)
         other.channel = self.channel
-        other.channel_id = self.channel_id
-        other.method = self.method
+        other._channel_id = self._channel_id
+        other._method = self._method
         other.delivery_tag = self.delivery_tag
         other.consumer_tag = self.consumer_tag
         other.redelivered = self.redelivered
-        other.auto_decode = self.auto_decode
-        other.size = self.size
-        other.weight = self.weight
+        other._auto_decode = self._auto_decode
+        other._size = self._size
+        other._weight = self._weight
         other._args = self._args
         other._header = self._header
         held = self._body, self._properties, self._delivery_info, getattr(self, '__dict__', None)
@@ -144,17 +144,17 @@ class Content:
     def body(self) -> bytes | str:
         """The body as bytes.
 
-        With ``auto_decode`` and a content_encoding property that names one of TEXT_ENCODINGS it is
+        With ``_auto_decode`` and a content_encoding property that names one of TEXT_ENCODINGS it is
         decoded to str at first access. It stays bytes if that fails, and with other encodings.
         """
-        if self.auto_decode and self._is_encoded():
+        if self._auto_decode and self._is_encoded():
             self._decode_body()
         return self._body  # type: ignore[no-any-return]
 
     @body.setter
     def body(self, value: Any) -> None:
         self._body = value
-        self.auto_decode = False  # a body that the program sets is returned as it is
+        self._auto_decode = False  # a body that the program sets is returned as it is
 
     def _is_encoded(self) -> bool:
         """Whether there is a content_encoding. Does not decode the properties for that."""
@@ -177,7 +177,7 @@ class Content:
             pass
         # A wrong encoding, or one that is no text encoding (gzip): the body stays bytes, and decoding is not tried
         # again.
-        self.auto_decode = False
+        self._auto_decode = False
 
     @property
     def properties(self) -> dict[str, Any]:
@@ -210,11 +210,11 @@ class Content:
             self.delivery_tag = value['delivery_tag']  # py-amqp reads it from there
 
     @property
-    def method_payload(self) -> bytes | None:
+    def _method_payload(self) -> bytes | None:
         """The payload of the method frame as it arrived; None for a message that was made locally or unpickled."""
-        if self.method is None or not self._args:
+        if self._method is None or not self._args:
             return None
-        return _NUMBERS.pack(*self.method) + self._args
+        return _NUMBERS.pack(*self._method) + self._args
 
     @property
     def header_payload(self) -> bytes:
@@ -222,9 +222,9 @@ class Content:
         return self._header
 
     def _decode_info(self) -> dict[str, Any]:
-        if self.method is None:
+        if self._method is None:
             return {}
-        info = dict(zip(_INFO[self.method], decode_args(self.method, self._args, 0), strict=True))
+        info = dict(zip(_INFO[self._method], decode_args(self._method, self._args, 0), strict=True))
         info.pop(_RESERVED, None)
         if self.delivery_tag and 'delivery_tag' in info:
             info['delivery_tag'] = self.delivery_tag  # its channel may number deliveries on from one socket to the next
@@ -236,10 +236,10 @@ def add_frames(content: Content, parts: list[Any]) -> int:
 
     Only for messages that a Decoder has made and that were not changed. Bodies are not copied.
     """
-    args, header, body, size = content._args, content._header, content._body, content.size
-    channel = content.channel_id
-    assert content.method is not None
-    class_id, method_id = content.method
+    args, header, body, size = content._args, content._header, content._body, content._size
+    channel = content._channel_id
+    assert content._method is not None
+    class_id, method_id = content._method
     parts.append(_BEFORE_ARGS.pack(spec.FRAME_METHOD, channel, len(args) + 4, class_id, method_id))
     parts.append(args)
     parts.append(_BEFORE_PROPERTIES.pack(spec.FRAME_END, spec.FRAME_HEADER, channel, len(header) + 12, _BASIC, 0, size))
@@ -262,14 +262,14 @@ def add_frames(content: Content, parts: list[Any]) -> int:
 
 
 _PICKLED = (
-    'channel_id',
-    'method',
+    '_channel_id',
+    '_method',
     'delivery_tag',
     'consumer_tag',
     'redelivered',
     'body',
-    'auto_decode',
-    'size',
+    '_auto_decode',
+    '_size',
     'properties',
     'delivery_info',
 )

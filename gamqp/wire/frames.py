@@ -278,9 +278,9 @@ class Decoder:
         cls = self._content_class
         content = cls.__new__(cls)
         content.channel = None
-        content.channel_id = channel_id
-        content.method = sig
-        content.auto_decode = False
+        content._channel_id = channel_id
+        content._method = sig
+        content._auto_decode = False
         content._args = args
         content._properties = None
         content._delivery_info = None
@@ -331,7 +331,7 @@ class Decoder:
             return -1
         if self.frame_max and (size > self.frame_max - _OVERHEAD or total > self.frame_max - _OVERHEAD):
             return -1
-        content.weight = total if size <= _LIGHT else total + size
+        content._weight = total if size <= _LIGHT else total + size
         stop = body
         if total:
             stop = body + total + _OVERHEAD
@@ -349,7 +349,7 @@ class Decoder:
         else:
             content._body = b''
         content._header = p[pos + _HEAD_SIZE + _FIXED : body - 1]
-        content.size = total
+        content._size = total
         return stop
 
     def _finish(self, half: Any, events: list[Any]) -> None:
@@ -359,8 +359,8 @@ class Decoder:
         content: Content = half.content
         content._header = half.header
         content._body = half.body()
-        content.size = half.size
-        content.weight = half.size if len(half.header) <= _LIGHT else half.size + len(half.header)
+        content._size = half.size
+        content._weight = half.size if len(half.header) <= _LIGHT else half.size + len(half.header)
         events.append(content)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import inside
+
 from gamqp.wire import METHODS, Content, encode_content, encode_method
 
 __all__ = ('described', 'frames', 'octets', 'split')
@@ -49,10 +51,10 @@ def split(data: bytes) -> list[bytes]:
 def described(event: Any) -> Any:
     """An event of the decoder as an object: ``name``, ``channel``, the arguments, ``body`` and ``properties``."""
     if isinstance(event, Content):
-        method = METHODS[event.method]
+        method = METHODS[inside.method_of(event)]
         return SimpleNamespace(
             name=method.name,
-            channel=event.channel_id,
+            channel=inside.channel_id_of(event),
             body=event.body,
             properties=event.properties,
             **event.delivery_info,

@@ -74,7 +74,7 @@ def consumer(tag: str, callback: Any) -> ConsumerRecord:
 
 
 def message(number: int = 1) -> Any:
-    return SimpleNamespace(weight=10, number=number, channel=SimpleNamespace(doubtful=False), channel_id=1)
+    return SimpleNamespace(_weight=10, number=number, channel=SimpleNamespace(doubtful=False), _channel_id=1)
 
 
 def test_events_come_in_order_of_arrival_and_free_their_room(owner: Owner, events: EventQueue) -> None:
@@ -183,7 +183,8 @@ def test_void_entries_are_removed_also_of_a_consumer_that_gets_more(events: Even
 
     def arrive(to: ConsumerRecord, number: int, incarnation: int) -> None:
         one = message(number)
-        one.delivery_tag, one.incarnation, one.channel = number, incarnation, channel
+        one.delivery_tag, one.channel = number, channel
+        inside.set_incarnation(one, incarnation)
         events.on_delivery(to, one)
 
     for number in range(3 * AT_ONCE):

@@ -45,7 +45,7 @@ def taken(files: SpoolFile) -> list[int]:
     tags = []
     while files:
         for content in files.take()[0]:
-            assert content.body == body_of(content.delivery_tag, content.size)
+            assert content.body == body_of(content.delivery_tag, inside.size_of(content))
             tags.append(content.delivery_tag)
     return tags
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 from scripted_consumers import begin
@@ -78,7 +79,7 @@ def test_properties_of_a_delivery_are_attributes(channel: Any, queue: str) -> No
     message = channel.basic_get(queue, no_ack=True)
     assert (message.reply_to, message.correlation_id, message.content_type) == ('answers', '7', 'text/plain')
     assert not hasattr(message, 'content_encoding')
-    assert (message.body, message.size, message.headers, message.consumer_tag) == (b'x', 1, {}, None)
+    assert (message.body, inside.size_of(message), message.headers, message.consumer_tag) == (b'x', 1, {}, None)
     assert message.delivery_info['routing_key'] == queue
     for again in (copy.copy(message), copy.deepcopy(message.properties) and pickle.loads(pickle.dumps(message))):
         assert (type(again), again.reply_to, again.body) == (gamqp.Message, 'answers', b'x')
@@ -124,9 +125,14 @@ def test_a_copy_of_a_message_can_be_acked(channel: Any, queue: str, copied: Call
     assert message.headers == {'a': [1]}  # decoded at first access, in each on its own
     again = copied(message)
     assert type(again) is gamqp.Message and again is not message
-    assert (again.channel, again.delivery_tag, again.incarnation) == (channel, 1, message.incarnation)
+    assert (again.channel, again.delivery_tag, inside.incarnation(again)) == (channel, 1, inside.incarnation(message))
     assert (again.body, again.headers, again.delivery_info) == ('x', {'a': [1]}, message.delivery_info)
-    assert (again.size, again.weight, again.redelivered, again.mine) == (1, message.weight, False, {'kept': 1})
+    assert (inside.size_of(again), inside.weight_of(again), again.redelivered, again.mine) == (
+        1,
+        inside.weight_of(message),
+        False,
+        {'kept': 1},
+    )
     assert (again.headers is message.headers) is (again.mine is message.mine) is (copied is copy.copy)
     again.headers['b'] = 1
     assert ('b' in message.headers) is (copied is copy.copy)
@@ -141,7 +147,7 @@ def test_a_copy_of_a_message_can_be_acked(channel: Any, queue: str, copied: Call
 @pytest.mark.parametrize('body', [None, 1])
 def test_a_body_that_cannot_be_sent_is_refused_when_it_is_published(channel: Any, queue: str, body: Any) -> None:
     message = gamqp.Message(body, priority=3)
-    assert (message.body, message.properties, message.size) == (body, {'priority': 3}, 0)
+    assert (message.body, message.properties, inside.size_of(message)) == (body, {'priority': 3}, 0)
     for publish in (channel.basic_publish, channel.basic_publish_confirm, channel.publish):
         with pytest.raises(exceptions.EncodeError, match=f'body: expected bytes or str, got {type(body).__name__}'):
             publish(message, '', queue)

@@ -45,7 +45,7 @@ def test_a_publish_that_is_interrupted_leaves_whole_messages_only(link, proxy, c
     task.kill()
     proxy.up.resume()
     channel.basic_publish(gamqp.Message(b'after'), '', queue)
-    sizes = [message.size for message in broker_tools.get_all(channel, queue)]
+    sizes = [message.body_size for message in broker_tools.get_all(channel, queue)]
     assert sizes == [BIG, len(b'after')]
     assert proxy.stream.whole
 
@@ -88,7 +88,7 @@ def test_a_slow_broker_is_no_write_timeout(rabbit, proxy):
         connection.flush(40)
         assert time.monotonic() - started > 2
         proxy.up.rate = None
-        assert channel.basic_get(queue, no_ack=True).size == 16_000_000
+        assert channel.basic_get(queue, no_ack=True).body_size == 16_000_000
 
 
 def test_a_broker_that_pauses_reading_is_not_dead(link, proxy, channel, queue):
@@ -97,7 +97,7 @@ def test_a_broker_that_pauses_reading_is_not_dead(link, proxy, channel, queue):
     channel.basic_publish(gamqp.Message(bytes(BIG)), '', queue)
     greenlets.sleep(2)
     proxy.up.resume()
-    assert channel.basic_get(queue, no_ack=True).size == BIG
+    assert channel.basic_get(queue, no_ack=True).body_size == BIG
 
 
 def test_a_dead_peer_is_found_although_a_publish_is_stuck(rabbit, proxy):

@@ -147,7 +147,7 @@ def test_without_a_handler_drain_events_raises_it(connection, channel, queue):
 
 def test_many_returns_with_large_bodies_are_told_in_order(connection, channel):
     returned = []
-    channel.events['basic_return'].add(lambda error, exchange, key, message: returned.append((key, message.size)))
+    channel.events['basic_return'].add(lambda error, exchange, key, message: returned.append((key, message.body_size)))
     for number in range(50):
         channel.basic_publish(gamqp.Message(b'x' * number * 5000), '', f'nowhere.{number}', mandatory=True)
     broker_tools.drain_until(connection, lambda: len(returned) == 50)

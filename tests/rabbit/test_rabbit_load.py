@@ -47,7 +47,7 @@ def test_consuming_while_others_publish_on_the_same_connection_freezes_nothing(r
             source.basic_qos(0, 100, False)
 
             def callback(message, got=got):
-                got.append(message.size)
+                got.append(message.body_size)
                 message.ack()
 
             watchdog = Watchdog()

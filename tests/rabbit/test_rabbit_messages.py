@@ -27,7 +27,7 @@ def test_bodies_around_the_room_of_a_frame_and_far_above_it(channel, queue):
     for size in (0, 1, ROOM - 1, ROOM, ROOM + 1, 2 * ROOM - 1, 2 * ROOM, 2 * ROOM + 1, 5_000_000):
         body = random.Random(size).randbytes(size)
         message = through(channel, queue, gamqp.Message(body))
-        assert (message.body, message.size) == (body, size)
+        assert (message.body, message.body_size) == (body, size)
 
 
 def test_bodies_around_a_small_frame_max(rabbit):

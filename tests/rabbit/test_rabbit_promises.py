@@ -67,7 +67,7 @@ def test_bodies_are_cut_exactly_at_frame_max(rabbit, frame_max):
         for size in (0, 1, room - 1, room, room + 1, 2 * room, 2 * room + 1):
             before = proxy.stream.frames - proxy.stream.heartbeats
             channel.basic_publish(gamqp.Message(bytes(size)), '', queue)
-            assert channel.basic_get(queue, no_ack=True).size == size
+            assert channel.basic_get(queue, no_ack=True).body_size == size
             # publish, header, the body, and the get
             assert proxy.stream.frames - proxy.stream.heartbeats - before == 3 + -(-size // room), size
 
@@ -82,7 +82,7 @@ def test_a_frame_max_that_the_broker_would_hang_up_on_is_refused_at_once(rabbit)
             channel = connection.channel()
             queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
             broker_tools.publish_all(channel, queue, [bytes(10_000)])
-            assert channel.basic_get(queue, no_ack=True).size == 10_000
+            assert channel.basic_get(queue, no_ack=True).body_size == 10_000
         return
     started = time.monotonic()
     with pytest.raises(exceptions.NotAllowed, match='frame_max 4096 is below the minimum of 8192'):

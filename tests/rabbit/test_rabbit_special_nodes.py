@@ -58,7 +58,7 @@ def test_a_broker_without_limits(special, ours, agreed):
         queue = channel.queue_declare(exclusive=True, auto_delete=False).queue
         for size in (0, 1, 8184, 8185, 131064, 131065, 5_000_000):
             channel.basic_publish(gamqp.Message(bytes(size)), '', queue)
-            assert channel.basic_get(queue, no_ack=True).size == size
+            assert channel.basic_get(queue, no_ack=True).body_size == size
 
 
 # -- a consumer that is too slow ---------------------------------------------------------------------------

@@ -162,7 +162,7 @@ def test_bytes_are_those_that_a_proxy_has_seen(rabbit, proxy, heartbeat_thread):
         queue = channel.queue_declare(exclusive=True).queue
         for size in (0, 1, 1000, 300_000):
             channel.publish(b'x' * size, routing_key=queue).wait()
-            assert channel.basic_get(queue, no_ack=True).size == size
+            assert channel.basic_get(queue, no_ack=True).body_size == size
         agrees = lambda: seen(connection.stats()) == (proxy.up.bytes, proxy.down.bytes)  # noqa: E731
         greenlets.wait_until(agrees, what='the proxy counts as we do')
         assert connection.stats()['send_queue_bytes'] == 0

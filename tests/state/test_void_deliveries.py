@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inside
 import pytest
 
 from gamqp import Message
@@ -12,7 +13,7 @@ from gamqp.state.void_deliveries import VoidDeliveries
 def delivery(tag: int, incarnation: int = 0) -> Message:
     message = Message(b'x')
     message.delivery_tag = tag
-    message.incarnation = incarnation
+    inside.set_incarnation(message, incarnation)
     return message
 
 

@@ -7,6 +7,8 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
+import inside
+
 DATA = os.path.join(os.path.dirname(__file__), '..', 'data')
 NAMES = sorted(name.removesuffix('.hex') for name in os.listdir(DATA) if name.endswith('.hex'))
 
@@ -20,7 +22,7 @@ def meaning(event: Any) -> Any:
     """An event as plain values: tuples stay, a content becomes (method, delivery_info, properties, body)."""
     if isinstance(event, tuple):
         return event
-    return event.method, event.delivery_info, event.properties, event.body
+    return inside.method_of(event), event.delivery_info, event.properties, event.body
 
 
 _START = {

@@ -9,6 +9,7 @@ import pickle
 import weakref
 from typing import Any
 
+import inside
 import pytest
 from golden import load
 
@@ -36,9 +37,9 @@ def deliver(wire: Any, properties: Any = None, body: bytes = b'body', cls: Any =
 def test_a_delivery(wire: Any) -> None:
     content = deliver(wire, {'priority': 3, 'application_headers': {'k': 1}})
     assert type(content) is wire.Content
-    assert (content.channel, content.channel_id, content.method) == (None, 5, DELIVER)
+    assert (content.channel, inside.channel_id_of(content), inside.method_of(content)) == (None, 5, DELIVER)
     assert (content.delivery_tag, content.consumer_tag, content.redelivered) == (9, 'tag', True)
-    assert (content.body, content.size, content.auto_decode) == (b'body', 4, False)
+    assert (content.body, inside.size_of(content), inside.decodes(content)) == (b'body', 4, False)
     assert content.properties == {'priority': 3, 'application_headers': {'k': 1}}
     assert content.headers == {'k': 1}
     assert content.delivery_info == {
@@ -75,7 +76,7 @@ def test_a_delivery(wire: Any) -> None:
 )
 def test_the_other_methods(wire: Any, sig: Any, args: Any, info: Any, tag: Any) -> None:
     (content,) = wire.Decoder().feed(wire.encode_content(1, sig, args, {}, b'x', 0))
-    assert content.method == sig
+    assert inside.method_of(content) == sig
     assert content.delivery_info == info
     assert (content.delivery_tag, content.consumer_tag, content.redelivered) == (tag, None, False)
     assert content.properties == {}
@@ -100,31 +101,32 @@ def test_everything_can_be_set(wire: Any) -> None:
     content = deliver(wire)
     for name in (
         'channel',
-        'channel_id',
-        'method',
+        '_channel_id',
+        '_method',
         'delivery_tag',
         'consumer_tag',
         'body',
         'properties',
         'delivery_info',
-        'size',
+        '_size',
     ):
         value = {'new': name}
         setattr(content, name, value)
         assert getattr(content, name) == value
-    content.redelivered = content.auto_decode = True
+    content.redelivered = True
+    inside.auto_decode(content)
     assert content.redelivered is True
 
 
 def test_local(wire: Any) -> None:
     content = wire.Content(b'abc', {'priority': 1})
-    assert (content.body, content.size, content.properties) == (b'abc', 3, {'priority': 1})
-    assert (content.method, content.delivery_tag, content.consumer_tag) == (None, None, None)
+    assert (content.body, inside.size_of(content), content.properties) == (b'abc', 3, {'priority': 1})
+    assert (inside.method_of(content), content.delivery_tag, content.consumer_tag) == (None, None, None)
     assert content.delivery_info == {}
     content.delivery_info['mine'] = 1
     assert content.delivery_info == {'mine': 1}
     empty = wire.Content()
-    assert (empty.body, empty.size, empty.properties, empty.headers) == (b'', 0, {}, {})
+    assert (empty.body, inside.size_of(empty), empty.properties, empty.headers) == (b'', 0, {}, {})
 
 
 def test_subclasses(source: Any) -> None:
@@ -167,10 +169,10 @@ def test_auto_decode(wire: Any, encoding: Any, body: bytes, expected: Any) -> No
     for content_type in (None, 'text/plain'):
         content = deliver(wire, {'content_encoding': encoding, 'content_type': content_type}, body)
         assert content.body == body
-        content.auto_decode = True
+        inside.auto_decode(content)
         assert content.body == expected
         assert content.body == expected
-        assert content.size == len(body)
+        assert inside.size_of(content) == len(body)
 
 
 def test_names_that_the_sender_invents_are_not_looked_up(wire: Any) -> None:
@@ -181,7 +183,7 @@ def test_names_that_the_sender_invents_are_not_looked_up(wire: Any) -> None:
     try:
         for encoding in ('not-a-codec-1', 'not_a_codec_2', 'punycode'):
             content = deliver(wire, {'content_encoding': encoding})
-            content.auto_decode = True
+            inside.auto_decode(content)
             assert content.body == b'body'
     finally:
         codecs.unregister(search)
@@ -197,7 +199,7 @@ def test_every_encoding_that_is_decoded_is_one_of_python() -> None:
 
 def test_auto_decode_of_local_messages_and_of_what_was_set(wire: Any) -> None:
     content = wire.Content(b'abc', {'content_encoding': 'utf-8'})
-    content.auto_decode = True
+    inside.auto_decode(content)
     assert content.body == 'abc'
     content.body = b'abc'
     assert content.body == b'abc'
@@ -213,7 +215,7 @@ def test_malformed_properties_are_found_at_access(wire: Any) -> None:
         for name in ('properties', 'headers'):
             with pytest.raises(exceptions.FrameSyntaxError):
                 getattr(content, name)
-    content.auto_decode = True
+    inside.auto_decode(content)
     assert content.body == b'body'
 
 
@@ -239,13 +241,13 @@ def test_repr(wire: Any) -> None:
 def test_copies(through: Any) -> None:
     message = deliver(loaded, {'priority': 3, 'content_encoding': 'utf-8'}, cls=Message)
     message.note = 'mine'
-    message.auto_decode = True
+    inside.auto_decode(message)
     twin = through(message)
     assert type(twin) is Message
     assert twin.note == 'mine'
-    assert (twin.body, twin.size, twin.properties) == ('body', 4, message.properties)
+    assert (twin.body, inside.size_of(twin), twin.properties) == ('body', 4, message.properties)
     assert twin.delivery_info == message.delivery_info
-    assert (twin.delivery_tag, twin.consumer_tag, twin.method) == (9, 'tag', DELIVER)
+    assert (twin.delivery_tag, twin.consumer_tag, inside.method_of(twin)) == (9, 'tag', DELIVER)
 
 
 def test_no_message_is_kept_alive(wire: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import inside
 import pytest
 
 from gamqp import exceptions
@@ -124,7 +125,7 @@ def test_bytes_and_nothing_for_names(wire: Any) -> None:
 def test_the_other_direction(wire: Any) -> None:
     data = wire.encode_content(4, (60, 71), (7, True, 'ex', 'key', 3), PROPERTIES, 'text', 4096)
     (content,) = wire.Decoder(frame_max=4096).feed(data)
-    assert (content.method, content.channel_id, content.delivery_tag) == ((60, 71), 4, 7)
+    assert (inside.method_of(content), inside.channel_id_of(content), content.delivery_tag) == ((60, 71), 4, 7)
     assert (content.body, content.properties) == (b'text', PROPERTIES)
     published = wire.encode_content(1, (60, 40), (0, 'ex', 'key', True, False), PROPERTIES, b'b', 0)
     assert published == publish(wire, b'b', PROPERTIES, mandatory=True)

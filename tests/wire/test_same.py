@@ -13,6 +13,7 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
 
+import inside
 import pytest
 from golden import NAMES, load
 
@@ -63,7 +64,7 @@ def events_of(wire: Any, data: bytes, step: int) -> Any:
             told.append(repr(event) + outcome(lambda: event.body))  # noqa: B023 - called at once
             told.append(outcome(lambda: event.properties))  # noqa: B023
             told.append(outcome(lambda: event.delivery_info))  # noqa: B023
-            told.append(repr((event.consumer_tag, event.delivery_tag, event.redelivered, event.size)))
+            told.append(repr((event.consumer_tag, event.delivery_tag, event.redelivered, inside.size_of(event))))
     return told, type(decoder.error), str(decoder.error), decoder.pending, decoder.heartbeats
 
 

@@ -89,7 +89,7 @@ def _covering(channel_id: int, method_id: int, numbers: list[int], others: list[
 def publish(channel: ServerChannel, content: Content) -> None:
     """Handle basic.publish. Raises a Refusal."""
     session = channel.session
-    payload = content.method_payload
+    payload = content._method_payload
     plan = session.plans.get(payload)
     if plan is None or plan.generation != (channel.vhost.generation, channel.server.users.generation):
         plan = _make_plan(channel, content)
@@ -149,7 +149,7 @@ def _make_plan(channel: ServerChannel, content: Content) -> Plan:
         raise not_found(f"no exchange '{text_of(name)}' in vhost '{host.name}'")
     if exchange.internal:
         raise access_refused(f'cannot publish to internal {exchange.label}')
-    payload = content.method_payload
+    payload = content._method_payload
     assert payload is not None
     plan = Plan(exchange, key, payload[6:-1], info['mandatory'], (host.generation, users.generation))
     plan.queues = host.route_by_key(exchange, StoredMessage(name, key, plan.address, b'', b'', facts_of(b'\0\0')))

@@ -116,7 +116,7 @@ class Session:
         if type(event) is tuple:
             number, sig, args = event
         else:
-            number, sig, args = event.channel_id, event.method, ()
+            number, sig, args = event._channel_id, event._method, ()
         if self.phase is Phase.CLOSING:
             if sig == spec.Connection.CloseOk:
                 self.end_after_sending()
@@ -243,7 +243,7 @@ class Session:
         def go_on() -> None:
             holder.held = False
             if self.phase is not Phase.ENDED:
-                number, sig, args = event if type(event) is tuple else (event.channel_id, event.method, ())
+                number, sig, args = event if type(event) is tuple else (event._channel_id, event._method, ())
                 self._carry_out(event, number, sig, args, channel, False)
                 if channel is not None:
                     self._events.extendleft(reversed(channel.waiting))
