@@ -21,7 +21,7 @@ from ..state import connection_settings
 from ..state.connect_failures import ConnectFailures
 from ..state.connection_settings import Settings
 from ..telemetry import stats
-from ..transport import TCPTransport, Transport, share_of
+from ..transport import TCPTransport, Transport, to_host_port
 from ..wire import Decoder
 from . import handshake, secret_renewal
 from .dispatch import OpenChannels
@@ -30,6 +30,11 @@ if TYPE_CHECKING:
     from .connection import Connection
 
 __all__ = ('note_opened', 'open_again', 'open_link', 'run')
+
+# What an address that has accepted the connection may take of the time that is left for its host, when there are other
+# addresses. More than an equal share: most likely it is alive and slow, as with a login that has to ask a directory,
+# and then the others are as slow. The rest is enough for one that is not.
+ANSWER_PART = 0.75
 
 
 def run(connection: Connection) -> None:
@@ -58,7 +63,8 @@ def _open(connection: Connection) -> object:
     # Each attempt has an object of its own: after every wait it tells whether another greenlet has closed the
     # connection, or has even begun to open it again, meanwhile.
     backend = green.backend()
-    _make_transport(connection, backend)  # raises for a host that is none: before anything has begun
+    if connection._hosts.is_alone:
+        to_host_port(connection.host)  # raises for a host that is none: before anything has begun
     avoid = _to_avoid(connection)
     attempt = connection._begin(backend)
     try:
@@ -190,7 +196,7 @@ def _try_next_address(
         _serve(connection, transport)
         # Switches. From here on the reader runs, and what it finds may end the link; each wait of the handshake
         # raises that.
-        handshake.run(connection, share_of(deadline, 1 + len(transport.untried)))
+        handshake.run(connection, _time_to_answer(deadline) if transport.untried else deadline)
         check()
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
@@ -203,6 +209,12 @@ def _try_next_address(
         raise
     finally:
         connection._counts.addresses_failed += transport.failed
+
+
+def _time_to_answer(deadline: green.Deadline) -> green.Deadline:
+    """That of a handshake with an address that is not the last of its name."""
+    left = deadline.left()
+    return deadline if left is None else green.Deadline(left * ANSWER_PART)
 
 
 def _make_transport(connection: Connection, backend: ModuleType) -> TCPTransport:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Any
 
 from .poll_descriptor import PollDescriptor
-from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, share_of, to_host_port
+from .tcp import AMQP_PORT, AMQPS_PORT, TCPTransport, to_host_port
 from .tls import SSLError, SSLTransport
 from .tls_context import TLSOptions, check_ssl_options
 
@@ -25,7 +25,6 @@ __all__ = (
     'TLSOptions',
     'Transport',
     'check_ssl_options',
-    'share_of',
     'to_host_port',
 )
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         def end_by_program(self) -> None: ...
 
 
-__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'share_of', 'to_host_port')
+__all__ = ('AMQPS_PORT', 'AMQP_PORT', 'TCPTransport', 'to_host_port')
 
 # TCP options of every socket, unless the user's socket_settings say otherwise.
 # TCP_USER_TIMEOUT stays as the system has it: a broker that does not read for a while is not
@@ -119,7 +119,7 @@ class TCPTransport:
             raise OSError(f'{self.host}: the name has no address')
         failures = ConnectFailures()
         while self.untried:
-            share = share_of(deadline, len(self.untried))
+            share = _share(deadline, len(self.untried))
             family, kind, protocol, _, address = self.untried.pop(0)
             self.peer = f'{address[0]} port {address[1]}'
             try:
@@ -350,7 +350,7 @@ def _no_link() -> None:
     """The reference to the link of a transport that has none."""
 
 
-def share_of(deadline: green.Deadline, count: int) -> green.Deadline:
+def _share(deadline: green.Deadline, count: int) -> green.Deadline:
     """The deadline of the next one of *count* attempts: an equal share of the time that is left."""
     left = deadline.left()
     return deadline if left is None or count == 1 else green.Deadline(left / count)

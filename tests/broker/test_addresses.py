@@ -17,6 +17,7 @@ from script import ScriptedBroker
 
 import gamqp
 from gamqp import exceptions, green
+from gamqp.connection import connecting
 from gamqp.transport import TCPTransport
 
 
@@ -78,12 +79,13 @@ def test_a_dead_first_address_does_not_eat_the_deadline(peer: ScriptedBroker, na
 
 @pytest.mark.parametrize('fault', ['silence', 'hang up', 'reset'])
 def test_an_address_that_takes_the_connection_and_does_not_answer_is_passed_over(
-    peer: ScriptedBroker, names: Any, fault: str
+    peer: ScriptedBroker, names: Any, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     """A name of several nodes: one of them hangs, or is just starting or stopping."""
+    monkeypatch.setattr(connecting, 'ANSWER_PART', 0.1)
     with ScriptedBroker() as other:
         names['broker.test'] = [('127.0.0.1', other.port), ('127.0.0.1', peer.port)]
-        connection = peer.client(host='broker.test', connect_timeout=3 if fault == 'silence' else None)
+        connection = peer.client(host='broker.test', connect_timeout=5 if fault == 'silence' else None)
         opening = greenlets.spawn(connection.connect)
         other.handshake(until='start' if fault == 'silence' else 'tune')
         if fault != 'silence':
@@ -95,6 +97,17 @@ def test_an_address_that_takes_the_connection_and_does_not_answer_is_passed_over
         assert connection.stats()['addresses_failed'] == 1
         other.hang_up()
         connection.collect()
+
+
+def test_one_that_is_slow_to_answer_has_most_of_the_time(peer: ScriptedBroker, names: Any, refusing: Any) -> None:
+    names['broker.test'] = [('127.0.0.1', peer.port), refusing]
+    connection = peer.client(host='broker.test', connect_timeout=0.4)
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake(until='start')
+    with pytest.raises(TimeoutError, match=r'within 0\.[23]') as caught:
+        opening.get()
+    assert f'127.0.0.1 port {refusing[1]}' in str(caught.value)
+    peer.expect_end()
 
 
 @pytest.mark.parametrize('code', [403, 530])
