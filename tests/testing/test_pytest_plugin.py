@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 PROGRAM = """
     import pytest
@@ -39,11 +43,15 @@ PROGRAM = """
 """
 
 
-def pytest_in(folder: Path, *options: str) -> str:
+def pytest_in(folder: Path, *options: str, **variables: str) -> str:
     # With -p, and not by the entry point: the tests may run on a tree that is not installed.
     command = [sys.executable, '-m', 'pytest', '-p', 'gamqp_pytest', '-p', 'no:cacheprovider', '-q']
     command += ['--disable-plugin-autoload', *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False).stdout
+    environment = {**os.environ, **variables}
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    return done.stdout
 
 
 def run(folder: Path, leaks: str) -> str:
@@ -84,3 +92,41 @@ def test_the_example_of_the_documentation(tmp_path: Path) -> None:
     (tmp_path / 'pytest.ini').write_text('[pytest]\namqp_leaks = fail\n')
     output = pytest_in(tmp_path)
     assert '5 passed' in output, output
+
+
+BOTH = """
+    import gamqp
+    import pytest
+
+    @pytest.mark.amqp_brokers('testing', 'rabbitmq')
+    def test_with_each(amqp_broker, amqp_url):
+        with gamqp.connect(amqp_url) as connection:
+            connection.channel().queue_declare('q', durable=True, auto_delete=False)
+        assert len(amqp_broker.queue('q')) == 0
+
+    def test_with_a_real_one(rabbitmq):
+        with pytest.raises(LookupError):
+            rabbitmq.queue('q')
+"""
+
+
+@pytest.mark.any_broker
+def test_the_same_test_with_a_real_broker(tmp_path: Path, rabbit: Any) -> None:
+    (tmp_path / 'test_one.py').write_text(textwrap.dedent(BOTH))
+    url, management = rabbit.node.url(), rabbit.node.management
+    assert '3 passed in' in pytest_in(tmp_path, AMQP_URL=url, AMQP_MANAGEMENT_URL=management)
+
+
+@pytest.mark.slow
+@pytest.mark.any_broker
+def test_a_node_is_started_where_no_broker_is_named(tmp_path: Path, rabbit: Any) -> None:
+    (tmp_path / 'test_one.py').write_text(textwrap.dedent(BOTH))
+    assert '3 passed in' in pytest_in(tmp_path, AMQP_URL='')
+
+
+def test_without_rabbitmq_the_test_is_skipped(tmp_path: Path) -> None:
+    (tmp_path / 'test_one.py').write_text(textwrap.dedent(BOTH))
+    (tmp_path / 'conftest.py').write_text(
+        'from gamqp.testing import rabbitmq_node\nrabbitmq_node.installed_server = lambda: None\n'
+    )
+    assert '1 passed, 2 skipped in' in pytest_in(tmp_path, AMQP_URL='')
