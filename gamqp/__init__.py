@@ -6,7 +6,7 @@ everybody else waits on a slot of their own.
 
 The layers, upper ones import lower ones only (a test enforces it):
 
-    5  programs     pool, rpc, testing, compat, kombu, prometheus, opentelemetry, cli
+    5  programs     pool, partitioning, rpc, testing, compat, kombu, prometheus, opentelemetry, cli
     4  connection   connection, recovery
     3  channel      channel, consuming, telemetry
     2  I/O          green (gevent | eventlet), transport, io (reader, writer, heartbeat)
@@ -64,6 +64,7 @@ from .exceptions import (
     WrongThread,
     error_for_code,
 )
+from .partitioning import PartitionConsumers, Partitions, partitions
 from .pool.pool import Pool
 from .rpc.client import RPCClient
 from .rpc.server import RPCServer
@@ -100,6 +101,8 @@ __all__ = (
     'NoConsumers',
     'NotAllowed',
     'NotFound',
+    'PartitionConsumers',
+    'Partitions',
     'Pool',
     'PreconditionFailed',
     'RPCClient',
@@ -118,6 +121,7 @@ __all__ = (
     'connect',
     'error_for_code',
     'install_as_amqp',
+    'partitions',
     'promise',
     'version_info',
     'version_info_t',

@@ -26,7 +26,18 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ('channel', 'consuming', 'telemetry'),
     4: ('connection', 'recovery'),
     5: (
-        *('__init__', '__main__', 'cli', 'compat', 'kombu', 'opentelemetry', 'pool', 'prometheus', 'rpc'),
+        *(
+            '__init__',
+            '__main__',
+            'cli',
+            'compat',
+            'kombu',
+            'opentelemetry',
+            'partitioning',
+            'pool',
+            'prometheus',
+            'rpc',
+        ),
         *('serialization', 'spec', 'testing', 'utils'),
     ),
 }

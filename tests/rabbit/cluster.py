@@ -100,7 +100,7 @@ class Cluster:
                 )
                 self.nodes.append(node)
             for node in self.nodes:
-                node._config += self._config + self._formation(node)
+                node.configure(self._config + self._formation(node))
             _at_once(_start, self.nodes)
             self._await_all_together(_STARTING)
         except BaseException:

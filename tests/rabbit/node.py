@@ -68,6 +68,10 @@ collect_statistics_interval = 1000
 """
 
 
+# What some tests want of the brokers of the whole run.
+_RUN_PLUGINS = ('rabbitmq_consistent_hash_exchange',)
+
+
 class Node(Admin):
     """One RabbitMQ node. `start`, `stop`, `kill`, `restart` are for the process that made it; the rest also
     for those that attached to it. As a context manager: started at entry, closed at exit."""
@@ -100,6 +104,10 @@ class Node(Admin):
         self.nodename = f'gamqp-{os.getpid()}-{random.randrange(16**6):06x}@localhost'
         self._url: str | None = None
         self.management = 'wanted' if management else None
+
+    def configure(self, lines: Iterable[str]) -> None:
+        """Further lines of rabbitmq.conf, before the first start."""
+        self._config += lines
 
     def __repr__(self) -> str:
         state = f'up, pid {self.pid}' if self.pid else 'down'
@@ -342,7 +350,7 @@ def install_all(labels: list[str]) -> list[Server]:
 
 def start_all(servers: list[Server]) -> list[Node]:
     """Start nodes at the same time."""
-    nodes = [Node(server.label, server=server) for server in servers]
+    nodes = [Node(server.label, server=server, plugins=_RUN_PLUGINS) for server in servers]
     if servers:
         say(f'starting {" and ".join(server.version for server in servers)}')
     failures: list[BaseException] = []
