@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from .. import exceptions
 from ..connection import Connection
+from ..connection import connect as connect_to_any
 from ..state import connection_settings
 from .exit_codes import UsageError
 
@@ -47,19 +47,10 @@ def settings_of(url: str, **arguments: Any) -> connection_settings.Settings:
 def connect(options: argparse.Namespace, urls_given: list[str] | None = None, **arguments: Any) -> Connection:
     """An open connection to the first broker that answers. Switches.
 
-    urls_given: None for those of the options. Raises UsageError, and why the last one could not be connected.
+    urls_given: None for those of the options. Raises UsageError, and why none could be connected.
     """
     candidates = urls(options) if urls_given is None else urls_given
     usual: dict[str, Any] = {'name': f'gamqp {options.program} {platform.node()}:{os.getpid()}'}
     if options.timeout is not None:  # else the URL may say
         usual.update(dict.fromkeys(('connect_timeout', 'rpc_timeout', 'confirm_timeout'), options.timeout))
-    for number, one in enumerate(candidates, 1):
-        settings = settings_of(one, **{**usual, **arguments})
-        connection = Connection(**settings.arguments())
-        try:
-            connection.connect()
-            return connection
-        except (exceptions.AMQPError, OSError):
-            if number == len(candidates):
-                raise
-    raise UsageError('there is no URL')
+    return connect_to_any(candidates, shuffle=False, **{**usual, **arguments})

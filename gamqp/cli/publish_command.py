@@ -38,6 +38,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument('-k', '--key', default='', help='the routing key')
     _add_sources(parser)
     add_properties(parser)
+    parser.add_argument('--transient', action='store_true', help='not persistent: lost when the broker stops')
     parser.add_argument(
         '--mandatory', action='store_true', help='exit code 2 where no queue takes a message (for QUEUE always)'
     )
@@ -65,7 +66,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def add_properties(parser: argparse.ArgumentParser) -> None:
-    """The options for headers and properties."""
+    """The options for headers and properties, but that for persistence."""
     parser.add_argument(
         '-H',
         '--header',
@@ -80,13 +81,11 @@ def add_properties(parser: argparse.ArgumentParser) -> None:
         metavar='NAME=VALUE',
         help='a property: content-type, priority, message-id …',
     )
-    parser.add_argument('--transient', action='store_true', help='not persistent: lost when the broker stops')
 
 
 def given_properties(options: argparse.Namespace) -> dict[str, object]:
     """The properties that the options of ``add_properties`` say. Raises UsageError."""
-    properties: dict[str, object] = {'delivery_mode': 1 if options.transient else 2}
-    properties.update(field_values.properties(options.property))
+    properties: dict[str, object] = field_values.properties(options.property)
     headers = field_values.pairs(options.header)
     if headers:
         properties['application_headers'] = headers
@@ -100,7 +99,7 @@ def publish(options: argparse.Namespace, output: Output, stop: Stop) -> int:
         raise UsageError('--mandatory needs the confirms: leave out --no-confirms')
     if options.body is not None and (options.lines or options.json):
         raise UsageError('--lines and --json are for files and stdin, --body is one message')
-    properties = given_properties(options)
+    properties = {'delivery_mode': 1 if options.transient else 2, **given_properties(options)}
     connection = broker_urls.connect(
         options,
         outstanding_limit=options.unconfirmed,

@@ -34,8 +34,8 @@ def shown(text: str) -> Iterator[tuple[str, str]]:
 
 
 def _taken_apart(part: str) -> tuple[str, str]:
-    """A command may go on in the next line, behind a backslash."""
-    match = re.match(r'(?:.*\\\n)*.*', part)
+    """A command may go on in the next line: behind a backslash, or indented like the text behind the '$'."""
+    match = re.match(r'(?:.*\\\n)*.*(?:\n  \S.*)*', part)
     assert match is not None
     return match[0], part[match.end() :].strip('\n')
 
@@ -70,7 +70,8 @@ def write(page: Path, url: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for command, output in shown(text):
             new = output_of(command, folder, url).rstrip('\n')
-            new = re.sub(r'127\.0\.0\.1:\d+', '127.0.0.1:5672', re.sub(r'cluster \S+', 'cluster rabbit@broker', new))
+            new = re.sub(r'cluster (?!gamqp\.testing)\S+', 'cluster rabbit@broker', new)
+            new = re.sub(r'127\.0\.0\.1:\d+', '127.0.0.1:5672', new)
             new = new.replace(repr(unquote(urlsplit(url).path[1:])), repr('/'))
             before, after = (_indented(f'$ {command}', one) for one in (output, new))
             assert before in text, f'not found as it stands: {command}'

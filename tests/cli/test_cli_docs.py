@@ -14,6 +14,7 @@ PAGE = (Path(__file__).parents[2] / 'docs' / 'command_line.rst').read_text(encod
 
 
 @pytest.mark.any_broker
+@pytest.mark.slow
 def test_the_commands_print_what_is_shown(rabbit: Any, tmp_path: Path) -> None:
     """In the order of the page: later commands find what earlier ones have made."""
     rabbit.node.add_vhost('command.line')

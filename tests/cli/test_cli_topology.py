@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import broker_tools
 import pytest
 from commands import gamqp
+from installed import is_installed
 
 from gamqp import Message
+from gamqp.cli.exit_codes import UsageError
+from gamqp.cli.topology_file import Queue, read_topology
 
 
 @pytest.mark.any_broker
@@ -44,3 +49,87 @@ def test_made_bound_purged_and_deleted(rabbit: Any, messages: Callable[[str], li
     assert gamqp('delete', 'exchange', 'inner', url=rabbit.url).code == 2
     assert gamqp('purge', queue, url=rabbit.url).code == 2
     assert gamqp('bind', 'inner', queue, url=rabbit.url).code == 2
+
+
+@pytest.mark.any_broker
+def test_a_file_declared_and_compared(rabbit: Any, tmp_path: Path) -> None:
+    def run(*arguments: str) -> tuple[int, dict[str, str]]:
+        done = gamqp('topology', str(file), *arguments, url=rabbit.url)
+        return done.code, {f'{line["kind"]} {line["name"]}': line['result'] for line in done.lines}
+
+    file = tmp_path / 'topology.json'
+    topology = {
+        'rabbit_version': 'of an export',
+        'users': [{'name': 'left out'}],
+        'exchanges': [{'name': 'in', 'type': 'topic'}, {'name': 'inner', 'type': 'fanout', 'internal': True}],
+        'queues': [
+            {
+                'name': 'work',
+                'vhost': rabbit.vhost,
+                'type': 'quorum',
+                'durable': True,
+                'auto_delete': False,
+                'arguments': {'x-delivery-limit': 5},
+            },
+            {'name': 'elsewhere', 'vhost': 'another'},
+        ],
+        'bindings': [
+            {'source': 'in', 'destination': 'inner', 'destination_type': 'exchange', 'routing_key': '#'},
+            {'source': 'inner', 'destination': 'work'},
+        ],
+    }
+    file.write_text(json.dumps(topology))
+    names = ('exchange in', 'exchange inner', 'queue work')
+    assert run('--check') == (
+        1,
+        {**dict.fromkeys(names, 'missing'), 'binding in -> inner': 'unknown', 'binding inner -> work': 'unknown'},
+    )
+    bound = {'binding in -> inner': 'bound', 'binding inner -> work': 'bound'}
+    assert run() == (0, {**dict.fromkeys(names, 'created'), **bound})
+    assert run() == (0, {**dict.fromkeys(names, 'exists'), **bound})
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        channel.publish('x', 'in', 'any', mandatory=True).wait()
+        topology['queues'][0]['arguments'] = {'x-delivery-limit': 6}
+        file.write_text(json.dumps(topology))
+        done = gamqp('topology', str(file), '--check', url=rabbit.url)
+        (differs,) = (line for line in done.lines if line['result'] == 'differs')
+        assert done.code == 1 and differs['name'] == 'work' and "'x-delivery-limit'" in differs['found']
+        channel.queue_delete('work')
+        for exchange in ('in', 'inner'):
+            channel.exchange_delete(exchange)
+
+
+@pytest.mark.parametrize(
+    ('text', 'error'),
+    [
+        ('[', 'Expecting'),
+        ('[]', 'an object with exchanges'),
+        ('{"queus": []}', "unknown key 'queus'"),
+        ('{"queues": {}}', 'queues is a list'),
+        ('{"queues": [1]}', 'queues, number 1: an object'),
+        ('{"queues": [{}]}', 'name must be given'),
+        ('{"queues": [{"name": 5}]}', 'name must be str'),
+        ('{"queues": [{"name": "a", "durabel": true}]}', "unknown key 'durabel'"),
+        ('{"bindings": [{"source": "a"}]}', 'source, destination must be given'),
+        ('{"exchanges": [{"name": "a", "arguments": []}]}', 'arguments must be dict'),
+    ],
+)
+def test_what_is_no_topology(text: str, error: str, tmp_path: Path) -> None:
+    file = tmp_path / 'topology.json'
+    file.write_text(text)
+    with pytest.raises(UsageError, match=error):
+        read_topology(str(file), '/')
+
+
+def test_the_same_in_yaml(tmp_path: Path) -> None:
+    file = tmp_path / 'topology.yaml'
+    file.write_text('queues:\n- name: work\n  arguments: {x-max-length: 5}\n')
+    if not is_installed('yaml'):
+        with pytest.raises(UsageError, match='PyYAML'):
+            read_topology(str(file), '/')
+        return
+    assert read_topology(str(file), '/').queues == [Queue('work', arguments={'x-max-length': 5})]
+    file.write_text('queues: [')
+    with pytest.raises(UsageError):
+        read_topology(str(file), '/')

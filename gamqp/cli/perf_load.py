@@ -1,0 +1,242 @@
+"""Producers and consumers of ``perf``.
+
+Layer 5. Each message has the time of its publish in its body: its first eight bytes, or the first number of a JSON
+body. Does not belong here: queues, and what is done with the figures.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from .. import green
+from ..basic_message import Message
+from ..channel.channel import Channel
+from ..channel.receipt import Receipt
+from .perf_figures import Figures
+
+__all__ = ('Bodies', 'Consumer', 'Producer', 'Schedule')
+
+_STAMP = struct.Struct('>q')
+_JSON_STAMP = b'{"t":'
+_JSON_DIGITS = slice(len(_JSON_STAMP), len(_JSON_STAMP) + 19)  # nanoseconds since the epoch, from 2001 to 2286
+
+
+class Schedule:
+    """A value that changes with time: the only one, or several in turn, each for its seconds, over and over."""
+
+    def __init__(self, steps: list[tuple[float, float]] | None, usual: float | None) -> None:
+        """steps: (value, seconds). usual: without steps."""
+        self._steps, self._usual = steps or [], usual
+        self._period = sum(seconds for _, seconds in self._steps)
+        self._start = time.monotonic()
+
+    @property
+    def changes(self) -> bool:
+        """Whether there are several values."""
+        return bool(self._steps)
+
+    @property
+    def value(self) -> float | None:
+        """The value that holds now."""
+        if not self._steps:
+            return self._usual
+        at = (time.monotonic() - self._start) % self._period
+        for value, seconds in self._steps:
+            if at < seconds:
+                return value
+            at -= seconds
+        return self._steps[-1][0]
+
+
+class Bodies:
+    """Makes bodies of a size. size: bytes; less than a stamp needs is as many as it needs."""
+
+    def __init__(self, size: Schedule, as_json: bool) -> None:
+        self._size, self._json = size, as_json
+        self._fillings: dict[int, bytes] = {}
+
+    def make(self) -> bytes:
+        """A body with the time of now."""
+        size = int(self._size.value or 0)
+        filling = self._fillings.get(size)
+        if filling is None:
+            if len(self._fillings) > 100:
+                self._fillings.clear()
+            filling = self._fillings[size] = self._filling(size)
+        now = time.time_ns()
+        return b'%s%d%s' % (_JSON_STAMP, now, filling) if self._json else _STAMP.pack(now) + filling
+
+    def _filling(self, size: int) -> bytes:
+        if not self._json:
+            return b'x' * (size - _STAMP.size)
+        around = len(_JSON_STAMP) + 19 + len(b',"filling":""}')
+        return b',"filling":"' + b'x' * (size - around) + b'"}'
+
+
+def age_of(body: bytes) -> int | None:
+    """Microseconds since a body was made; None for one that is none of ours."""
+    try:
+        if body.startswith(_JSON_STAMP):
+            then = int(body[_JSON_DIGITS])
+        else:
+            (then,) = _STAMP.unpack_from(body)
+    except (ValueError, struct.error):
+        return None
+    return (time.time_ns() - then) // 1000
+
+
+class Producer:
+    """Publishes on one channel until ``stopped``, or *count* messages.
+
+    confirms: how many may be without their confirm, None to ask for none.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        figures: Callable[[], Figures],
+        to: Iterator[tuple[str, str]],
+        bodies: Bodies,
+        rate: Schedule,
+        count: int | None,
+        confirms: int | None,
+        properties: dict[str, Any],
+    ) -> None:
+        self._channel, self._figures, self._to, self._bodies = channel, figures, to, bodies
+        self._rate, self._count, self._properties = rate, count, properties
+        self._confirms = confirms
+        self._open: deque[tuple[Receipt, int]] = deque()
+        self._more = green.Gate(green.backend())
+        self.stopped = self.published_all = False
+
+    def run(self) -> None:
+        """Publish. Switches. Raises why the channel ended."""
+        watching = green.backend().spawn(self._watch) if self._confirms else None
+        pace = _ChangingPace(self._rate)
+        try:
+            for _ in itertools.count() if self._count is None else range(self._count):
+                pace.wait()
+                if self.stopped:
+                    return
+                exchange, key = next(self._to)
+                self._publish(exchange, key)
+            self.published_all = True
+        finally:
+            if watching is not None:
+                self._more.wake_all()
+                self.stopped = True
+
+    def _publish(self, exchange: str, key: str) -> None:
+        body = self._bodies.make()
+        if self._confirms:
+            receipt = self._channel.publish(body, exchange, key, **self._properties)
+            self._open.append((receipt, time.monotonic_ns()))
+            self._more.wake()
+        else:
+            self._channel.basic_publish(Message(body, **self._properties), exchange, key)
+        self._figures().published += 1
+
+    def finish(self, patience: float) -> None:
+        """Wait for the confirms that are outstanding, for at most so many seconds. Switches."""
+        deadline = green.Deadline(patience)
+        while self._open and not deadline.passed:
+            green.backend().sleep(0.01)
+
+    def _watch(self) -> None:
+        """Take the time of each confirm: the oldest is waited for, and others come with it."""
+        while True:
+            if not self._open:
+                if self.stopped:
+                    return
+                self._more.wait()
+                continue
+            try:
+                self._open[0][0].wait()
+            except Exception:
+                pass  # counted below
+            now, figures = time.monotonic_ns(), self._figures()
+            while self._open and self._open[0][0].done:
+                receipt, then = self._open.popleft()
+                if receipt.acked:
+                    figures.confirmed += 1
+                    figures.confirm.add((now - then) // 1000)
+                else:
+                    figures.refused += 1
+
+
+class _ChangingPace:
+    """Spreads publishes evenly in time, at a rate that may change; 0 is a pause."""
+
+    def __init__(self, rate: Schedule) -> None:
+        self._rate = rate
+        self._next = time.monotonic()
+
+    def wait(self) -> None:
+        rate = self._rate.value
+        if rate is None:
+            return
+        while not rate:
+            green.backend().sleep(0.05)
+            rate = self._rate.value
+            self._next = time.monotonic()
+            if rate is None:
+                return
+        now = time.monotonic()
+        if self._next > now:
+            green.backend().sleep(self._next - now)
+        self._next = max(self._next + 1.0 / rate, now - 0.1)
+
+
+class Consumer:
+    """Consumes a queue on one channel, until *count* messages or the end of the channel.
+
+    ack_every: 0 for no_ack, 1 for each, more for a multiple ack of so many. pause: seconds that a message takes.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        figures: Callable[[], Figures],
+        queue: str,
+        prefetch: int,
+        ack_every: int,
+        pause: float,
+        rate: float | None,
+        count: int | None,
+        arguments: dict[str, Any] | None,
+    ) -> None:
+        self._figures, self._ack_every, self._pause, self._count = figures, ack_every, pause, count
+        self._rate = Schedule(None, rate)
+        self._deliveries = channel.consume(queue, prefetch=prefetch, no_ack=not ack_every, arguments=arguments)
+        self.received_at = time.monotonic()
+        self.received = 0
+
+    def run(self) -> None:
+        """Consume. Switches. Raises why the channel ended."""
+        pace, last = _ChangingPace(self._rate), None
+        for message in self._deliveries:
+            body: Any = message.body
+            age = age_of(body)
+            pace.wait()
+            if self._pause:
+                green.backend().sleep(self._pause)
+            figures = self._figures()
+            if age is not None:
+                figures.latency.add(age)
+            figures.received += 1
+            self.received += 1
+            self.received_at = time.monotonic()
+            last = message
+            if self._ack_every and not self.received % self._ack_every:
+                message.ack(multiple=self._ack_every > 1)
+                last = None
+            if self.received == self._count:
+                break
+        if last is not None and self._ack_every:
+            last.ack(multiple=True)
+        self._deliveries.close()

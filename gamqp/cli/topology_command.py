@@ -1,0 +1,133 @@
+"""``gamqp topology FILE``: declares what a file says, or shows what differs.
+
+Layer 5. Does not belong here: the format of the file (``topology_file``).
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from .. import exceptions
+from ..channel.channel import Channel
+from ..connection import Connection
+from . import broker_urls
+from .exchange_declaring import declare_exchange
+from .exit_codes import FAILED, OK
+from .output import Output
+from .parser import Parser
+from .running import Stop
+from .running import run as run_command
+from .topology_file import Binding, Exchange, Queue, read_topology
+
+__all__ = ('run',)
+
+EXAMPLE = """\
+gamqp topology broker.json
+gamqp topology definitions.yaml --check | jq 'select(.result == "differs")'"""
+
+
+def run(arguments: list[str]) -> int:
+    """Run the command. Returns the exit code."""
+    does = (
+        'Declare the exchanges, queues and bindings of a file, in the format of RabbitMQ definitions. What exists\n'
+        'with other arguments is shown, left as it is, and makes the exit code 1.'
+    )
+    parser = Parser('topology', does, EXAMPLE)
+    parser.add_argument('file', metavar='FILE', help="JSON, or YAML with PyYAML; '-' is stdin, as JSON")
+    parser.add_argument('--check', action='store_true', help='declare nothing; exit code 1 where something is missing')
+    return run_command(parser, topology, arguments)
+
+
+def topology(options: argparse.Namespace, output: Output, stop: Stop) -> int:
+    """Declare, or compare, each in turn; a line of JSON says what became of it."""
+    connection = broker_urls.connect(options)
+    try:
+        wanted = read_topology(options.file, connection.virtual_host)
+        work = _Work(connection, options.check, output)
+        for exchange in wanted.exchanges:
+            work.exchange(exchange)
+        for queue in wanted.queues:
+            work.queue(queue)
+        for binding in wanted.bindings:
+            work.binding(binding)
+    finally:
+        connection.close()
+    output.note(', '.join(f'{count:,} {result}' for result, count in sorted(work.counts.items())) or 'nothing to do')
+    return FAILED if work.counts.keys() & {'differs', 'missing', 'refused'} else OK
+
+
+class _Work:
+    """Declares or compares on one connection, and counts the results."""
+
+    def __init__(self, connection: Connection, check: bool, output: Output) -> None:
+        self._connection, self._check, self._output = connection, check, output
+        self.counts: dict[str, int] = {}
+
+    def exchange(self, one: Exchange) -> None:
+        """Declare or compare an exchange."""
+        self._entity(
+            'exchange',
+            one.name,
+            lambda channel: channel.exchange_declare(one.name, '', passive=True),
+            lambda channel: declare_exchange(
+                channel, one.name, one.type, one.durable, one.auto_delete, one.internal, one.arguments
+            ),
+        )
+
+    def queue(self, one: Queue) -> None:
+        """Declare or compare a queue."""
+        self._entity(
+            'queue',
+            one.name,
+            lambda channel: channel.queue_declare(one.name, passive=True),
+            lambda channel: channel.queue_declare(
+                one.name, durable=one.durable, auto_delete=one.auto_delete, arguments=one.all_arguments
+            ),
+        )
+
+    def binding(self, one: Binding) -> None:
+        """Bind. What bindings there are AMQP does not tell, so they are not compared."""
+        name = f'{one.source} -> {one.destination}'
+        if self._check:
+            self._result('binding', name, 'unknown', 'AMQP does not tell which bindings there are', key=one.routing_key)
+            return
+        call = 'queue_bind' if one.destination_type == 'queue' else 'exchange_bind'
+        refused = self._refused(
+            lambda channel: getattr(channel, call)(
+                one.destination, one.source, one.routing_key, arguments=one.arguments
+            )
+        )
+        self._result('binding', name, 'refused' if refused else 'bound', refused, key=one.routing_key)
+
+    def _entity(
+        self, kind: str, name: str, look: Callable[[Channel], object], declare: Callable[[Channel], object]
+    ) -> None:
+        exists = not self._refused(look)
+        if not exists and self._check:
+            self._result(kind, name, 'missing')
+            return
+        # Of one that exists it changes nothing, and tells which argument differs.
+        refused = self._refused(declare)
+        if refused:
+            self._result(kind, name, 'differs' if exists else 'refused', refused)
+        else:
+            self._result(kind, name, 'exists' if exists else 'created')
+
+    def _refused(self, call: Callable[[Channel], object]) -> str:
+        """Call it with a channel of its own: an error closes that. Returns the text of the refusal, '' for none."""
+        channel = self._connection.channel()
+        try:
+            call(channel)
+        except exceptions.ChannelError as exc:
+            return str(exc)
+        finally:
+            if channel.is_open:
+                channel.close()
+        return ''
+
+    def _result(self, kind: str, name: str, result: str, found: str = '', **more: Any) -> None:
+        self.counts[result] = self.counts.get(result, 0) + 1
+        line = {'kind': kind, 'name': name, 'result': result, **more}
+        self._output.result({**line, 'found': found} if found else line)
