@@ -85,11 +85,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         auto_decode: bool = True,
         on_open: Callable[[Channel], object] | None = None,
     ) -> None:
-        connection._check_open()
-        if channel_id:
-            connection._channel_ids.claim(channel_id)
-        else:
-            channel_id = connection._channel_ids.take()
+        channel_id = self._take_number(connection, channel_id)
         self.connection: Connection | None = connection
         self.channel_id = channel_id
         self._number = channel_id  # the same, and still there when the channel has ended
@@ -122,6 +118,14 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+    def _take_number(self, connection: Connection, wanted: int | None) -> int:
+        """The number of a new channel. Raises why the connection cannot have another one. Does not switch."""
+        connection._check_open()
+        if not wanted:
+            return connection._channel_ids.take()
+        connection._channel_ids.claim(wanted)
+        return wanted
 
     # -- life --------------------------------------------------------------------
 

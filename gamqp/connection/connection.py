@@ -236,9 +236,14 @@ class Connection(DrainEvents, SecretUpdates):
         super().__init__(ReceiveBudget(checked.max_undelivered_messages, checked.max_undelivered_bytes))
         self._configure(checked)
         if checked.recover is not None:
+            if self._heartbeat_needs_patching:
+                raise ValueError(
+                    'recover: not after install_as_amqp(), where kombu opens lost connections again itself'
+                )
             self.Channel = recovering_class(self.Channel)
             self._recovery = RecoveryEngine(self, checked.recover, connecting)
             self._event_queue.outlives_link = True
+            self._topology = self._recovery.topology
 
         # Told by the broker when we connect.
         self.version_major = self.version_minor = 0

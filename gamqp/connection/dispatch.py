@@ -173,10 +173,12 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         """Use the limits that were agreed on in connection.tune."""
         self.channel_max = channel_max
         self.frame_max = frame_max
-        self._channel_ids = ChannelIds(channel_max)
+        # The highest number is that of our own channel where the connection recovers (``recovery.own_channel``).
+        limit = channel_max if self._recovery is None or channel_max == 1 else channel_max - 1
+        self._channel_ids = ChannelIds(limit)
         # Only a connection that recovers has channels already. One whose number is too high now ends in ``restoring``.
         for number in self.channels:
-            if number <= channel_max:
+            if number <= limit:
                 self._channel_ids.claim(number)
         # Until now a larger limit held. RabbitMQ sends nothing behind tune before it has tune-ok, so no frame is
         # measured by the wrong one.

@@ -5,6 +5,8 @@ Layer 4, a base class of Connection, without state. Does not belong here: how th
 
 from __future__ import annotations
 
+from typing import Any
+
 from .. import green
 from ..recovery.outage import Outage
 from ..state import lifecycle
@@ -38,6 +40,30 @@ class Recovering(Liveness):
         if self._recovery is not None:
             self._recovery.wait(deadline, patient=True)
         self._check_open()
+
+    def topology(self) -> list[dict[str, Any]]:
+        """What would be declared and started again after a loss, in that order, as new dicts. Does not switch.
+
+        Each has its 'kind' ('exchange', 'queue', 'binding', 'consumer') and the arguments of the call that made it.
+        Empty without recover.
+        """
+        return [] if self._topology is None else self._topology.topology()
+
+    def forget(self, kind: str, name: str) -> bool:
+        """Take something out of ``topology``; the broker is not asked. Returns whether it was there. Does not switch.
+
+        kind: 'exchange' or 'queue', with its bindings, or 'consumer', whose *name* is its tag. Raises ValueError for
+        another kind.
+        """
+        self._affinity.check()
+        return self._topology is not None and self._topology.forget(kind, name)
+
+    def queue_name(self, name: str) -> str:
+        """The present name of a queue that the broker has named, and has named anew after a loss. Does not switch.
+
+        name: an earlier one, as queue_declare returned it; every other name is returned as it is.
+        """
+        return name if self._topology is None else self._topology.queue_name(name)
 
     def _await_open(self) -> None:
         """``_check_open``, which waits first while the connection recovers. Switches then."""

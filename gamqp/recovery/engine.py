@@ -23,10 +23,14 @@ from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.recovery_attempts import RecoveryAttempts
 from ..state.recovery_settings import Recovery
+from ..state.topology_records import RecordedConsumer
+from ..state.topology_registry import TopologyRegistry
 from ..telemetry.log_fields import log_fields
 from . import loss, restoring
 from .callbacks import OrderedCallbacks
+from .late_starts import LateStarts
 from .outage import Outage, RecoveryReport
+from .refusals import RecoveryStopped, Refusals
 
 if TYPE_CHECKING:
     from ..connection.connection import Connection
@@ -58,7 +62,7 @@ class OpeningSteps(Protocol):
 class RecoveryEngine:
     """Of one connection. connection: held weakly. steps: how it is opened.
 
-    outage: the present one, None while the connection is open or closed.
+    outage: the present one, None while the connection is open or closed. topology: what it declares again.
     """
 
     def __init__(self, connection: Connection, settings: Recovery, steps: OpeningSteps) -> None:
@@ -69,6 +73,9 @@ class RecoveryEngine:
         self._opened_at = 0.0
         self._is_firm = False  # the last attempt was refused in a way that will not change soon
         self._callbacks = OrderedCallbacks()
+        self._refusals = Refusals(settings.on_record_error)
+        self.topology = TopologyRegistry(resume=settings.cancelled == 'resume')
+        self._later = LateStarts(settings, self.topology, self._refusals)
         self.outage: Outage | None = None
         self._avoid: Settings | None = None  # the host that the next attempt tries last
         # A loss is taken over only while this is False. Set before anything else when the program closes the
@@ -98,6 +105,7 @@ class RecoveryEngine:
         return True
 
     def _begin_outage(self, connection: Connection, reason: Reason) -> None:
+        self._later.stop()
         error = reason.make_error()
         error.lost = loss.count_lost(connection)  # type: ignore[attr-defined]
         connection._life.move('lose')
@@ -147,13 +155,13 @@ class RecoveryEngine:
         if connection is None or self._is_over:
             return True
         try:
-            report = self._attempt(connection, outage)
+            restored = self._attempt(connection)
         except GreenletExit:
             raise
         except BaseException as exc:  # also a gevent.Timeout, of a password that took too long
             self._note_failure(connection, outage, exc.with_traceback(None))
             return self._is_over
-        self._end_outage(connection, outage, report)
+        self._end_outage(connection, outage, restored)
         return True
 
     def _wait(self, backend: Any, seconds: float) -> None:
@@ -163,14 +171,14 @@ class RecoveryEngine:
         finally:
             self._pause = None
 
-    def _attempt(self, connection: Connection, outage: Outage) -> RecoveryReport:
-        """One attempt. Raises why it has failed, and has left no socket open then. Switches."""
+    def _attempt(self, connection: Connection) -> restoring.Restored:
+        """One attempt. Returns what was restored. Switches. Raises why it has failed; no socket is open then."""
         connection._counts.recovery_attempts += 1
         self._attempts.begin()
         try:
             self._steps.open_again(connection, self._avoid)
             self._avoid = None
-            report = restoring.restore(connection, outage, self._settings)
+            restored = restoring.restore(connection, self.topology, self._settings, self._refusals)
             # Nothing switches from here on until the state is OPEN. The link may have ended in the last switch.
             if connection._link.reason is not None:
                 connection._link.reason.throw()
@@ -182,7 +190,7 @@ class RecoveryEngine:
         for channel in channels:
             channel._resume()
         self._steps.note_opened(connection)
-        return report
+        return restored
 
     def _note_failure(self, connection: Connection, outage: Outage, error: BaseException) -> None:
         """The attempt has failed. Switches only where a log handler does."""
@@ -190,7 +198,7 @@ class RecoveryEngine:
         outage.attempt += 1
         self._is_firm = isinstance(error, _FIRM)
         garbled = isinstance(error, exceptions.FrameError) and self._attempts.garbled(time.monotonic())
-        if garbled or isinstance(error, restoring.RecoveryStopped):
+        if garbled or isinstance(error, RecoveryStopped):
             self._give_up(outage, error)
         elif self._attempts.is_news(error):
             logger.warning(
@@ -201,9 +209,16 @@ class RecoveryEngine:
                 extra=log_fields(connection),
             )
 
-    def _end_outage(self, connection: Connection, outage: Outage, report: RecoveryReport) -> None:
+    def _end_outage(self, connection: Connection, outage: Outage, restored: restoring.Restored) -> None:
         """The connection is open again. Switches only where a log handler does."""
         self.outage = None
+        skipped = self._refusals.report()
+        self._refusals.blame.connection_opened()
+        report = RecoveryReport(
+            outage.attempt, outage.since, connection.host, restored.consumers, restored.renamed, skipped
+        )
+        connection._counts.recovery_skipped += len(skipped)
+        self._later.begin(connection, restored.later)
         self._opened_at = time.monotonic()
         connection._counts.recoveries += 1
         connection._counts.last_recovery_seconds = report.seconds
@@ -264,6 +279,16 @@ class RecoveryEngine:
         error.sent = False
         raise error from outage.first_error
 
+    def resumes(self, consumer: RecordedConsumer) -> bool:
+        """Whether this consumer, which the broker has cancelled, is to be started again. Does not switch."""
+        return self._settings.cancelled == 'resume' and consumer.recover and not self._is_over
+
+    def start_later(self, consumer: RecordedConsumer) -> None:
+        """Start it as soon as the broker lets it. Does not switch."""
+        connection = self._connection()
+        if connection is not None:
+            self._later.add(connection, consumer)
+
     def stop(self) -> None:
         """The program closes the connection: no more attempts, and no socket of one that is under way. Does not switch.
 
@@ -271,6 +296,7 @@ class RecoveryEngine:
         """
         self._is_over = True
         self.outage = None
+        self._later.stop()
         if self._greenlet is not None and self._greenlet is not getcurrent():
             connection = self._connection()
             assert connection is not None  # it is being closed

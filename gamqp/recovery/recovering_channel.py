@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from .. import exceptions, green
 from ..channel.channel import Channel
 from ..state import lifecycle
 from ..state.argument_checks import optional_timeout
+from ..state.consumers import ConsumerRecord
 from ..state.error_hints import add_hint
+from ..state.expected_replies import Expected
 from ..state.lifecycle import Reason
-from ..wire import encode_method
+from ..state.name_arguments import name
+from ..state.topology_records import RecordedConsumer
+from ..state.topology_registry import TopologyRegistry
+from ..wire import METHODS, encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 
@@ -36,7 +41,13 @@ class RecoveringChannel(Channel):
     _is_transactional = False
     _is_open_at_broker = False  # while it is being restored: channel.open was sent on the present socket
     _published_before_loss = 0  # in confirm mode, over all sockets
+    # Tag -> what a call expects that has waited for the start of a consumer when the socket was lost.
+    _awaited_starts: dict[str, Expected] | None = None
     _was_lost = False
+
+    @property
+    def _topology(self) -> TopologyRegistry:
+        return cast('TopologyRegistry', self._connection._topology)  # which a connection that recovers has
 
     # -- a loss ------------------------------------------------------------------------------
 
@@ -61,7 +72,42 @@ class RecoveringChannel(Channel):
             if confirms.outstanding is not None:
                 self._published_before_loss = confirms.outstanding.published
             confirms.end(reason, None)
+        self._keep_consumers(reason)
         self._leave_socket(reason)
+
+    def _keep_consumers(self, reason: Reason) -> None:
+        """End those that are not started again, and keep the calls that wait for one to start. Does not switch."""
+        topology, consumers = self._topology, self._consumers
+        for expected in self._replies.take_tagged(Basic.ConsumeOk):
+            record, tag = expected.consumer, str(expected.tag)
+            if record is not None and record.recover and tag in consumers and not consumers.has_cancel_waiting(tag):
+                topology.consumer_started(record)
+                self._awaited_starts = {**(self._awaited_starts or {}), tag: expected}
+            elif expected.slot is not None:
+                expected.slot.fail(reason.make_error)
+        for tag in list(consumers):
+            record = topology.consumer(self._number, tag)
+            if record is None or not record.recover or consumers.has_cancel_waiting(tag):
+                self._end_locally(tag, reason)
+
+    def _end_locally(self, tag: str, reason: Reason | None) -> None:
+        """The broker does not have this consumer, and will not get it again. Does not switch.
+
+        reason: None if the program has cancelled it.
+        """
+        self._topology.consumer_ended(self._number, tag)
+        consumer = self._consumers.leave(tag)
+        if consumer is None:
+            return
+        if not consumer.no_ack:
+            consumer.discard = True
+        if consumer.inbox is not None:
+            consumer.inbox.finish(reason)
+            return
+        self._close_books(consumer)
+        if reason is not None:
+            self._due_calls.pending.add_error(reason.throw)
+            self._due_calls.flag()
 
     def _leave_socket(self, reason: Reason) -> None:
         """What is expected will not come, and what was delivered is void. Does not switch."""
@@ -90,6 +136,41 @@ class RecoveringChannel(Channel):
         confirms.begin()
         confirms.go_on_from(self._published_before_loss)
 
+    def _begin_consumer_again(self, tag: str) -> None:
+        """basic.consume is about to be sent for a consumer of before. Does not switch."""
+        self._consumers.note_starting(tag)
+        consumer = self._consumers[tag]
+        consumer.books = False
+        if consumer.of_stream or consumer.numbered:
+            self._reads_stream(consumer)
+
+    def _start_later(self, record: RecordedConsumer) -> None:
+        """Start a consumer of before, while the channel is open. Does not switch."""
+        if record.prefetch or not record.no_ack:
+            self._use_prefetch(record.prefetch)
+        self._begin_consumer_again(record.tag)
+        arrived = functools.partial(self._on_recorded_consume_ok, record)
+        sig, args = record.request()
+        self._ask(sig, args, Expected(METHODS[sig].replies, None, arrived, tag=record.tag))
+
+    def _on_started_again(self, reply: Any) -> None:
+        """consume-ok has come for it. Does not switch."""
+        tag = reply[0]
+        for expected in self._consumers.note_started(tag):
+            self._ask(Basic.Cancel, (tag, False), expected)
+        awaited = (self._awaited_starts or {}).pop(tag, None)
+        if awaited is not None:
+            awaited.arrive(reply)
+
+    def _not_started_again(self, tag: str, error: BaseException) -> None:
+        """The broker does not let it start. A call that waits for that gets the error. Does not switch."""
+        expected = (self._awaited_starts or {}).pop(tag, None)
+        if expected is not None:
+            reason = Reason(error)
+            self._end_locally(tag, reason)
+            if expected.slot is not None:
+                expected.slot.fail(reason.make_error)
+
     def _resume(self) -> None:
         """All of it is restored: the program may use it again. Does not switch."""
         if self._life.state == lifecycle.RECOVERING:
@@ -108,7 +189,23 @@ class RecoveringChannel(Channel):
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ChannelError)
         self._leave_socket(Reason(add_hint(error)))
 
-    _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {**Channel._HANDLERS, ChannelSpec.Close: _on_close}
+    def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
+        """The broker cancels a consumer, which is started again later if the program wants that."""
+        engine, record = self._connection._recovery, self._topology.consumer(self._number, consumer_tag)
+        if engine is None or record is None or not engine.resumes(record):
+            super()._on_cancel(consumer_tag, nowait)
+            return
+        self._connection._count_answer()
+        self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
+        self._topology.consumer_cancelled(self._number, consumer_tag)
+        self._withdraw(self._consumers[consumer_tag])
+        engine.start_later(record)
+
+    _HANDLERS: Mapping[tuple[int, int], Callable[..., None]] = {
+        **Channel._HANDLERS,
+        ChannelSpec.Close: _on_close,
+        Basic.Cancel: _on_cancel,
+    }
 
     # -- what the program calls meanwhile ------------------------------------------------------
 
@@ -159,6 +256,33 @@ class RecoveringChannel(Channel):
             self._writer.send(frames)
             self._connection._closes_due.add(self.channel_id)
         self._end(self._closed_reason())
+
+    def basic_cancel(self, consumer_tag: str, nowait: bool = False, argsig: object = None) -> None:
+        if not self._cancelled_in_outage(name('consumer_tag', consumer_tag)):
+            super().basic_cancel(consumer_tag, nowait)
+
+    def _end_consumer(self, consumer: ConsumerRecord, wait: bool, timeout: float | None = None) -> None:
+        if not self._cancelled_in_outage(consumer.tag):
+            super()._end_consumer(consumer, wait, timeout)
+
+    def _give_up_consumer(self, consumer: ConsumerRecord) -> None:
+        if not self._cancelled_in_outage(consumer.tag):
+            super()._give_up_consumer(consumer)
+
+    def _cancelled_in_outage(self, tag: str) -> bool:
+        """Where the connection is being opened again: have this consumer not start again. Returns whether it is.
+
+        Does not switch.
+        """
+        if self._life.state != lifecycle.RECOVERING:
+            return False
+        self._connection._affinity.check()
+        if self._awaited_starts is not None:
+            self._awaited_starts.pop(tag, None)
+        if self._is_open_at_broker and tag in self._consumers:
+            self._ask_to_cancel(tag)  # it may have been started on this socket
+        self._end_locally(tag, None)
+        return True
 
     # -- settlements ---------------------------------------------------------------------------
 

@@ -1,141 +1,96 @@
 """Everything that a connection had is made again on its next socket, before the program may use it.
 
-Layer 4, run by the greenlet of ``engine``. Requests are sent ahead of their answers, so that ten thousand of them do
-not take ten thousand round trips; the first one without an answer when the broker closes a channel is the one that it
-refused. Does not belong here: what was declared (``state.topology_registry``), and when this is done.
+Layer 4, run by the greenlet of ``engine``: what was declared (``declaring``), then channels and consumers
+(``opening_channels``). Does not belong here: when this is done, and what is tried later (``late_starts``).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from typing import TYPE_CHECKING, Any
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from .. import exceptions, green
-from ..state import lifecycle
-from ..state.expected_replies import Expected
+import greenlet
+
+from .. import exceptions
 from ..state.lifecycle import Reason
 from ..state.recovery_settings import Recovery
-from ..wire import METHODS
-from ..wire.spec import Basic, Confirm, Tx
-from ..wire.spec import Channel as ChannelSpec
-from .outage import Outage, RecoveryReport
-from .recovering_channel import RecoveringChannel
+from ..state.restore_plan import DeclarationPlan, choose
+from ..state.topology_records import Record, RecordedConsumer
+from ..state.topology_registry import TopologyRegistry
+from .declaring import declare
+from .opening_channels import OpeningChannels
+from .refusals import Refusals
 
 if TYPE_CHECKING:
     from ..connection.connection import Connection
 
-__all__ = ('RecoveryStopped', 'restore')
+__all__ = ('Later', 'Restored', 'restore')
 
-# Requests that may be without their answer.
-AHEAD = 100
+logger = logging.getLogger('gamqp.recovery')
 
-
-class RecoveryStopped(exceptions.RecoverableConnectionError):
-    """on_record_error has said that there shall be no further attempt."""
-
-
-def restore(connection: Connection, outage: Outage, settings: Recovery) -> RecoveryReport:
-    """Restore topology, channels and consumers. Returns what was done. Switches.
-
-    Raises what ends this attempt: the end of the link, or TimeoutError.
-    """
-    channels = ChannelsAgain(connection)
-    channels.run()
-    return RecoveryReport(
-        attempts=outage.attempt, seconds=outage.since, host=connection.host, consumers=channels.consumers
-    )
+# Seconds for which an attempt waits, at most, where the broker thinks that the connection before is still there. What
+# is locked for longer is declared later: publishers and other consumers need not wait for it.
+LOCKED_PATIENCE = 1.0
 
 
-class _Request:
-    """One that was sent, and whose answer has still to be looked at."""
+class Later(NamedTuple):
+    """What is tried again while the connection is open.
 
-    __slots__ = ('channel', 'expected', 'incarnation', 'record', 'sig')
-
-    def __init__(self, channel: RecoveringChannel, sig: tuple[int, int], expected: Expected, record: Any) -> None:
-        self.channel = channel
-        self.incarnation = channel._incarnation
-        self.sig = sig
-        self.expected = expected
-        self.record = record
-
-
-class ChannelsAgain:
-    """Opens the channels of a connection again, with their modes, limits and consumers.
-
-    consumers: how many have been started.
+    records: each with what depends on it behind it. consumers: refused, or those whose handler is still at work.
     """
 
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._link = connection._link
-        self._requests: deque[_Request] = deque()  # in the order in which they were sent
-        self._channels: deque[Any] = deque(connection.channels.values())
-        self.consumers = 0
+    records: list[list[Record]]
+    consumers: list[RecordedConsumer]
 
-    def run(self) -> None:
-        """Switches. Raises why the link has ended, or TimeoutError."""
-        while self._channels or self._requests:
-            if self._channels:
-                self._open(self._channels.popleft())
-            else:
-                self._await_answer()
 
-    def _open(self, channel: RecoveringChannel) -> None:
-        if channel._life.state != lifecycle.RECOVERING:
-            return  # the program has closed it
-        if channel.channel_id > self._connection.channel_max:
-            text = f'channel {channel.channel_id} is above channel_max, which is {self._connection.channel_max} now'
-            channel._end(Reason(exceptions.ResourceError(text)))
-            return
-        self._check_link()
-        channel._begin_on_socket()
-        incarnation = channel._incarnation
-        self._ask(channel, ChannelSpec.Open, ('',))
-        if channel._is_confirming:
-            channel._begin_confirms_again()
-            self._ask(channel, Confirm.Select, (False,), channel._on_select_ok)
-        if channel._is_transactional:
-            self._ask(channel, Tx.Select, ())
-        prefetch = channel._prefetch
-        if prefetch.of_channel:
-            self._ask(channel, Basic.Qos, (0, prefetch.of_channel, True))
-        if prefetch.sent is not None and channel._incarnation == incarnation:
-            self._ask(channel, Basic.Qos, (0, prefetch.sent, False))
+class Restored(NamedTuple):
+    """consumers: how many were started. renamed: old name -> new name. later: what is still to be tried."""
 
-    def _ask(
-        self,
-        channel: RecoveringChannel,
-        sig: tuple[int, int],
-        args: tuple[Any, ...],
-        arrived: Any = None,
-        record: Any = None,
-    ) -> None:
-        """Send one request. Does not switch."""
-        expected = Expected(METHODS[sig].replies, green.Slot(self._connection._green), arrived)
-        channel._ask(sig, args, expected)
-        self._requests.append(_Request(channel, sig, expected, record))
+    consumers: int
+    renamed: dict[str, str]
+    later: Later
 
-    def _await_answer(self) -> None:
-        """Wait for the oldest answer. Switches."""
-        request = self._requests.popleft()
-        connection, channel = self._connection, request.channel
-        slot: Any = request.expected.slot
-        if not connection._wait_for(slot, connection.rpc_timeout):
-            raise TimeoutError(
-                f'{METHODS[request.sig].name}: no reply within {connection.rpc_timeout} s, in a recovery'
-            )
-        self._check_link()
-        try:
-            slot.result()
-        except exceptions.AMQPError as exc:
-            if channel._life.state == lifecycle.RECOVERING and request.incarnation == channel._incarnation - 1:
-                self._refused(request, exc)
 
-    def _refused(self, request: _Request, error: exceptions.AMQPError) -> None:
-        """The broker has closed the channel over this request."""
-        raise error
+def restore(connection: Connection, topology: TopologyRegistry, settings: Recovery, refusals: Refusals) -> Restored:
+    """Restore topology, channels and consumers. Switches. Raises what ends this attempt."""
+    refusals.begin_attempt()
+    chosen = choose(topology, settings.topology, _keep(settings))
+    plan = DeclarationPlan(topology, chosen.declared, refusals.blame)
+    patience = LOCKED_PATIENCE if settings.locked_timeout is None else min(LOCKED_PATIENCE, settings.locked_timeout)
+    declare(connection, topology, plan, refusals, patience)
+    left_out = Reason(exceptions.Lost('the consumer is not started again after a loss: keep or topology leaves it out'))
+    for consumer in chosen.without:
+        channel: Any = connection.channels[consumer.channel]
+        channel._end_locally(consumer.tag, left_out)
+    busy = [consumer for consumer in chosen.consumers if _is_busy(connection, consumer)]
+    waiting = [consumer for consumer in chosen.consumers if plan.waits_for(consumer)]
+    behind = {*busy, *waiting}
+    opening = OpeningChannels(connection, topology, [one for one in chosen.consumers if one not in behind], refusals)
+    opening.run()
+    for consumer in behind:
+        topology.consumer_waits(consumer)
+    return Restored(len(opening.started), plan.renamed, Later(plan.deferred, [*busy, *waiting, *opening.later]))
 
-    def _check_link(self) -> None:
-        """Raise why the link has ended, if it has. Does not switch."""
-        if self._link.reason is not None:
-            self._link.reason.throw()
+
+def _is_busy(connection: Connection, consumer: RecordedConsumer) -> bool:
+    """Whether its one handler still works on a message from before, which must not come a second time meanwhile."""
+    entry = connection.channels[consumer.channel]._consumers.get(consumer.tag)
+    inbox = None if entry is None else entry.inbox
+    return getattr(inbox, 'concurrency', 0) == 1 and inbox is not None and bool(inbox.busy)
+
+
+def _keep(settings: Recovery) -> Callable[[Record], object] | None:
+    keep = settings.keep
+    return None if keep is None else lambda record: _asked(keep, record)
+
+
+def _asked(keep: Callable[[dict[str, Any]], object], record: Record) -> object:
+    """What the program says to a record. One that it fails on is kept."""
+    try:
+        return keep(record.as_dict())
+    except greenlet.GreenletExit:
+        raise
+    except BaseException:
+        logger.exception('keep has failed on %r', record)
+        return True

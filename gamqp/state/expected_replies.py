@@ -171,6 +171,20 @@ class Replies:
                 return expected
         return None
 
+    def take_tagged(self, sig: Sig) -> list[Expected]:
+        """Remove and return those with a tag for which this reply is expected, and whose caller is still there."""
+        taken: list[Expected] = []
+        for tag, entries in list((self._tagged or {}).items()):
+            assert self._tagged is not None
+            taken += [one for one in entries if sig in one.sigs and not one.abandoned]
+            left = [one for one in entries if sig not in one.sigs or one.abandoned]
+            if left:
+                self._tagged[tag] = left
+            else:
+                del self._tagged[tag]
+        self._tagged = self._tagged or None
+        return taken
+
     def fail_all(self, make_error: MakeError, but: Sig | None = None) -> Iterator[None]:
         """The channel or connection has ended: remove all entries. Returns steps; each gives one waiter the error.
 

@@ -34,8 +34,8 @@ IMPOSSIBLE = re.compile(r'(channel_id|prefetch|prefetch_count|timeout|confirm_ti
 
 CONNECTION = (
     'blocking_read', 'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick',
-    'is_alive',
-    'run_in_hub', 'send_heartbeat', 'stats', 'update_secret', 'wait_open', '__enter__', '__repr__',
+    'forget', 'is_alive', 'queue_name',
+    'run_in_hub', 'send_heartbeat', 'stats', 'topology', 'update_secret', 'wait_open', '__enter__', '__repr__',
 )  # fmt: skip
 CONNECTION_FACTS = (
     'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'is_open', 'last_heartbeat_received', 'recovery',

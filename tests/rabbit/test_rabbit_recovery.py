@@ -1,0 +1,190 @@
+"""A connection that recovers, against a real broker: topology, channels and consumers of every kind are there again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import broker_tools
+import greenlets
+import pytest
+from proxy import Proxy
+
+import gamqp
+from gamqp import Recovery
+
+QUICK = Recovery(first_delay=0, delay=0.05, max_delay=0.2)
+
+
+class Reports(list[Any]):
+    """What on_recovered was called with."""
+
+    def wait(self, count: int = 1) -> Any:
+        greenlets.wait_until(lambda: len(self) >= count)
+        return self[count - 1]
+
+
+@pytest.fixture
+def reports() -> Reports:
+    return Reports()
+
+
+@pytest.fixture
+def lasting(rabbit: Any, proxy: Proxy, reports: Reports) -> Iterator[gamqp.Connection]:
+    """A connection by way of ``proxy`` that recovers at once."""
+    with gamqp.connect(proxy.url(rabbit), recover=QUICK, on_recovered=reports.append) as connection:
+        yield connection
+
+
+class Got(list[bytes]):
+    """The bodies of what has come; what was acked right before a loss comes again."""
+
+    def take(self, message: Any) -> None:
+        self.append(bytes(message.body))
+
+    def wait(self, *bodies: bytes) -> None:
+        greenlets.wait_until(lambda: set(self) == set(bodies), what=f'{bodies}, got {list(self)}')
+
+
+def iterate(deliveries: gamqp.Deliveries, got: Got) -> None:
+    for message in deliveries:
+        got.take(message)
+        message.ack()
+
+
+def test_consumers_of_every_kind_go_on(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    own = lasting.channel()
+    queues = [broker_tools.shared_queue(own) for _ in range(3)]
+    handled, iterated, called = Got(), Got(), Got()
+    consumer = own.subscribe(queues[0], handled.take)
+    deliveries = own.consume(queues[1], prefetch=5)
+    loop = greenlets.spawn(iterate, deliveries, iterated)
+    own.basic_qos(0, 3, False)
+    own.basic_consume(queues[2], callback=lambda message: (called.take(message), message.ack()))
+    drain = greenlets.spawn(broker_tools.drain_for_ever, lasting)
+    sent: list[bytes] = []
+    for round_ in range(3):
+        sent.append(b'%d' % round_)
+        for queue in queues:
+            broker_tools.publish_all(channel, queue, sent[-1:])
+        for got in (handled, iterated, called):
+            got.wait(*sent)
+        if round_ < 2:
+            proxy.cut()
+            report = reports.wait(round_ + 1)
+            assert (report.consumers, report.skipped) == (3, [])
+    assert lasting.channel(own.channel_id) is own and not (consumer.in_flight or loop.done or drain.done)
+    consumer.cancel()
+    deliveries.close()
+    loop.get()
+    for queue in queues:
+        own.queue_delete(queue)
+    lasting.close()
+    drain.kill()
+
+
+@pytest.mark.filterwarnings('ignore:exchange_declare')
+def test_what_was_declared_is_there_again_and_a_queue_that_the_broker_names_has_its_new_name(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports
+) -> None:
+    channel = lasting.channel()
+    exchanges = [broker_tools.fresh_name('ex') for _ in range(2)]
+    for exchange in exchanges:
+        channel.exchange_declare(exchange, 'topic', durable=False, auto_delete=True)
+    queue = channel.queue_declare(exclusive=True).queue
+    for exchange in exchanges:
+        channel.queue_bind(queue, exchange, 'a.#')
+    got = Got()
+    consumer = channel.subscribe(queue, got.take)
+    before = lasting.topology()
+    proxy.cut()
+    report = reports.wait()
+    new = report.renamed.pop(queue)
+    assert new != queue and not report.renamed
+    assert lasting.queue_name(queue) == new and lasting.queue_name('other') == 'other'
+    assert repr(lasting.topology()) == repr(before).replace(queue, new)
+    for exchange in exchanges:
+        channel.publish(b'x', exchange, 'a.b', mandatory=True).wait()
+    got.wait(b'x', b'x')
+    consumer.cancel()  # the queue goes with its last consumer, and the exchanges with their last binding
+    assert lasting.topology() == []
+
+
+def test_a_consumer_whose_queue_is_gone_starts_as_soon_as_there_is_one(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    own = lasting.channel()
+    names = [broker_tools.fresh_name() for _ in range(3)]
+    gots = [Got() for _ in names]
+    for name in names:
+        broker_tools.shared_queue(channel, name)
+    for name, got in zip(names, gots, strict=True):
+        own.subscribe(name, got.take)
+    gone = greenlets.spawn(channel.queue_delete, names[1])
+    proxy.up.pause()  # the client hears nothing of it
+    proxy.down.pause()
+    gone.get()
+    proxy.cut()
+    proxy.up.resume()
+    proxy.down.resume()
+    report = reports.wait()
+    assert report.consumers == 2
+    assert [(record['queue'], type(error)) for record, error in report.skipped] == [(names[1], gamqp.NotFound)]
+    broker_tools.shared_queue(channel, names[1])
+    for name, got in zip(names, gots, strict=True):
+        broker_tools.publish_all(channel, name, [b'x'])
+        got.wait(b'x')
+    for name in names:
+        channel.queue_delete(name)
+
+
+def test_an_old_ack_is_dropped_and_the_channel_stays_open(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    own, queue = lasting.channel(), broker_tools.shared_queue(channel)
+    broker_tools.publish_numbers(channel, queue, 50)
+    held: list[Any] = []
+    own.basic_qos(0, 50, False)
+    own.basic_consume(queue, callback=held.append)
+    broker_tools.drain_until(lasting, lambda: len(held) == 50)
+    proxy.cut()
+    reports.wait()
+    for message in held[:25]:
+        message.ack()
+        own.basic_ack(message.delivery_tag)
+    held[-1].ack(multiple=True)
+    own.basic_nack(held[30].delivery_tag, multiple=True)
+    broker_tools.drain_until(lasting, lambda: len(held) == 100)
+    assert all(message.redelivered for message in held[50:])
+    held[-1].ack(multiple=True)
+    broker_tools.wait_ready(channel, queue, 0)
+    assert own.is_open and lasting.stats()['stale_settlements'] == 52
+    lasting.close()
+    assert broker_tools.ready(channel, queue) == 0
+    channel.queue_delete(queue)
+
+
+def test_each_consumer_has_the_prefetch_again_with_which_it_began(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    own = lasting.channel()
+    own.confirm_select()
+    limits = {broker_tools.shared_queue(channel): limit for limit in (10, 20, 30)}
+    held: dict[str, list[Any]] = {queue: [] for queue in limits}
+    for queue, limit in limits.items():
+        broker_tools.publish_numbers(channel, queue, 40)
+        own.basic_qos(0, limit, False)
+        own.basic_consume(queue, callback=held[queue].append)
+    broker_tools.drain_until(lasting, lambda: all(len(held[queue]) == limit for queue, limit in limits.items()))
+    proxy.cut()
+    reports.wait()
+    for messages in held.values():
+        messages.clear()
+    broker_tools.drain_until(lasting, lambda: all(len(held[queue]) == limit for queue, limit in limits.items()))
+    own.basic_publish(gamqp.Message('x'), routing_key=next(iter(limits)))
+    assert own.wait_for_confirms()
+    lasting.close()
+    for queue in limits:
+        channel.queue_delete(queue)
