@@ -182,6 +182,11 @@ def consumer_being_started(channel: gamqp.Channel, tag: str) -> Any:
     return expected.consumer
 
 
+def ask(channel: gamqp.Channel, sig: tuple[int, int], args: tuple[Any, ...]) -> Any:
+    """Send a method as it stands, and return the arguments of its reply."""
+    return channel._call(sig, args)
+
+
 def queue_types(connection: gamqp.Connection) -> Any:
     """What the connection knows of queues."""
     return connection._queue_types
