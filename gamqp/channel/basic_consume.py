@@ -109,6 +109,7 @@ class ConsumeMethods(QosMethods, CancelMethods):
         """Enter a consumer, tell the broker, and wait for its consent."""
         tag = consumer.tag
         self._check(Basic.Consume)
+        queue = self._name_to_send(queue, Basic.Consume)
         self._connection._unfinished_handlers.check_taking()
         if tag in self._consumers:
             raise exceptions.NotAllowed(f'consumer tag {tag!r} is in use on this channel', Basic.Consume)
@@ -121,7 +122,7 @@ class ConsumeMethods(QosMethods, CancelMethods):
             self._reads_stream(consumer)
         try:
             # The wire's nowait is never used: consume-ok tells when a cancel may be sent.
-            args = (0, self._name_to_send(queue), tag, no_local, consumer.no_ack, exclusive, False, arguments)
+            args = (0, queue, tag, no_local, consumer.no_ack, exclusive, False, arguments)
             self._ask_to_consume(tag, args, wait=not nowait, recover=recover)
         except exceptions.EncodeError:
             self._consumers.remove(tag)

@@ -25,7 +25,7 @@ class GetMethods(AckMethods):
         Streams have consumers only: AMQPNotImplementedError, before anything is sent
         where the queue is known to be one.
         """
-        queue = self._name_to_send(name('queue', queue))
+        queue = self._name_to_send(name('queue', queue), Basic.Get)
         self._connection._queue_types.check_get(queue or self._declared)
         if no_ack:
             reply = self._call(Basic.Get, (0, queue, no_ack))

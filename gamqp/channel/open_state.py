@@ -62,9 +62,12 @@ class OpenState(Requester):
             return
         raise self._life.error_maker(f'channel {self._number} is {self._life.state}')()
 
-    def _name_to_send(self, queue: str) -> str:
-        """The name to send for *queue*. '' is the queue declared last on this channel, as the broker knows, too.
+    def _name_to_send(self, queue: str, sig: tuple[int, int]) -> str:
+        """The name to send for *queue* with this method. '' is the queue declared last, as the broker knows, too.
 
         But where queues are declared again after a loss, it knows of no declaration on this channel.
         """
-        return queue or (self._declared if self._connection._topology is not None else '')
+        if queue or self._connection._topology is None:
+            return queue
+        self._check(sig)  # which may wait for the end of a loss, and the queue has another name then
+        return self._declared

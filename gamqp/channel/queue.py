@@ -154,7 +154,7 @@ class QueueMethods(OpenState):
 
         recover: as for ``queue_declare``.
         """
-        names = self._names_of_binding(queue, exchange, routing_key)
+        names = self._names_of_binding(queue, exchange, routing_key, Queue.Bind)
         topology = self._connection._topology
         done = None if topology is None else topology.queue_bind(*names, arguments, recover)
         self._request(Queue.Bind, (0, *names, nowait, arguments), nowait, done)
@@ -169,14 +169,16 @@ class QueueMethods(OpenState):
         argsig: object = None,
     ) -> None:
         """Undo queue_bind; the arguments must be the same. *nowait* has no meaning on the wire here."""
-        names = self._names_of_binding(queue, exchange, routing_key)
+        names = self._names_of_binding(queue, exchange, routing_key, Queue.Unbind)
         topology = self._connection._topology
         done = None if topology is None else topology.queue_unbind(*names, arguments)
         self._call(Queue.Unbind, (0, *names, arguments), done)
 
-    def _names_of_binding(self, queue: str, exchange: str, routing_key: str) -> tuple[str, str, str]:
+    def _names_of_binding(
+        self, queue: str, exchange: str, routing_key: str, sig: tuple[int, int]
+    ) -> tuple[str, str, str]:
         names = name('queue', queue), name('exchange', exchange), name('routing_key', routing_key)
-        sent = self._name_to_send(names[0])
+        sent = self._name_to_send(names[0], sig)
         # Where the queue is '', the broker takes '' for its name in the routing key, too.
         return sent, names[1], names[2] or ('' if names[0] else sent)
 
@@ -194,7 +196,7 @@ class QueueMethods(OpenState):
 
         A stream cannot be purged: AMQPNotImplementedError, before anything is sent where it is known to be one.
         """
-        queue = self._name_to_send(name('queue', queue))
+        queue = self._name_to_send(name('queue', queue), Queue.Purge)
         self._connection._queue_types.check_purge(queue or self._declared)
         reply = self._request(Queue.Purge, (0, queue, nowait), nowait)
         return None if nowait else reply[0]
@@ -244,7 +246,7 @@ class QueueMethods(OpenState):
         A quorum queue knows neither: AMQPNotImplementedError, before anything is sent
         where it is known to be one.
         """
-        queue = self._name_to_send(name('queue', queue))
+        queue = self._name_to_send(name('queue', queue), Queue.Delete)
         known = queue or self._declared
         queue_types, topology = self._connection._queue_types, self._connection._topology
         queue_types.check_delete(known, if_unused, if_empty)

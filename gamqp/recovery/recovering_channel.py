@@ -53,7 +53,7 @@ class RecoveringChannel(Channel):
 
     def _on_connection_end(self, reason: Reason) -> None:
         if self._connection._life.state != lifecycle.RECOVERING:
-            self._end(reason)
+            super()._on_connection_end(reason)
         elif self._was_opened:
             self._suspend(reason)
         elif self._life.state == lifecycle.RECOVERING:

@@ -40,8 +40,8 @@ class Recovery:
     """How a connection that was lost is opened again, for the argument *recover* of Connection and connect.
 
     * first_delay ((0, 1)): seconds before the first attempt, drawn at random from this range; or one number.
-    * delay (1), max_delay (30): seconds; before attempt n + 1 it waits from 0.1 up to delay * 2**n, drawn at random,
-      and max_delay at most.
+    * delay (1), max_delay (30): seconds; before attempt n, from 2 on, it waits from 0.1 up to delay * 2**n, drawn at
+      random, and max_delay at most.
     * attempts (None: for ever): after so many failed attempts in a row it gives up.
     * give_up_after (None: never): seconds without a connection after which it gives up.
     * stable_after (60): seconds that a connection was open after which attempts are counted from one again.

@@ -17,7 +17,7 @@ from gamqp.state.restore_plan import DeclarationPlan, choose
 from gamqp.state.topology_registry import TopologyRegistry
 
 KEYS = ('x', 'y')
-CALLS = broker_tools.repeats(150, 3000)
+CALLS = broker_tools.repeats(60, 3000)
 
 
 class Program:
@@ -33,11 +33,10 @@ class Program:
         self.queues = [f'{prefix}.q{number}' for number in range(4)]
         self.tags: list[tuple[gamqp.Channel, str]] = []
 
-    def call(self) -> None:
-        """One call, which the broker may refuse."""
+    def call(self) -> bool:
+        """One call, which the broker may refuse. Returns whether consumers may have ended."""
         draw = self.draw
         channel = draw.choice(self.channels)
-        # No exchange is bound to itself, also not by others: RabbitMQ 4.3 ends the connection (541) when it deletes one.
         exchange, other = sorted(draw.sample(self.exchanges, 2))
         queue, key = draw.choice(self.queues), draw.choice(KEYS)
         durable, some = draw.random() < 0.5, draw.random() < 0.5
@@ -56,8 +55,12 @@ class Program:
             (4, lambda: self.tags.append((channel, channel.basic_consume(queue, callback=print)))),
             (3, self.cancel),
         ]
-        with contextlib.suppress(exceptions.ChannelError):
-            draw.choices([call for _, call in calls], [weight for weight, _ in calls])[0]()
+        call = draw.choices([call for _, call in calls], [weight for weight, _ in calls])[0]
+        try:
+            call()
+        except exceptions.ChannelError:
+            return True  # with the channel
+        return call == self.cancel
 
     def cancel(self) -> None:
         if self.tags:
@@ -102,8 +105,15 @@ class Program:
         assert self.held(observer) == self.recorded()
 
     def delete_all(self, channel: gamqp.Channel) -> None:
+        def delete(queue: str) -> bool:
+            with contextlib.suppress(exceptions.ResourceLocked):
+                channel.queue_delete(queue)
+                return True
+            return False
+
         for name in self.queues:
-            channel.queue_delete(name)
+            # An exclusive queue may outlive its connection for a moment, and is locked.
+            greenlets.wait_until(lambda: delete(name))  # noqa: B023
         for name in self.exchanges:
             channel.exchange_delete(name)
 
@@ -123,8 +133,9 @@ def test_the_records_are_what_the_broker_has_and_can_be_declared_again(rabbit: A
         with rabbit.connect() as connection:
             program = Program(connection, seed)
             for number in range(CALLS):
-                program.call()
-                if number % 15 == 0:
+                # The broker deletes auto-delete queues by and by. A binding that RabbitMQ 4.3.6 makes meanwhile may
+                # keep a part of the exchange, and then each connection that declares that is ended (541).
+                if program.call() or number % 15 == 0:
                     program.check(observer)
             program.check(observer)
             before = program.registry.topology()
