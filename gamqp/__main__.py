@@ -6,6 +6,7 @@ Layer 5. Does not belong here: what a command does, see ``gamqp.cli``.
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 from . import __version__
@@ -32,6 +33,7 @@ COMMANDS = {
 }
 
 WRONG_USAGE = 64
+INTERRUPTED = 130
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +51,16 @@ def main(arguments: list[str]) -> int:
 
 def script() -> int:
     """The entry point of the script ``gamqp``."""
-    return main(sys.argv[1:])
+    try:
+        code = main(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:  # before a command has begun to hear signals
+        return INTERRUPTED
+    except BrokenPipeError:  # `--help | head -1`
+        # The interpreter would complain when it flushes stdout at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
 
 
 def _usage() -> str:

@@ -40,6 +40,7 @@ def plot(path: str, series: list[dict[str, Any]]) -> None:
     durations.set_ylabel('ms')
     durations.set_xlabel('seconds')
     for axes in (rates, durations):
+        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend()

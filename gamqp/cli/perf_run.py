@@ -188,8 +188,15 @@ class Run:
             self._over.wait(min(interval, self._left()))
             if self._is_done():
                 self.end()
-            if self._over.done or time.monotonic() - self._span_began >= interval * 0.9:
+            if self._over.done or self._span_is_over(interval):
                 self._next_span()
+
+    def _span_is_over(self, interval: float) -> bool:
+        """Whether it is time for a line; the last one has no remainder of some milliseconds behind it."""
+        now, limit = time.monotonic(), self._options.time
+        if limit is not None and self._started + limit - now < interval * 0.3:
+            return False
+        return now - self._span_began >= interval * 0.9
 
     def _left(self) -> float:
         limit: float | None = self._options.time

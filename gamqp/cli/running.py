@@ -13,7 +13,6 @@ import importlib
 import logging
 import os
 import signal
-import sys
 import traceback
 import warnings
 from collections.abc import Callable
@@ -139,8 +138,3 @@ def _meaning(error: Exception) -> tuple[int, str]:
     ):
         return FAILED, str(error) or type(error).__name__
     return FAILED, f'{type(error).__name__}: {error} (--debug shows where)'
-
-
-def closed_stdout() -> None:
-    """Have the end of the interpreter not complain of a stdout that nobody reads."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

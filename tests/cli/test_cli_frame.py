@@ -84,3 +84,34 @@ def test_the_script_is_the_same_command() -> None:
         pytest.skip('gamqp is not installed')
     done = subprocess.run([script, '--version'], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0 and done.stdout.startswith('gamqp ')
+
+
+def test_help_into_a_pipe_that_nobody_reads_is_no_error() -> None:
+    with started('perf', '--help', url='') as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b''
+        assert process.wait(120) == 0
+
+
+@pytest.mark.slow
+def test_no_command_shows_a_password_whatever_is_wrong() -> None:
+    """Nothing listens there; the traceback of --debug has no password either."""
+    for name in OWN:
+        if name == 'broker':  # it connects to none
+            continue
+        arguments = {
+            'check': (),
+            'publish': ('q', '-b', 'x'),
+            'rpc': ('q', '-b', 'x'),
+            'move': ('q', 'p'),
+            'declare': ('queue', 'q'),
+            'delete': ('queue', 'q'),
+            'bind': ('a', 'b'),
+            'replay': ('/',),
+            'topology': ('/dev/null',),
+            'perf': (),
+        }.get(name, ('q',))
+        done = gamqp(name, *arguments, '--debug', '--timeout', '5', '--url', f'amqp://app:{SECRET}@127.0.0.1:1')
+        assert done.code == 1 and SECRET not in done.out + done.err, done
+        assert 'refused' in done.out + done.err
