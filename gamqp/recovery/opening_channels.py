@@ -88,8 +88,10 @@ class OpeningChannels:
 
     def _go_on(self, under_way: deque[_OneChannel]) -> None:
         """Send what may be sent, wait for an answer, and look at those that have come. Switches."""
-        for one in under_way:
-            one.send()
+        for one in list(under_way):
+            self._check_link()
+            if one.send():
+                self._connection._green.sleep(0)  # a hundred requests, and as many replies, in a turn of the hub
         for one in under_way:
             if one.wait():
                 break  # the others have got answers meanwhile
@@ -146,14 +148,17 @@ class _OneChannel:
         if channel._is_transactional:
             self._ask(Tx.Select, ())
 
-    def send(self) -> None:
-        """Ask for all that may be asked for now. Does not switch."""
+    def send(self) -> bool:
+        """Ask for all that may be asked for now. Returns whether there was anything. Does not switch."""
+        did = False
         while not self._has_ended and (step := self.plan.next()) is not None:
+            did = True
             (sig, args), consumer = step
             if consumer is None:
                 self._ask(sig, args)
             else:
                 self._start(consumer, args)
+        return did
 
     def _start(self, consumer: RecordedConsumer, args: tuple[Any, ...]) -> None:
         channel, tag = self._channel, consumer.tag
