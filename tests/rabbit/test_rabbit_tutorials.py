@@ -209,6 +209,19 @@ def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, 
     program.stop(signal.SIGTERM)
 
 
+def test_the_consumer_whose_connection_recovers(start: Start, channel: gamqp.Channel, rabbit: Any, proxy: Any) -> None:
+    program = start('recovering', url=proxy.url(rabbit))
+    assert program.line() == 'consuming'
+    for number in range(2):
+        channel.publish(str(number), routing_key='jobs').wait()
+        line = program.line()
+        while number and line == f'got {number - 1}':  # again, where its ack was lost
+            line = program.line()
+        assert line == f'got {number}'
+        proxy.cut()
+    program.stop(signal.SIGTERM)
+
+
 @pytest.mark.any_broker
 @pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed')
 def test_the_celery_application(rabbit: Any, channel: gamqp.Channel) -> None:
