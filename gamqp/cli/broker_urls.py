@@ -16,8 +16,9 @@ from ..connection import Connection
 from ..connection import connect as connect_to_any
 from ..state import connection_settings
 from .exit_codes import UsageError
+from .output import Output
 
-__all__ = ('connect', 'settings_of', 'urls')
+__all__ = ('add_reconnect', 'connect', 'reconnecting', 'settings_of', 'urls')
 
 _DEFAULT = 'amqp://localhost'
 
@@ -54,3 +55,18 @@ def connect(options: argparse.Namespace, urls_given: list[str] | None = None, **
     if options.timeout is not None:  # else the URL may say
         usual.update(dict.fromkeys(('connect_timeout', 'rpc_timeout', 'confirm_timeout'), options.timeout))
     return connect_to_any(candidates, shuffle=False, **{**usual, **arguments})
+
+
+def add_reconnect(parser: argparse.ArgumentParser) -> None:
+    """The option --reconnect."""
+    parser.add_argument(
+        '--reconnect', action='store_true', help='connect again when the connection is lost, as often as it takes'
+    )
+
+
+def reconnecting(options: argparse.Namespace, output: Output) -> dict[str, Any]:
+    """Arguments for the connection, by which it comes back after a loss where --reconnect says so."""
+    if not options.reconnect:
+        return {}
+    told = f'gamqp {options.program}: the connection is open again'
+    return {'recover': True, 'on_recovered': lambda report: output.error(told)}

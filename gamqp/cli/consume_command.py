@@ -51,6 +51,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument(
         '--offset', metavar='WHERE', help='in a stream: first, last, next, a number, a time, or an age such as 1h'
     )
+    broker_urls.add_reconnect(parser)
     verdict = parser.add_mutually_exclusive_group()
     verdict.add_argument('--requeue', action='store_true', help='give all messages back at the end: only look at them')
     verdict.add_argument('--reject', action='store_true', help='reject instead of ack: drop, or dead-letter, them')
@@ -88,7 +89,7 @@ def consume(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     if options.exec and (options.save or options.requeue or options.reject or options.no_ack):
         raise UsageError('with --exec the exit code of the command decides: leave out --save and other verdicts')
     folder = FolderWriter(options.save) if options.save else None
-    connection = broker_urls.connect(options)
+    connection = broker_urls.connect(options, **broker_urls.reconnecting(options, output))
     try:
         if options.exec:
             return consume_with_command(connection, options, output, stop, consumer_arguments(options))

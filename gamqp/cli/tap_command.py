@@ -48,6 +48,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument('--save', metavar='FOLDER', help='write each into a file of this folder instead, for replay')
     parser.add_argument('--limit', type=count, metavar='N', help='end after so many messages')
     parser.add_argument('--idle-timeout', type=seconds, metavar='SECONDS', help='end when nothing has come for so long')
+    broker_urls.add_reconnect(parser)
     parser.add_argument(
         '--queue-limit',
         type=count,
@@ -61,7 +62,7 @@ def run(arguments: list[str]) -> int:
 def tap(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     """Bind, and show what comes."""
     folder = FolderWriter(options.save) if options.save else None
-    connection = broker_urls.connect(options)
+    connection = broker_urls.connect(options, **broker_urls.reconnecting(options, output))
     seen = 0
     try:
         queue = _bound_queue(connection, options)

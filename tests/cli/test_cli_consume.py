@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import broker_tools
 import greenlets
@@ -85,6 +87,31 @@ def test_signals_closed_pipes_and_what_is_not_there(rabbit: Any, stock: str, mes
         assert process.wait(PATIENCE) == 0
         assert process.stderr.read() == b'5 messages\n'
     assert messages(stock) == []
+
+
+@pytest.mark.any_broker
+@pytest.mark.slow
+def test_after_a_loss_it_goes_on_where_that_was_asked_for(
+    rabbit: Any, stock: str, publish: Any, tmp_path: Path
+) -> None:
+    handled = tmp_path / 'handled'
+    handled.touch()
+    publish(stock, numbers(2))
+    by_command = ('--exec', f'cat >> {handled}; echo >> {handled}', '--limit', '4', '--reconnect')
+    with started('consume', stock, *by_command, url=rabbit.url) as process:
+        greenlets.wait_until(lambda: handled.read_text() == '0\n1\n', PATIENCE)
+        name = f'gamqp consume {platform.node()}:{process.pid}'
+
+        def connections() -> list[str]:
+            found = rabbit.node.connections(rabbit.vhost)
+            return [one['name'] for one in found if one.get('user_provided_name') == name]
+
+        greenlets.wait_until(connections, PATIENCE)
+        rabbit.node.api(f'connections/{quote(connections()[0], "")}', 'DELETE')
+        publish(stock, numbers(2, 2))
+        done = broker_tools.in_thread(finished, process)
+    assert done.code == 0 and 'gamqp consume: the connection is open again' in done.err, done
+    assert handled.read_text() == '0\n1\n2\n3\n'
 
 
 @pytest.mark.any_broker
