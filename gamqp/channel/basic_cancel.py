@@ -70,6 +70,8 @@ class CancelMethods(GetMethods):
                 self._await_reply(expected, Basic.Cancel, None)
         finally:
             consumer.discard = not consumer.no_ack
+        if link.reason is not None and connection._topology is not None:
+            return  # a loss has overtaken it, from which the connection recovers: what waited for the callback is void
         if not connection._event_queue.callbacks_around():
             connection._unfinished_handlers.hand_out(link, consumer, connection.rpc_timeout)
 

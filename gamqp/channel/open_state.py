@@ -67,7 +67,9 @@ class OpenState(Requester):
 
         But where queues are declared again after a loss, it knows of no declaration on this channel.
         """
-        if queue or self._connection._topology is None:
+        topology = self._connection._topology
+        if queue or topology is None:
             return queue
         self._check(sig)  # which may wait for the end of a loss, and the queue has another name then
-        return self._declared
+        present: str = topology.queue_name(self._declared)
+        return present

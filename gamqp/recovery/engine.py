@@ -109,6 +109,8 @@ class RecoveryEngine:
         error = reason.make_error()
         error.lost = loss.count_lost(connection)  # type: ignore[attr-defined]
         connection._life.move('lose')
+        # Before the channels: what is not restored must not take with it what is.
+        self.topology.connection_lost()
         # One that is told to go, as by a node that is drained, finds another node first.
         self._avoid = connection._host_settings if isinstance(error, exceptions.ConnectionForced) else None
         backend = connection._green

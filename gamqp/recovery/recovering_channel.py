@@ -77,18 +77,27 @@ class RecoveringChannel(Channel):
 
     def _keep_consumers(self, reason: Reason) -> None:
         """End those that are not started again, and keep the calls that wait for one to start. Does not switch."""
-        topology, consumers = self._topology, self._consumers
-        for expected in self._replies.take_tagged(Basic.ConsumeOk):
+        topology, consumers, replies = self._topology, self._consumers, self._replies
+        cancelled = {
+            tag for tag in consumers if consumers.has_cancel_waiting(tag) or replies.expects(tag, Basic.CancelOk)
+        }
+        for expected in replies.take_tagged(Basic.ConsumeOk):
             record, tag = expected.consumer, str(expected.tag)
-            if record is not None and record.recover and tag in consumers and not consumers.has_cancel_waiting(tag):
+            if record is not None and record.recover and tag in consumers and tag not in cancelled:
                 topology.consumer_started(record)
                 self._awaited_starts = {**(self._awaited_starts or {}), tag: expected}
             elif expected.slot is not None:
                 expected.slot.fail(reason.make_error)
         for tag in list(consumers):
             record = topology.consumer(self._number, tag)
-            if record is None or not record.recover or consumers.has_cancel_waiting(tag):
+            if tag in cancelled:
+                self._end_locally(tag, None)
+            elif record is None or not record.recover:
                 self._end_locally(tag, reason)
+        # What the program has asked for: they are not started again.
+        for expected in (*replies.take_tagged(Basic.CancelOk), *consumers.take_cancels()):
+            if expected.slot is not None and not expected.abandoned:
+                expected.slot.succeed((expected.tag,))
 
     def _end_locally(self, tag: str, reason: Reason | None) -> None:
         """The broker does not have this consumer, and will not get it again. Does not switch.

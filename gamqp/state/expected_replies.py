@@ -171,6 +171,10 @@ class Replies:
                 return expected
         return None
 
+    def expects(self, tag: str, sig: Sig) -> bool:
+        """Whether this reply is expected for the consumer *tag*, perhaps by a caller that has gone."""
+        return any(sig in one.sigs for one in (self._tagged or {}).get(tag, ()))
+
     def take_tagged(self, sig: Sig) -> list[Expected]:
         """Remove and return those with a tag for which this reply is expected, and whose caller is still there."""
         taken: list[Expected] = []

@@ -1,0 +1,123 @@
+"""What a recovering connection restores of its topology and consumers, and what the program has ended at the loss."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import greenlets
+import pytest
+from greenlet import GreenletExit
+from script import ScriptedBroker
+from scripted_consumers import begin, messages
+
+import gamqp
+from gamqp import Recovery
+
+AT_ONCE = Recovery(first_delay=0, delay=0.1, max_delay=0.1)
+
+
+@pytest.fixture
+def client(peer: ScriptedBroker) -> gamqp.Connection:
+    return peer.open(recover=AT_ONCE)
+
+
+def call(peer: ScriptedBroker, method: Callable[..., Any], *args: Any, **how: Any) -> Any:
+    """Make a call that the peer grants. Returns what came to the peer."""
+    calling = greenlets.spawn(functools.partial(method, *args, **how))
+    said = peer.next()
+    grant(peer, said)
+    calling.get()
+    return said
+
+
+def grant(peer: ScriptedBroker, said: Any, name: str = 'amq.gen-1') -> None:
+    replies = {
+        'queue.declare': {'queue': getattr(said, 'queue', '') or name},
+        'basic.consume': {'consumer_tag': getattr(said, 'consumer_tag', '')},
+    }
+    peer.send(f'{said.name}-ok', said.channel, **replies.get(said.name, {}))
+
+
+def come_back(peer: ScriptedBroker, client: gamqp.Connection, name: str = 'amq.gen-2') -> list[Any]:
+    """The next attempt is let in, and granted all that it asks for. Returns that, without opens and closes."""
+    peer.handshake()
+    asked = []
+    opened = greenlets.spawn(client.wait_open, greenlets.PATIENCE)
+    while not opened.done:
+        for event in peer.take_what_came():
+            if event.name.startswith(('channel.', 'queue.', 'exchange.', 'basic.')):
+                grant(peer, event, name)
+            asked += [event] * (not event.name.startswith('channel.'))
+        greenlets.sleep(0)
+    opened.get()
+    return asked
+
+
+def words(asked: list[Any]) -> list[str]:
+    return [f'{said.name} {getattr(said, "queue", "") or getattr(said, "exchange", "")}'.strip() for said in asked]
+
+
+def test_the_queue_declared_last_has_its_new_name_for_a_call_that_waits(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    call(peer, channel.queue_declare, exclusive=True)
+    call(peer, channel.queue_bind, '', 'e')
+    begin(peer, lambda: channel.subscribe('', print))
+    peer.hang_up()
+    greenlets.wait_until(lambda: client.state == 'recovering')
+    waiting = greenlets.spawn(channel.queue_bind, '', 'f')
+    asked = come_back(peer, client)
+    assert words(asked[:4]) == ['queue.declare', 'queue.bind amq.gen-2', 'basic.qos', 'basic.consume amq.gen-2']
+    if not asked[4:]:  # the call may have come before the connection was seen to be open
+        asked.append(peer.expect('queue.bind'))
+        grant(peer, asked[4])
+    assert (asked[4].queue, asked[4].exchange) == ('amq.gen-2', 'f')
+    waiting.get()
+    assert client.queue_name('amq.gen-1') == 'amq.gen-2'
+
+
+@pytest.mark.parametrize('how', ['waits', 'was killed', 'nowait', 'before consume-ok'])
+def test_a_cancel_that_a_loss_overtakes_is_done(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, how: str
+) -> None:
+    """The consumer is not started again: it would give back each message, and get it again."""
+    call(peer, channel.queue_declare, 'q', durable=True, auto_delete=False)
+    if how == 'before consume-ok':
+        starting = greenlets.spawn(functools.partial(channel.basic_consume, 'q', 't', callback=print))
+        peer.expect('basic.consume')
+        cancelling = greenlets.spawn(channel.basic_cancel, 't')
+        greenlets.sleep(0)
+    else:
+        begin(peer, lambda: channel.basic_consume('q', 't', callback=print))
+        cancelling = greenlets.spawn(channel.basic_cancel, 't', how == 'nowait')
+        peer.expect('basic.cancel')
+    if how == 'was killed':
+        cancelling.kill()
+        with pytest.raises(GreenletExit):
+            cancelling.get()
+    peer.hang_up()
+    if how == 'before consume-ok':
+        with pytest.raises(gamqp.Lost):
+            starting.get()
+    if how != 'was killed':
+        cancelling.get()
+    assert words(come_back(peer, client)) == ['queue.declare q']
+    assert channel.consumer_count == 0
+    assert [record['kind'] for record in client.topology()] == ['queue']
+
+
+def test_a_consumer_that_is_not_restored_does_not_take_its_queue_with_it(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    call(peer, channel.queue_declare, 'q', exclusive=True, auto_delete=True)
+    call(peer, channel.queue_bind, 'q', 'e')
+    consumer = begin(peer, lambda: channel.subscribe('q', print, recover=False))
+    peer.hang_up()
+    assert words(come_back(peer, client)) == ['queue.declare q', 'queue.bind q', 'basic.qos']
+    with pytest.raises(gamqp.Lost):
+        consumer.join()
+    again = begin(peer, lambda: channel.subscribe('q', lambda message: None))
+    peer.raw(messages(again.tag, [1]))
+    peer.expect('basic.ack')
