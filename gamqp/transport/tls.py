@@ -23,8 +23,9 @@ from .tls_handshake_queue import queue_of_this_thread
 
 __all__ = ('SSLError', 'SSLTransport')
 
-# Bytes of the buffer for received ciphertext: several TLS records per system call.
+# Bytes of the buffer for received ciphertext: several TLS records per system call, once so much arrives.
 RECEIVE = 128 * 1024
+RECEIVE_FIRST = 16 * 1024
 
 # So many bytes that the server sends during the handshake are kept until its end, to explain a failure.
 FLIGHT = 32 * 1024
@@ -55,7 +56,7 @@ class SSLTransport(TCPTransport):
         self._incoming = MemoryBIO()
         self._outgoing = MemoryBIO()
         self._ciphertext = memoryview(b'')  # encrypted, and not yet taken by the kernel
-        self._received = memoryview(bytearray(RECEIVE))
+        self._received = memoryview(bytearray(RECEIVE_FIRST))
         self._flight = b''  # the first bytes of the server, kept during the handshake
         self._has_certificate = True
         self._failure: BaseException | None = None  # the next read raises it
@@ -170,7 +171,8 @@ class SSLTransport(TCPTransport):
                 except ssl.SSLWantReadError:
                     if total:
                         break
-                    self._receive()
+                    if self._receive() == len(self._received) < RECEIVE:
+                        self._received = memoryview(bytearray(RECEIVE))
                     continue
                 if not count:
                     break

@@ -1,17 +1,20 @@
 """Received bytes that are not yet part of an event.
 
-Layer 0. One bytearray is used for the whole connection, so that receiving allocates nothing. It grows when it is
-nearly full with one frame, never because a frame announces its size, and shrinks again. Not compiled: it is used once
-per receive, not per message. Does not belong here: what the bytes mean.
+Layer 0. One bytearray is used for the whole connection, so that receiving allocates nothing. It begins small, since
+most connections are idle most of the time, and gets its usual size when one receive has filled it. It grows beyond
+that when it is nearly full with one frame, never because a frame announces its size, and shrinks again. Not compiled:
+it is used once per receive, not per message. Does not belong here: what the bytes mean.
 """
 
 from __future__ import annotations
 
 __all__ = ('Buffer',)
 
-# Twice RabbitMQ's frame_max, so that a whole frame fits behind a part of another one.
+# Bytes to begin with: more than an idle connection ever receives at once, heartbeats, replies and confirms.
+_SMALL = 16 * 1024
+# Of a busy connection: twice RabbitMQ's frame_max, so that a whole frame fits behind a part of another one.
 _CAPACITY = 256 * 1024
-# The least free space: large enough to empty a busy socket in few calls.
+# The least free space of a busy connection: large enough to empty its socket in few calls.
 _MIN_ROOM = 64 * 1024
 
 
@@ -33,10 +36,10 @@ class Buffer:
         """Forget everything, as if new."""
         self._start = 0  # bytes held are [start:end]
         self._end = 0
-        self._allocate(_CAPACITY)
+        self._allocate(_SMALL)
 
     def room(self) -> memoryview:
-        """The free space, at least 64 KiB; valid until another method is called."""
+        """The free space, at least 8 KiB, and 64 KiB once so much arrives; valid until another method is called."""
         return self._view[self._end :]
 
     def commit(self, n: int) -> None:
@@ -54,8 +57,11 @@ class Buffer:
         self._start += n
         held = self._end - self._start
         capacity = len(self._bytes)
-        if held == 0 and capacity == _CAPACITY:
+        if held == 0 and self._end < capacity <= _CAPACITY:
             self._start = self._end = 0
+            return
+        if capacity < _CAPACITY:
+            self._consume_small(held, capacity)
             return
         wanted = capacity
         if held <= _CAPACITY // 2:
@@ -64,6 +70,13 @@ class Buffer:
             wanted = capacity * 2
         if wanted != capacity or capacity - self._end < _MIN_ROOM:
             self._move(wanted)
+
+    def _consume_small(self, held: int, capacity: int) -> None:
+        # What fills it has more behind it in the kernel, and what is half a frame already has more to come.
+        if self._end == capacity or held > capacity // 2:
+            self._move(_CAPACITY)
+        elif capacity - self._end < capacity // 2:
+            self._move(capacity)
 
     def _move(self, capacity: int) -> None:
         """Move the bytes that are kept to the front of a buffer of *capacity* bytes."""

@@ -124,7 +124,7 @@ class Decoder:
         return len(self._buffer) > 0 or len(self._assembly) > 0
 
     def room(self) -> memoryview:
-        """Free space for received bytes, at least 64 KiB; valid until the next commit."""
+        """Free space for received bytes, at least 8 KiB; valid until the next commit."""
         return self._buffer.room()
 
     def commit(self, n: _int) -> list[Any]:
