@@ -94,10 +94,10 @@ def test_a_worker_goes_on_after_each_loss(rabbit: Any, application: Any) -> None
 
 @pytest.mark.any_broker
 @needs_redis
-def test_a_chord_with_results_in_redis(application: Any, redis: str) -> None:
-    app = application(backend=redis)
+def test_results_in_redis(application: Any, redis: str) -> None:
+    app = application(backend=redis, result_backend_thread_safe=True)
     with app.worker(*GREEN_POOL) as worker:
-        wrong = app.client('canvas', 'results_come_back_to_many_greenlets')
+        wrong = app.client('canvas', 'results_come_back_to_many_greenlets', 'results_for_greenlets_that_come_and_go')
         assert not wrong, '\n'.join([*wrong.values(), worker.log()[-4000:]])
 
 

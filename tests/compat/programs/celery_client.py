@@ -84,6 +84,24 @@ def results_come_back_to_many_greenlets() -> None:
     assert sorted(got) == list(range(1000, 1050))
 
 
+def results_for_greenlets_that_come_and_go() -> None:
+    """As requests of a web application: with one backend for all of them nothing is left of each."""
+    if not app.conf.get('result_backend_thread_safe'):
+        return
+    got: list[int] = []
+    descriptors: list[int] = []
+
+    def request(number: int) -> None:
+        got.append(add.delay(number, 1000).get(timeout=PATIENCE))
+
+    for first in range(0, 200, 40):
+        greenlets = [backend.spawn(request, number) for number in range(first, first + 40)]
+        wait_until(lambda greenlets=greenlets: all(one.dead for one in greenlets))
+        descriptors.append(len(os.listdir('/proc/self/fd')))
+    assert sorted(got) == list(range(1000, 1200))
+    assert descriptors[-1] - descriptors[0] < 40, descriptors
+
+
 def the_default_options_do_not_hold_a_worker_up() -> None:
     """Ten tasks a second would be 60 s."""
     tasks = [add.s(number, 1) for number in range(600)]
@@ -189,6 +207,7 @@ def a_task_is_acked_when_it_is_done() -> None:
 SCENARIOS = (
     worker_and_client_are_on_gamqp,
     results_come_back_to_many_greenlets,
+    results_for_greenlets_that_come_and_go,
     the_default_options_do_not_hold_a_worker_up,
     canvas,
     countdown_and_eta,
