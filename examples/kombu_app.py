@@ -19,8 +19,21 @@ URL = os.environ.get('AMQP_URL', 'amqp://guest:guest@localhost:5672')
 QUEUE = kombu.Queue(os.environ.get('ORDERS_QUEUE', 'gamqp.orders'))
 DEADLINE = float(os.environ.get('ORDERS_DEADLINE', '5'))  # seconds to get a connection, and again to publish
 
-# After a publish that was not confirmed in time kombu closes the connection: rpc_timeout limits that, too.
-connection = kombu.Connection(URL, transport='gamqp.kombu:Transport', transport_options={'rpc_timeout': DEADLINE})
+# After a publish that was not confirmed in time kombu closes the channel, and then the connection. A broker that is as
+# silent to that has rpc_timeout once more, so that the answer may take twice the deadline.
+connection = kombu.Connection(
+    URL,
+    transport='gamqp.kombu:Transport',
+    connect_timeout=DEADLINE,
+    transport_options={'rpc_timeout': DEADLINE, 'max_retries': 1},
+)
+# kombu raises OperationalError when it cannot connect.
+ERRORS = (
+    *connection.connection_errors,
+    *connection.channel_errors,
+    kombu.exceptions.OperationalError,
+    kombu.exceptions.LimitExceeded,
+)
 kombu.pools.set_limit(20)  # connections of one process; each publishes one message at a time
 
 
@@ -29,7 +42,7 @@ def app(environ, start_response):
     body = environ['wsgi.input'].read(int(environ.get('CONTENT_LENGTH') or 0))
     try:
         publish(body)
-    except connection.connection_errors + connection.channel_errors + (kombu.exceptions.LimitExceeded,) as error:
+    except ERRORS as error:
         print(f'503: {error}', file=environ['wsgi.errors'])
         status, text = '503 Service Unavailable', 'the broker cannot take it now\n'
     else:

@@ -104,6 +104,7 @@ def test_kombu(rabbit: Any, proxy: Any, orders: Orders, tmp_path: Any) -> None:
         assert [bytes(message.body) for message in orders.take()] == [b'two chairs']
         proxy.down.pause()
         assert server.request('POST', '/', 'a table')[0] == 503
+        assert server.request('POST', '/', 'a table')[0] == 503, 'by a connection that cannot be opened'
         proxy.down.resume()
         assert server.request('POST', '/', 'a lamp')[0] == 202
         assert bytes(orders.take()[-1].body) == b'a lamp'
