@@ -24,13 +24,21 @@ class Message(pyamqp.Message):  # type: ignore[misc]  # kombu has no types
     queued again what was unsettled; its tag means nothing now, which is another error, or it means another message.
     """
 
+    _state: str
+
     def __init__(self, msg: Any, channel: Any = None, **kwargs: Any) -> None:
         super().__init__(msg, channel=channel, **kwargs)
         self._incarnation = msg._incarnation
 
     def ack(self, multiple: bool = False) -> None:
         """Acknowledge it, and with *multiple* all before it; nothing where the broker has taken it back."""
-        if self._is_known('ACK'):
+        channel = self.channel
+        if channel is not None and self._state == 'RECEIVED' and channel._incarnation == self._incarnation:
+            # The usual case, as kombu has it, without the two sets that kombu asks for to look one tag up.
+            if not channel._consumers.needs_no_ack(self.delivery_info.get('consumer_tag')):
+                channel.basic_ack(self.delivery_tag, multiple)
+                self._state = 'ACK'
+        elif self._is_known('ACK'):
             super().ack(multiple)
 
     def reject(self, requeue: bool = False) -> None:
@@ -103,3 +111,8 @@ class Connection(AMQPConnection):
         """Makes the error of a loss that consumers of this connection have not heard of; None if there is none."""
         reason = self._life.reason
         return reason.make_error if self._event_queue.loss_unraised and reason is not None else None
+
+    @property
+    def left_a_close_unanswered(self) -> bool:
+        """Whether the broker has not answered the close of a channel that nobody waits for any more."""
+        return bool(self._closes_due)

@@ -17,12 +17,16 @@ from .channel import Connection
 from .choice import OPTION, means_gamqp, say_what_follows
 from .drain_events import drain_events
 from .failover import keep_transport
+from .opening import open_once
 from .py_amqp_errors import derive_from_py_amqp
 from .url import connection_uri, take_urls_apart
 
 __all__ = ('SSLTransport', 'Transport')
 
 derive_from_py_amqp()
+
+# Seconds to send what is queued, and to get an answer after all, on a connection where the last question got none.
+LAST_WORD = 0.1
 
 # kombu.Connection -> makes the error of a loss that its consumers have not heard of. It stays here until drain_events
 # raises it: kombu makes new transports and connections meanwhile, and an attempt to connect may fail.
@@ -48,6 +52,7 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
       another one or after: another greenlet that publishes with a retry cannot hide it.
     * A greenlet that drains a connection without consumers after one that has some does not wait there while it
       has messages to handle, and then handles all that have arrived, for 10 ms at most. Celery's worker does so.
+    * Greenlets that need the connection at the same time open one.
     * All errors are of py-amqp's classes as well.
     * ``amqps://`` turns TLS on, gamqp's or py-amqp's, also where the transport is given by name; with ``ssl`` (Celery:
       ``broker_use_ssl``) it has the options of that. No value of ``ssl`` turns it off again.
@@ -109,10 +114,14 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
             **(client.transport_options or {}),
         }
         options.pop(OPTION, None)
-        connection = Connection(**options)
-        connection.client = client
-        connection.connect()
-        return connection
+
+        def connect() -> Connection:
+            connection = Connection(**options)
+            connection.client = client
+            connection.connect()
+            return connection
+
+        return open_once(client, connect)
 
     def drain_events(self, connection: Any, timeout: float | None = None, **kwargs: Any) -> None:
         """Wait for an event of *connection* and run its callback, for at most *timeout* seconds. Switches greenlets.
@@ -134,7 +143,12 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
     def close_connection(self, connection: Any) -> None:
         """Close the connection, with the consent of the broker. Switches greenlets."""
         self._keep_loss(connection)
-        super().close_connection(connection)
+        if isinstance(connection, Connection) and connection.left_a_close_unanswered:
+            # kombu has closed a channel first, which took as long as a broker may be silent.
+            connection.client = None
+            connection.close(timeout=LAST_WORD)
+        else:
+            super().close_connection(connection)
 
     def _keep_loss(self, connection: Any) -> None:
         """*connection* is about to be forgotten: what its consumers should have heard of is kept for the next one."""

@@ -31,6 +31,7 @@ from urllib.parse import quote  # noqa: E402
 
 import amqp  # noqa: E402
 import greenlet  # noqa: E402
+import greenlets  # noqa: E402
 import inside  # noqa: E402
 import kombu  # noqa: E402
 import kombu.exceptions  # noqa: E402
@@ -39,6 +40,7 @@ from kombu import pools  # noqa: E402
 from kombu.common import itermessages  # noqa: E402
 from kombu.transport import native_delayed_delivery  # noqa: E402
 from node import Node  # noqa: E402
+from script import ScriptedBroker  # noqa: E402
 
 import gamqp  # noqa: E402
 import gamqp.kombu  # noqa: E402
@@ -392,6 +394,85 @@ def an_attempt_to_connect_that_fails_does_not_hide_a_loss() -> None:
         raised(TimeoutError, connection.drain_events, timeout=0.01)
 
 
+def greenlets_that_need_a_connection_at_the_same_time_open_one() -> None:
+    with ScriptedBroker() as peer:
+        connection = connect(f'amqp://guest:guest@127.0.0.1:{peer.port}//')
+        both = [greenlets.spawn(lambda: connection.connection) for _ in range(2)]
+        peer.handshake()
+        assert {task.get() for task in both} == {connection.connection}
+        peer.expect_nothing_more(connection.connection)
+        connection.collect()
+    # A real one, with consumers of the greenlet that was first: the other one drains what they get.
+    with connect() as connection, declared(connection) as queue:
+        got: list[Any] = []
+
+        def consume() -> None:
+            connection.Consumer(queue, callbacks=[functools.partial(keep, got)], no_ack=True).consume()
+
+        def drain() -> None:
+            while not got:
+                with contextlib.suppress(TimeoutError):
+                    connection.drain_events(timeout=1)
+
+        connection.collect()
+        both = [greenlets.spawn(consume), greenlets.spawn(drain)]
+        both[0].get()
+        with connect() as other:
+            publish(other, queue, 'x')
+        both[1].get()
+        assert got == ['x']
+
+
+def an_attempt_that_fails_or_is_killed_is_known_to_all_who_wait_for_it() -> None:
+    answers: list[Any] = []
+
+    def password() -> str:
+        backend.sleep(0.01)
+        answer = answers.pop(0)
+        if isinstance(answer, BaseException):
+            raise answer
+        return str(answer)
+
+    host, port = URL.partition('@')[2].partition('/')[0].split(':')
+    connection = connect(host, port=int(port), userid='guest', password=password, virtual_host=VHOST)
+
+    def attempt() -> Any:
+        try:
+            return connection.ensure_connection(max_retries=0).connection
+        except (kombu.exceptions.OperationalError, greenlet.GreenletExit) as error:
+            return str(error)
+
+    def attempts(*told: Any) -> list[Any]:
+        answers[:] = told
+        both = [greenlets.spawn(attempt) for _ in range(2)]
+        said = [task.get() for task in both]
+        assert not answers
+        return said
+
+    with connection:
+        assert attempts(OSError('no')) == ['no', 'no']
+        assert attempts(greenlet.GreenletExit('killed'), 'guest') == ['killed', connection.connection]
+        assert connection.connected
+
+
+def a_silent_broker_is_waited_for_once() -> None:
+    """kombu closes the default channel, and then the connection."""
+    with ScriptedBroker() as peer:
+        connection = connect(f'amqp://guest:guest@127.0.0.1:{peer.port}//', transport_options={'rpc_timeout': 30})
+        opening = greenlets.spawn(lambda: connection.default_channel)
+        peer.handshake()
+        peer.expect('channel.open', 1)
+        peer.send('channel.open-ok', 1)
+        channel = opening.get()
+        raised(TimeoutError, channel.close, timeout=0.01)
+        began = time.monotonic()
+        connection.release()
+        assert time.monotonic() - began < 8
+        peer.expect('channel.close', 1)
+        peer.expect('connection.close')
+        peer.expect_end()
+
+
 def who_closes_a_connection_knows_of_its_loss() -> None:
     with connect() as connection, declared(connection) as queue:
         connection.Consumer(queue, callbacks=[print]).consume()
@@ -419,6 +500,29 @@ def an_ack_that_comes_too_late_harms_nobody() -> None:
         raised(kombu.exceptions.MessageStateError, messages[0].ack)
         assert channel.queue_declare(queue.name, passive=True).message_count == 3
         assert connection.connection.stats()['stale_settlements'] == 3
+
+
+def a_message_is_acked_once_and_not_where_none_is_due() -> None:
+    """Celery and kombu's mixins ack whatever comes; RabbitMQ closes a channel for an ack that is not due."""
+    with connect() as connection, declared(connection) as queue:
+        messages: list[Any] = []
+        channel = connection.default_channel
+        for no_ack in (True, False):
+            publish(connection, queue, no_ack)
+            consumer = kombu.Consumer(channel, [queue], on_message=messages.append, no_ack=no_ack)
+            with consumer:
+                connection.drain_events(timeout=60)
+                messages[-1].ack()
+        publish(connection, queue, 'got')
+        messages.append(queue(channel).get())
+        messages[-1].ack()
+        assert [message.acknowledged for message in messages] == [False, True, True]
+        for message in messages[1:]:
+            raised(kombu.exceptions.MessageStateError, message.ack)
+        messages[0].ack()
+        assert channel.queue_declare(queue.name, passive=True).message_count == 0
+        channel.basic_recover(requeue=True)
+        assert channel.queue_declare(queue.name, passive=True).message_count == 0
 
 
 # -- drain_events ----------------------------------------------------------------------------------
@@ -519,8 +623,12 @@ SCENARIOS = (
     quorum_queues_and_native_delayed_delivery,
     a_publisher_that_retries_cannot_hide_a_loss,
     an_attempt_to_connect_that_fails_does_not_hide_a_loss,
+    greenlets_that_need_a_connection_at_the_same_time_open_one,
+    an_attempt_that_fails_or_is_killed_is_known_to_all_who_wait_for_it,
+    a_silent_broker_is_waited_for_once,
     who_closes_a_connection_knows_of_its_loss,
     an_ack_that_comes_too_late_harms_nobody,
+    a_message_is_acked_once_and_not_where_none_is_due,
     one_event_a_call_for_who_drains_one_connection,
     who_drains_two_connections_waits_for_both,
     the_wait_beside_another_connection_ends_with_either,
