@@ -32,9 +32,10 @@ class Broker(Service):
     free port. users: names and passwords, each may do everything; guest/guest if not given. vhosts: the virtual hosts.
     tls: also listen on ``tls_port``, with certificates made on the spot (needs ``cryptography``). verify_clients: with
     TLS, let in only who has a certificate of ``certificates``. heartbeat (seconds, 0: none), frame_max (bytes),
-    channel_max: what it offers. max_message_size: bytes; None: as RabbitMQ. deprecated_features: False has a
-    broker like 4.3 refuse transient queues that are not exclusive, as RabbitMQ 4.3 does when its operator forbids them;
-    it permits them by default. history: about how many bytes of what was published are kept for ``published``.
+    channel_max: what it offers. max_message_size: bytes; None: as RabbitMQ. deprecated_features: False has a broker
+    like 4.3 refuse transient queues that are not exclusive, as RabbitMQ 4.3 does when its operator forbids them; it
+    permits them by default. consumer_timeout: seconds that a delivery may be unacked; None: for ever. history: about
+    how many bytes of what was published are kept for ``published``.
     Raises ValueError for a *like* that is not known; ``start`` raises OSError when the port is not free.
     """
 
@@ -53,6 +54,7 @@ class Broker(Service):
         channel_max: int = 2047,
         max_message_size: int | None = None,
         deprecated_features: bool = True,
+        consumer_timeout: float | None = 1800.0,
         history: int = 256 * _MIB,
     ) -> None:
         super().__init__(
@@ -64,6 +66,7 @@ class Broker(Service):
             channel_max,
             max_message_size,
             deprecated_features,
+            consumer_timeout,
             history,
             'gamqp.testing',
         )

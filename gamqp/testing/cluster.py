@@ -90,7 +90,9 @@ class Cluster(Service):
     ) -> None:
         if size < 1:
             raise ValueError(f'size: a number from 1 on is expected, not {size!r}')
-        super().__init__(like, users, vhosts, heartbeat, 131072, 2047, None, True, 256 * 1024 * 1024, 'gamqp.testing')
+        super().__init__(
+            like, users, vhosts, heartbeat, 131072, 2047, None, True, 1800.0, 256 * 1024 * 1024, 'gamqp.testing'
+        )
         self.nodes = [ClusterNode(self, number, host) for number in range(1, size + 1)]
         self._server.nodes += [node.state for node in self.nodes]
         self._started = False

@@ -66,15 +66,17 @@ class Service(Orders, Assertions):
         channel_max: int,
         max_message_size: int | None,
         deprecated_features: bool,
+        consumer_timeout: float | None,
         history: int,
         name: str,
     ) -> None:
         version = version_like(like)
-        self.like = like
+        self.like = f'rabbitmq-{like.removeprefix("rabbitmq-")}'
         clock, real_clock = Clock(time.monotonic, time.time), Clock(time.monotonic, time.time)
         self._server = Server(version, clock, real_clock, history, name)
         self._server.heartbeat, self._server.frame_max, self._server.channel_max = heartbeat, frame_max, channel_max
         self._server.refuses_deprecated = version.deprecates and not deprecated_features
+        self._server.consumer_timeout = consumer_timeout
         if max_message_size is not None:
             self._server.max_message_size = max_message_size
         for vhost in vhosts:

@@ -168,3 +168,22 @@ def stream_purge(talk: Talker) -> None:
     talk.open(1)
     queue(talk, durable=True, arguments={'x-queue-type': 'stream'})
     talk.ask('queue.purge', queue='~q')
+
+
+@scene
+def quorum_consumer_timeout(talk: Talker) -> None:
+    talk.open(1, 2)
+    talk.ask('queue.declare', queue='~q', durable=True, arguments={'x-queue-type': 'quorum'})
+    for body in (b'1', b'2', b'3'):
+        talk.publish('', '~q', body)
+    talk.settle()
+    talk.ask('basic.qos', prefetch_count=2)
+    talk.ask('basic.consume', queue='~q', consumer_tag='late', arguments={'x-consumer-timeout': 1000})
+    talk.settle(4)
+    talk.ask('basic.get', 2, queue='~q', no_ack=True)
+    talk.ask('basic.ack', delivery_tag=1)
+    talk.ask('basic.nack', delivery_tag=2, requeue=True)
+    talk.ask('basic.ack', delivery_tag=2)
+    for _ in range(3):
+        talk.ask('basic.get', 2, queue='~q', no_ack=True)
+    talk.ask('queue.delete', 2, queue='~q')

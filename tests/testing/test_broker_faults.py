@@ -201,6 +201,34 @@ def test_time_moves_for_queues_and_not_for_heartbeats(broker: testing.Broker) ->
     talk.close()
 
 
+@pytest.mark.parametrize('fetched', [False, True])
+def test_a_late_ack_closes_the_channel_before_4_3(fetched: bool) -> None:
+    with testing.Broker('3.10', consumer_timeout=60) as broker:
+        talk = BrokerTalker(broker, '')
+        talk.open(1, 2)
+        talk.ask('queue.declare', queue='q', durable=True)
+        broker.publish('', 'q', b'x')
+        talk.ask('basic.get' if fetched else 'basic.consume', queue='q')
+        broker.clock.advance(59)
+        assert talk.settle() == []
+        broker.clock.advance(2)
+        _, name, values = talk.settle()[0]
+        assert (name, values['reply_code']) == ('channel.close', 406)
+        assert values['reply_text'].startswith(
+            'PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used: 60000 ms.'
+        )
+        (message,) = broker.queue('q').messages
+        assert message.redelivered
+        talk.close()
+
+
+def test_a_late_ack_means_nothing_to_classic_queues_of_4_3(broker: testing.Broker, talk: BrokerTalker) -> None:
+    broker.publish('', 'q', b'x')
+    talk.ask('basic.consume', queue='q')
+    broker.clock.advance(7200)
+    assert talk.settle() == [] and len(broker.queue('q').unacked) == 1
+
+
 def test_a_chain_of_expiries_happens_in_its_order(broker: testing.Broker, talk: BrokerTalker) -> None:
     later = {'x-message-ttl': 10000, 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'second'}
     last = {'x-message-ttl': 20000, 'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': 'q'}

@@ -12,6 +12,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ...wire import encode_method, spec
+from .ack_timeout import AckTimeout
 from .consumers import QueueConsumer
 from .direct_reply import ReplyConsumer
 from .errors import Refusal, closing_text, precondition_failed
@@ -35,15 +36,18 @@ _END = bytes([spec.FRAME_END])
 class Delivery:
     """A message that waits for its ack. consumer: None where basic.get has fetched it."""
 
-    __slots__ = ('consumer', 'entry', 'lost', 'queue', 'tag')
+    __slots__ = ('consumer', 'due', 'entry', 'lost', 'queue', 'tag')
 
     def __init__(self, tag: int, entry: Entry, queue: Queue, consumer: QueueConsumer | None) -> None:
         self.tag = tag
         self.entry = entry
         self.queue = queue
         self.consumer = consumer
-        #: Whether the queue has it back already, because the queue's node was lost: an ack means nothing then.
+        #: Whether the queue has it back already, because its node was lost or the ack is late: an ack means
+        #: nothing then.
         self.lost = False
+        #: When it is late, see ``ack_timeout``; None: never.
+        self.due: float | None = None
 
 
 class ServerChannel:
@@ -69,6 +73,7 @@ class ServerChannel:
         self.prefetch = 0
         self.global_prefetch = 0
         self._taken = 0  # of unacked, those of consumers
+        self._ack_timeout = AckTimeout(self)
         self.confirms: PublishConfirms | None = None
         self.transaction: Transaction | None = None
         #: What '' means as the name of a queue.
@@ -111,7 +116,8 @@ class ServerChannel:
         tag = self.next_tag
         self.next_tag = tag + 1
         if not consumer.no_ack:
-            self.unacked[tag] = Delivery(tag, entry, consumer.queue, consumer)
+            self.unacked[tag] = delivery = Delivery(tag, entry, consumer.queue, consumer)
+            self._ack_timeout.watch(delivery)
             consumer.unacked += 1
             consumer.queue.unacked += 1
             self._taken += 1
@@ -146,7 +152,8 @@ class ServerChannel:
         tag = self.next_tag
         self.next_tag = tag + 1
         if not no_ack:
-            self.unacked[tag] = Delivery(tag, entry, queue, None)
+            self.unacked[tag] = delivery = Delivery(tag, entry, queue, None)
+            self._ack_timeout.watch(delivery)
             queue.unacked += 1
         return tag
 
@@ -201,6 +208,18 @@ class ServerChannel:
                 delivery.entry.redelivered = True
                 queue.ready.put_back(delivery.entry)
 
+    def give_up(self, consumer: QueueConsumer) -> None:
+        """A consumer has not acked in time: it is cancelled, and its queue has all back that it holds."""
+        self.consumers.pop(consumer.tag, None)
+        self.notify_cancelled(consumer)
+        consumer.queue.consumers.remove(consumer)
+        held = [one for one in self.unacked.values() if one.consumer is consumer and not one.lost]
+        for delivery in held:
+            self._let_go(delivery)
+            delivery.lost = True
+        consumer.queue.settle([delivery.entry for delivery in held], Outcome.NACK)
+        consumer.queue.remove_consumer(consumer)
+
     def resume(self) -> None:
         """Deliver what could not be delivered: the limits have changed, or the connection has room again."""
         for consumer in list(self.consumers.values()):
@@ -221,6 +240,7 @@ class ServerChannel:
 
     def shut(self) -> None:
         """End consumers, give back what is unacked. Idempotent."""
+        self._ack_timeout.stop()
         consumers, self.consumers = list(self.consumers.values()), {}
         if self.reply_consumer is not None:
             self.server.reply_channels.pop(self.reply_consumer.key, None)

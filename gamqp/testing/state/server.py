@@ -65,6 +65,8 @@ class Server:
         self.outgoing: set[Session] = set()
         self.reply_channels: dict[str, ServerChannel] = {}
         self.blocked_reason: str | None = None
+        #: Seconds that a delivery may be unacked; None: for ever.
+        self.consumer_timeout: float | None = 1800.0
         #: Set by a test: no confirms are sent.
         self.holds_confirms = False
         #: How many connections were opened in all.

@@ -39,6 +39,8 @@ class Version:
     queue_mode: bool
     #: Whether the header of a consumer's timeout is refused on classic queues.
     consumer_timeout_argument: bool
+    #: Whether a delivery that is not acked in time has its consumer cancelled; else the channel is closed.
+    timeout_cancels: bool
     #: Whether headers are compared with their types, so that 1 is not 1.0.
     typed_headers: bool
     #: Whether messages are stored in a form of their own: dead letters have x-last-death-* headers and stay marked
@@ -67,6 +69,7 @@ VERSIONS: dict[str, Version] = {
         queue_versions=(2,),
         queue_mode=False,
         consumer_timeout_argument=True,
+        timeout_cancels=True,
         typed_headers=True,
         message_containers=True,
         acquired_count=True,
@@ -87,6 +90,7 @@ VERSIONS: dict[str, Version] = {
         queue_versions=(1, 2),
         queue_mode=True,
         consumer_timeout_argument=False,
+        timeout_cancels=False,
         typed_headers=False,
         message_containers=False,
         acquired_count=False,
