@@ -334,12 +334,13 @@ class Connection(DrainEvents, SecretUpdates):
         handlers take (the broker's answers have timeouts of their own, which are 3 s while it
         takes no messages); a callback is not interrupted by it. Returns whether everything
         was finished; the connection is closed in any case. Raises why the connection ended,
-        if it was lost before. What a callback raises comes out, as from drain_events: after
-        that, and when it is interrupted, the connection is left open, without consumers;
-        call it again to go on.
+        if it was lost before; one that recovers waits for running handlers then, and returns
+        False. What a callback raises comes out, as from drain_events: after that, and when it
+        is interrupted, the connection is left open, without consumers; call it again to go on.
         """
         deadline = green.Deadline(timeout)
-        self._check_open()
+        if self._life.state != lifecycle.RECOVERING:
+            self._check_open()
         return shutdown.drain(self, deadline)
 
     def stats(self) -> dict[str, float]:

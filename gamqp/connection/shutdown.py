@@ -19,6 +19,7 @@ from ..wire.spec import Basic
 from ..wire.spec import Connection as Spec
 from .dispatch import Dispatch
 from .liveness import BLOCKED_TIMEOUT, LAST_CLOSE_TIMEOUT
+from .unfinished_handlers import LOOK
 
 __all__ = ('close', 'drain')
 
@@ -80,6 +81,11 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
 
     Raises why the connection ended, if it does meanwhile.
     """
+    recovery = connection._recovery
+    if recovery is not None:
+        recovery.stop()  # what is lost from here on is not opened again
+    if connection._life.state == lifecycle.RECOVERING:
+        return _drain_lost(connection, deadline)
     link = connection._link
     finished = _finish(connection, link, deadline)
     if link.reason is not None:
@@ -93,6 +99,27 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
         left = 0.0  # it has been waited for already
     close(connection, (0, '', 0, 0), most=left if left is None else max(left, LAST_CLOSE_TIMEOUT))
     return finished
+
+
+def _drain_lost(connection: Dispatch, deadline: green.Deadline) -> bool:
+    """The graceful end of a connection that is lost: its handlers finish, and it is not opened again. Returns False.
+
+    Switches.
+    """
+    events, in_drain = connection._event_queue, connection._unfinished_handlers.in_drain
+    inboxes = [inbox for channel in list(connection.channels.values()) for inbox in channel._inboxes()]
+    me = greenlet.getcurrent()
+    in_drain[me] = events.callbacks_around()
+    events.finish_awaited += 1
+    try:
+        while any(inbox.works_apart_from(in_drain) for inbox in inboxes) and not deadline.passed:
+            left = deadline.left()
+            events.finished.wait(LOOK if left is None else min(left, LOOK))
+    finally:
+        events.finish_awaited -= 1
+        del in_drain[me]
+        close(connection, (0, '', 0, 0))
+    return False
 
 
 def _finish(connection: Dispatch, link: Any, deadline: green.Deadline) -> bool:

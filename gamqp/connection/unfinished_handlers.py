@@ -17,7 +17,7 @@ from .event_queue import EventQueue
 from .flow_control import FlowControl
 from .owner_protocols import OpenOwner
 
-__all__ = ('UnfinishedHandlers',)
+__all__ = ('LOOK', 'UnfinishedHandlers')
 
 # Seconds between two looks at whether handlers and loops have finished: a greenlet that dies wakes nobody here.
 LOOK = 0.5

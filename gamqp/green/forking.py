@@ -35,6 +35,8 @@ IN_CHILD = (
     'transports',
     # End every link: greenlets that wait for a reply, and later calls, get an error.
     'links',
+    # End what is being opened again, which has no link. After the links, since this ends the connection for good.
+    'recoveries',
     # Set the counters to zero. After the links: their end counts lost publishes, which are the parent's.
     'counters',
     # Begin every pool anew. After the links: a pool notices that its connections have ended.

@@ -7,7 +7,7 @@ refusal means (``refusals``).
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING
 
 from .. import exceptions
@@ -50,7 +50,7 @@ def declare(
         if not missed:
             break
         connection._green.sleep(MISSED_PAUSE)
-        again = DeclarationPlan(topology, _with_ends(topology, missed))
+        again = DeclarationPlan(topology, _with_ends(topology, missed, plan.records))
         missed = _Declaring(channel, again, refusals).run(0.0)
     for binding, error in missed.items():
         plan.skip(binding, error)
@@ -90,14 +90,16 @@ def _is_named_anew(queue: RecordedQueue | None) -> bool:
     return queue is not None and queue.server_named and queue.exclusive
 
 
-def _with_ends(topology: TopologyRegistry, missed: Iterable[RecordedBinding]) -> list[Record]:
-    """Bindings, and what they connect, as far as the broker may have deleted that meanwhile."""
+def _with_ends(
+    topology: TopologyRegistry, missed: Iterable[RecordedBinding], chosen: Collection[Record]
+) -> list[Record]:
+    """Bindings, and what they connect, as far as that is to be declared and may have been deleted meanwhile."""
     ends: dict[Record, None] = {}
     for binding in missed:
         to_queue = binding.destination_type == 'queue'
         destination = topology.queue(binding.destination) if to_queue else topology.exchange(binding.destination)
         for end in (topology.exchange(binding.source), destination):
-            if end is not None and not (isinstance(end, RecordedQueue) and end.server_named):
+            if end is not None and end in chosen and not (isinstance(end, RecordedQueue) and end.server_named):
                 ends[end] = None
     return [*ends, *missed]
 

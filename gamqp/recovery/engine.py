@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 from greenlet import GreenletExit, getcurrent
 
 from .. import exceptions, green
+from ..green.forking import at_fork
 from ..state import lifecycle
 from ..state.connection_settings import Settings
 from ..state.durations import in_seconds
@@ -38,6 +39,9 @@ if TYPE_CHECKING:
 __all__ = ('OpeningSteps', 'RecoveryEngine')
 
 logger = logging.getLogger('gamqp.recovery')
+
+# Engines of connections that are lost and not open again yet.
+_recovering: weakref.WeakSet[RecoveryEngine] = weakref.WeakSet()
 
 # What will be the same for a while: credentials, virtual host, certificate.
 _FIRM = (exceptions.AccessRefused, exceptions.NotAllowed, exceptions.CertificateRefused)
@@ -124,6 +128,7 @@ class RecoveryEngine:
         connection._report('%s: the connection was lost and is opened again: %s', repr(connection), str(error))
         self._callbacks.add(backend, connection.on_lost, error)
         self._greenlet = backend.spawn(self._run, backend, outage, self._gone)
+        _recovering.add(self)
 
     # -- the greenlet ------------------------------------------------------------------------------
 
@@ -137,6 +142,7 @@ class RecoveryEngine:
             if self.outage is outage and not self._is_over:
                 self._give_up(outage, exceptions.RecoverableConnectionError('the recovery was killed'))
             self._greenlet = None
+            _recovering.discard(self)
             gone.set()
 
     def _try_once(self, backend: Any, outage: Outage) -> bool:
@@ -267,7 +273,8 @@ class RecoveryEngine:
         assert connection is not None  # it is in use
         while connection._life.state == lifecycle.RECOVERING:
             outage, opened = self.outage, self._opened
-            assert outage is not None and opened is not None  # both are there in that state
+            if outage is None or opened is None:  # it is being closed
+                raise exceptions.RecoverableConnectionError('the connection is lost, and is not opened again')
             if self._settings.while_down == 'raise' and not patient:
                 self._raise_lost(outage)
             if not opened.wait(deadline.left()) and connection._life.state == lifecycle.RECOVERING:
@@ -316,6 +323,20 @@ class RecoveryEngine:
         self._is_over = False
         self._attempts = _attempts(self._settings)
         self._opened_at = time.monotonic()
+
+
+def _end_all_after_fork() -> None:
+    """In a forked child: the sockets, and the greenlet that opens the next one, are the parent's. Does not switch."""
+    text = 'the connection belongs to the process that forked this one'
+    with green.waking_nobody():
+        for engine in list(_recovering):
+            connection = engine._connection()
+            engine._is_over, engine.outage, engine._greenlet = True, None, None
+            if connection is not None:
+                connection._end(Reason(exceptions.RecoverableConnectionError(text), clean=True))
+
+
+at_fork('recoveries', in_child=_end_all_after_fork)
 
 
 def _attempts(settings: Recovery) -> RecoveryAttempts:

@@ -92,6 +92,7 @@ class DeclarationPlan:
     record is sent twice but those behind one that was refused, of which the broker took no notice. Each step takes the
     same time, however many records there are.
 
+    * records: all of them.
     * renamed: the name before -> the new one, of queues that the broker has named.
     * skipped: (record, error).
     """
@@ -101,6 +102,8 @@ class DeclarationPlan:
     ) -> None:
         self._registry = registry
         self._ahead = ahead
+        records = list(records)
+        self.records = frozenset(records)
         first, suspects = (blame or Blame()).split(records)
         first, behind = _without_dependents(first, suspects)
         self._pending = deque(first)
