@@ -11,7 +11,7 @@ __all__ = ('VERSION', '__version__', 'version_info', 'version_info_t')
 
 
 class version_info_t(NamedTuple):
-    """The version in parts, as py-amqp has it."""
+    """The version in parts, as in py-amqp: major, minor, micro, releaselevel, serial (which is empty)."""
 
     major: int
     minor: int

@@ -109,7 +109,8 @@ class AMQPError(_Base):
     reply_text: what happened, the broker's own words where it was the broker.
     method_sig: (class id, method id) of the method that failed, or None.
     method_name: the same as text, e.g. ``Queue.declare``; filled in from method_sig.
-    reply_code: AMQP reply code, by default the one of the class (0: none).
+    reply_code: AMQP reply code, by default the one of the class, ``code`` (0: none).
+    message: the same as reply_text, as in py-amqp.
     """
 
     code = 0

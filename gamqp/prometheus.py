@@ -172,6 +172,7 @@ class Collector(Base):
         self._labels: dict[Labels, None] = {}  # those of the latest connection are the last ones
 
     def describe(self) -> Iterable[Metric]:
+        """The metrics without values, for the registry."""
         return self._families().values()
 
     def collect(self) -> Iterable[Metric]:

@@ -14,7 +14,10 @@ __all__ = ('basic_return_t', 'queue_declare_ok_t')
 
 
 class queue_declare_ok_t(NamedTuple):
-    """What queue_declare returns."""
+    """What queue_declare returns.
+
+    queue: its name. message_count, consumer_count: how many there are, where the queue was there before.
+    """
 
     queue: str
     message_count: int
@@ -22,7 +25,10 @@ class queue_declare_ok_t(NamedTuple):
 
 
 class basic_return_t(NamedTuple):
-    """One returned message."""
+    """One returned message.
+
+    reply_code, reply_text: why it came back. exchange, routing_key: where it was to go. message: the Message.
+    """
 
     reply_code: int
     reply_text: str

@@ -29,7 +29,7 @@ Password = str | Callable[[], str] | None
 
 
 class SASL:
-    """Base of all mechanisms; subclass it for one of your own."""
+    """Base of all mechanisms; subclass it for one of your own. mechanism: its name, None to pass it over."""
 
     mechanism: bytes | None = None
 
@@ -80,7 +80,10 @@ class _UserPassword(SASL):
 
 
 class PLAIN(_UserPassword):
-    """User name and password in clear text (RFC 4616). password: a str, or a callable asked at each connect."""
+    """User name and password in clear text (RFC 4616).
+
+    username, password: the latter is a str, or a callable asked at each connect.
+    """
 
     mechanism = b'PLAIN'
 
@@ -91,7 +94,10 @@ class PLAIN(_UserPassword):
 
 
 class AMQPLAIN(_UserPassword):
-    """The same as an AMQP table; older brokers prefer it. password: a str, or a callable asked at each connect."""
+    """The same as an AMQP table; older brokers prefer it.
+
+    username, password: as for ``PLAIN``.
+    """
 
     mechanism = b'AMQPLAIN'
 
@@ -110,7 +116,7 @@ class EXTERNAL(SASL):
 
 
 class RAW(SASL):
-    """A mechanism and its response given by the caller."""
+    """Any mechanism. mechanism, response: its name, and what is sent; both bytes."""
 
     response: bytes = b''
 

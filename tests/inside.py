@@ -96,6 +96,11 @@ def link(connection: gamqp.Connection) -> Link:
     return connection._link
 
 
+def transport(connection: gamqp.Connection) -> Any:
+    """What reads and writes the socket."""
+    return connection._link.transport
+
+
 def writer(connection: gamqp.Connection) -> Writer:
     return connection._link.writer
 
@@ -621,6 +626,11 @@ def weight_of(content: Any) -> int:
 def auto_decode(content: Any) -> None:
     """Have a body that names its encoding given as text."""
     content._auto_decode = True
+
+
+def header_of(content: Any) -> bytes:
+    """The bytes of its properties as they arrived."""
+    return bytes(content._header_payload)
 
 
 def decodes(content: Any) -> bool:

@@ -201,7 +201,7 @@ def _try_next_address(
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()
-        served = connection.transport is transport
+        served = connection._link is not None and connection._link.transport is transport
         if served:  # else another greenlet has begun to open it again, or there was no socket yet
             connection._link.lose(exc)
         if isinstance(exc, (OSError, exceptions.AMQPError)) and (served or not transport.failed):

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..state import lifecycle
 from ..state.lifecycle import Lifecycle, Reason
-from ..transport import PollDescriptor, TCPTransport
+from ..transport import PollDescriptor
 from ..transport.socket_guard import SocketGuard
+from ..transport.transport_guard import TransportGuard
 from .event_queue import EventQueue
 
 if TYPE_CHECKING:
@@ -64,9 +65,12 @@ class ExternalEventLoop:
         return self.is_open or self._event_queue.loss_unraised
 
     @property
-    def transport(self) -> TCPTransport | None:
-        # The last one stays after the end, until the next connect().
-        return None if self._link is None else self._link.transport
+    def transport(self) -> TransportGuard | None:
+        """What carries the bytes, as py-amqp's; None before connecting. Nothing can be read or written by it.
+
+        After the end it stays, until the next connect.
+        """
+        return None if self._link is None else TransportGuard(self._link.transport)
 
     @property
     def sock(self) -> SocketGuard | None:

@@ -97,17 +97,17 @@ class Channel(AMQPChannel, base.StdChannel):  # type: ignore[misc]  # kombu has 
 class Connection(AMQPConnection):
     """A connection that is opened for a kombu.Connection, its *client*.
 
-    left_for_another: the greenlet that drains this one has meanwhile waited at another, see ``drain_events``.
+    _left_for_another: the greenlet that drains this one has meanwhile waited at another, see ``drain_events``.
     """
 
     Channel = Channel
     #: Nobody sends heartbeats in a process that is not patched, so there they have to be asked for.
     _heartbeat_needs_patching = True
     client: Any = None
-    left_for_another = False
+    _left_for_another = False
 
     @property
-    def unraised_loss(self) -> Callable[[], BaseException] | None:
+    def _unraised_loss(self) -> Callable[[], BaseException] | None:
         """Makes the error of a loss that consumers of this connection have not heard of; None if there is none."""
         reason = self._life.reason
         return reason.make_error if self._event_queue.loss_unraised and reason is not None else None

@@ -34,8 +34,8 @@ def drain_events(connection: Connection, timeout: float | None = None) -> None:
     known = _consuming.get(me)
     consuming = None if known is None else known()
     if consuming is connection:
-        if connection.left_for_another:
-            connection.left_for_another = False
+        if connection._left_for_another:
+            connection._left_for_another = False
             drain_all(connection, timeout, TURN)
         else:
             connection.drain_events(timeout)
@@ -45,5 +45,5 @@ def drain_events(connection: Connection, timeout: float | None = None) -> None:
     elif consuming is None or not consuming.is_open:
         connection.drain_events(timeout)
     else:
-        consuming.left_for_another = True
+        consuming._left_for_another = True
         drain_beside(connection, consuming, timeout)

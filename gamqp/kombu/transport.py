@@ -152,7 +152,7 @@ class Transport(pyamqp.Transport):  # type: ignore[misc]  # kombu has no types
 
     def _keep_loss(self, connection: Any) -> None:
         """*connection* is about to be forgotten: what its consumers should have heard of is kept for the next one."""
-        loss = connection.unraised_loss if isinstance(connection, Connection) else None
+        loss = connection._unraised_loss if isinstance(connection, Connection) else None
         if loss is not None and connection.client is not None:
             _unraised.setdefault(connection.client, loss)
 

@@ -54,7 +54,7 @@ class PartitionConsumers(Uncopyable):
         self._changed = green.Gate(channel._connection._green)
 
     @classmethod
-    def start(
+    def _start(
         cls,
         channel: Channel,
         queues: Sequence[str],

@@ -143,7 +143,7 @@ class Partitions(Uncopyable):
         if not callable(on_error) and on_error not in POLICIES:
             raise ValueError(f'subscribe: on_error is one of {", ".join(POLICIES)} or a callable, not {on_error!r}')
         channel = self.channel._connection.channel()
-        return PartitionConsumers.start(channel, self.queues, handler, (member, members), prefetch, on_error)
+        return PartitionConsumers._start(channel, self.queues, handler, (member, members), prefetch, on_error)
 
     def delete(self) -> int:
         """Delete the exchange and the queues. Returns how many messages went with them. Switches greenlets."""

@@ -154,7 +154,7 @@ class RecoveryEngine:
         connection = self._connection()
         if connection is None:
             return True  # the program has dropped it
-        outage.wait_for(pause)
+        outage._wait_for(pause)
         self._callbacks.add(backend, connection.on_recovering, outage.attempt, pause, outage.error, droppable=True)
         # The program may drop the connection while this greenlet waits.
         del connection
@@ -253,8 +253,8 @@ class RecoveryEngine:
         final = exceptions.RecoverableConnectionError(f'the connection was lost, and recovery was given up: {error}')
         if isinstance(error, exceptions.AMQPError):
             final = error  # type: ignore[assignment]  # the program looks at its class
-        if final is not outage.first_error:
-            final.__cause__ = outage.first_error
+        if final is not outage._first_error:
+            final.__cause__ = outage._first_error
         reason = Reason(final)
         self._callbacks.add(connection._green, connection.on_given_up, reason.make_error())
         connection._report('%s: not opened again: %s', repr(connection), str(error))
@@ -286,7 +286,7 @@ class RecoveryEngine:
     def _raise_lost(self, outage: Outage) -> NoReturn:
         error = exceptions.Lost(f'the connection is lost, and is being opened again: {outage.error}')
         error.sent = False
-        raise error from outage.first_error
+        raise error from outage._first_error
 
     def resumes(self, consumer: RecordedConsumer) -> bool:
         """Whether this consumer, which the broker has cancelled, is to be started again. Does not switch."""

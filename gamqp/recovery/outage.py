@@ -34,12 +34,12 @@ class Outage:
     * error: why the last attempt failed; before that, why the connection was lost.
     """
 
-    __slots__ = ('_began', '_due', 'attempt', 'error', 'first_error')
+    __slots__ = ('_began', '_due', '_first_error', 'attempt', 'error')
 
     def __init__(self, error: BaseException) -> None:
         self._began = self._due = time.monotonic()
         self.attempt = 1
-        self.error = self.first_error = error
+        self.error = self._first_error = error
 
     def __repr__(self) -> str:
         return f'<Outage of {in_seconds(round(self.since, 1))}, attempt {self.attempt}: {self.error}>'
@@ -54,7 +54,7 @@ class Outage:
         """Seconds until the attempt begins, 0 while it is under way."""
         return max(0.0, self._due - time.monotonic())
 
-    def wait_for(self, seconds: float) -> None:
+    def _wait_for(self, seconds: float) -> None:
         """The attempt begins in so many seconds."""
         self._due = time.monotonic() + seconds
 

@@ -40,7 +40,7 @@ class _Values(ValuesView[Any]):
 
 
 class Callbacks(Mapping[str, Any]):
-    """Consumer tag -> callback: a view of the table."""
+    """Consumer tag -> callback: a view of the table. ``copy`` gives a dict."""
 
     # A view is made each time that the program reads the attribute, so it is one small object and holds no entries.
     __slots__ = ('_consumers',)

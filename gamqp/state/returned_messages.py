@@ -17,7 +17,10 @@ KEPT_RETURNS = 100  # most programs never read them
 
 
 class PendingReturns(deque[basic_return_t]):
-    """Returned messages, with the verbs of queue.Queue that py-amqp's attribute has, none of which waits here."""
+    """Returned messages, oldest first: a deque that also has the verbs of queue.Queue, as in py-amqp. None waits.
+
+    ``get``, ``get_nowait``: take the oldest. ``put``: add one. ``empty``, ``qsize``: whether there is none, how many.
+    """
 
     def __init__(self) -> None:
         # A full deque drops its oldest entry, so memory has a limit although nobody may ever look.

@@ -110,7 +110,7 @@ class Broker(Service):
             self._started = False
             self._io.stop()
             if self.certificates is not None:
-                self.certificates.close()
+                self.certificates._close()
             if self._io.failure is not None:
                 raise self._io.failure
 

@@ -35,7 +35,7 @@ class Certificates:
         """(certfile, keyfile) of a client whose common name is *user*, for EXTERNAL."""
         return self._pair(f'client-{len(os.listdir(self._folder.name))}', user, ())
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Remove the files. Idempotent."""
         self._folder.cleanup()
 

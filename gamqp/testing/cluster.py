@@ -18,12 +18,15 @@ __all__ = ('Cluster', 'ClusterNode')
 
 
 class ClusterNode:
-    """One node of a cluster."""
+    """One node of a cluster.
+
+    name: as RabbitMQ calls it. host, port: where it listens.
+    """
 
     def __init__(self, cluster: Cluster, number: int, host: str) -> None:
         self._cluster = cluster
-        self.state = Node(f'node{number}@localhost')
-        self.name = self.state.name
+        self._state = Node(f'node{number}@localhost')
+        self.name = self._state.name
         self.host = host
         self.port = 0
         self._listener: Listener | None = None
@@ -39,7 +42,7 @@ class ClusterNode:
     @property
     def running(self) -> bool:
         """Whether it is up, perhaps drained."""
-        return self.state.running
+        return self._state.running
 
     def kill(self) -> None:
         """As ``kill -9``: connections are reset, its queues lead elsewhere or are out of reach until ``start``."""
@@ -57,15 +60,15 @@ class ClusterNode:
         """Come back after ``kill``, ``stop`` or ``drain``, with the durable queues that live here."""
         self._cluster._come_back(self)
 
-    def listen(self) -> None:
+    def _listen(self) -> None:
         """For the cluster: take connections."""
-        self._listener = self._cluster._io.listen(self.state, self.host, self.port)
+        self._listener = self._cluster._io.listen(self._state, self.host, self.port)
         self.port = self._listener.port
-        self.state.running = self.state.listening = True
+        self._state.running = self._state.listening = True
 
-    def close_port(self) -> None:
+    def _close_port(self) -> None:
         """For the cluster: take no connections."""
-        self.state.listening = False
+        self._state.listening = False
         if self._listener is not None:
             self._cluster._io.close_listener(self._listener)
             self._listener = None
@@ -75,7 +78,7 @@ class Cluster(Service):
     """*size* brokers as one: ``with Cluster(3) as cluster: connect(cluster.urls)``.
 
     What a test sees and orders is as for ``Broker``, for all nodes together; ``nodes`` are the single ones. The
-    arguments are those of ``Broker``. Raises ValueError for a size below 1.
+    arguments, ``like`` among them, are those of ``Broker``. Raises ValueError for a size below 1.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Cluster(Service):
             like, users, vhosts, heartbeat, 131072, 2047, None, True, 1800.0, 256 * 1024 * 1024, 'gamqp.testing'
         )
         self.nodes = [ClusterNode(self, number, host) for number in range(1, size + 1)]
-        self._server.nodes += [node.state for node in self.nodes]
+        self._server.nodes += [node._state for node in self.nodes]
         self._started = False
 
     def __repr__(self) -> str:
@@ -120,7 +123,7 @@ class Cluster(Service):
 
     def _listen(self) -> None:
         for node in self.nodes:
-            node.listen()
+            node._listen()
 
     def stop(self) -> None:
         """Close all connections and ports. Idempotent."""
@@ -145,23 +148,23 @@ class Cluster(Service):
 
     def _leave(self, node: ClusterNode, abrupt: bool, maintenance: bool) -> None:
         with self._io.lock:
-            node.close_port()
+            node._close_port()
             if not abrupt:
-                self._server.close_all(node.state, maintenance)
+                self._server.close_all(node._state, maintenance)
             else:
-                node.state.running = False
+                node._state.running = False
             for session in list(self._server.sessions):
-                if session.node is node.state:
+                if session.node is node._state:
                     if abrupt:
                         session.end_at_once(reset=True)
                     self._io.drop(session)
-            node.state.running = maintenance
-            self._move_leaders(node.state, maintenance)
+            node._state.running = maintenance
+            self._move_leaders(node._state, maintenance)
             self._server.run_later()
         self._io.wake()
 
     def _move_leaders(self, gone: Node, maintenance: bool) -> None:
-        up = [node.state for node in self.nodes if node.state.running and node.state is not gone]
+        up = [node._state for node in self.nodes if node._state.running and node._state is not gone]
         majority = len(up) + maintenance > len(self.nodes) // 2
         for vhost in self._server.vhosts.values():
             vhost.generation += 1
@@ -189,8 +192,8 @@ class Cluster(Service):
 
     def _come_back(self, node: ClusterNode) -> None:
         with self._io.lock:
-            if not node.state.listening:
-                node.listen()
+            if not node._state.listening:
+                node._listen()
                 for vhost in self._server.vhosts.values():
                     vhost.generation += 1
         self._io.wake()

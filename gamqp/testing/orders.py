@@ -157,7 +157,7 @@ class Orders:
     ) -> None:
         """Close one channel with channel.close. Raises LookupError if it is not open."""
         with self._io.lock:
-            found = connection.session.channels.get(channel)
+            found = connection._session.channels.get(channel)
             if found is None or found.closing:
                 raise LookupError(f'{connection.name} has no channel {channel}')
             found.close(Refusal(code, text), (0, 0))
@@ -167,7 +167,7 @@ class Orders:
     def cancel(self, consumer: ConsumerView) -> None:
         """Cancel a consumer: basic.cancel to the client, as when its queue moves. What it holds stays with it."""
         with self._io.lock:
-            one = consumer.consumer
+            one = consumer._consumer
             if one.channel.consumers.pop(one.tag, None) is not None:
                 one.channel.notify_cancelled(one)
                 one.queue.remove_consumer(one)
@@ -177,7 +177,7 @@ class Orders:
     def flow(self, connection: ConnectionView, channel: int, active: bool) -> None:
         """Send channel.flow, with which a broker asks a client to pause publishing, or to go on."""
         with self._io.lock:
-            connection.session.send(encode_method(channel, spec.Channel.Flow, (active,)))
+            connection._session.send(encode_method(channel, spec.Channel.Flow, (active,)))
         self._io.wake()
 
     def send_raw(self, data: bytes, connection: ConnectionView | None = None) -> None:
@@ -195,7 +195,7 @@ class Orders:
         return host
 
     def _sessions(self, connection: ConnectionView | None) -> list[Session]:
-        return list(self._server.sessions) if connection is None else [connection.session]
+        return list(self._server.sessions) if connection is None else [connection._session]
 
     def _touch_all(self) -> None:
         self._server.outgoing.update(self._server.sessions)

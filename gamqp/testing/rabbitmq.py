@@ -31,7 +31,11 @@ _TRACE = 'gamqp.testing.published'
 
 @dataclass(frozen=True)
 class RabbitMQConnection:
-    """An open connection, as the management plugin knows it."""
+    """An open connection, as the management plugin knows it.
+
+    name, user: 'address:port -> address:port', and who has logged in. client_properties: what the client says of
+    itself.
+    """
 
     name: str
     user: str
@@ -39,7 +43,7 @@ class RabbitMQConnection:
 
 
 class RabbitMQQueue:
-    """A queue of a real broker; each attribute is asked for anew."""
+    """A queue of a real broker. name: what it is called. The others are asked for anew each time."""
 
     def __init__(self, broker: RabbitMQ, name: str) -> None:
         self._broker = broker
@@ -50,13 +54,13 @@ class RabbitMQQueue:
 
     def __len__(self) -> int:
         """How many messages are ready."""
-        return self._broker.counts(self.name)[0]
+        return self._broker._counts(self.name)[0]
 
     @property
     def exists(self) -> bool:
         """False once it was deleted."""
         try:
-            self._broker.counts(self.name)
+            self._broker._counts(self.name)
         except LookupError:
             return False
         return True
@@ -64,17 +68,17 @@ class RabbitMQQueue:
     @property
     def consumer_count(self) -> int:
         """How many consume."""
-        return self._broker.counts(self.name)[1]
+        return self._broker._counts(self.name)[1]
 
     @property
     def messages(self) -> list[SeenMessage]:
         """What is ready to be delivered, the next one first. It is fetched and put back: redelivered."""
-        return self._broker.peek(self.name)
+        return self._broker._peek(self.name)
 
     @property
     def unacked(self) -> list[None]:
         """An entry for each message that is not acked, up to a second late; what it is RabbitMQ does not tell."""
-        queue = self._broker.management.get(f'queues/{self._broker.quoted_vhost}/{quote(self.name, safe="")}')
+        queue = self._broker.management.get(f'queues/{self._broker._quoted_vhost}/{quote(self.name, safe="")}')
         return [None] * int(queue.get('messages_unacknowledged') or 0)
 
 
@@ -96,7 +100,7 @@ class RabbitMQ(Assertions):
         self._user = user
         #: The name of the virtual host.
         self.vhost = f'gamqp.testing.{uuid.uuid4().hex[:12]}'
-        self.quoted_vhost = quote(self.vhost, safe='')
+        self._quoted_vhost = quote(self.vhost, safe='')
         #: Such as 'rabbitmq-4.3.6', from ``start`` on.
         self.like = ''
         self._connection: Connection | None = None
@@ -109,14 +113,14 @@ class RabbitMQ(Assertions):
     @property
     def url(self) -> str:
         """The AMQP URL of the virtual host."""
-        return urlunsplit(self._parts._replace(path=f'/{self.quoted_vhost}'))
+        return urlunsplit(self._parts._replace(path=f'/{self._quoted_vhost}'))
 
     def start(self) -> RabbitMQ:
         """Make the virtual host. Raises OSError, ManagementError when there is no management plugin to do it."""
-        self.management.put(f'vhosts/{self.quoted_vhost}', tracing=True)
+        self.management.put(f'vhosts/{self._quoted_vhost}', tracing=True)
         everything = dict.fromkeys(('configure', 'write', 'read'), '.*')
         try:
-            self.management.put(f'permissions/{self.quoted_vhost}/{quote(self._user, safe="")}', **everything)
+            self.management.put(f'permissions/{self._quoted_vhost}/{quote(self._user, safe="")}', **everything)
             self._connection = connection = connect(self.url, name='gamqp.testing')
             self.like = f'rabbitmq-{connection.server_properties["version"]}'
             channel = connection.channel()
@@ -133,7 +137,7 @@ class RabbitMQ(Assertions):
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
-        self.management.delete(f'vhosts/{self.quoted_vhost}')
+        self.management.delete(f'vhosts/{self._quoted_vhost}')
 
     def __enter__(self) -> RabbitMQ:
         return self.start()
@@ -148,7 +152,7 @@ class RabbitMQ(Assertions):
     @property
     def connections(self) -> list[RabbitMQConnection]:
         """The open connections but that of this object; a new one is there within some seconds."""
-        found = self.management.get(f'vhosts/{self.quoted_vhost}/connections')
+        found = self.management.get(f'vhosts/{self._quoted_vhost}/connections')
         return [
             RabbitMQConnection(one['name'], one.get('user', ''), one['client_properties'])
             for one in found
@@ -157,7 +161,7 @@ class RabbitMQ(Assertions):
 
     def queue(self, name: Name, vhost: str = '/') -> RabbitMQQueue:  # type: ignore[override]
         """A queue. Raises LookupError if it is not there. vhost: '/' is the one of this object, and the only one."""
-        self.counts(_text(name))
+        self._counts(_text(name))
         return RabbitMQQueue(self, _text(name))
 
     def published(self, exchange: Name = '', routing_key: Name | None = None, vhost: str = '/') -> list[SeenMessage]:
@@ -169,7 +173,7 @@ class RabbitMQ(Assertions):
         wanted = None if routing_key is None else _text(routing_key)
         found = []
         own = list(self._own)
-        for traced in self.peek(_TRACE):
+        for traced in self._peek(_TRACE):
             if traced.headers.get('exchange_name') == exchange:
                 key = traced.headers['routing_keys'][0]
                 properties = dict(traced.headers.get('properties') or {})
@@ -232,7 +236,7 @@ class RabbitMQ(Assertions):
 
     # For the queues.
 
-    def counts(self, queue: str) -> tuple[int, int]:
+    def _counts(self, queue: str) -> tuple[int, int]:
         """(messages that are ready, consumers) of a queue. Raises LookupError if it is not there."""
         with self._open().channel() as channel:
             try:
@@ -241,9 +245,9 @@ class RabbitMQ(Assertions):
                 raise LookupError(str(exc)) from None
             return declared.message_count, declared.consumer_count
 
-    def peek(self, queue: str) -> list[SeenMessage]:
+    def _peek(self, queue: str) -> list[SeenMessage]:
         """The messages that are ready, which are fetched and put back. Raises LookupError."""
-        self.counts(queue)
+        self._counts(queue)
         found = []
         with self._open().channel() as channel:
             while (message := channel.basic_get(queue)) is not None:

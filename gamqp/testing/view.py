@@ -23,7 +23,11 @@ Name = str | bytes
 
 @dataclass(frozen=True)
 class SeenMessage:
-    """A message. properties: those that are present, by py-amqp's names, without the headers."""
+    """A message.
+
+    body: as it is on the wire. exchange, routing_key: what it was published to. properties: those that are present,
+    by py-amqp's names, without the headers. headers: those. redelivered: whether it was delivered before.
+    """
 
     body: bytes
     exchange: Name
@@ -55,11 +59,15 @@ def _seen_entry(entry: Entry) -> SeenMessage:
 
 
 class ConsumerView:
-    """A consumer. Give it to ``broker.cancel``."""
+    """A consumer. Give it to ``broker.cancel``.
+
+    tag, queue, channel: its name, that of its queue, the number of its channel. no_ack, exclusive, prefetch, priority,
+    arguments: as it was started.
+    """
 
     def __init__(self, lock: Any, consumer: QueueConsumer) -> None:
         self._lock = lock
-        self.consumer = consumer
+        self._consumer = consumer
         self.tag = consumer.tag
         self.queue = consumer.queue.name
         self.channel = consumer.channel.id
@@ -76,14 +84,14 @@ class ConsumerView:
     def unacked(self) -> int:
         """How many messages it holds."""
         with self._lock:
-            return self.consumer.unacked
+            return self._consumer.unacked
 
     @property
     def active(self) -> bool:
         """Whether it gets messages: with a single active consumer only one does."""
         with self._lock:
-            consumers = self.consumer.queue.consumers
-            return not consumers.single or consumers.active is self.consumer
+            consumers = self._consumer.queue.consumers
+            return not consumers.single or consumers.active is self._consumer
 
 
 class QueueView:
@@ -153,11 +161,14 @@ class QueueView:
 
 
 class ConnectionView:
-    """A connection. Give it to the faults that concern one connection."""
+    """A connection. Give it to the faults that concern one connection.
+
+    tls: whether it uses TLS.
+    """
 
     def __init__(self, lock: Any, session: Session) -> None:
         self._lock = lock
-        self.session = session
+        self._session = session
         #: 'client address:port -> broker address:port', as RabbitMQ names it.
         self.name = session.name
         self.tls = session.tls
@@ -166,61 +177,61 @@ class ConnectionView:
         return f'<ConnectionView {self.name}>'
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ConnectionView) and other.session is self.session
+        return isinstance(other, ConnectionView) and other._session is self._session
 
     def __hash__(self) -> int:
-        return hash(self.session)
+        return hash(self._session)
 
     @property
     def open(self) -> bool:
         """Whether it is open: after the handshake and before its end."""
         with self._lock:
-            return self.session.phase.name == 'RUNNING'
+            return self._session.phase.name == 'RUNNING'
 
     @property
     def user(self) -> str:
         """Who has logged in."""
         with self._lock:
-            return getattr(getattr(self.session, 'user', None), 'name', '')
+            return getattr(getattr(self._session, 'user', None), 'name', '')
 
     @property
     def vhost(self) -> str:
         """The virtual host."""
         with self._lock:
-            return '' if self.session.vhost is None else self.session.vhost.name
+            return '' if self._session.vhost is None else self._session.vhost.name
 
     @property
     def client_properties(self) -> dict[Any, Any]:
         """What the client says of itself."""
         with self._lock:
-            return dict(self.session.client_properties)
+            return dict(self._session.client_properties)
 
     @property
     def channels(self) -> list[int]:
         """The numbers of the open channels."""
         with self._lock:
-            return sorted(number for number, one in self.session.channels.items() if not one.closing)
+            return sorted(number for number, one in self._session.channels.items() if not one.closing)
 
     @property
     def heartbeat(self) -> int:
         """Seconds, as negotiated; 0: none."""
         with self._lock:
-            return self.session.heartbeat
+            return self._session.heartbeat
 
     @property
     def blocked(self) -> bool:
         """Whether connection.blocked was sent to it and not taken back."""
         with self._lock:
-            return self.session.blocked
+            return self._session.blocked
 
     @property
     def unacked(self) -> int:
         """How many messages it holds."""
         with self._lock:
-            return sum(len(channel.unacked) for channel in self.session.channels.values())
+            return sum(len(channel.unacked) for channel in self._session.channels.values())
 
     @property
     def close_reason(self) -> tuple[int, str] | None:
         """(code, text) with which it was closed, by either side; None while it is open, or when it was cut."""
         with self._lock:
-            return self.session.close_reason
+            return self._session.close_reason

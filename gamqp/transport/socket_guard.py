@@ -8,13 +8,23 @@ descriptor that is polled, see ``poll_descriptor``.
 from __future__ import annotations
 
 import errno
+import functools
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 if TYPE_CHECKING:
     from .tcp import TCPTransport
 
 __all__ = ('SocketGuard',)
+
+# Methods of a socket that read, write, connect or detach it.
+REFUSED = frozenset(
+    {
+        *('recv', 'recv_into', 'recvfrom', 'recvfrom_into', 'recvmsg', 'recvmsg_into', 'read', 'makefile'),
+        *('send', 'sendall', 'sendto', 'sendmsg', 'sendmsg_afalg', 'sendfile', 'write', 'unwrap'),
+        *('bind', 'connect', 'connect_ex', 'listen', 'accept', 'detach', 'dup', 'ioctl', 'share'),
+    }
+)
 
 
 class SocketGuard:
@@ -54,15 +64,19 @@ class SocketGuard:
     # -- passed on to the socket -------------------------------------------------------
 
     def getsockname(self) -> Any:
+        """The socket's."""
         return self._socket().getsockname()
 
     def getpeername(self) -> Any:
+        """The socket's."""
         return self._socket().getpeername()
 
     def getsockopt(self, *args: Any) -> Any:
+        """The socket's."""
         return self._socket().getsockopt(*args)
 
     def setsockopt(self, *args: Any) -> None:
+        """The socket's."""
         self._socket().setsockopt(*args)
 
     def _socket(self) -> Any:
@@ -104,22 +118,17 @@ class SocketGuard:
         if transport is not None:
             transport.end_by_program()
 
+    if not TYPE_CHECKING:
 
-def _refusing(name: str) -> Any:
-    def refuse(self: SocketGuard, *args: Any, **arguments: Any) -> Any:
-        raise RuntimeError(
-            f'sock.{name}(): the socket of an AMQP connection is read and written by gamqp alone; '
-            'poll it, and call Connection.drain_events(timeout=0) when it is readable'
-        )
-
-    refuse.__name__ = name
-    refuse.__qualname__ = f'SocketGuard.{name}'
-    return refuse
+        def __getattr__(self, name: str) -> Any:
+            # Only here, so that a completion does not offer what is refused.
+            if name in REFUSED:
+                return functools.partial(_refuse, name)
+            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
 
 
-for _name in (
-    *('recv', 'recv_into', 'recvfrom', 'recvfrom_into', 'recvmsg', 'recvmsg_into', 'read', 'makefile'),
-    *('send', 'sendall', 'sendto', 'sendmsg', 'sendmsg_afalg', 'sendfile', 'write', 'unwrap'),
-    *('bind', 'connect', 'connect_ex', 'listen', 'accept', 'detach', 'dup', 'ioctl', 'share'),
-):
-    setattr(SocketGuard, _name, _refusing(_name))
+def _refuse(name: str, *args: Any, **arguments: Any) -> NoReturn:
+    raise RuntimeError(
+        f'sock.{name}(): the socket of an AMQP connection is read and written by gamqp alone; '
+        'poll it, and call Connection.drain_events(timeout=0) when it is readable'
+    )

@@ -217,7 +217,7 @@ class Content:
         return _NUMBERS.pack(*self._method) + self._args
 
     @property
-    def header_payload(self) -> bytes:
+    def _header_payload(self) -> bytes:
         """The property section as it arrived: flags and properties; b'' for a message that was made locally."""
         return self._header
 

@@ -172,7 +172,7 @@ class CountingSocket:
 @pytest.mark.parametrize('pause', [greenlets.sleep, lambda: time.sleep(0.02)], ids=['a pass of the hub', 'native'])
 def test_a_lone_publish_is_one_system_call_and_wakes_no_thread(peer: ScriptedBroker, pause: Any) -> None:
     channel = peer.open_channel(peer.open())
-    transport = channel.connection.transport
+    transport = inside.transport(channel.connection)
     greenlets.wait_until(lambda: not send_thread.running)
     sock = transport.socket = CountingSocket(transport.socket)
     for count in range(1, 11):
@@ -184,7 +184,7 @@ def test_a_lone_publish_is_one_system_call_and_wakes_no_thread(peer: ScriptedBro
 
 
 def test_a_loop_of_publishes_takes_few_system_calls(channel: gamqp.Channel, peer: ScriptedBroker) -> None:
-    transport = channel.connection.transport
+    transport = inside.transport(channel.connection)
     sock = transport.socket = CountingSocket(transport.socket)
     with Listening(peer) as listening:
         for _ in range(5000):

@@ -179,7 +179,7 @@ def test_nobody_who_does_not_poll_pays_for_it(peer: ScriptedBroker, got: list[An
     client.sock.getsockname()
     take_in(peer, client, messages('tag', [1]))
     client.drain_events(timeout=0)
-    assert inside.event_queue(client).descriptor is None and client.transport.descriptor is None
+    assert inside.event_queue(client).descriptor is None and inside.transport(client).descriptor is None
     assert kernel_objects() == before
     assert client.sock.fileno() >= 0
     assert len(kernel_objects()) == len(before) + 2

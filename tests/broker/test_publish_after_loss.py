@@ -81,7 +81,7 @@ def test_a_publish_that_the_system_refuses_raises(
     greenlets.sleep(0.01)
     before = client.stats()
     inside.flow_control(client).look_at = float('inf')  # no look before: it is the send that fails
-    client.transport.socket.shutdown(socket.SHUT_WR)
+    inside.transport(client).socket.shutdown(socket.SHUT_WR)
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     arguments: dict[str, Any] = {'routing_key': 'q'}
     with pytest.raises(exceptions.ConnectionForced, match='by operator'):
@@ -97,7 +97,7 @@ def test_a_publish_after_a_refused_write_raises_without_last_words(
     greenlets.sleep(0.01)
     inside.flow_control(client).look_at = float('inf')
     peer.send('connection.blocked', reason='')
-    client.transport.socket.shutdown(socket.SHUT_WR)
+    inside.transport(client).socket.shutdown(socket.SHUT_WR)
     compute()
     with pytest.raises(exceptions.RecoverableConnectionError, match='connection lost'):
         channel.basic_publish(gamqp.Message(b'x'), '', 'q')
@@ -163,7 +163,7 @@ def test_a_publish_that_is_refused_is_counted_neither_as_published_nor_as_lost(
     peer.send('basic.ack', delivery_tag=1)
     receipts[0].wait()
     inside.flow_control(client).look_at = float('inf')  # no look before: it is the send that fails
-    client.transport.socket.shutdown(socket.SHUT_WR)
+    inside.transport(client).socket.shutdown(socket.SHUT_WR)
     if unread:
         peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
     tasks = [greenlets.spawn(WAYS[way], confirming) for _ in range(3)]  # the first finds out, all are refused
@@ -192,7 +192,7 @@ def test_what_waits_until_all_is_sent_does_not_take_a_refused_write_for_that(
     greenlets.sleep(0.01)
     assert not waiting.done
     peer.send('connection.close', reply_code=320, reply_text='CONNECTION_FORCED - by operator', class_id=0)
-    client.transport.socket.shutdown(socket.SHUT_WR)
+    inside.transport(client).socket.shutdown(socket.SHUT_WR)
     writer.flush()
     with pytest.raises(exceptions.ConnectionForced):
         waiting.get()

@@ -121,7 +121,7 @@ class ForgetfulSocket:
 def test_nothing_follows_where_the_thread_does_not_know_what_it_has_sent(
     channel: gamqp.Channel, peer: ScriptedBroker
 ) -> None:
-    transport = channel.connection.transport
+    transport = inside.transport(channel.connection)
     transport.socket = ForgetfulSocket(transport.socket)
     with Listening(peer) as listening:
         count = 0

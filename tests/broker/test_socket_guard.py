@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from processor import own_time
 from script import ScriptedBroker
@@ -22,6 +23,21 @@ def test_one_guard_by_both_names(client: gamqp.Connection) -> None:
     assert client.sock is client.transport.sock is client.sock
     assert 'SocketGuard' in repr(client.sock)
     assert not isinstance(client.sock, socket.socket)
+
+
+def test_the_transport_tells_where_it_goes_and_ends_the_connection(
+    peer: ScriptedBroker, client: gamqp.Connection
+) -> None:
+    transport = client.transport
+    assert transport is not None and transport == client.transport and hash(transport) == hash(client.transport)
+    assert transport != peer and repr(transport) in f'{transport}'
+    assert (transport.connected, transport.host, transport.port) == (True, '127.0.0.1', peer.port)
+    assert (transport.read_timeout, transport.write_timeout) == (client.read_timeout, client.write_timeout)
+    assert transport.connect_timeout
+    transport.raise_on_initial_eintr = False
+    assert client.transport is not None and not client.transport.raise_on_initial_eintr
+    transport.close()
+    assert not (transport.connected or client.connected)
 
 
 def test_there_is_none_without_a_socket(peer: ScriptedBroker) -> None:
@@ -58,7 +74,7 @@ def test_a_timeout_is_kept_and_limits_nothing(
     began = own_time()
     assert client.is_alive()  # it looks whether there is input
     assert own_time() - began < 2
-    assert client.transport.socket.gettimeout() == 0
+    assert inside.transport(client).socket.gettimeout() == 0
     with pytest.raises(TimeoutError):
         client.drain_events(timeout=0.01)
     peer.expect_nothing_more(client)
@@ -70,7 +86,7 @@ def test_blocking_is_kept_and_blocks_nothing(client: gamqp.Connection) -> None:
     assert client.sock.gettimeout() == 0 and not client.sock.getblocking()
     client.sock.setblocking(True)
     assert client.sock.gettimeout() is None
-    assert not client.transport.socket.getblocking()
+    assert not inside.transport(client).socket.getblocking()
 
 
 @pytest.mark.parametrize(('value', 'error'), [(-1, ValueError), ('x', ValueError), ([], TypeError)])

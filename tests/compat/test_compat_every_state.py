@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import api_page
 import greenlets
 import pytest
 from script import ScriptedBroker
@@ -32,33 +33,21 @@ DOCUMENTED = (exceptions.AMQPError, exceptions.MessageNacked, OSError)
 #: The text of a TypeError or ValueError about a number that cannot be meant.
 IMPOSSIBLE = re.compile(r'(channel_id|prefetch|prefetch_count|timeout|confirm_timeout|rate): .* wanted, not ')
 
-CONNECTION = (
-    'blocking_read', 'channel', 'close', 'collect', 'connect', 'drain', 'drain_events', 'flush', 'heartbeat_tick',
-    'forget', 'is_alive', 'queue_name',
-    'run_in_hub', 'send_heartbeat', 'stats', 'topology', 'update_secret', 'wait_open', '__enter__', '__repr__',
-)  # fmt: skip
-CONNECTION_FACTS = (
-    'channels', 'connected', 'heartbeat', 'is_blocked', 'is_closing', 'is_open', 'last_heartbeat_received', 'recovery',
-    'state', 'last_heartbeat_sent', 'server_capabilities', 'server_properties', 'sock', 'transport', 'channel_errors',
-    'connection_errors', 'recoverable_channel_errors', 'recoverable_connection_errors', 'Channel', 'channel_id',
-    'client_channel_max', 'client_frame_max', 'client_heartbeat', 'library_properties', 'locales', 'mechanisms',
-    'negotiate_capabilities', 'server_heartbeat', 'version_major', 'version_minor',
-)  # fmt: skip
-CHANNEL = (
-    'basic_ack', 'basic_cancel', 'basic_consume', 'basic_get', 'basic_nack', 'basic_publish', 'basic_publish_confirm',
-    'basic_qos', 'basic_recover', 'basic_recover_async', 'basic_reject', 'close', 'collect', 'confirm_select',
-    'consume',
-    'exchange_bind', 'exchange_declare', 'exchange_delete', 'exchange_unbind', 'flow', 'open', 'publish', 'queue_bind',
-    'queue_declare', 'queue_delete', 'queue_purge', 'queue_unbind', 'subscribe', 'tx_commit', 'tx_rollback',
-    'tx_select', 'wait_for_confirms',
-    '__enter__', '__repr__',
-)  # fmt: skip
-CHANNEL_FACTS = (
-    'active', 'auto_decode', 'callbacks', 'cancel_callbacks', 'channel_id', 'connection', 'events', 'is_closing',
-    'is_open', 'no_ack_consumers', 'returned_messages', 'unconfirmed', 'unsettled', 'consumer_count',
-    'on_open', 'outstanding_limit',
-)  # fmt: skip
-MESSAGE = ('ack', 'nack', 'reject', '__repr__')
+
+def methods(cls: type) -> list[str]:
+    """The public methods of a class, by the API reference."""
+    known = sorted(name for name in api_page.documented(cls) if inspect.isroutine(getattr(cls, name, None)))
+    return [*known, *(name for name in ('__enter__', '__repr__') if hasattr(cls, name))]
+
+
+def facts(cls: type) -> list[str]:
+    """Its other public attributes."""
+    return sorted(api_page.documented(cls).difference(methods(cls)))
+
+
+TARGETS = {'connection': gamqp.Connection, 'channel': gamqp.Channel, 'message': gamqp.Message}
+METHODS = [(target, name) for target, cls in TARGETS.items() for name in methods(cls)]
+CONNECTION_FACTS, CHANNEL_FACTS = facts(gamqp.Connection), facts(gamqp.Channel)
 
 # Values by parameter name, plausible ones first.
 NAMES: tuple[Any, ...] = ('', 'name', 'ключ', 'x' * 255, 'x' * 300, None, 5)
@@ -215,14 +204,6 @@ STATES: tuple[State, ...] = (
 # -- the test -----------------------------------------------------------------------------------
 
 
-def targets() -> list[tuple[str, str]]:
-    return [
-        *(('connection', name) for name in CONNECTION),
-        *(('channel', name) for name in CHANNEL),
-        *(('message', name) for name in MESSAGE),
-    ]
-
-
 def verdict(call: Callable[[], Any]) -> str:
     """'' for a result or a documented error within its time; else what happened."""
     task = greenlets.spawn(call)
@@ -250,7 +231,7 @@ def verdict(call: Callable[[], Any]) -> str:
 def test_a_documented_error_or_none(state: State, rounds: range) -> None:
     draw = random.Random(f'{SEED} {state.__name__} {rounds}')
     faults = []
-    for target, name in targets():
+    for target, name in METHODS:
         for _ in rounds:
             with ScriptedBroker() as peer:
                 connection, channel = state(peer)
@@ -285,13 +266,14 @@ def test_a_channel_can_be_made_on_an_open_connection_only(peer: ScriptedBroker) 
         gamqp.Channel(opened)
 
 
-def test_the_lists_are_complete(peer: ScriptedBroker) -> None:
-    """What a completion on a connection or channel offers is for programs, and is in a list above."""
+def test_what_is_held_has_no_other_names(peer: ScriptedBroker) -> None:
+    """What a completion offers is what the API reference says, as ``test_public_names.py`` has it for the classes."""
     connection, channel = is_open(peer)
-    arguments = connection_settings.names()  # of Connection, each of which is an attribute by the same name
-    for one, known in (
-        (connection, CONNECTION + CONNECTION_FACTS),
-        (channel, CHANNEL + CHANNEL_FACTS),
-    ):
-        public = {name for name in dir(one) if not name.startswith('_') and name not in arguments}
-        assert public == {name for name in known if not name.startswith('_') and name not in arguments}, one
+    held = [connection, channel, gamqp.Message('x')]
+    held += (getattr(connection, name) for name in CONNECTION_FACTS)
+    held += (getattr(channel, name) for name in CHANNEL_FACTS)
+    for one in held:
+        cls = type(one)
+        if api_page.is_ours(cls):
+            own = {name for name in dir(one) if not name.startswith('_')} - set(dir(cls)) | api_page.public(cls)
+            assert own - api_page.documented(cls) <= (connection_settings.names() if one is connection else set()), cls

@@ -6,6 +6,7 @@ import ssl
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from certificates import Certificates
 from script import ScriptedBroker
@@ -41,7 +42,7 @@ def test_one_with_tls_and_one_without(peer: ScriptedBroker, certificates: Certif
     peer_accepts_and_hangs_up(peer)
     peer.handshake()
     connection = task.get()
-    assert not connection.transport.encrypts
+    assert not inside.transport(connection).encrypts
     connection.collect()
 
 

@@ -163,7 +163,7 @@ def test_ciphertext_that_is_stuck_goes_out_when_there_is_room(
         connection = peer.open(host=front.host, ssl=trust, tune=(10, 131072, 0))
         channel = peer.open_channel(connection)
         front.reading.clear()
-        transport, writer = connection.transport, inside.writer(connection)
+        transport, writer = inside.transport(connection), inside.writer(connection)
         count = stuck = 0
         while stuck < 6:  # on a busy machine the kernel may take some more a while later
             if not transport.unsent:

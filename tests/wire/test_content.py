@@ -85,9 +85,9 @@ def test_the_other_methods(wire: Any, sig: Any, args: Any, info: Any, tag: Any) 
 
 def test_properties_as_they_arrived(wire: Any) -> None:
     content = deliver(wire, {'priority': 3, 'application_headers': {'k': 1}})
-    assert wire.decode_properties(content.header_payload, 0) == content.properties
-    assert deliver(wire).header_payload == b'\0\0'
-    assert wire.Content(b'x', {'priority': 3}).header_payload == b''
+    assert wire.decode_properties(inside.header_of(content), 0) == content.properties
+    assert inside.header_of(deliver(wire)) == b'\0\0'
+    assert inside.header_of(wire.Content(b'x', {'priority': 3})) == b''
 
 
 def test_decoded_once_and_kept(wire: Any) -> None:

@@ -98,7 +98,7 @@ def publish(channel: ServerChannel, content: Content) -> None:
         raise precondition_failed(
             f'message size {len(body)} is larger than configured max size {channel.server.max_message_size}'
         )
-    header = content.header_payload
+    header = content._header_payload
     facts = facts_of(header)
     message = StoredMessage(plan.exchange.name, plan.routing_key, plan.address, header, body, facts)
     queues = plan.queues
