@@ -45,16 +45,19 @@ def settings_of(url: str, **arguments: Any) -> connection_settings.Settings:
     raise UsageError(text)
 
 
-def connect(options: argparse.Namespace, urls_given: list[str] | None = None, **arguments: Any) -> Connection:
+def connect(
+    options: argparse.Namespace, urls_given: list[str] | None = None, shuffle: bool = False, **arguments: Any
+) -> Connection:
     """An open connection to the first broker that answers. Switches.
 
-    urls_given: None for those of the options. Raises UsageError, and why none could be connected.
+    urls_given: None for those of the options. shuffle: try them in a random order. Raises UsageError, and why none
+    could be connected.
     """
     candidates = urls(options) if urls_given is None else urls_given
     usual: dict[str, Any] = {'name': f'gamqp {options.program} {platform.node()}:{os.getpid()}'}
     if options.timeout is not None:  # else the URL may say
         usual.update(dict.fromkeys(('connect_timeout', 'rpc_timeout', 'confirm_timeout'), options.timeout))
-    return connect_to_any(candidates, shuffle=False, **{**usual, **arguments})
+    return connect_to_any(candidates, shuffle=shuffle, **{**usual, **arguments})
 
 
 def add_reconnect(parser: argparse.ArgumentParser) -> None:

@@ -45,7 +45,7 @@ def run(arguments: list[str]) -> int:
         '--idle-timeout',
         type=seconds,
         metavar='SECONDS',
-        help='end when nothing has come for so long; 2 if nothing came',
+        help='end when nothing has come for so long',
     )
     parser.add_argument('--prefetch', type=amount, metavar='N', help=f'sent ahead of the acks (default: {PREFETCH})')
     parser.add_argument(

@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
         self.set_defaults(program=name)
-        common = self.add_argument_group('of all commands')
+        common = self._common = self.add_argument_group('of all commands')
         if connects:
             common.add_argument(
                 '--url', action='append', metavar='URL', help='the broker; several: the first that answers'
@@ -50,6 +50,12 @@ class Parser(argparse.ArgumentParser):
             )
         common.add_argument('-q', '--quiet', action='store_true', help='no progress and no summary on stderr')
         common.add_argument('--debug', action='store_true', help='a traceback where there is an error')
+
+    def format_help(self) -> str:
+        """The help, with what all commands have behind what this one has."""
+        groups = self._action_groups
+        groups.sort(key=lambda group: group is self._common)
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         """Print usage and error, and exit."""

@@ -47,7 +47,7 @@ class Churn:
             done += 1
 
     def _connections(self, channel: Any) -> None:
-        broker_urls.connect(self._options).close()
+        broker_urls.connect(self._options, shuffle=True).close()
 
     def _channels(self, channel: Any) -> None:
         self._connection.channel().close()

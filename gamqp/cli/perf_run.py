@@ -98,7 +98,7 @@ class Run:
                 green.backend().spawn(start)
 
     def _connect(self) -> Connection:
-        connection = broker_urls.connect(self._options, outstanding_limit=self._options.confirm or 1000)
+        connection = broker_urls.connect(self._options, shuffle=True, outstanding_limit=self._options.confirm or 1000)
         self._connections.append(connection)
         return connection
 

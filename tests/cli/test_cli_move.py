@@ -30,6 +30,7 @@ def target(broker: Channel) -> Iterator[str]:
     broker.queue_delete(queue)
 
 
+@pytest.mark.any_broker
 def test_to_a_queue_as_they_were(rabbit: Any, stock: str, target: str, broker: Channel, messages: Take) -> None:
     elsewhere = broker_tools.shared_queue(broker)
     properties = {'headers': {'a': b'\xff', 'deep': [1]}, 'delivery_mode': 2, 'user_id': 'guest', 'priority': 1}

@@ -43,6 +43,7 @@ def test_what_is_published_comes_and_the_queue_goes(rabbit: Any) -> None:
     assert not queues_of(rabbit)
 
 
+@pytest.mark.any_broker
 def test_its_counters_are_the_brokers(rabbit: Any) -> None:
     """Producers by themselves, several queues, and then consumers by themselves."""
     queues = ('--queue-pattern', 'counted-%d', '--queue-pattern-to', '2', '--quorum-queue')
