@@ -99,7 +99,7 @@ def _exists(connection: Connection, queue: str) -> bool:
 
 def _declare_apart(connection: Connection, name: str, exchange_type: str) -> None:
     """Declare the exchange on a second connection: for an unknown type the broker closes the whole connection."""
-    settings = connection._settings.arguments()
+    settings = connection._host_settings.arguments()
     apart = Connection(
         **{each: settings[each] for each in LOGIN},
         name=f'partitions of {name}',

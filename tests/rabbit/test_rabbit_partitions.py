@@ -50,13 +50,13 @@ class Member:
     hold: a number that the handler keeps until ``held`` is set. fail: one on which it raises.
     """
 
-    def __init__(self, rabbit, partitions, number, members, log, *, hold=None, fail=None, **arguments):
+    def __init__(self, rabbit, partitions, number, members, log, *, hold=None, fail=None, connection=None, **arguments):
         self.log = log
         self.number = number
         self.hold = hold
         self.fail = fail
         self.held = gamqp.green.Event(greenlets.backend)
-        self.connection = rabbit.connect()
+        self.connection = connection or rabbit.connect()
         own = gamqp.partitions(self.connection, partitions.name, partitions.count, declare=False)
         self.consumers = own.subscribe(self.handle, number, members, **arguments)
 
@@ -74,10 +74,11 @@ class Member:
 
 
 class Publisher:
-    """Publishes to every key in turn, numbers from 0 on, until it is told to stop."""
+    """Publishes to every key in turn, numbers from 0 on, until it is told to stop; no more than are handled."""
 
-    def __init__(self, partitions):
+    def __init__(self, partitions, log):
         self.partitions = partitions
+        self.log = log
         self.rounds = 0
         self._stop = False
         self._task = greenlets.spawn(self._run)
@@ -88,6 +89,8 @@ class Publisher:
             for receipt in receipts:
                 receipt.wait()
             self.rounds += 1
+            while self.rounds * len(KEYS) > len(self.log) + 10 * len(KEYS) and not self._stop:
+                greenlets.sleep(0.002)
 
     def stop(self):
         self._stop = True
@@ -122,7 +125,7 @@ def test_members_that_die_and_come_back_keep_each_key_in_order(rabbit, connectio
     partitions = declare(made, connection, 6)
     log = []
     members = [Member(rabbit, partitions, number, 3, log) for number in range(3)]
-    publisher = Publisher(partitions)
+    publisher = Publisher(partitions, log)
     wait_for_more(log)
     # Before 4.0 the broker feeds whoever came first, whatever the priorities.
     by_priority = rabbit.major >= 4
@@ -141,6 +144,29 @@ def test_members_that_die_and_come_back_keep_each_key_in_order(rabbit, connectio
     greenlets.wait_until(lambda: len({entry[1:] for entry in log}) == publisher.rounds * len(KEYS))
     check_in_order(log, publisher.rounds)
     for member in (*members, back):
+        member.connection.close()
+
+
+def test_a_member_whose_connection_recovers_goes_on_by_itself(rabbit, connection, made, proxy):
+    partitions = declare(made, connection, 4)
+    log = []
+    cut = gamqp.connect(proxy.url(rabbit), recover=gamqp.Recovery(first_delay=0, delay=0.1, max_delay=0.1))
+    members = [Member(rabbit, partitions, 0, 2, log, connection=cut), Member(rabbit, partitions, 1, 2, log)]
+    publisher = Publisher(partitions, log)
+    wait_for_more(log)
+    for _ in range(3):
+        proxy.cut()
+        greenlets.wait_until(lambda: not cut.connected)
+        wait_for_more(log)
+        cut.wait_open(greenlets.PATIENCE)
+        before = members[0].consumers.delivered
+        # Before 4.0 it only stands by from now on: the other has taken over.
+        greenlets.wait_until(lambda before=before: rabbit.major < 4 or members[0].consumers.delivered > before)
+    publisher.stop()
+    greenlets.wait_until(lambda: len({entry[1:] for entry in log}) == publisher.rounds * len(KEYS))
+    check_in_order(log, publisher.rounds)
+    for member in members:
+        member.consumers.cancel()
         member.connection.close()
 
 
