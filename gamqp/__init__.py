@@ -6,7 +6,7 @@ everybody else waits on a slot of their own.
 
 The layers, upper ones import lower ones only (a test enforces it):
 
-    5  programs     pool, partitioning, rpc, testing, compat, kombu, prometheus, opentelemetry, cli
+    5  programs     pool, groups, partitioning, rpc, testing, compat, kombu, prometheus, opentelemetry, cli
     4  connection   connection, recovery
     3  channel      channel, consuming, telemetry
     2  I/O          green (gevent | eventlet), transport, io (reader, writer, heartbeat)
@@ -64,6 +64,8 @@ from .exceptions import (
     WrongThread,
     error_for_code,
 )
+from .groups.group import Group
+from .groups.group_consumer import GroupConsumer
 from .partitioning import PartitionConsumers, Partitions, partitions
 from .pool.pool import Pool
 from .rpc.client import RPCClient
@@ -90,6 +92,8 @@ __all__ = (
     'EncodeError',
     'FrameError',
     'FrameSyntaxError',
+    'Group',
+    'GroupConsumer',
     'InternalError',
     'InvalidCommand',
     'InvalidPath',

@@ -26,19 +26,8 @@ LAYERS: dict[int, tuple[str, ...]] = {
     3: ('channel', 'consuming', 'telemetry'),
     4: ('connection', 'recovery'),
     5: (
-        *(
-            '__init__',
-            '__main__',
-            'cli',
-            'compat',
-            'kombu',
-            'opentelemetry',
-            'partitioning',
-            'pool',
-            'prometheus',
-            'rpc',
-        ),
-        *('serialization', 'spec', 'testing', 'utils'),
+        *('__init__', '__main__', 'cli', 'compat', 'groups', 'kombu', 'opentelemetry', 'partitioning', 'pool'),
+        *('prometheus', 'rpc', 'serialization', 'spec', 'testing', 'utils'),
     ),
 }
 # Within a layer: each imports the ones before it only.

@@ -36,7 +36,7 @@ class Hosts:
     of each host, None to begin with nothing.
     """
 
-    __slots__ = ('_ask', '_fixed', '_loads', '_order', 'base', 'shuffle')
+    __slots__ = ('_ask', '_avoided', '_fixed', '_loads', '_order', 'base', 'shuffle')
 
     def __init__(
         self,
@@ -51,6 +51,7 @@ class Hosts:
         self._fixed = fixed
         self._ask = ask
         self._loads = loads
+        self._avoided: tuple[Address, ...] = ()
         self._order = HostOrder() if order is None else order
         self.base = fixed[0] if base is None else base
         self.shuffle = shuffle
@@ -94,10 +95,16 @@ class Hosts:
         found = list(self._fixed if self._ask is None else self._ask())
         if self.shuffle:
             random.shuffle(found)
-        avoided = () if avoid is None else (avoid.address,)
+        avoided = self._avoided if avoid is None else (avoid.address,)
         # With a preferred order a host has as many connections as come: none is to go to a later one for that.
         loads = self._loads() if self._loads is not None and self.shuffle else None
         return self._order.sort(found, lambda one: one.address, time.monotonic(), avoided, loads)
+
+    def avoiding(self, settings: Settings) -> Hosts:
+        """The same hosts, of which this one is tried last. Which have failed lately does not count. Does not switch."""
+        hosts = Hosts(self._fixed, self.shuffle, ask=self._ask, base=self.base, loads=self._loads)
+        hosts._avoided = (settings.address,)
+        return hosts
 
     def note_failure(self, settings: Settings, error: BaseException) -> None:
         """This host could not be connected to: it is tried behind the others for a while. Does not switch."""
