@@ -16,6 +16,7 @@ app.conf.broker_transport = 'gamqp.kombu:Transport'
 app.conf.update(
     task_default_queue=os.environ['QUEUE'],
     broker_connection_retry_on_startup=True,
+    broker_connection_timeout=60,  # on a busy machine 50 handshakes at a time, each of TLS, take longer than 4 s
     result_expires=60,
     worker_cancel_long_running_tasks_on_connection_loss=False,
     # What RabbitMQ 4 wants of queues that are not durable.
