@@ -6,6 +6,8 @@ Does not belong here: what is seen of the broker.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 from ..wire import encode_method, spec
@@ -14,6 +16,7 @@ from .state.errors import Refusal
 from .state.exchange import Exchange
 from .state.faults import Order
 from .state.message import made_locally
+from .state.policies import Policy
 from .state.server import Server
 from .state.session import Session
 from .state.users import Permissions
@@ -224,6 +227,39 @@ class Orders:
             if self._server.users.find(user) is None:
                 raise LookupError(f'there is no user {user!r}')
             self._server.users.set_permissions(user, self._host(vhost).name, Permissions(configure, write, read))
+
+    def set_policy(
+        self,
+        name: str,
+        pattern: str,
+        definition: Mapping[str, Any],
+        apply_to: str = 'all',
+        priority: int = 0,
+        vhost: str = '/',
+    ) -> None:
+        """Give settings to all queues and exchanges whose names match, now and later, as ``rabbitmqctl set_policy``.
+
+        pattern: a regular expression. definition: such as ``{'dead-letter-exchange': 'dlx', 'message-ttl': 60000}``.
+        apply_to: 'all', 'queues', 'classic_queues', 'quorum_queues', 'streams' or 'exchanges'. Of several policies that
+        match, the one of the highest priority holds, alone. Raises ValueError for what is not known.
+        """
+        policy = Policy(name, re.compile(pattern), dict(definition), apply_to, priority)
+        with self._io.lock:
+            host = self._host(vhost)
+            host.policies.set(policy)
+            host.policies_changed()
+            self._server.run_later()
+        self._io.wake()
+
+    def clear_policy(self, name: str, vhost: str = '/') -> None:
+        """Take a policy away. Raises LookupError if there is none of this name."""
+        with self._io.lock:
+            host = self._host(vhost)
+            if not host.policies.clear(name):
+                raise LookupError(f'there is no policy {name!r}')
+            host.policies_changed()
+            self._server.run_later()
+        self._io.wake()
 
     def publish(
         self, exchange: Name, routing_key: Name, body: bytes | str = b'', vhost: str = '/', **properties: Any

@@ -6,6 +6,7 @@ Does not belong here: checks of names and permissions.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from . import hashing, header_matching
@@ -71,6 +72,10 @@ class Exchange:
     def label(self) -> str:
         """How errors name it."""
         return exchange_label(self.name, self.vhost)
+
+    def apply_policy(self, policy: Mapping[str, Any]) -> None:
+        """A policy holds; the argument of the declaration has the last word."""
+        self.alternate = self.arguments.get('alternate-exchange', policy.get('alternate-exchange'))
 
     def bind(self, kind: str, destination: Name, routing_key: Name, arguments: dict[Any, Any]) -> bool:
         """Add a binding; False if it is there. Raises a Refusal when this type does not take such."""

@@ -7,13 +7,14 @@ permissions, bindings.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from .clock import Timer
 from .consumers import Consumers, QueueConsumer
 from .errors import access_refused, queue_label
 from .message import Entry, StoredMessage
+from .policies import argument_or, least
 from .ready import ByPriority, Fifo
 
 if TYPE_CHECKING:
@@ -64,18 +65,30 @@ class Queue:
         self.deleted = False
         #: How many messages are with consumers.
         self.unacked = 0
-        self.ttl: int | None = arguments.get('x-message-ttl')
-        self.max_length: int | None = arguments.get('x-max-length')
-        self.max_bytes: int | None = arguments.get('x-max-length-bytes')
-        self.overflow: str = arguments.get('x-overflow', 'drop-head')
-        self.dead_letter_exchange: Name | None = arguments.get('x-dead-letter-exchange')
-        self.dead_letter_key: Name | None = arguments.get('x-dead-letter-routing-key')
-        self._limited = self.max_length is not None or self.max_bytes is not None
+        self._settings(host.policies.definition_for(self.kind, name))
         self.consumers = Consumers(bool(arguments.get('x-single-active-consumer')))
         self.ready: Fifo | ByPriority = self._make_ready()
         self._number = 0
         self._expiry: Timer | None = None
         self._unused: Timer | None = None
+        self.touch()
+
+    def _settings(self, policy: Mapping[str, Any]) -> None:
+        arguments = self.arguments
+        self.ttl: int | None = least(arguments, policy, 'message-ttl')
+        self.expires: int | None = least(arguments, policy, 'expires')
+        self.max_length: int | None = least(arguments, policy, 'max-length')
+        self.max_bytes: int | None = least(arguments, policy, 'max-length-bytes')
+        self.overflow: str = argument_or(arguments, policy, 'overflow', 'drop-head')
+        self.dead_letter_exchange: Name | None = argument_or(arguments, policy, 'dead-letter-exchange')
+        self.dead_letter_key: Name | None = argument_or(arguments, policy, 'dead-letter-routing-key')
+        self._limited = self.max_length is not None or self.max_bytes is not None
+
+    def apply_policy(self, policy: Mapping[str, Any]) -> None:
+        """Another policy holds. What is in the queue keeps its time to live; limits hold at once."""
+        self._settings(policy)
+        if self._limited and self.overflow == 'drop-head':
+            self._drop_surplus()
         self.touch()
 
     def _make_ready(self) -> Fifo | ByPriority:
@@ -254,7 +267,7 @@ class Queue:
         if self._unused is not None:
             self._unused.cancel()
             self._unused = None
-        expires = self.arguments.get('x-expires')
+        expires = self.expires
         if expires and not len(self.consumers) and not self.deleted:
             self._unused = self.host.clock.call_later(expires / 1000, self._gone)
 

@@ -6,11 +6,13 @@ Layer 5, pure. The count is in the header x-delivery-count, as in RabbitMQ. Does
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from .consumers import QueueConsumer
 from .errors import resource_locked
 from .message import Entry, StoredMessage
+from .policies import least
 from .queue import Outcome, Queue
 from .ready import ByPriority, Fifo
 
@@ -28,9 +30,9 @@ class QuorumQueue(Queue):
     def takes_global_prefetch(self) -> bool:
         return self.host.version.quorum_global_prefetch
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
-        limit = self.arguments.get('x-delivery-limit')
+    def _settings(self, policy: Mapping[str, Any]) -> None:
+        super()._settings(policy)
+        limit = least(self.arguments, policy, 'delivery-limit')
         self.delivery_limit: int | None = limit if limit is not None else self.host.version.delivery_limit
 
     def _make_ready(self) -> Fifo | ByPriority:

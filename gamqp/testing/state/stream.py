@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from .consumers import QueueConsumer
 from .errors import Refusal, not_implemented, precondition_failed
 from .message import Entry, StoredMessage
+from .policies import argument_or
 from .queue import Outcome, Queue
 
 __all__ = ('Stream',)
@@ -37,7 +38,14 @@ class Stream(Queue):
         self._bytes = 0
         self._next = 0
         self._cursors: dict[QueueConsumer, int] = {}
-        self._max_age = _seconds(self.arguments.get('x-max-age'))
+
+    def _settings(self, policy: Mapping[str, Any]) -> None:
+        super()._settings(policy)
+        self._max_age = _seconds(argument_or(self.arguments, policy, 'max-age'))
+
+    def apply_policy(self, policy: Mapping[str, Any]) -> None:
+        self._settings(policy)
+        self._retain()
 
     @property
     def message_count(self) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .dead_lettering import dead_letter, is_automatic_circle
 from .exchange import Binding, Exchange, frozen, make_exchange
 from .message import Entry, StoredMessage
+from .policies import Policies
 from .queue import Queue
 from .queue_quorum import QuorumQueue
 from .stream import Stream
@@ -42,6 +43,7 @@ class VirtualHost:
         self.clock = server.clock
         self.version = server.version
         self.generation = 0
+        self.policies = Policies()
         self.queues: dict[Name, Queue] = {}
         self.exchanges: dict[Name, Exchange] = {}
         for exchange, kind in _PREDECLARED:
@@ -103,6 +105,14 @@ class VirtualHost:
             if not is_automatic_circle(letter, target, reason):
                 target.publish(letter)
 
+    def policies_changed(self) -> None:
+        """Have all queues and exchanges go by the policies of now."""
+        self.generation += 1
+        for queue in list(self.queues.values()):
+            queue.apply_policy(self.policies.definition_for(queue.kind, queue.name))
+        for exchange in self.exchanges.values():
+            exchange.apply_policy(self.policies.definition_for('exchange', exchange.name))
+
     # Exchanges and bindings.
 
     def add_exchange(
@@ -111,6 +121,7 @@ class VirtualHost:
         """Make an exchange. Raises a Refusal for a type that is not known."""
         exchange = make_exchange(self.name, name, kind, durable, auto_delete, internal, arguments)
         exchange.typed_headers = self.version.typed_headers
+        exchange.apply_policy(self.policies.definition_for('exchange', name))
         self.exchanges[name] = exchange
         self.generation += 1
         return exchange
