@@ -308,6 +308,8 @@ class Group(Uncopyable):
 
     def _undo(self, old: Member, new: Member, moved: list[GroupConsumer]) -> None:
         """The new connection cannot take them all. Does not wait."""
+        if new not in self._members:
+            return  # the group is closed, and has closed it
         self._members.remove(new)
         for consumer in moved:
             consumer._member = old
@@ -369,10 +371,9 @@ class Group(Uncopyable):
     def _end_all(self, end: Callable[[Connection], Any]) -> list[Any]:
         self._is_closed = True
         backend = green.backend()
-        for running in (self._mover, self._moving):
-            if running is not None and running is not greenlet.getcurrent():
-                backend.kill(running)
-        self._mover = None
+        mover, self._mover = self._mover, None
+        if mover is not None and mover is not greenlet.getcurrent():
+            backend.kill(mover)  # a greenlet of the program that is in move() gets why its connection has ended
         members, self._members = self._members, []
         slots = []
         for member in members:

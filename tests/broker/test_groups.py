@@ -158,6 +158,19 @@ def test_consumers_that_cannot_start_elsewhere_stay(cluster: testing.Cluster, si
     assert before[0].host not in {consumer.host for consumer in consumers}
 
 
+def test_close_during_a_move(cluster: testing.Cluster, single: gamqp.Group) -> None:
+    for queue in declare(single, 3):
+        single.subscribe(queue, print)
+    cluster.drop_reply('basic.consume', times=None)
+    move = greenlets.spawn(single.move)
+    greenlets.wait_until(lambda: len(single.connections) == 2)
+    connections = single.connections
+    single.close()
+    with pytest.raises(exceptions.RecoverableConnectionError):
+        move.get()
+    assert all(connection.state == 'closed' for connection in connections) and single.connections == ()
+
+
 def test_more_channels_and_connections_are_opened_at_the_limits(cluster: testing.Cluster) -> None:
     with gamqp.Group(cluster.urls, connections=2, recover=QUICK, consumers_per_channel=2, channel_max=3) as group:
         queue = declare(group, 1)[0]
