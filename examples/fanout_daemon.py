@@ -3,10 +3,9 @@
     ./examples/run fanout_daemon                  # until it gets a signal
     ./examples/run fanout_daemon --self-test      # feeds itself, stops, and tells what it took
 
-What to copy: several connections with a few channels each; one greenlet per
-channel sets up its consumers, so that round trips overlap; handlers only, no
-loop; a signal handler that drains, so that handlers finish, their acks are sent
-and everything else goes back to the queues.
+What to copy: several connections that are opened again by themselves after a loss, with a few channels each; one
+greenlet per channel sets up its consumers, so that round trips overlap; handlers only, no loop; a signal handler that
+drains, so that handlers finish, their acks are sent and everything else goes back to the queues.
 """
 
 import argparse
@@ -28,7 +27,8 @@ PREFIX = f'gamqp.fanout.{os.getpid()}'
 class Daemon:
     def __init__(self, options):
         self.options = options
-        self.connections = [gamqp.connect(URL, name=f'fanout {number}') for number in range(options.connections)]
+        names = [f'fanout {number}' for number in range(options.connections)]
+        self.connections = [gamqp.connect(URL, recover=True, name=name) for name in names]
         self.queues = [f'{PREFIX}.{number}' for number in range(options.queues)]
         self.handled = [0] * options.consumers  # messages, by consumer
         self.consumers = []
