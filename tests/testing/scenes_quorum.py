@@ -187,3 +187,28 @@ def quorum_consumer_timeout(talk: Talker) -> None:
     for _ in range(3):
         talk.ask('basic.get', 2, queue='~q', no_ack=True)
     talk.ask('queue.delete', 2, queue='~q')
+
+
+@scene
+def quorum_exclusive_consumers(talk: Talker) -> None:
+    talk.open(1, 2)
+    talk.ask('queue.declare', queue='~q', durable=True, arguments={'x-queue-type': 'quorum'})
+    talk.ask('basic.consume', queue='~q', consumer_tag='a', exclusive=True)
+    talk.ask('basic.consume', 2, queue='~q', consumer_tag='b')
+    talk.ask('basic.cancel', 2, consumer_tag='b')
+    talk.ask('basic.consume', 2, queue='~q', consumer_tag='c', exclusive=True)
+    talk.ask('basic.cancel', 2, consumer_tag='c')
+    talk.ask('basic.cancel', consumer_tag='a')
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def stream_offset_in_bytes(talk: Talker) -> None:
+    talk.open(1, 2)
+    talk.ask('queue.declare', queue='~q', durable=True, arguments={'x-queue-type': 'stream'})
+    talk.publish('', '~q', b'1')
+    talk.settle()
+    talk.ask('basic.qos', prefetch_count=5)
+    talk.ask('basic.consume', queue='~q', consumer_tag='a', arguments={'x-stream-offset': b'first'})
+    talk.settle(0.5)
+    talk.ask('queue.delete', queue='~q', nowait=True)

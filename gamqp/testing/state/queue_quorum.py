@@ -50,6 +50,9 @@ class QuorumQueue(Queue):
     def _pass_on(self, consumer: QueueConsumer, entry: Entry) -> None:
         self._hand_out(consumer, entry)
 
+    def check_consumer(self, exclusive: bool, arguments: dict[Any, Any], no_ack: bool, prefetch: int) -> None:
+        pass  # RabbitMQ lets others consume beside an exclusive consumer here
+
     def get(self) -> Entry | None:
         if self.consumers.single:
             kind = '<<"quorum">>' if self.host.version.acquired_count else 'quorum'

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from .consumers import QueueConsumer
-from .errors import Refusal, not_implemented, precondition_failed
+from .errors import Refusal, not_implemented, precondition_failed, text_of
 from .message import Entry, StoredMessage
 from .policies import argument_or
 from .queue import Outcome, Queue
@@ -126,6 +126,8 @@ class Stream(Queue):
         """The offset at which a consumer with these arguments begins."""
         first = self._next - len(self._log)
         offset = arguments.get('x-stream-offset', 'next')
+        if isinstance(offset, bytes):
+            offset = text_of(offset)
         if isinstance(offset, bool) or not isinstance(offset, (str, int, datetime)):
             raise self._wrong(offset)
         if isinstance(offset, datetime):
