@@ -201,9 +201,10 @@ def _try_next_address(
     except BaseException as exc:
         # The transport by itself, since the connection knows of it only from _serve on.
         transport.close()
-        served = connection._link is not None and connection._link.transport is transport
-        if served:  # else another greenlet has begun to open it again, or there was no socket yet
-            connection._link.lose(exc)
+        link = connection._link
+        served = link is not None and link.transport is transport
+        if link is not None and served:  # else another greenlet has begun to open it again, or there was no socket yet
+            link.lose(exc)
         if isinstance(exc, (OSError, exceptions.AMQPError)) and (served or not transport.failed):
             transport.failed += 1  # it has answered and not let us in, or there is no such name
         raise

@@ -34,12 +34,13 @@ class PublishWaiter(Protocol):
     With underscores, since programs hold the objects that have them.
     """
 
-    def _settle(self, verdict: bool | Content) -> None:
+    def _settle(self, verdict: bool | Content, /) -> None:
         """True for an ack, False for a nack, the message that came back where no queue took it."""
 
-    def _lose(self, make_error: MakeError) -> None:
+    def _lose(self, make_error: MakeError, /) -> None:
         """Nobody knows: the channel has ended before the confirm has come."""
 
     @property
     def _awaited(self) -> bool:
         """Whether a greenlet waits there right now."""
+        ...
