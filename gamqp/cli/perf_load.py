@@ -19,7 +19,7 @@ from ..channel.channel import Channel
 from ..channel.receipt import Receipt
 from .perf_figures import Figures
 
-__all__ = ('Bodies', 'Consumer', 'Producer', 'Schedule')
+__all__ = ('Bodies', 'ConsumerLoad', 'Producer', 'Schedule')
 
 # Publishes after which the consumers get a turn: they would otherwise be measured as slower than they are.
 BURST = 32
@@ -197,7 +197,7 @@ class _ChangingPace:
         self._next = max(self._next + 1.0 / rate, now - 0.1)
 
 
-class Consumer:
+class ConsumerLoad:
     """Consumes a queue on one channel, until *count* messages or the end of the channel.
 
     ack_every: 0 for no_ack, 1 for each, more for a multiple ack of so many. pause: seconds that a message takes.

@@ -22,7 +22,7 @@ from .parser import seconds as seconds_of
 from .parser import size as size_of
 from .perf_churn import Churn
 from .perf_figures import Figures, as_table
-from .perf_load import Bodies, Consumer, Producer, Schedule
+from .perf_load import Bodies, ConsumerLoad, Producer, Schedule
 from .perf_plot import check_plot, plot
 from .perf_queues import Queues
 from .running import Stop
@@ -69,7 +69,7 @@ class Run:
         self._queues = Queues(options)
         self._connections: list[Connection] = []
         self._producers: list[Producer | Churn] = []
-        self._consumers: list[Consumer] = []
+        self._consumers: list[ConsumerLoad] = []
         self._producing = self._consuming = 0
         self._span, self._sum = Figures(), Figures()
         self._over = green.Event(green.backend())
@@ -141,7 +141,7 @@ class Run:
         connection, starts = self._connect(), []
         arguments = {'x-stream-offset': _offset(options.stream_consumer_offset)} if queues.is_stream else None
         for _ in range(options.consumer_channels):
-            consumer = Consumer(
+            consumer = ConsumerLoad(
                 connection.channel(),
                 self._figures,
                 queues.names[number % len(queues.names)],
@@ -156,7 +156,7 @@ class Run:
             starts.append(self._guarded(consumer, False))
         return starts
 
-    def _guarded(self, work: Producer | Churn | Consumer, produces: bool) -> Callable[[], None]:
+    def _guarded(self, work: Producer | Churn | ConsumerLoad, produces: bool) -> Callable[[], None]:
         """What a greenlet does: the work, and to note its end."""
         if produces:
             self._producing += 1
