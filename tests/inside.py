@@ -15,16 +15,19 @@ if TYPE_CHECKING:  # programs of the tests import gamqp when they are ready for 
     from gamqp import testing
     from gamqp.connection.event_queue import EventQueue
     from gamqp.connection.flow_control import FlowControl
+    from gamqp.connection.hosts import Hosts
     from gamqp.connection.receive_backpressure import ReceiveBackpressure
     from gamqp.connection.unfinished_handlers import UnfinishedHandlers
     from gamqp.io.hub_monitor import HubMonitor
     from gamqp.io.link import Link
     from gamqp.io.writer import Writer
     from gamqp.state.connection_settings import Settings
+    from gamqp.state.host_order import HostOrder
     from gamqp.state.receive_budget import ReceiveBudget
     from gamqp.state.topology_registry import TopologyRegistry
     from gamqp.testing.state.server import Server
     from gamqp.testing.state.topic_trie import TopicTrie
+    from gamqp.transport import TCPTransport
 
 # -- a connection: what has arrived ------------------------------------------------------------------------------
 
@@ -201,6 +204,33 @@ def kill_recovery(connection: gamqp.Connection) -> None:
     """Kill the greenlet that opens the connection again, as a program might that kills all."""
     engine: Any = connection._recovery
     connection._green.kill(engine._greenlet)
+
+
+def hosts(connection: gamqp.Connection) -> Hosts:
+    """Where it connects to."""
+    return connection._hosts
+
+
+def connection_to(hosts: Hosts) -> gamqp.Connection:
+    """One to these, not connected yet."""
+    from gamqp.connection import by_uri
+
+    return by_uri.connection_to(hosts)
+
+
+def host_settings(connection: gamqp.Connection) -> Settings:
+    """The arguments that go with the host that is in use."""
+    return connection._host_settings
+
+
+def addresses_in_order(transport: TCPTransport, deadline: Any) -> list[Any]:
+    """Those of its host, as they would be tried."""
+    return transport._resolve(deadline)
+
+
+def remembered_failures(order: HostOrder) -> int:
+    """Of how many hosts it knows that they have failed."""
+    return len(order._failed)
 
 
 def settings(connection: gamqp.Connection) -> Settings:

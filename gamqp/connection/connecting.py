@@ -109,8 +109,7 @@ def open_link(connection: Connection, order: Sequence[Settings], check: Callable
     """
     passwords = connection._passwords
     check = functools.partial(_check, check, os.getpid())
-    limits = [one.connect_timeout for one in order]
-    left: float | None = connection.connect_timeout if connection._hosts.is_alone else max(limits)
+    left: float | None = max(one.connect_timeout for one in order)
     failures = ConnectFailures()
     try:
         for number, settings in enumerate(order):
@@ -121,6 +120,8 @@ def open_link(connection: Connection, order: Sequence[Settings], check: Callable
             # ends the attempt, which is noticed in the next line. What the host before has not taken is kept.
             passwords.ask(sasl.callable_passwords(connection.authentication))
             check()
+            if connection._hosts.is_alone:
+                left = connection.connect_timeout  # a program may have set it, also while the password was asked for
             begun = time.monotonic()
             deadline = green.Deadline(_share(left, len(order) - number, connection.connect_timeout))
             try:

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from greenlet import GreenletExit
 from script import ScriptedBroker
@@ -169,7 +170,8 @@ def test_families_come_in_turn_and_addresses_of_each_at_random(monkeypatch: Any,
     monkeypatch.setattr(greenlets.backend, 'getaddrinfo', lambda host, port: list(entries))
     orders = set()
     for _ in range(50):
-        found = TCPTransport('broker.test', shuffle=shuffle)._resolve(green.Deadline(greenlets.PATIENCE))
+        transport = TCPTransport('broker.test', shuffle=shuffle)
+        found = inside.addresses_in_order(transport, green.Deadline(greenlets.PATIENCE))
         assert sorted(map(str, found)) == sorted(map(str, entries))
         assert [one[0] for one in found] == [socket.AF_INET6, socket.AF_INET] * 6
         orders.add(str(found))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 from script import ScriptedBroker
 
@@ -91,7 +92,7 @@ def test_each_host_gets_what_its_own_url_says(peers: Any, opened: Any, refusing:
     (connection,) = opened
     assert (connection.host, connection.virtual_host, connection.name) == (two.host, 'y', 'second')
     assert connection.is_open and connection.transport.port == two.port
-    assert SECRET not in repr(connection) + repr(connection._hosts) + repr(connection._host_settings)
+    assert SECRET not in repr(connection) + repr(inside.hosts(connection)) + repr(inside.host_settings(connection))
 
 
 def test_with_semicolons_as_kombu_writes_it(peers: Any, opened: Any, refusing: Any) -> None:
@@ -123,7 +124,7 @@ def test_a_host_that_does_not_let_us_in_is_passed_over(peers: Any, opened: Any, 
     channel = two.open_channel(connection)
     channel.basic_publish(gamqp.Message(b'x'), routing_key='q')
     assert two.expect('basic.publish').body == b'x'
-    assert list(connection._hosts.failed()) == [('127.0.0.1', one.port)]
+    assert list(inside.hosts(connection).failed()) == [('127.0.0.1', one.port)]
 
 
 def test_dead_ones_and_one_that_never_answers_do_not_eat_the_deadline(
@@ -133,9 +134,9 @@ def test_dead_ones_and_one_that_never_answers_do_not_eat_the_deadline(
     task = connecting(opened, [url_of(refusing), url_of(black_hole), url_of(peers[0])], connect_timeout=4)
     peers[0].handshake()
     assert task.get() is None
-    failed = opened[0]._hosts.failed()
+    failed = inside.hosts(opened[0]).failed()
     assert failed == {refusing: 'ConnectionRefusedError', black_hole: 'TimeoutError'}
-    assert opened[0]._hosts.attempt_order()[0].host == peers[0].host
+    assert inside.hosts(opened[0]).attempt_order()[0].host == peers[0].host
     told = repr(opened[0])
     assert told == (
         f"<Connection {peers[0].host} (failed: 127.0.0.1:{refusing[1]}, 127.0.0.1:{black_hole[1]}) vhost '/' open>"
@@ -172,7 +173,7 @@ def test_when_all_fail_the_error_says_why_each_did(peers: Any, opened: Any, refu
 
 def test_a_connection_that_was_made_by_host_and_user_has_one_host(peers: Any, opened: Any, refusing: Any) -> None:
     connection = peers[0].client(host=f'127.0.0.1:{refusing[1]}')
-    assert len(connection._hosts.attempt_order()) == 1
+    assert len(inside.hosts(connection).attempt_order()) == 1
     with pytest.raises(ConnectionRefusedError):
         connection.connect()
     connection.host = peers[0].host  # its attributes count, as with py-amqp
@@ -191,7 +192,7 @@ def test_another_connect_goes_through_the_list_again(peers: Any, opened: Any) ->
     peers[1].handshake()
     assert task.get() is None
     (connection,) = opened
-    assert [one.host for one in connection._hosts.attempt_order()] == [peers[at].host for at in (1, 2, 0)]
+    assert [one.host for one in inside.hosts(connection).attempt_order()] == [peers[at].host for at in (1, 2, 0)]
     connection.collect()
     peers[0].hang_up()
     peers[1].hang_up()
@@ -261,8 +262,7 @@ def test_a_connection_that_recovers_asks_for_the_hosts_at_each_attempt(peers: An
 def made(opened: list[gamqp.Connection], url: Any) -> gamqp.Connection:
     """A connection to these, not connected yet."""
     hosts = hosts_of(url, {}, shuffle=False)
-    connection = gamqp.Connection(**hosts.base.arguments())
-    connection._hosts = hosts
+    connection = inside.connection_to(hosts)
     opened.append(connection)
     return connection
 
@@ -277,7 +277,7 @@ def test_a_close_amid_the_first_host_ends_the_attempt(peers: Any, opened: Any, h
     error = task.get()
     assert isinstance(error, exceptions.RecoverableConnectionError) and 'closed by this program' in str(error)
     one.expect_end()
-    assert not connection._hosts.failed()
+    assert not inside.hosts(connection).failed()
     one.hang_up()
     task = again(connection)
     one.handshake()
@@ -290,11 +290,11 @@ def test_a_close_in_the_moment_in_which_the_first_host_has_failed(peers: Any, op
     connection = made(opened, [url_of(one), url_of(two)])
     task = again(connection)
     one.handshake(until='tune')
-    connection._link.lose(exceptions.RecoverableConnectionError('just now'))
-    assert connection._life.state == 'opening'
+    inside.link(connection).lose(exceptions.RecoverableConnectionError('just now'))
+    assert connection.state == 'opening'
     connection.close()
     assert isinstance(task.get(), exceptions.RecoverableConnectionError)
-    assert connection._life.state == 'closed' and not connection.is_open
+    assert connection.state == 'closed' and not connection.is_open
 
 
 def test_a_killed_caller_goes_to_no_other_host(peers: Any, opened: Any) -> None:
@@ -303,7 +303,7 @@ def test_a_killed_caller_goes_to_no_other_host(peers: Any, opened: Any) -> None:
     peers[0].handshake(until='tune')
     task.kill()
     peers[0].expect_end()
-    assert connection._life.state == 'closed'
+    assert connection.state == 'closed'
 
 
 def test_a_callable_is_asked_at_each_attempt(peers: Any, opened: Any, refusing: Any) -> None:
@@ -357,7 +357,7 @@ def test_a_callable_that_fails_is_a_failed_attempt(peers: Any, opened: Any) -> N
         assert type(error) is exceptions.RecoverableConnectionError
         assert SECRET not in str(error)
         causes.append(type(error.__cause__))
-        assert connection._life.state == 'closed'
+        assert connection.state == 'closed'
         with pytest.raises(exceptions.RecoverableConnectionError, match='URLs'):
             connection.channel()
     assert causes == [Unavailable, ValueError, TypeError, TypeError, ValueError]
@@ -401,7 +401,7 @@ def test_a_callable_password_is_asked_for_each_login(peers: Any, opened: Any, re
     assert peers[1].start_ok.response.split('\0') == ['', 'bob', f'{SECRET}-1']
     assert task.get() is None
     (connection,) = opened
-    assert connection._passwords.is_empty
+    assert inside.keeps_no_password(connection)
     # and renewed where it is connected to by then
     assert peers[1].expect('connection.update-secret').new_secret == f'{SECRET}-2'
     peers[1].send('connection.update-secret-ok')

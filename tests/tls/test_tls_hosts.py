@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any
 
 import greenlets
 import inside
@@ -29,7 +28,7 @@ def test_each_certificate_must_have_the_name_of_its_own_url(peer: ScriptedBroker
         connection = task.get()
         assert connection.host == f'127.0.0.1:{right.port}'
         assert right.names == ['elsewhere.test']
-        assert connection._hosts.failed() == {('127.0.0.1', wrong.port): 'SSLCertVerificationError'}
+        assert inside.hosts(connection).failed() == {('127.0.0.1', wrong.port): 'SSLCertVerificationError'}
         connection.collect()
         with pytest.raises(ssl.SSLCertVerificationError) as caught:
             gamqp.connect([urls[0], 'amqp://127.0.0.1:1'])
@@ -39,16 +38,8 @@ def test_each_certificate_must_have_the_name_of_its_own_url(peer: ScriptedBroker
 def test_one_with_tls_and_one_without(peer: ScriptedBroker, certificates: Certificates) -> None:
     hello = f'amqps://127.0.0.1:{peer.port}?cacertfile={certificates.trust}'  # which speaks no TLS
     task = greenlets.spawn(lambda: gamqp.connect([hello, f'amqp://{peer.host}'], shuffle=False))
-    peer_accepts_and_hangs_up(peer)
+    peer.turn_away()
     peer.handshake()
     connection = task.get()
     assert not inside.transport(connection).encrypts
     connection.collect()
-
-
-def peer_accepts_and_hangs_up(peer: ScriptedBroker) -> Any:
-    ready = greenlets.backend.Readiness(peer._listener.fileno())
-    assert ready.wait_readable(greenlets.PATIENCE)
-    ready.close()
-    sock, _ = peer._listener.accept()
-    sock.close()
