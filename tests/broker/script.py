@@ -115,10 +115,6 @@ class ScriptedBroker:
         self.expect('channel.open', number)
         self.send('channel.open-ok', number)
 
-    def turn_away(self) -> None:
-        """Take the next connection, and hang up without having read what it says."""
-        self._accepted(green.Deadline(PATIENCE)).close()
-
     def accept(self, patience: float = PATIENCE) -> None:
         """Take the next connection and read its protocol header."""
         self._reset()

@@ -38,7 +38,7 @@ def test_each_certificate_must_have_the_name_of_its_own_url(peer: ScriptedBroker
 def test_one_with_tls_and_one_without(peer: ScriptedBroker, certificates: Certificates) -> None:
     hello = f'amqps://127.0.0.1:{peer.port}?cacertfile={certificates.trust}'  # which speaks no TLS
     task = greenlets.spawn(lambda: gamqp.connect([hello, f'amqp://{peer.host}'], shuffle=False))
-    peer.turn_away()
+    peer.dismiss()
     peer.handshake()
     connection = task.get()
     assert not inside.transport(connection).encrypts
