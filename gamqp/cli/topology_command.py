@@ -19,7 +19,7 @@ from .output import Output
 from .parser import Parser
 from .running import Stop
 from .running import run as run_command
-from .topology_file import Binding, Exchange, Queue, read_topology
+from .topology_file import BindingEntry, ExchangeEntry, QueueEntry, read_topology
 
 __all__ = ('run',)
 
@@ -65,7 +65,7 @@ class _Work:
         self._connection, self._check, self._output = connection, check, output
         self.counts: dict[str, int] = {}
 
-    def exchange(self, one: Exchange) -> None:
+    def exchange(self, one: ExchangeEntry) -> None:
         """Declare or compare an exchange."""
         self._entity(
             'exchange',
@@ -76,7 +76,7 @@ class _Work:
             ),
         )
 
-    def queue(self, one: Queue) -> None:
+    def queue(self, one: QueueEntry) -> None:
         """Declare or compare a queue."""
         self._entity(
             'queue',
@@ -87,7 +87,7 @@ class _Work:
             ),
         )
 
-    def binding(self, one: Binding) -> None:
+    def binding(self, one: BindingEntry) -> None:
         """Bind. What bindings there are AMQP does not tell, so they are not compared."""
         name = f'{one.source} -> {one.destination}'
         if self._check:

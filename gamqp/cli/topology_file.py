@@ -15,11 +15,11 @@ from typing import Any
 from .exit_codes import UsageError
 from .field_values import from_json
 
-__all__ = ('Binding', 'Exchange', 'Queue', 'Topology', 'read_topology')
+__all__ = ('BindingEntry', 'ExchangeEntry', 'QueueEntry', 'Topology', 'read_topology')
 
 
 @dataclasses.dataclass(frozen=True)
-class Exchange:
+class ExchangeEntry:
     """An exchange, with the arguments of its declaration."""
 
     name: str
@@ -31,7 +31,7 @@ class Exchange:
 
 
 @dataclasses.dataclass(frozen=True)
-class Queue:
+class QueueEntry:
     """A queue. type: where it is given, it becomes the argument x-queue-type."""
 
     name: str
@@ -47,7 +47,7 @@ class Queue:
 
 
 @dataclasses.dataclass(frozen=True)
-class Binding:
+class BindingEntry:
     """A binding of a queue, or of an exchange, to the exchange *source*."""
 
     source: str
@@ -61,9 +61,9 @@ class Binding:
 class Topology:
     """What a file asks for, in the order in which it can be declared."""
 
-    exchanges: list[Exchange]
-    queues: list[Queue]
-    bindings: list[Binding]
+    exchanges: list[ExchangeEntry]
+    queues: list[QueueEntry]
+    bindings: list[BindingEntry]
 
 
 # Keys of an export that are not about topology.
@@ -86,9 +86,9 @@ def read_topology(path: str, virtual_host: str) -> Topology:
     if unknown:
         raise UsageError(f'{path}: unknown key {unknown[0]!r}; there are exchanges, queues, bindings')
     return Topology(
-        [one for one in _all(path, table, 'exchanges', Exchange, virtual_host) if not one.name.startswith('amq.')],
-        _all(path, table, 'queues', Queue, virtual_host),
-        _all(path, table, 'bindings', Binding, virtual_host),
+        [one for one in _all(path, table, 'exchanges', ExchangeEntry, virtual_host) if not one.name.startswith('amq.')],
+        _all(path, table, 'queues', QueueEntry, virtual_host),
+        _all(path, table, 'bindings', BindingEntry, virtual_host),
     )
 
 

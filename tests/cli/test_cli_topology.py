@@ -14,7 +14,7 @@ from installed import is_installed
 
 from gamqp import Message
 from gamqp.cli.exit_codes import UsageError
-from gamqp.cli.topology_file import Queue, read_topology
+from gamqp.cli.topology_file import QueueEntry, read_topology
 
 
 @pytest.mark.any_broker
@@ -129,7 +129,7 @@ def test_the_same_in_yaml(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match='PyYAML'):
             read_topology(str(file), '/')
         return
-    assert read_topology(str(file), '/').queues == [Queue('work', arguments={'x-max-length': 5})]
+    assert read_topology(str(file), '/').queues == [QueueEntry('work', arguments={'x-max-length': 5})]
     file.write_text('queues: [')
     with pytest.raises(UsageError):
         read_topology(str(file), '/')
