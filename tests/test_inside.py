@@ -14,7 +14,7 @@ INSIDE = TESTS / 'inside.py'
 FOREIGN = {
     '_exit', '_fields', '_is_owned', '_msg_callback',
     '_SUPPRESS_INSTRUMENTATION_KEY', '_threadlocal', '_serialize_properties', '_info', '_transport_cache',
-    '_broadcast',
+    '_broadcast', '_initial_params',
 }  # fmt: skip
 
 

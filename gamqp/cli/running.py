@@ -97,7 +97,7 @@ def run(parser: Parser, command: Command, arguments: list[str]) -> int:
     output = Output(options.quiet, stop.on_closed)
     if not options.debug:
         warnings.simplefilter('ignore')
-    logging.getLogger(__package__.partition('.')[0]).addHandler(_WarningHandler(output))  # what all our loggers say
+    logging.getLogger(__name__.partition('.')[0]).addHandler(_WarningHandler(output))  # what all our loggers say
     backend, codes = green.backend(), list[int]()
     done = green.Event(backend)
 

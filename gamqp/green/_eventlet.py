@@ -85,11 +85,15 @@ def unpatched() -> list[str]:
     return [name for name, module in names.items() if not eventlet.patcher.is_monkey_patched(module)]
 
 
+def _original_socket() -> Any:
+    return eventlet.patcher.original('socket')
+
+
 def getaddrinfo(host: str, port: int) -> list[Any]:
     call = _socket.getaddrinfo
     if os.environ.get(NO_GREENDNS, '').lower() == 'yes':
         # eventlet's own resolver is turned off: this is the standard library's function, which blocks the hub.
-        call = functools.partial(in_thread, eventlet.patcher.original('socket').getaddrinfo)
+        call = functools.partial(in_thread, _original_socket().getaddrinfo)
     addresses: list[Any] = call(host, port, 0, _socket.SOCK_STREAM)
     return addresses
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import functools
 from typing import Any
+from urllib.parse import quote
 
-from kombu import Connection
+from kombu.connection import Connection
 from kombu.transport import get_transport_cls
 from kombu.utils.functional import dictfilter
-from kombu.utils.url import as_url, parse_url, quote
+from kombu.utils.url import as_url, parse_url
 
 __all__ = ('connection_uri', 'take_urls_apart')
 
@@ -36,7 +37,8 @@ def take_urls_apart(transport: type) -> None:
             hostname, params = _take_apart(client, hostname, params)
         set_attributes(client, hostname=hostname, **params)
 
-    Connection._init_params = _init_params
+    patched: Any = Connection  # of whose methods type checkers know the signatures
+    patched._init_params = _init_params
 
 
 def _has(transport: type, name: Any) -> bool:

@@ -182,7 +182,7 @@ class PartitionConsumers(Uncopyable):
     def _failed(self, message: Message, error: BaseException) -> Policy | None:
         """The handler raised. For a stop the message is left unsettled, as those behind it."""
         on_error = self._on_error
-        policy = on_error(message, error) if callable(on_error) else on_error
+        policy = on_error if isinstance(on_error, str) else on_error(message, error)
         if policy != STOP:
             return policy
         if not callable(on_error):

@@ -6,18 +6,18 @@ Layer 5. Does not belong here: when one is made, and opening it (``opening_conne
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..connection.by_uri import connection_to
 from ..connection.connection import Connection
-from ..connection.hosts import URL, Hosts, hosts_of
+from ..connection.hosts import Hosts, hosts_of
 from ..state.host_order import Address
 from ..state.secret_hiding import discreet
 
 __all__ = ('ConnectionMaker', 'Source')
 
 #: What a Pool takes as *url*.
-Source = URL | Callable[[], Connection]
+Source: TypeAlias = str | Iterable[str] | Callable[[], str | Iterable[str] | Connection]
 
 
 class ConnectionMaker:

@@ -192,7 +192,7 @@ class RecordedBinding(Record):
         arguments: Arguments,
         recover: bool,
     ) -> None:
-        self.destination_type = destination_type
+        self.destination_type: Literal['queue', 'exchange'] = destination_type
         self.destination = destination
         # What tells it from the other bindings of its destination.
         self.key: BindingKey = source, routing_key, arguments_key(arguments)
