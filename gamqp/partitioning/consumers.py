@@ -45,7 +45,7 @@ class PartitionConsumers(Uncopyable):
         self.members = members
         self.consumers: tuple[Consumer, ...] = ()
         self._handler = handler
-        self._on_error = on_error
+        self._on_error: OnError = on_error
         self._running: set[greenlet.greenlet] = set()  # those in the handler
         self._ending = False  # no handler is begun any more
         self._over = False  # ended by us
