@@ -82,6 +82,7 @@ COUNTERS = {
     'recovery_attempts': ('recovery_attempts', 'Attempts to open a lost connection again.'),
     'recoveries': ('recoveries', 'Outages that have ended with an open connection.'),
     'recovery_skipped': ('recovery_skipped_records', 'Exchanges, queues and the like that could not be restored.'),
+    'lost_publishes': ('lost_publishes', 'Publishes without confirms that a loss has cut off in the send queue.'),
 }
 # The same, and the function that combines the values of several connections.
 GAUGES: dict[str, tuple[str, str, Any]] = {

@@ -266,7 +266,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
             elif mandatory:
                 outstanding.enter_mandatory(tag, waiter, exchange, routing_key, _size(body), frames)
             else:
-                outstanding.enter(tag, waiter)
+                outstanding.enter(tag, waiter, frames)
         except BaseException as exc:
             # Only a signal handler can raise here, and then our count of publishes may differ from the broker's.
             connection._link.lose(exc)

@@ -66,10 +66,13 @@ class ChannelConfirms:
         """Confirm mode is being turned on, if it is off. Returns whether the broker has to be asked for that."""
         was_on = self.is_on
         if self.outstanding is None:
-            self.outstanding = Confirms(self._walk)
+            self.outstanding = self._new_outstanding()
             self.outstanding.selected = was_on
         self.is_on = True
         return not was_on
+
+    def _new_outstanding(self) -> Confirms:
+        return Confirms(self._walk)
 
     def go_on_from(self, published: int) -> None:
         """The broker counts from 1 on a new socket, and the program goes on from the publish with this number."""
@@ -217,13 +220,17 @@ class ChannelConfirms:
             ending = outstanding.fail_all(reason.make_error)
             if ending.lost or ending.refused or outstanding.refused:
                 self._lost = outstanding, reason
-            connection._counts.confirmed += ending.confirmed
-            connection._counts.nacked += ending.nacked
-            connection._counts.lost += ending.lost
-            self.endings.append(ending)
-            connection._work_in_turns.add(self._fail_each(ending, unheard))
+            self._begin_ending(ending, unheard)
         if self._room is not None:
             connection._work_in_turns.add(self._room.wake_each())
+
+    def _begin_ending(self, ending: Ending, unheard: Callable[[], Any] | None) -> None:
+        counts = self.connection._counts
+        counts.confirmed += ending.confirmed
+        counts.nacked += ending.nacked
+        counts.lost += ending.lost
+        self.endings.append(ending)
+        self.connection._work_in_turns.add(self._fail_each(ending, unheard))
 
     def _fail_each(self, ending: Ending, unheard: Callable[[], Any] | None) -> Iterator[None]:
         heard = False

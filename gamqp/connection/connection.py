@@ -240,7 +240,7 @@ class Connection(DrainEvents, SecretUpdates):
                 raise ValueError(
                     'recover: not after install_as_amqp(), where kombu opens lost connections again itself'
                 )
-            self.Channel = recovering_class(self.Channel)
+            self.Channel = recovering_class(self.Channel, checked.recover.republish == 'all')
             self._recovery = RecoveryEngine(self, checked.recover, connecting)
             self._event_queue.outlives_link = True
             self._topology = self._recovery.topology

@@ -155,6 +155,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         """The socket is there."""
         # All four at once: they must agree on which socket is the present one.
         self._link = self._backpressure.link = self._flow_control.link = self._event_queue.link = link
+        link.writer.keeps_unsent = self._recovery is not None
 
     def _check_opening(self, attempt: object) -> None:
         """Raise if another greenlet closed the connection meanwhile, or the link was lost."""

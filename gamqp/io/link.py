@@ -207,6 +207,7 @@ class Link:
         owner = self.owner()
         if owner is not None:
             owner._on_link_end(self, reason)
+            self.writer.take_unsent()  # whoever wanted it has it
         else:
             self.transport.retire()
 

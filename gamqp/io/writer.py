@@ -20,6 +20,7 @@ from .. import green
 from ..state.counters import Counters
 from ..state.durations import in_seconds
 from ..state.heartbeat import HeartbeatClock
+from ..state.unsent_publishes import sets_behind
 from ..transport import TCPTransport
 from .send_thread import send_thread
 from .send_thread_hubs import writers_of
@@ -52,6 +53,8 @@ class Writer(SendThreadWriter):
         '_room',
         '_stall',
         '_stall_timer',
+        '_unsent',
+        'keeps_unsent',
     )
 
     def __init__(
@@ -71,6 +74,9 @@ class Writer(SendThreadWriter):
         self._room = green.Gate(backend)
         self._stall = stall
         self._stall_timer: Any = None
+        self._unsent: list[Any] = []
+        #: Whether ``take_unsent`` will be called at the end.
+        self.keeps_unsent = False
 
     @property
     def queued(self) -> int:
@@ -92,18 +98,18 @@ class Writer(SendThreadWriter):
         if self._pass_due:
             # Not the first set of this pass: it waits for the end of the pass, or until a whole batch is queued.
             if queued >= BATCH and not self._watching:
-                self._push()
+                self._push(frames)
             elif not self._hub_writers.helped:
-                self._get_help()
+                self._get_help(frames)
         elif self._watching:
             # The kernel has no room. The hub calls _push when it has.
             if not self._hub_writers.helped:
-                self._get_help()
+                self._get_help(frames)
         else:
             # The first set of this pass is sent at once: a single publish does not wait for the end of the pass.
             self._pass_due = True
             self._green.run_soon(self._end_of_pass)
-            self._push()
+            self._push(frames)
 
     def flush(self) -> None:
         """Send as much as the kernel takes now. Does not switch."""
@@ -150,6 +156,8 @@ class Writer(SendThreadWriter):
     def disown(self) -> None:
         """``close`` without touching the socket, which is used by another process, or no more."""
         self.closed = True
+        if self.keeps_unsent:
+            self._keep_unsent(not self._pushing)
         self._queue.clear()
         self._head = None
         self.load = self._sent_by_thread = 0
@@ -162,6 +170,21 @@ class Writer(SendThreadWriter):
         """The bytes that are queued, for the end of the interpreter."""
         return b''.join(([] if self._head is None else [self._head]) + list(self._queue))
 
+    def take_unsent(self) -> list[Any]:
+        """The frame sets of which no byte had been sent when the writer was closed, oldest first. Only once.
+
+        Those of ``send`` calls that have returned. May leave out some, the oldest ones, where it is not known. Empty
+        without *keeps_unsent*.
+        """
+        unsent, self._unsent = self._unsent, []
+        return unsent
+
+    def _keep_unsent(self, exact: bool) -> None:
+        """exact: it is known how much of _head the transport has taken, and that is what the peer may get."""
+        self.keeps_unsent = False
+        head = self._head if exact and not self._transport.encrypts else None
+        self._unsent = [*([] if head is None else sets_behind(head)), *self._queue]
+
     # -- in the hub, or in the caller without switching ------------------------
 
     def _end_of_pass(self) -> None:
@@ -171,7 +194,8 @@ class Writer(SendThreadWriter):
         if self.load and not self._watching and not self.closed:
             self._push()
 
-    def _push(self) -> None:
+    def _push(self, just_queued: Any = None) -> None:
+        """just_queued: the set that ``send`` is about; its caller learns that it was not sent."""
         with self._transport.guard:
             if self._pushing:
                 return  # called by a signal handler or the garbage collector inside the loop below, which sends it all
@@ -197,11 +221,11 @@ class Writer(SendThreadWriter):
             except BlockingIOError:
                 self._watch()
             except OSError as exc:
-                self._lose(exc)
+                self._lose(exc, just_queued)
             except BaseException as exc:
                 # A signal handler may raise between the system call and the lines that note how many bytes it took.
                 # That number is unknown then, so nothing more may be sent on this socket.
-                self._lose(exc)
+                self._lose(exc, just_queued)
                 raise
             finally:
                 self._pushing = False
@@ -209,7 +233,12 @@ class Writer(SendThreadWriter):
         if self._room and self.load < HIGH_WATER // 2:
             self._room.wake_all()
 
-    def _lose(self, exc: BaseException) -> None:
+    def _lose(self, exc: BaseException, just_queued: Any = None) -> None:
+        if self.keeps_unsent:
+            # Another error may be a signal handler's, raised when the kernel had taken something.
+            self._keep_unsent(isinstance(exc, ConnectionError))
+            if just_queued is not None and self._unsent and self._unsent[-1] == just_queued:
+                self._unsent.pop()
         on_lost = self._on_lost  # close() replaces it
         self.close()
         on_lost(exc)
@@ -222,7 +251,7 @@ class Writer(SendThreadWriter):
         self._watching = True  # before the next lines, which may call _push, and that this method
         self._transport.watch_writable(self._push)
         if not self._hub_writers.helped:
-            self._get_help()
+            self._get_help(None)
         if self._stall is not None:
             self._stall_timer = self._green.call_later(self._stall, self._stalled)
 
@@ -256,10 +285,10 @@ class Writer(SendThreadWriter):
 
     # -- the sending thread -------------------------------------------------------
 
-    def _get_help(self) -> None:
+    def _get_help(self, just_queued: Any) -> None:
         """Bytes stay queued. Send them now if the hub is blocked, else have the sending thread watch for that."""
         if not self._watching and time.monotonic() - self.heartbeat_clock.sent_at > BLOCKED_AFTER:
-            self._push()
+            self._push(just_queued)
             return
         if self._failure is None:
             try:
@@ -267,7 +296,7 @@ class Writer(SendThreadWriter):
                 return
             except RuntimeError:
                 pass  # no thread can be started: send each set at once
-        self._push()
+        self._push(just_queued)
 
     def catch_up(self) -> None:
         """Note what the sending thread has sent, and send the rest of what it began. Does not switch."""

@@ -24,8 +24,10 @@ from ..state.durations import in_seconds
 from ..state.lifecycle import Reason
 from ..state.recovery_attempts import RecoveryAttempts
 from ..state.recovery_settings import Recovery
+from ..state.return_matching import Frames
 from ..state.topology_records import RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
+from ..state.unsent_publishes import publishes_by_channel
 from ..telemetry.log_fields import log_fields
 from . import loss, restoring
 from .callbacks import OrderedCallbacks
@@ -81,6 +83,8 @@ class RecoveryEngine:
         self.topology = TopologyRegistry(resume=settings.cancelled == 'resume')
         self._later = LateStarts(settings, self.topology, self._refusals)
         self.outage: Outage | None = None
+        # Channel -> the publishes on it of which nothing was sent, while they are being looked at.
+        self.unsent: dict[int, list[Frames]] = {}
         self._avoid: Settings | None = None  # the host that the next attempt tries last
         # A loss is taken over only while this is False. Set before anything else when the program closes the
         # connection, so that an attempt that wakes after that changes nothing more.
@@ -89,6 +93,11 @@ class RecoveryEngine:
         self._pause: green.Slot | None = None  # where it waits between two attempts
         self._gone: green.Event | None = None  # set when the greenlet of the latest outage has ended
         self._opened: green.Gate | None = None  # where calls wait until the connection is open
+
+    @property
+    def republish(self) -> str:
+        """The setting."""
+        return self._settings.republish
 
     # -- a loss --------------------------------------------------------------------------------
 
@@ -106,12 +115,14 @@ class RecoveryEngine:
         if state == lifecycle.OPEN:
             self._begin_outage(connection, reason)
         loss.end_socket(connection, reason, in_use=state == lifecycle.OPEN)
+        self.unsent = {}
         return True
 
     def _begin_outage(self, connection: Connection, reason: Reason) -> None:
         self._later.stop()
         error = reason.make_error()
-        error.lost = loss.count_lost(connection)  # type: ignore[attr-defined]
+        self.unsent = publishes_by_channel(connection._link.writer.take_unsent())
+        error.lost = loss.count_lost(connection, self.unsent)  # type: ignore[attr-defined]
         connection._life.move('lose')
         # Before the channels: what is not restored must not take with it what is.
         self.topology.connection_lost()
@@ -141,8 +152,9 @@ class RecoveryEngine:
             # Killed by somebody else than ``stop``, or ended by a fault of ours: nobody would try any more.
             if self.outage is outage and not self._is_over:
                 self._give_up(outage, exceptions.RecoverableConnectionError('the recovery was killed'))
-            self._greenlet = None
-            _recovering.discard(self)
+            if self._gone is gone:  # else the next outage has begun
+                self._greenlet = None
+                _recovering.discard(self)
             gone.set()
 
     def _try_once(self, backend: Any, outage: Outage) -> bool:
@@ -194,8 +206,7 @@ class RecoveryEngine:
             # Does nothing where the link has ended by itself, or there is none yet.
             connection._link.lose(exc)
             raise
-        channels: Any = list(connection.channels.values())
-        for channel in channels:
+        for channel in channels_of(connection):
             channel._resume()
         self._steps.note_opened(connection)
         return restored
@@ -233,6 +244,8 @@ class RecoveryEngine:
         if self._opened is not None:
             self._opened.wake_all()
         self._callbacks.add(connection._green, connection.on_recovered, report)
+        for channel in channels_of(connection):
+            channel._send_kept()
         logger.info(
             '%r: open again after %s, %s attempts, %s consumers started, %s records skipped',
             connection,
@@ -337,6 +350,11 @@ def _end_all_after_fork() -> None:
 
 
 at_fork('recoveries', in_child=_end_all_after_fork)
+
+
+def channels_of(connection: Connection) -> list[Any]:
+    """Those of the program, which are all of the class RecoveringChannel."""
+    return list(connection.channels.values())
 
 
 def _attempts(settings: Recovery) -> RecoveryAttempts:

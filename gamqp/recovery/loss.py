@@ -8,6 +8,7 @@ has failed. Does not belong here: what becomes of one channel (``recovering_chan
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING
 
 from .. import exceptions
@@ -20,11 +21,12 @@ if TYPE_CHECKING:
 __all__ = ('count_lost', 'end_socket')
 
 
-def count_lost(connection: Connection) -> LostCounts:
-    """What the loss cuts off, counted before it does. Does not switch."""
+def count_lost(connection: Connection, unsent: Mapping[int, Sized]) -> LostCounts:
+    """What the loss cuts off, counted before it does. unsent: publishes, by channel. Does not switch."""
     channels = list(connection.channels.values())
     return LostCounts(
         receipts=sum(channel.unconfirmed for channel in channels),
+        unsent=sum(map(len, unsent.values())),
         unsettled=sum(channel.unsettled for channel in channels),
         calls=len(connection._replies) + sum(len(channel._replies) for channel in channels),
     )

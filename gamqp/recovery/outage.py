@@ -18,11 +18,13 @@ class LostCounts(NamedTuple):
     """What a loss has cut off: the attribute ``lost`` of the error that on_lost gets.
 
     * receipts: publishes without their confirm.
+    * unsent: publishes of which nothing had been sent, those without confirms included.
     * unsettled: deliveries that were not acked, nacked or rejected; the broker delivers them again.
     * calls: calls that waited for their reply.
     """
 
     receipts: int
+    unsent: int
     unsettled: int
     calls: int
 

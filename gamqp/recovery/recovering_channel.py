@@ -27,20 +27,18 @@ from ..state.topology_registry import TopologyRegistry
 from ..wire import METHODS, encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
+from .recovering_publishes import RecoveringPublishes, WithMessageIds
 
 __all__ = ('RecoveringChannel', 'recovering_class')
 
 _SETTLEMENTS = (Basic.Ack, Basic.Nack, Basic.Reject)
 
 
-class RecoveringChannel(Channel):
+class RecoveringChannel(RecoveringPublishes):
     """See the module. ``Connection.channel`` makes it where the connection recovers."""
 
     # As in Channel, the values that most channels never change stand here.
-    _is_confirming = False  # confirm mode is on, or was at the loss
-    _is_transactional = False
     _is_open_at_broker = False  # while it is being restored: channel.open was sent on the present socket
-    _published_before_loss = 0  # in confirm mode, over all sockets
     # Tag -> what a call expects that has waited for the start of a consumer when the socket was lost.
     _awaited_starts: dict[str, Expected] | None = None
     _was_lost = False
@@ -66,12 +64,7 @@ class RecoveringChannel(Channel):
         self._life.move('lose')
         self._was_lost = True
         self._tag_offset = max(self._tag_offset, self._unacked.latest())
-        confirms = self._confirms
-        self._is_confirming = confirms is not None and confirms.outstanding is not None
-        if confirms is not None:
-            if confirms.outstanding is not None:
-                self._published_before_loss = confirms.outstanding.published
-            confirms.end(reason, None)
+        self._lose_publishes(reason)
         self._keep_consumers(reason)
         self._leave_socket(reason)
 
@@ -139,12 +132,6 @@ class RecoveringChannel(Channel):
         self._writer, self._heartbeat_clock = link.writer, link.heartbeat_clock
         self._is_open_at_broker = True
 
-    def _begin_confirms_again(self) -> None:
-        """confirm.select is about to be sent: the broker counts from 1, and the program goes on. Does not switch."""
-        confirms = self._own_confirms()
-        confirms.begin()
-        confirms.go_on_from(self._published_before_loss)
-
     def _begin_consumer_again(self, tag: str) -> None:
         """basic.consume is about to be sent for a consumer of before. Does not switch."""
         self._consumers.note_starting(tag)
@@ -185,6 +172,7 @@ class RecoveringChannel(Channel):
         if self._life.state == lifecycle.RECOVERING:
             self._life.move('opened')
             self._usable_in = self._connection._affinity.thread if self._unraised is None else None
+            self._hold_publishers()
             if self._consumers.has_watched:
                 self._connection._while_open.watch_unacked(self._connection)
 
@@ -238,13 +226,6 @@ class RecoveringChannel(Channel):
         # Again after each wait: the next loss may have come.
         while self._life.state == lifecycle.RECOVERING:
             engine.wait(deadline)
-
-    def _not_sent(self, link: Any, *publish: Any) -> int:
-        """The socket has failed, and has got nothing of this publish: it goes out on the next one. Switches."""
-        link.wait_for_end()
-        if self._life.state != lifecycle.RECOVERING and self._connection._link is link:
-            return super()._not_sent(link, *publish)  # the connection has ended
-        return self._hand_over(*publish)
 
     def close(
         self,
@@ -327,15 +308,16 @@ class RecoveringChannel(Channel):
         return 0
 
 
-def recovering_class(kind: type[Channel]) -> type[Channel]:
+def recovering_class(kind: type[Channel], with_message_ids: bool = False) -> type[Channel]:
     """The class of channels that recover, for a Connection whose channels are of *kind*."""
+    bases: tuple[type[Channel], ...] = (WithMessageIds,) if with_message_ids else ()
     if issubclass(kind, RecoveringChannel):
-        return kind
-    if issubclass(RecoveringChannel, kind):
-        return RecoveringChannel
-    return _mixed(kind)  # type: ignore[arg-type]  # a class has a hash
+        bases = (*bases, kind)
+    else:
+        bases = (*bases, RecoveringChannel, *(() if issubclass(RecoveringChannel, kind) else (kind,)))
+    return bases[0] if len(bases) == 1 else _mixed(kind.__name__, bases)
 
 
 @functools.cache
-def _mixed(kind: type[Channel]) -> type[Channel]:
-    return type(f'Recovering{kind.__name__}', (RecoveringChannel, kind), {})
+def _mixed(name: str, bases: tuple[type[Channel], ...]) -> type[Channel]:
+    return type(f'Recovering{name.removeprefix("Recovering")}', bases, {})

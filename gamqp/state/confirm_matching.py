@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 from ..wire import Content
 from .confirms_at_end import Ending, Observers, observe
 from .return_matching import Frames, MandatoryPublishes
 from .tag_order import first, is_wide, up_to
-from .waiter_protocols import PublishWaiter, Waiter
+from .waiter_protocols import MakeError, PublishWaiter, Waiter
 
 __all__ = ('Barrier', 'Confirms')
 
@@ -98,13 +99,16 @@ class Confirms:
         self._observers: Observers | None = None  # made when somebody observes
         # The latest barrier at which a refused publish was noted, and its tag: it is noted at all barriers behind that.
         self._noted: tuple[Barrier | None, int] = None, 0
-        self._make_error: Callable[[], BaseException] | None = None  # of the end of the channel
+        self._make_error: MakeError | None = None  # of the end of the channel
 
     def __len__(self) -> int:
         return len(self.waiting)
 
-    def enter(self, tag: int, waiter: PublishWaiter | None = None) -> None:
-        """The publish that took this tag was sent, in the same step: it is outstanding."""
+    def enter(self, tag: int, waiter: PublishWaiter | None = None, frames: Frames | None = None) -> None:
+        """The publish that took this tag was sent, in the same step: it is outstanding.
+
+        frames: what was sent, for a subclass that keeps it.
+        """
         # The tag is nearly always the latest one, and a dict keeps the order in which keys are added. One comparison
         # finds the other case. fail_all() sets ``published`` to 0, so it finds the end of the channel, too.
         self.waiting[tag] = waiter
@@ -119,7 +123,7 @@ class Confirms:
             self._mandatory = MandatoryPublishes()
         self._mandatory.add(tag, exchange, routing_key, size, frames)
         # After the line above: if this publish is late, enter() sorts both dicts.
-        self.enter(tag, waiter)
+        self.enter(tag, waiter, frames)
 
     def _enter_late(self, tag: int) -> None:
         """While it was being sent, a signal handler or a finalizer has published on this channel, or ended it."""
@@ -273,11 +277,26 @@ class Confirms:
             # Before any barrier is passed: a barrier reports what is noted at it at that moment.
             self._note_refused(tag)
 
-    def fail_all(self, make_error: Callable[[], BaseException]) -> Ending:
-        """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error."""
+    def latest(self, count: int) -> list[int]:
+        """The tags of the latest *count* publishes without a verdict, or of all if they are less; ascending."""
+        covered = self._covered[-1][0] if self._covered else 0
+        return [tag for tag in islice(reversed(self.waiting), count) if tag > covered][::-1]
+
+    def settle_returned(self) -> Iterator[int]:
+        """The acks of messages that came back will not come, and say no more. Gives what ``settle`` returns."""
+        for tag in list(self._returned):
+            if not self.covers(tag):
+                yield self.settle(tag, False, True)
+
+    def fail_all(self, make_error: MakeError, unsent: int = 0, make_unsent: MakeError | None = None) -> Ending:
+        """The channel has ended: no confirm will come. Returns the Ending, whose steps give the waiters the error.
+
+        unsent, make_unsent: see Ending.
+        """
         # New containers take the place of the old ones in one step. A walk that is still under way finds nothing more.
         observers, self._observers = self._observers or {}, None
-        ending = Ending(self.waiting, self._barriers, self._covered, self._returned, observers, make_error)
+        what = self.waiting, self._barriers, self._covered, self._returned, observers
+        ending = Ending(*what, make_error, unsent, make_unsent)
         self._make_error, self.published = make_error, 0
         self.waiting, self._barriers, self._covered, self._returned = {}, deque(), [], {}
         self._mandatory = None

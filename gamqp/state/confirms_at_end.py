@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from .waiter_protocols import MakeError
+
 if TYPE_CHECKING:
     from .confirm_matching import Barrier
     from .waiter_protocols import PublishWaiter
@@ -25,6 +27,8 @@ class Ending:
 
     confirmed, nacked: publishes for which a confirm with multiple had come and had steps left; their waiters get
     that verdict. lost: all others; their waiters get the error.
+
+    unsent, make_unsent: the lowest tag of those that have not been sent at all, if that is known, and their error.
     """
 
     __slots__ = (
@@ -33,8 +37,10 @@ class Ending:
         '_first_lost',
         '_first_refused',
         '_make_error',
+        '_make_unsent',
         '_observers',
         '_returned',
+        '_unsent',
         '_waiting',
         'confirmed',
         'lost',
@@ -48,7 +54,9 @@ class Ending:
         covered: list[tuple[int, bool]],
         returned: dict[int, Any],
         observers: Observers,
-        make_error: Callable[[], BaseException],
+        make_error: MakeError,
+        unsent: int = 0,
+        make_unsent: MakeError | None = None,
     ) -> None:
         # Tag -> waiter, in ascending order. Entries leave one by one, by a step or by settle_now().
         self._waiting = waiting
@@ -58,6 +66,7 @@ class Ending:
         self._returned = returned
         self._observers = observers
         self._make_error = make_error
+        self._unsent, self._make_unsent = unsent, make_unsent
         self.confirmed = self.nacked = 0
         # For a barrier these two numbers are enough: it only asks whether one of them is in front of it.
         self._first_lost = self._first_refused = 0  # the lowest tags of such; 0 if there is none
@@ -97,7 +106,7 @@ class Ending:
         # publish makes an error, even where another one was refused.
         for barrier in self._barriers:
             if self._first_lost and self._first_lost <= barrier.tag:
-                barrier.waiter.fail(self._make_error)
+                barrier.waiter.fail(self._error_of(self._first_lost))
             else:
                 barrier.waiter.succeed(not (barrier.refused or 0 < self._first_refused <= barrier.tag))
             yield False
@@ -118,7 +127,7 @@ class Ending:
         """Returns whether it was settled by a confirm; otherwise it is lost, and the waiter gets the error."""
         verdict = self._verdict(tag)
         if verdict is None:
-            waiter._lose(self._make_error)
+            waiter._lose(self._error_of(tag))
             return False
         waiter._settle(verdict)
         return True
@@ -126,13 +135,22 @@ class Ending:
     def _give_observer(self, tag: int) -> None:
         if tag in self._observers:
             verdict = self._verdict(tag)
-            observe(self._observers, tag, self._make_error() if verdict is None else verdict)
+            observe(self._observers, tag, self._error_of(tag)() if verdict is None else verdict)
+
+    def _error_of(self, tag: int) -> MakeError:
+        """The error of this publish if it is lost; for a barrier, that of the first one in front of it."""
+        return self._make_unsent if self._make_unsent is not None and 0 < self._unsent <= tag else self._make_error
 
     def _verdict(self, tag: int) -> Any:
         """What a confirm with multiple has said of this publish; None if none has."""
         # The first confirm whose tag is not lower than this one settles the publish.
         place = bisect_left(self._covered, (tag,))  # (tag,) is less than each (tag, ok)
         return None if place == len(self._covered) else self._returned.get(tag, self._covered[place][1])
+
+    @property
+    def any_sent(self) -> bool:
+        """Whether a publish is lost that may have been sent."""
+        return self._first_lost > 0 and (not self._unsent or self._first_lost < self._unsent)
 
     @property
     def refused(self) -> bool:

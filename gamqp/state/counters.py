@@ -29,6 +29,7 @@ class Counters:
         'given_back',
         'last_recovery_seconds',
         'lost',
+        'lost_publishes',
         'nacked',
         'opened',
         'outages',
@@ -63,6 +64,7 @@ class Counters:
         self.confirmed = 0
         self.nacked = 0  # publishes that the broker refused
         self.lost = 0  # publishes whose channel ended before their confirm came: nobody knows what became of them
+        self.lost_publishes = 0  # publishes without confirms that were still queued at a loss, and were dropped
         self.returned = 0
         self.delivered = 0
         self.redelivered = 0  # those of the delivered that were delivered before

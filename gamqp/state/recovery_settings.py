@@ -13,10 +13,11 @@ from typing import Any, Literal
 
 from .argument_checks import Check, callable_or_none, flag, one_of, seconds, shown, whole
 
-__all__ = ('Recovery', 'TopologyWish', 'WhileDown', 'recovery_or_none')
+__all__ = ('Recovery', 'Republish', 'TopologyWish', 'WhileDown', 'recovery_or_none')
 
 TopologyWish = Literal['all', 'transient', 'consumers', 'none']
 WhileDown = Literal['wait', 'raise']
+Republish = Literal['none', 'unsent', 'all']
 
 
 def _by(check: Check) -> dict[str, Check]:
@@ -56,6 +57,10 @@ class Recovery:
       'resume' to start it again as soon as its queue is there.
     * while_down ('wait'): what publishes, declarations and the like do meanwhile: 'wait' as long as they may, or
       'raise' Lost at once.
+    * republish ('none'): which publishes go out again that had no confirm at the loss: 'none'; 'unsent' for those of
+      which nothing had been sent, so that none is sent twice; 'all' for all that had confirm mode, so that some may be
+      in a queue twice: each gets a message_id if it has none, and is kept in memory until it is confirmed. Never on
+      channels with transactions, never a second time to a stream. What goes out again comes first, and in order.
     * locked_timeout (None: two heartbeats and 5 seconds): how long an exclusive queue of this connection may be
       locked, because the broker has not yet noticed that the old socket is gone.
 
@@ -76,6 +81,7 @@ class Recovery:
     )
     cancelled: Literal['leave', 'resume'] = field(default='leave', metadata=_by(one_of('leave', 'resume')))
     while_down: WhileDown = field(default='wait', metadata=_by(one_of('wait', 'raise')))
+    republish: Republish = field(default='none', metadata=_by(one_of('none', 'unsent', 'all')))
     locked_timeout: float | None = field(default=None, metadata=_by(seconds(zero=True, none=None)))
 
     def __post_init__(self) -> None:

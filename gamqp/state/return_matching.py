@@ -12,7 +12,7 @@ from typing import Any
 
 from ..wire import Content, Decoder
 
-__all__ = ('Frames', 'MandatoryPublishes')
+__all__ = ('Frames', 'Key', 'MandatoryPublishes')
 
 HEADERS = 'application_headers'
 
@@ -36,6 +36,10 @@ class MandatoryPublishes:
         """A mandatory message with a body of *size* bytes is published under this delivery tag."""
         key = self._keys[tag] = (exchange, routing_key, size)
         self._by_key.setdefault(key, {})[tag] = frames
+
+    def key(self, tag: int) -> Key | None:
+        """Exchange, routing key and size of this publish; None if it is none of these."""
+        return self._keys.get(tag)
 
     def sort(self, tag: int) -> None:
         """This publish, if it is one of these, was added behind a later one."""

@@ -74,7 +74,8 @@ def collect(connection: MeasuredConnection) -> dict[str, float]:
     * blocked_seconds: for how long the broker took no messages (connection.blocked);
     * write_wait_seconds: for how long greenlets waited to publish, added when a wait ends;
     * outages, recovery_attempts, recoveries: losses that a connection recovers from, attempts to open it again, and
-      outages that have ended with an open connection; recovery_skipped: records that could not be restored.
+      outages that have ended with an open connection; recovery_skipped: records that could not be restored;
+    * lost_publishes: publishes without confirms that were still queued at such a loss, and were dropped.
 
     Gauges, which are about this moment:
 
@@ -125,6 +126,7 @@ def totals(counts: Counters) -> dict[str, float]:
         'recovery_attempts': counts.recovery_attempts,
         'recoveries': counts.recoveries,
         'recovery_skipped': counts.recovery_skipped,
+        'lost_publishes': counts.lost_publishes,
     }
 
 

@@ -62,7 +62,7 @@ def test_after_a_loss_the_connection_and_its_channel_go_on(peer: ScriptedBroker,
     assert connection.channel(1) is channel
     greenlets.wait_until(lambda: len(heard.calls) == 3)
     assert heard.names == ['on_lost', 'on_recovering', 'on_recovered']
-    assert heard.calls[0][1].lost == (0, 0, 1)
+    assert heard.calls[0][1].lost == (0, 0, 0, 1)
     assert heard.calls[2][1].attempts == 1 and heard.calls[2][1].host == connection.host
     stats = connection.stats()
     assert (stats['outages'], stats['recoveries'], stats['recovery_attempts']) == (1, 1, 1)

@@ -31,6 +31,7 @@ from gamqp.state.recovery_settings import recovery_or_none
         ('on_record_error', 'skip', TypeError),
         ('cancelled', 'restart', ValueError),
         ('while_down', True, ValueError),
+        ('republish', 'some', ValueError),
         ('locked_timeout', -1, ValueError),
     ],
 )
