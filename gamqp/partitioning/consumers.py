@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import greenlet
 
@@ -182,7 +183,8 @@ class PartitionConsumers(Uncopyable):
     def _failed(self, message: Message, error: BaseException) -> Policy | None:
         """The handler raised. For a stop the message is left unsettled, as those behind it."""
         on_error = self._on_error
-        policy = on_error if isinstance(on_error, str) else on_error(message, error)
+        answer: Any = on_error(message, error) if callable(on_error) else on_error
+        policy: Policy | None = answer
         if policy != STOP:
             return policy
         if not callable(on_error):
