@@ -32,6 +32,9 @@ gamqp consume jobs --requeue --limit 5 --json | jq .headers
 gamqp consume events --offset 1h --idle-timeout 2 --save ./events"""
 
 PREFETCH = 100
+# With a command few are sent ahead: it may take long, and other consumers could have them. They are more than none,
+# since one that has failed waits here for a while before it goes back.
+AHEAD = 10
 
 
 def run(arguments: list[str]) -> int:
@@ -47,7 +50,12 @@ def run(arguments: list[str]) -> int:
         metavar='SECONDS',
         help='end when nothing has come for so long',
     )
-    parser.add_argument('--prefetch', type=amount, metavar='N', help=f'sent ahead of the acks (default: {PREFETCH})')
+    parser.add_argument(
+        '--prefetch',
+        type=amount,
+        metavar='N',
+        help=f'sent ahead of the acks (default: {PREFETCH}; with --exec {AHEAD} more than run at a time)',
+    )
     parser.add_argument(
         '--offset', metavar='WHERE', help='in a stream: first, last, next, a number, a time, or an age such as 1h'
     )
@@ -100,7 +108,8 @@ def consume(options: argparse.Namespace, output: Output, stop: Stop) -> int:
 
 def consumer_arguments(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments for Channel.consume and subscribe. Raises UsageError."""
-    prefetch: int = PREFETCH if options.prefetch is None else options.prefetch
+    usual = min(options.concurrency + AHEAD, 65535) if options.exec else PREFETCH
+    prefetch: int = usual if options.prefetch is None else options.prefetch
     if options.limit:
         # No more than is wanted: the others stay where they are, and are not marked as redelivered.
         prefetch = min(prefetch or options.limit, options.limit, 65535)
@@ -130,16 +139,26 @@ def _consume(connection: Connection, options: argparse.Namespace, output: Output
     except ValueError as exc:
         raise UsageError(str(exc)) from None
     settle = _settling(options)
-    taken = 0
+    taken, held = 0, list[Message]()
+    # The last ones are settled together, when the consumer has been cancelled: for each that is settled before, the
+    # broker would send another one ahead, beyond the limit.
+    hold_from: int | None = options.limit and options.limit - arguments['prefetch']
     try:
         for message in _until_idle(deliveries):
             _put_out(message, options, output, folder)
-            settle(message)
             taken += 1
+            if hold_from is not None and taken > hold_from:
+                held.append(message)
+            else:
+                settle(message)
             output.progress(messages(taken))
             if taken == options.limit:
                 break
     finally:
+        if held and connection.is_open:
+            deliveries.close()
+            for message in held:
+                settle(message)
         output.note(messages(taken))
     return OK if taken else NOTHING
 

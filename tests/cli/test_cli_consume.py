@@ -49,9 +49,11 @@ def test_printed_looked_at_and_rejected(rabbit: Any, stock: str, messages: Take,
         ('0', stock, True),
         ('1', stock, True),
     ]
-    assert gamqp('consume', stock, '--limit', '4', '--reject', '-q', url=rabbit.url) == (0, '2\n3\n4\n5\n', '')
-    done = gamqp('consume', stock, '--idle-timeout', '0.5', '--no-ack', url=rabbit.url)
-    assert (done.code, done.out) == (0, '6\n7\n8\n9\n')
+    reject = ('--limit', '4', '--prefetch', '2', '--reject', '-q')
+    assert gamqp('consume', stock, *reject, url=rabbit.url) == (0, '2\n3\n4\n5\n', '')
+    done = gamqp('consume', stock, '--idle-timeout', '0.5', '--no-ack', '--json', url=rabbit.url)
+    # The limit before was exact: nothing was sent beyond it, and so came back as redelivered.
+    assert [(line['body'], line['redelivered']) for line in done.lines] == [(f'{n}', False) for n in range(6, 10)]
     assert gamqp('consume', stock, '--idle-timeout', '0.1', url=rabbit.url) == (2, '', '0 messages\n')
     assert messages(stock) == []
 
