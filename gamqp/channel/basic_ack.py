@@ -50,8 +50,7 @@ class AckMethods(RecoverMethods):
         """
         if get_ident() != self._usable_in:
             self._check(Basic.Ack)
-        offset = self._tag_offset
-        self._writer.send(encode_ack(self.channel_id, delivery_tag - offset if offset else delivery_tag, multiple))
+        self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
         if multiple:
             self._cover(delivery_tag)
         unsettled = self._unacked
@@ -75,9 +74,7 @@ class AckMethods(RecoverMethods):
             self._check(Basic.Nack)
         if self._streams is not None:
             self._streams.check_refusing(self._unacked, delivery_tag, multiple, Basic.Nack)
-        offset = self._tag_offset
-        tag = delivery_tag - offset if offset else delivery_tag
-        self._writer.send(encode_nack(self.channel_id, tag, multiple, requeue))
+        self._writer.send(encode_nack(self.channel_id, delivery_tag, multiple, requeue))
         if multiple:
             self._cover(delivery_tag)
         self._counts.rejected += self._unacked.settle(delivery_tag, multiple)
@@ -88,8 +85,7 @@ class AckMethods(RecoverMethods):
             self._check(Basic.Reject)
         if self._streams is not None:
             self._streams.check_refusing(self._unacked, delivery_tag, False, Basic.Reject)
-        offset = self._tag_offset
-        self._writer.send(encode_reject(self.channel_id, delivery_tag - offset if offset else delivery_tag, requeue))
+        self._writer.send(encode_reject(self.channel_id, delivery_tag, requeue))
         self._counts.rejected += self._unacked.settle(delivery_tag, False)
 
     def _cover(self, tag: int) -> None:

@@ -28,6 +28,7 @@ from ..wire import METHODS, encode_method
 from ..wire.spec import Basic
 from ..wire.spec import Channel as ChannelSpec
 from .recovering_publishes import RecoveringPublishes, WithMessageIds
+from .settling_after_loss import settling_after_loss
 
 __all__ = ('RecoveringChannel', 'recovering_class')
 
@@ -41,7 +42,6 @@ class RecoveringChannel(RecoveringPublishes):
     _is_open_at_broker = False  # while it is being restored: channel.open was sent on the present socket
     # Tag -> what a call expects that has waited for the start of a consumer when the socket was lost.
     _awaited_starts: dict[str, Expected] | None = None
-    _was_lost = False
 
     @property
     def _topology(self) -> TopologyRegistry:
@@ -62,7 +62,7 @@ class RecoveringChannel(RecoveringPublishes):
     def _suspend(self, reason: Reason) -> None:
         """The socket is gone, and the channel goes on with the next one. Does not switch."""
         self._life.move('lose')
-        self._was_lost = True
+        self.__class__ = settling_after_loss(cast('Any', type(self)))
         self._tag_offset = max(self._tag_offset, self._unacked.latest())
         self._lose_publishes(reason)
         self._keep_consumers(reason)
@@ -273,39 +273,6 @@ class RecoveringChannel(RecoveringPublishes):
             self._ask_to_cancel(tag)  # it may have been started on this socket
         self._end_locally(tag, None)
         return True
-
-    # -- settlements ---------------------------------------------------------------------------
-
-    def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: object = None) -> None:
-        if self._was_lost:
-            delivery_tag = self._tag_of_this_socket(delivery_tag, multiple)
-            if delivery_tag == 0:
-                return
-        super().basic_ack(delivery_tag, multiple)
-
-    def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
-        if self._was_lost:
-            delivery_tag = self._tag_of_this_socket(delivery_tag, multiple)
-            if delivery_tag == 0:
-                return
-        super().basic_nack(delivery_tag, multiple, requeue)
-
-    def basic_reject(self, delivery_tag: int, requeue: bool, argsig: object = None) -> None:
-        if self._was_lost:
-            delivery_tag = self._tag_of_this_socket(delivery_tag, False)
-            if delivery_tag == 0:
-                return
-        super().basic_reject(delivery_tag, requeue)
-
-    def _tag_of_this_socket(self, tag: int, multiple: bool) -> int:
-        """The tag to settle, 0 if the broker has taken that delivery back: then nothing is sent."""
-        if tag == 0 and multiple:
-            return self._unacked.latest()  # all deliveries of this socket; 0 where there are none
-        void = self._life.state == lifecycle.RECOVERING and not self._is_open_at_broker
-        if not void and not (isinstance(tag, int) and tag <= self._tag_offset):
-            return tag
-        self._count_stale_settlement()
-        return 0
 
 
 def recovering_class(kind: type[Channel], with_message_ids: bool = False) -> type[Channel]:
