@@ -40,6 +40,9 @@ class RecoveringChannel(RecoveringPublishes):
 
     # As in Channel, the values that most channels never change stand here.
     _is_open_at_broker = False  # while it is being restored: channel.open was sent on the present socket
+    # Why the transaction was lost in which something had been done; the next commit or rollback raises it.
+    _lost_transaction: Reason | None = None
+    _done_at_commit = (0, 0, 0)  # when the present transaction began
     # Tag -> what a call expects that has waited for the start of a consumer when the socket was lost.
     _awaited_starts: dict[str, Expected] | None = None
 
@@ -64,6 +67,8 @@ class RecoveringChannel(RecoveringPublishes):
         self._life.move('lose')
         self.__class__ = settling_after_loss(cast('Any', type(self)))
         self._tag_offset = max(self._tag_offset, self._unacked.latest())
+        if self._is_transactional and self._done_so_far != self._done_at_commit:
+            self._lost_transaction = reason
         self._lose_publishes(reason)
         self._keep_consumers(reason)
         self._leave_socket(reason)
@@ -203,6 +208,44 @@ class RecoveringChannel(RecoveringPublishes):
         ChannelSpec.Close: _on_close,
         Basic.Cancel: _on_cancel,
     }
+
+    def _awaits_settlement(self, message: Any) -> bool:
+        """As in Channel; also of what has come on this socket before all is restored."""
+        if self._life.state == lifecycle.RECOVERING and self._is_open_at_broker:
+            return message._incarnation == self._incarnation and message.delivery_tag in self._unacked
+        return super()._awaits_settlement(message)
+
+    # -- transactions ------------------------------------------------------------------------
+
+    @property
+    def _done_so_far(self) -> tuple[int, int, int]:
+        """Changes with each publish and settlement of the connection: to count a channel's own would cost each."""
+        return self._counts.published, self._counts.acked, self._counts.rejected
+
+    def tx_select(self) -> None:
+        super().tx_select()
+        self._is_transactional = True
+        self._done_at_commit = self._done_so_far
+
+    def tx_commit(self) -> None:
+        self._end_transaction(super().tx_commit)
+
+    def tx_rollback(self) -> None:
+        self._end_transaction(super().tx_rollback)
+
+    def _end_transaction(self, end: Callable[[], None]) -> None:
+        lost = self._lost_transaction
+        try:
+            if lost is None:
+                end()
+            else:
+                super().tx_rollback()  # what was done since belongs to it, and must not be committed without the rest
+        finally:
+            # A loss during the call is raised by the call.
+            self._lost_transaction = None
+            self._done_at_commit = self._done_so_far
+        if lost is not None:
+            lost.throw()
 
     # -- what the program calls meanwhile ------------------------------------------------------
 

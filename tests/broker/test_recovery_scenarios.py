@@ -473,3 +473,41 @@ def test_kombu_has_its_own_recovery() -> None:
     assert drop_in
     with pytest.raises(ValueError, match='recover: not after install_as_amqp'):
         Patched(recover=True)
+
+
+def test_a_lost_transaction_is_told_once(broker: testing.Broker, make: Callable[..., Program]) -> None:
+    program = make()
+    channel = program.connection.channel()
+    channel.queue_declare('jobs', durable=True, auto_delete=False)
+    channel.tx_select()
+    channel.basic_publish(gamqp.Message('before'), routing_key='jobs')
+    broker.cut()
+    program.wait_recovered()
+    channel.basic_publish(gamqp.Message('since'), routing_key='jobs')
+    with pytest.raises(gamqp.Lost):
+        channel.tx_commit()
+    assert not len(broker.queue('jobs'))
+    channel.basic_publish(gamqp.Message('next'), routing_key='jobs')
+    channel.tx_commit()
+    assert [message.text for message in broker.queue('jobs').messages] == ['next']
+    broker.cut()
+    program.wait_recovered(2)
+    channel.tx_commit()  # there was nothing in it
+
+
+def test_a_message_that_comes_and_is_handled_before_all_is_restored_is_acked(
+    broker: testing.Broker, make: Callable[..., Program]
+) -> None:
+    program = make()
+    channel = program.connection.channel()
+    for name in ('first', 'second'):
+        channel.queue_declare(name, durable=True, auto_delete=False)
+    consumers = [channel.subscribe('first', lambda message: None), channel.subscribe('second', lambda message: None)]
+    broker.delay('basic.consume', 0.3, queue='second')
+    broker.cut()
+    greenlets.wait_until(lambda: program.connection.state == 'recovering')
+    broker.publish('', 'first', b'early')
+    greenlets.wait_until(lambda: consumers[0].delivered == 1)
+    program.wait_recovered()
+    broker.wait_until(lambda: not broker.queue('first').unacked)
+    assert consumers[0].acked == 1
