@@ -247,3 +247,23 @@ def test_a_broker_that_sends_nonsense_is_given_up(peer: ScriptedBroker, heard: H
         peer.hang_up()
     with pytest.raises(exceptions.FrameError):
         connection.wait_open(greenlets.PATIENCE)
+
+
+def test_a_message_that_is_handled_before_all_is_restored_is_acked(peer: ScriptedBroker, heard: Heard) -> None:
+    connection = opened(peer, heard)
+    channel = peer.open_channel(connection)
+    got: list[Any] = []
+    tags = []
+    for queue in ('first', 'second'):
+        starting = greenlets.spawn(channel.subscribe, queue, got.append, 1, 0)
+        tags.append(peer.expect('basic.consume').consumer_tag)
+        peer.send('basic.consume-ok', consumer_tag=tags[-1])
+        starting.get()
+    come_back(peer, 1)
+    assert [peer.expect('basic.consume').consumer_tag for _ in tags] == tags
+    peer.send('basic.consume-ok', consumer_tag=tags[0])
+    peer.send('basic.deliver', consumer_tag=tags[0], delivery_tag=1, body=b'early')
+    assert peer.expect('basic.ack').delivery_tag == 1
+    assert connection.state == 'recovering' and len(got) == 1
+    peer.send('basic.consume-ok', consumer_tag=tags[1])
+    connection.wait_open(greenlets.PATIENCE)

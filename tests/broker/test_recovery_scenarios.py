@@ -493,21 +493,3 @@ def test_a_lost_transaction_is_told_once(broker: testing.Broker, make: Callable[
     broker.cut()
     program.wait_recovered(2)
     channel.tx_commit()  # there was nothing in it
-
-
-def test_a_message_that_comes_and_is_handled_before_all_is_restored_is_acked(
-    broker: testing.Broker, make: Callable[..., Program]
-) -> None:
-    program = make()
-    channel = program.connection.channel()
-    for name in ('first', 'second'):
-        channel.queue_declare(name, durable=True, auto_delete=False)
-    consumers = [channel.subscribe('first', lambda message: None), channel.subscribe('second', lambda message: None)]
-    broker.delay('basic.consume', 0.3, queue='second')
-    broker.cut()
-    greenlets.wait_until(lambda: program.connection.state == 'recovering')
-    broker.publish('', 'first', b'early')
-    greenlets.wait_until(lambda: consumers[0].delivered == 1)
-    program.wait_recovered()
-    broker.wait_until(lambda: not broker.queue('first').unacked)
-    assert consumers[0].acked == 1
