@@ -252,6 +252,8 @@ class RecoveringChannel(RecoveringPublishes):
     def _check(self, sig: tuple[int, int]) -> None:
         """As in Channel; while the connection is opened again it waits, but not for settlements. Switches then."""
         if self._life.state == lifecycle.RECOVERING:
+            if sig in _SETTLEMENTS and self._is_open_at_broker:
+                return  # of a delivery that has come on this socket: consumers are started one after the other
             self._await_restored(sig, None)
         super()._check(sig)
 
