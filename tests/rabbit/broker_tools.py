@@ -13,6 +13,7 @@ from typing import Any
 import greenlets
 import pytest
 from node import Node
+from node_admin import NodeError
 
 import gamqp
 
@@ -93,6 +94,14 @@ def resident_bytes() -> int:
     """Memory of this process."""
     with open('/proc/self/statm') as file:
         return int(file.read().split()[1]) * resource.getpagesize()
+
+
+def has_consistent_hash(rabbit: Any) -> bool:
+    """Whether the broker has the exchange type x-consistent-hash, of a plugin."""
+    with contextlib.suppress(NodeError, OSError):  # a broker that is not ours cannot be asked
+        said = in_thread(rabbit.node.eval, "rabbit_registry:lookup_module(exchange, 'x-consistent-hash').")
+        return 'not_found' not in said
+    return False
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import greenlets
 import pytest
-from broker_tools import repeats
+from broker_tools import has_consistent_hash, repeats
 from program_output import printed_line
 
 import gamqp
@@ -94,3 +94,18 @@ def test_the_example_of_the_readme_works_when_pasted(rabbit, tmp_path):
 def numbers(pattern: str, text: str) -> list[int]:
     found = [group for match in re.finditer(pattern, text) for group in match.groups() if group]
     return [int(one.replace(',', '')) for one in found]
+
+
+def test_partitions_handle_the_orders_of_each_customer_in_order(rabbit):
+    if rabbit.major < 4 and not has_consistent_hash(rabbit):
+        pytest.skip('this broker has no x-consistent-hash')
+    process = start('partitions', rabbit, '0', '1', '100')
+    handled: dict[str, list[int]] = {}
+    assert printed_line(process) == 'member 0 of 1 is ready'
+    for _ in range(100):
+        customer, _, order = printed_line(process).partition(': order ')
+        handled.setdefault(customer, []).append(int(order))
+    assert len(handled) == 7
+    assert all(numbers == sorted(numbers) for numbers in handled.values())
+    process.send_signal(signal.SIGTERM)
+    assert finish(process) == 'handled 100\n'

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections import defaultdict
 
 import broker_tools
 import greenlets
 import pytest
-from broker_tools import in_thread, number_of
+from broker_tools import number_of
 
 import gamqp
 from gamqp import exceptions
@@ -19,14 +18,8 @@ KEYS = [f'customer-{number}' for number in range(24)]
 @pytest.fixture(autouse=True)
 def hashing(rabbit):
     """Only where the broker has an exchange that hashes."""
-    if rabbit.major < 4 and not in_thread(has_consistent_hash, rabbit.node):
+    if rabbit.major < 4 and not broker_tools.has_consistent_hash(rabbit):
         pytest.skip('this broker has no x-consistent-hash')
-
-
-def has_consistent_hash(node):
-    with contextlib.suppress(Exception):  # a broker that is not ours cannot be asked
-        return 'error' not in node.eval("rabbit_registry:lookup_module(exchange, 'x-consistent-hash').")
-    return False
 
 
 @pytest.fixture
