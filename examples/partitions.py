@@ -3,8 +3,8 @@
     ./examples/run partitions 0 3           # member 0 of 3; start 1 and 2 as well
     ./examples/run partitions 0 1 100       # one member, which publishes 100 orders first
 
-SIGTERM and Ctrl-C end it when the orders under way are handled; others take over then. The same happens, with what was under
-way coming again, when it is killed.
+SIGTERM and Ctrl-C end it when the orders under way are handled; others take over. They do so when it is killed, too:
+what was under way comes again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import gamqp
 def handle(order: gamqp.Message) -> None:
     customer = order.delivery_info['routing_key']
     gevent.sleep(0.01)  # what a real one does with it
-    print(f'{customer}: {order.body.decode()}', flush=True)
+    print(f'{customer}: {order.body}', flush=True)
 
 
 def main(member: int, members: int, count: int = 0) -> None:

@@ -101,7 +101,7 @@ def test_partitions_handle_the_orders_of_each_customer_in_order(rabbit):
         pytest.skip('this broker has no x-consistent-hash')
     process = start('partitions', rabbit, '0', '1', '100')
     handled: dict[str, list[int]] = {}
-    assert printed_line(process) == 'member 0 of 1 is ready'
+    assert printed_line(process) == 'member 0 of 1 is ready\n'
     for _ in range(100):
         customer, _, order = printed_line(process).partition(': order ')
         handled.setdefault(customer, []).append(int(order))
