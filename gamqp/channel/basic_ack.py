@@ -115,7 +115,7 @@ class AckMethods(RecoverMethods):
 
     def _give_back_tag(self, tag: int, incarnation: int, numbered: bool, of_stream: bool) -> None:
         """``_give_back`` for a message that is not at hand. numbered: whether it has a stream's offset."""
-        if not self.is_open or incarnation != self._incarnation:
+        if not self._takes_settlements or incarnation != self._incarnation:
             return
         number, known = self.channel_id, tag - self._tag_offset
         if numbered and of_stream:

@@ -40,6 +40,10 @@ class OpenState(Requester):
         return self._life.state == lifecycle.OPEN
 
     @property
+    def _takes_settlements(self) -> bool:
+        return self.is_open
+
+    @property
     def is_closing(self) -> bool:
         return self._life.state == lifecycle.CLOSING
 

@@ -66,7 +66,7 @@ class RecoveringChannel(RecoveringPublishes):
         """The socket is gone, and the channel goes on with the next one. Does not switch."""
         self._life.move('lose')
         self.__class__ = settling_after_loss(cast('Any', type(self)))
-        self._tag_offset = max(self._tag_offset, self._unacked.latest())
+        self._pass_tags()  # before consumers end, and what they had with them
         if self._is_transactional and self._done_so_far != self._done_at_commit:
             self._lost_transaction = reason
         self._lose_publishes(reason)
@@ -118,6 +118,7 @@ class RecoveringChannel(RecoveringPublishes):
 
     def _leave_socket(self, reason: Reason) -> None:
         """What is expected will not come, and what was delivered is void. Does not switch."""
+        self._pass_tags()  # also those of an attempt, which has delivered messages that may be settled later
         self._is_open_at_broker = False
         self._usable_in = None
         self._owes_close_ok = False
@@ -128,6 +129,10 @@ class RecoveringChannel(RecoveringPublishes):
         self._begin_incarnation()
         self._forget_unsettled()
         self._set_active(True)
+
+    def _pass_tags(self) -> None:
+        """What has been delivered up to now is void, and recognised when it is settled. Does not switch."""
+        self._tag_offset = max(self._tag_offset, self._unacked.latest())
 
     # -- the next socket ---------------------------------------------------------------------
 
@@ -208,6 +213,10 @@ class RecoveringChannel(RecoveringPublishes):
         ChannelSpec.Close: _on_close,
         Basic.Cancel: _on_cancel,
     }
+
+    @property
+    def _takes_settlements(self) -> bool:
+        return self.is_open or (self._life.state == lifecycle.RECOVERING and self._is_open_at_broker)
 
     def _awaits_settlement(self, message: Any) -> bool:
         """As in Channel; also of what has come on this socket before all is restored."""
