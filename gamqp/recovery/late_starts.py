@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import random
+import weakref
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +25,8 @@ from ..state.topology_registry import TopologyRegistry
 from ..wire.spec import Basic
 from .declaring import declare
 from .own_channel import OwnChannel
-from .refusals import Refusals
-from .restoring import Later
+from .refusals import RecoveryStopped, Refusals
+from .restoring import Later, is_busy
 
 if TYPE_CHECKING:
     from ..connection.connection import Connection
@@ -77,19 +78,23 @@ class LateStarts:
 
     def _start(self, connection: Connection) -> None:
         self._backend = connection._green
-        self._greenlet = self._backend.spawn(self._run, connection, connection._link)
+        # The connection weakly: what is not there may never come, and the program may drop the connection meanwhile.
+        self._greenlet = self._backend.spawn(self._run, weakref.ref(connection), connection._link)
 
     # -- the greenlet ----------------------------------------------------------------------------
 
-    def _run(self, connection: Connection, link: Any) -> None:
+    def _run(self, connection_ref: weakref.ref[Connection], link: Any) -> None:
         """Body of the greenlet. Switches."""
         me, pause = greenlet.getcurrent(), FIRST_PAUSE
         try:
             while len(self) and link.reason is None:
                 self._wait(pause * (0.5 + random.random() / 2))
                 pause = min(2 * pause, self._settings.max_delay)
-                self._try_records(connection)
-                self._try_consumers(connection)
+                connection = connection_ref()
+                if connection is None or link.reason is not None or self._greenlet is not me:
+                    return
+                self._try_all(connection, me)
+                del connection
         except exceptions.AMQPError:
             if link.reason is None:
                 raise  # else the next recovery has all of it
@@ -100,6 +105,17 @@ class LateStarts:
             if self._greenlet is me:
                 self._greenlet = None
 
+    def _try_all(self, connection: Connection, me: Any) -> None:
+        """One round. me: the present greenlet. Switches."""
+        try:
+            self._try_records(connection, me)
+            self._try_consumers(connection, me)
+        except RecoveryStopped as exc:
+            self._records, self._consumers = [], []
+            logger.warning('%r: nothing more is started until the next loss: %s', connection, exc)
+        except exceptions.ChannelError as exc:  # over nothing that was asked for; the next round may do better
+            logger.warning('%r: what is still to be started is tried again: %s', connection, exc)
+
     def _wait(self, seconds: float) -> None:
         self._changed = green.Slot(self._backend)
         try:
@@ -107,46 +123,59 @@ class LateStarts:
         finally:
             self._changed = None
 
-    def _try_records(self, connection: Connection) -> None:
+    def _try_records(self, connection: Connection, me: Any) -> None:
         groups, self._records = self._records, []
         records = [record for group in groups for record in group if self._topology.holds(record)]
         if records:
+            self._refusals.begin_attempt()  # or what it has noted would grow with each round
             plan = DeclarationPlan(self._topology, records)
             try:
                 declare(connection, self._topology, plan, self._refusals)
             except BaseException:
-                self._records = groups
+                if self._greenlet is me:
+                    self._records = groups
                 raise
             self._records = plan.deferred
 
-    def _try_consumers(self, connection: Connection) -> None:
-        # Taken one by one: where this greenlet is killed, the one that it works on is recorded all the same.
+    def _try_consumers(self, connection: Connection, me: Any) -> None:
         due, self._consumers = deque(self._consumers), []
         waiting_for = {record for group in self._records for record in group}
-        while due:
-            consumer = due.popleft()
-            if self._topology.holds(consumer):  # else the program has cancelled it meanwhile
-                must_wait = consumer.queue_record in waiting_for or self._is_busy(connection, consumer)
-                if must_wait or not self._try_consumer(connection, consumer):
+        try:
+            while due:
+                consumer = due[0]
+                must_wait = consumer.queue_record in waiting_for or is_busy(connection, consumer)
+                # One that the registry does not hold the program has cancelled meanwhile.
+                if self._topology.holds(consumer) and (must_wait or not self._try_consumer(connection, consumer)):
                     self._consumers.append(consumer)
-
-    @staticmethod
-    def _is_busy(connection: Connection, consumer: RecordedConsumer) -> bool:
-        channel = connection.channels.get(consumer.channel)
-        entry = None if channel is None else channel._consumers.get(consumer.tag)
-        inbox = None if entry is None else entry.inbox
-        return getattr(inbox, 'concurrency', 0) == 1 and inbox is not None and bool(inbox.busy)
+                due.popleft()
+        finally:
+            # Those that were not reached. Where this greenlet was stopped, the next recovery has all of them.
+            if self._greenlet is me:
+                self._consumers.extend(due)
 
     def _try_consumer(self, connection: Connection, consumer: RecordedConsumer) -> bool:
         """Start it, if the broker lets it. Returns whether it is not to be tried again. Switches."""
-        channel: Any = connection.channels.get(consumer.channel)
-        if channel is None or not channel.is_open or consumer.tag not in channel._consumers:
-            return channel is None or consumer.tag not in channel._consumers
-        error = self._rehearse(connection, consumer)
-        if error is None:
-            channel._start_later(consumer)
+        channel = self._channel_of(connection, consumer)
+        if channel is None:
             return True
-        return treatment(consumer, error) not in ('retry', 'wait')
+        if not channel.is_open:
+            return False
+        error = self._rehearse(connection, consumer)
+        if error is not None:
+            return treatment(consumer, error) not in ('retry', 'wait')
+        # The program may have cancelled it in the meantime, and the broker may have closed its channel.
+        if not self._topology.holds(consumer) or self._channel_of(connection, consumer) is not channel:
+            return True
+        if not channel.is_open:
+            return False
+        channel._start_later(consumer)
+        return True
+
+    @staticmethod
+    def _channel_of(connection: Connection, consumer: RecordedConsumer) -> Any:
+        """The channel on which it is to be started; None if the program has closed that, or cancelled the consumer."""
+        channel: Any = connection.channels.get(consumer.channel)
+        return channel if channel is not None and consumer.tag in channel._consumers else None
 
     @staticmethod
     def _rehearse(connection: Connection, consumer: RecordedConsumer) -> exceptions.ChannelError | None:

@@ -25,7 +25,7 @@ from .refusals import Refusals
 if TYPE_CHECKING:
     from ..connection.connection import Connection
 
-__all__ = ('Later', 'Restored', 'restore')
+__all__ = ('Later', 'Restored', 'is_busy', 'restore')
 
 logger = logging.getLogger('gamqp.recovery')
 
@@ -61,9 +61,10 @@ def restore(connection: Connection, topology: TopologyRegistry, settings: Recove
     declare(connection, topology, plan, refusals, patience)
     left_out = Reason(exceptions.Lost('the consumer is not started again after a loss: keep or topology leaves it out'))
     for consumer in chosen.without:
-        channel: Any = connection.channels[consumer.channel]
-        channel._end_locally(consumer.tag, left_out)
-    busy = [consumer for consumer in chosen.consumers if _is_busy(connection, consumer)]
+        channel: Any = connection.channels.get(consumer.channel)
+        if channel is not None:  # else the program has closed it meanwhile
+            channel._end_locally(consumer.tag, left_out)
+    busy = [consumer for consumer in chosen.consumers if is_busy(connection, consumer)]
     waiting = [consumer for consumer in chosen.consumers if plan.waits_for(consumer)]
     behind = {*busy, *waiting}
     opening = OpeningChannels(connection, topology, [one for one in chosen.consumers if one not in behind], refusals)
@@ -73,9 +74,10 @@ def restore(connection: Connection, topology: TopologyRegistry, settings: Recove
     return Restored(len(opening.started), plan.renamed, Later(plan.deferred, [*busy, *waiting, *opening.later]))
 
 
-def _is_busy(connection: Connection, consumer: RecordedConsumer) -> bool:
+def is_busy(connection: Connection, consumer: RecordedConsumer) -> bool:
     """Whether its one handler still works on a message from before, which must not come a second time meanwhile."""
-    entry = connection.channels[consumer.channel]._consumers.get(consumer.tag)
+    channel = connection.channels.get(consumer.channel)
+    entry = None if channel is None else channel._consumers.get(consumer.tag)
     inbox = None if entry is None else entry.inbox
     return getattr(inbox, 'concurrency', 0) == 1 and inbox is not None and bool(inbox.busy)
 
