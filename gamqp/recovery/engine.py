@@ -120,7 +120,7 @@ class RecoveryEngine:
 
     def _begin_outage(self, connection: Connection, reason: Reason) -> None:
         self._later.stop()
-        error = reason.make_error()
+        error = _without_frames(reason.make_error())
         self.unsent = publishes_by_channel(connection._link.writer.take_unsent())
         error.lost = loss.count_lost(connection, self.unsent)  # type: ignore[attr-defined]
         connection._life.move('lose')
@@ -146,11 +146,11 @@ class RecoveryEngine:
     def _run(self, backend: Any, outage: Outage, gone: green.Event) -> None:
         """Body of the greenlet. Switches."""
         try:
-            while not self._is_over and not self._try_once(backend, outage):
+            while self.outage is outage and not self._try_once(backend, outage):
                 pass
         finally:
             # Killed by somebody else than ``stop``, or ended by a fault of ours: nobody would try any more.
-            if self.outage is outage and not self._is_over:
+            if self.outage is outage:
                 self._give_up(outage, exceptions.RecoverableConnectionError('the recovery was killed'))
             if self._gone is gone:  # else the next outage has begun
                 self._greenlet = None
@@ -172,15 +172,16 @@ class RecoveryEngine:
         del connection
         self._wait(backend, pause)
         connection = self._connection()
-        if connection is None or self._is_over:
+        if connection is None or self.outage is not outage:
             return True
         try:
-            restored = self._attempt(connection)
+            restored = self._attempt(connection, outage)
         except GreenletExit:
             raise
         except BaseException as exc:  # also a gevent.Timeout, of a password that took too long
-            self._note_failure(connection, outage, exc.with_traceback(None))
-            return self._is_over
+            if self.outage is outage:
+                self._note_failure(connection, outage, _without_frames(exc))
+            return self.outage is not outage
         self._end_outage(connection, outage, restored)
         return True
 
@@ -191,20 +192,22 @@ class RecoveryEngine:
         finally:
             self._pause = None
 
-    def _attempt(self, connection: Connection) -> restoring.Restored:
+    def _attempt(self, connection: Connection, outage: Outage) -> restoring.Restored:
         """One attempt. Returns what was restored. Switches. Raises why it has failed; no socket is open then."""
         connection._counts.recovery_attempts += 1
         self._attempts.begin()
+        self._steps.open_again(connection, self._avoid)
+        link = connection._link  # the program may close the connection meanwhile, and connect it again
         try:
-            self._steps.open_again(connection, self._avoid)
             self._avoid = None
             restored = restoring.restore(connection, self.topology, self._settings, self._refusals)
             # Nothing switches from here on until the state is OPEN. The link may have ended in the last switch.
-            if connection._link.reason is not None:
-                connection._link.reason.throw()
+            if link.reason is not None:
+                link.reason.throw()
+            if self.outage is not outage:
+                raise RecoveryStopped('the connection was closed')
         except BaseException as exc:
-            # Does nothing where the link has ended by itself, or there is none yet.
-            connection._link.lose(exc)
+            link.lose(exc)  # does nothing where it has ended by itself
             raise
         for channel in channels_of(connection):
             channel._resume()
@@ -336,6 +339,19 @@ class RecoveryEngine:
         self._is_over = False
         self._attempts = _attempts(self._settings)
         self._opened_at = time.monotonic()
+
+
+def _without_frames(error: BaseException) -> BaseException:
+    """The same, without what would keep the connection, and much else, as long as the error is kept."""
+    due: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while due:
+        one = due.pop()
+        if one is not None and id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            due += one.__cause__, one.__context__
+    return error
 
 
 def _end_all_after_fork() -> None:
