@@ -283,7 +283,7 @@ class Connection(DrainEvents, SecretUpdates):
     # -- opening and closing --------------------------------------------------------
 
     def connect(self, callback: Callable[[], T] | None = None) -> T | None:
-        """Connect and log in; does nothing when connected. Switches greenlets.
+        """Connect and log in; does nothing when connected, and waits while it recovers. Switches greenlets.
 
         A callable password is asked first; then all addresses of the host are tried within connect_timeout, with
         several URLs those of one host after the other. callback: called when done, its result is returned. Raises
@@ -295,7 +295,10 @@ class Connection(DrainEvents, SecretUpdates):
         if not self.is_open:
             if self._life.state in (lifecycle.OPENING, lifecycle.CLOSING):
                 raise exceptions.RecoverableConnectionError(f'another greenlet has this connection {self._life.state}')
-            connecting.run(self)
+            if self._life.state == lifecycle.RECOVERING:
+                self.wait_open(self.connect_timeout)
+            else:
+                connecting.run(self)
         return callback() if callback is not None else None
 
     def close(

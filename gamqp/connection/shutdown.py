@@ -81,6 +81,7 @@ def drain(connection: Dispatch, deadline: green.Deadline) -> bool:
 
     Raises why the connection ended, if it does meanwhile.
     """
+    connection._affinity.check()
     recovery = connection._recovery
     if recovery is not None:
         recovery.stop()  # what is lost from here on is not opened again
