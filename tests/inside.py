@@ -7,8 +7,11 @@ Does not belong here: what a test could ask the public interface. ``test_inside.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+import greenlet
 
 if TYPE_CHECKING:  # programs of the tests import gamqp when they are ready for it
     import gamqp
@@ -231,6 +234,22 @@ def addresses_in_order(transport: TCPTransport, deadline: Any) -> list[Any]:
 def remembered_failures(order: HostOrder) -> int:
     """Of how many hosts it knows that they have failed."""
     return len(order._failed)
+
+
+def recoveries(connection: gamqp.Connection) -> int:
+    """How many greenlets are at work to open this connection again: never more than one."""
+    engine: Any = connection._recovery
+    frames = (one.gr_frame for one in gc.get_objects() if isinstance(one, greenlet.greenlet) and not one.dead)
+    return sum(_runs_for(frame, engine) for frame in frames)
+
+
+def _runs_for(frame: Any, engine: Any) -> bool:
+    code = type(engine)._run.__code__
+    while frame is not None:
+        if frame.f_code is code and frame.f_locals['self'] is engine:
+            return True
+        frame = frame.f_back
+    return False
 
 
 def settings(connection: gamqp.Connection) -> Settings:

@@ -1,0 +1,129 @@
+"""What the program does while a connection is opened again: it settles, closes, connects, drops, and cancels."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import greenlets
+import pytest
+
+import gamqp
+from gamqp import Recovery, exceptions, testing
+
+QUICK: dict[str, Any] = {'first_delay': 0, 'delay': 0.1, 'max_delay': 0.1}
+
+
+@pytest.fixture
+def broker() -> Iterator[testing.Broker]:
+    with testing.Broker() as broker:
+        yield broker
+
+
+def opened(broker: testing.Broker, **arguments: Any) -> gamqp.Connection:
+    """With the queue 'jobs', on channel 1."""
+    connection = gamqp.connect(broker.url, **{'recover': Recovery(**QUICK), **arguments})
+    connection.channel().queue_declare('jobs', durable=True, auto_delete=False)
+    return connection
+
+
+def lose(broker: testing.Broker, connection: gamqp.Connection) -> None:
+    broker.cut()
+    greenlets.wait_until(lambda: connection.state == 'recovering')
+
+
+def test_a_loop_that_acks_before_everything_is_restored_waits_for_nothing(broker: testing.Broker) -> None:
+    with opened(broker, rpc_timeout=0.2) as connection:
+        deliveries = connection.channel(1).consume('jobs', prefetch=5)
+        connection.channel(2).queue_declare('slow', durable=True, auto_delete=False)
+        connection.channel(2).subscribe('slow', print)
+        for body in (b'1', b'2'):
+            broker.publish('', 'jobs', body)
+        old = [next(deliveries), next(deliveries)]
+        broker.drop_reply('basic.consume', queue='slow')
+        lose(broker, connection)
+        early = next(deliveries)
+        assert connection.state == 'recovering'
+        early.ack()
+        assert connection.state == 'recovering'
+        of_attempt = next(deliveries)
+        connection.wait_open(greenlets.PATIENCE)
+        assert connection.stats()['recovery_attempts'] == 2
+        now = next(deliveries)
+        assert now.delivery_tag > of_attempt.delivery_tag > early.delivery_tag > old[1].delivery_tag
+        stale = connection.stats()['stale_settlements']
+        connection.channel(1).basic_ack(of_attempt.delivery_tag)
+        assert connection.stats()['stale_settlements'] == stale + 1
+        now.ack()
+        broker.wait_until(lambda: not broker.queue('jobs').unacked)
+
+
+def test_connect_waits_for_the_end_of_an_outage(broker: testing.Broker) -> None:
+    with opened(broker, recover=Recovery(first_delay=0.1), connect_timeout=greenlets.PATIENCE) as connection:
+        lose(broker, connection)
+        connection.connect()
+        assert connection.state == 'open' and connection.stats()['outages'] == 1
+
+
+def test_who_collects_and_connects_amid_an_attempt_has_a_new_connection(broker: testing.Broker) -> None:
+    with opened(broker) as connection:
+        broker.drop_reply('queue.declare')
+        lose(broker, connection)
+        greenlets.wait_until(lambda: broker.connections)
+        greenlets.sleep(0.02)
+        connection.collect()
+        connection.connect()
+        greenlets.sleep(0.02)  # the greenlet of the attempt has ended
+        assert connection.state == 'open' and connection.recovery is None
+        recoveries = connection.stats()['recoveries']
+        broker.cut()
+        greenlets.wait_until(lambda: connection.stats()['recoveries'] > recoveries)
+
+
+def test_a_channel_that_is_closed_while_declarations_are_made_costs_no_attempt(broker: testing.Broker) -> None:
+    reports: list[Any] = []
+    with opened(broker, on_recovered=reports.append) as connection:
+        other = connection.channel()
+        other.basic_consume('jobs', callback=print)
+        broker.delay('queue.declare', 0.2)
+        lose(broker, connection)
+        greenlets.wait_until(lambda: broker.connections)
+        greenlets.sleep(0.02)
+        other.close()
+        greenlets.wait_until(lambda: reports)
+        assert reports[0].attempts == 1
+
+
+def test_a_drain_in_another_thread_stops_no_recovery(broker: testing.Broker) -> None:
+    with opened(broker, recover=Recovery(first_delay=3600)) as connection:
+        lose(broker, connection)
+        raised: list[BaseException] = []
+
+        def drain() -> None:
+            try:
+                connection.drain(1)
+            except BaseException as exc:
+                raised.append(exc)
+
+        thread = threading.Thread(target=drain)
+        thread.start()
+        greenlets.wait_until(lambda: raised)
+        thread.join()
+        assert isinstance(raised[0], exceptions.WrongThread) and connection.recovery is not None
+
+
+def test_a_connection_is_dropped_whose_consumer_waits_for_its_queue(broker: testing.Broker) -> None:
+    connection = opened(broker)
+    connection.channel(1).basic_consume('jobs', callback=print)
+    connection.forget('queue', 'jobs')
+    broker.restart(keep='nothing')
+    while not connection.stats()['recoveries']:  # no function that would keep the connection
+        greenlets.sleep(0.003)
+    known = weakref.ref(connection)
+    with pytest.warns(ResourceWarning, match='never closed'):
+        del connection
+        greenlets.wait_until(lambda: gc.collect() is None or known() is None)
+    assert known() is None
