@@ -240,16 +240,14 @@ def recoveries(connection: gamqp.Connection) -> int:
     """How many greenlets are at work to open this connection again: never more than one."""
     engine: Any = connection._recovery
     frames = (one.gr_frame for one in gc.get_objects() if isinstance(one, greenlet.greenlet) and not one.dead)
-    return sum(_runs_for(frame, engine) for frame in frames)
-
-
-def _runs_for(frame: Any, engine: Any) -> bool:
-    code = type(engine)._run.__code__
-    while frame is not None:
-        if frame.f_code is code and frame.f_locals['self'] is engine:
-            return True
-        frame = frame.f_back
-    return False
+    code, count = type(engine)._run.__code__, 0
+    for frame in frames:
+        while frame is not None:
+            if frame.f_code is code and frame.f_locals['self'] is engine:
+                count += 1
+                break
+            frame = frame.f_back
+    return count
 
 
 def settings(connection: gamqp.Connection) -> Settings:

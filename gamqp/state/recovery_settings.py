@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import field
 from typing import Any, Literal
 
-from .argument_checks import Check, callable_or_none, flag, one_of, seconds, shown, whole
+from .argument_checks import Check, callable_or_none, one_of, seconds, shown, whole
 
 __all__ = ('Recovery', 'Republish', 'TopologyWish', 'WhileDown', 'recovery_or_none')
 
@@ -46,7 +46,6 @@ class Recovery:
     * attempts (None: for ever): after so many failed attempts in a row it gives up.
     * give_up_after (None: never): seconds without a connection after which it gives up.
     * stable_after (60): seconds that a connection was open after which attempts are counted from one again.
-    * first_connect (False): have ``connect`` itself try again in the same way.
     * topology ('all'): which exchanges, queues and bindings it declares again: 'all' that this connection has declared,
       'transient' for those that a restart of the broker or the end of the connection removes (exclusive and
       auto-delete ones and their bindings), 'consumers' for none, but consumers are started again, or 'none'.
@@ -73,7 +72,6 @@ class Recovery:
     attempts: int | None = field(default=None, metadata=_by(whole(1, none=None)))
     give_up_after: float | None = field(default=None, metadata=_by(seconds(none=None)))
     stable_after: float = field(default=60.0, metadata=_by(seconds(zero=True)))
-    first_connect: bool = field(default=False, metadata=_by(flag))
     topology: TopologyWish = field(default='all', metadata=_by(one_of('all', 'transient', 'consumers', 'none')))
     keep: Callable[[dict[str, Any]], object] | None = field(default=None, metadata=_by(callable_or_none))
     on_record_error: Callable[[dict[str, Any], BaseException], str | None] | None = field(

@@ -25,7 +25,6 @@ from gamqp.state.recovery_settings import recovery_or_none
         ('attempts', 1.5, TypeError),
         ('give_up_after', 0, ValueError),
         ('stable_after', None, TypeError),
-        ('first_connect', 'false', TypeError),
         ('topology', 'some', ValueError),
         ('keep', 5, TypeError),
         ('on_record_error', 'skip', TypeError),
