@@ -7,13 +7,13 @@ import functools
 import inspect
 import pkgutil
 import re
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ('CLASSES', 'PAGE', 'documented', 'is_ours', 'on_the_page', 'public', 'stored', 'told')
+__all__ = ('CLASSES', 'PAGE', 'documented', 'is_ours', 'on_the_page', 'public', 'source_of', 'stored', 'told')
 
-PAGE = (Path(__file__).parents[1] / 'docs' / 'api.rst').read_text(encoding='utf-8')
+TREE = Path(__file__).parents[1]
+PAGE = (TREE / 'docs' / 'api.rst').read_text(encoding='utf-8')
 
 
 def _classes() -> Iterator[tuple[type, str]]:
@@ -48,15 +48,33 @@ def _bases(cls: type) -> list[type]:
 
 
 @functools.cache
-def _text(cls: type) -> str:
-    return textwrap.dedent(inspect.getsource(cls))
+def _text_of(module: str) -> str:
+    """A module of gamqp: the file of the tree, since a compiled one has no source of its own."""
+    path = TREE.joinpath(*module.split('.'))
+    file = path / '__init__.py' if path.is_dir() else path.with_suffix('.py')
+    return file.read_text(encoding='utf-8')
+
+
+@functools.cache
+def source_of(module: str) -> ast.Module:
+    """The same, parsed."""
+    return ast.parse(_text_of(module))
+
+
+@functools.cache
+def _definition(cls: type) -> ast.ClassDef:
+    names = cls.__qualname__.split('.')
+    node: ast.Module | ast.ClassDef = source_of(cls.__module__)
+    for name in names:
+        node = next(one for one in ast.walk(node) if isinstance(one, ast.ClassDef) and one.name == name)
+    assert isinstance(node, ast.ClassDef)
+    return node
 
 
 @functools.cache
 def stored(cls: type) -> dict[str, ast.expr | None]:
     """The attributes that a class itself declares or gives its objects, and how they are annotated."""
-    tree = ast.parse(_text(cls)).body[0]
-    assert isinstance(tree, ast.ClassDef)
+    tree = _definition(cls)
     found: dict[str, ast.expr | None] = {}
     for node in tree.body:
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
@@ -99,7 +117,9 @@ def on_the_page(cls: type) -> set[str]:
 def commented(cls: type) -> set[str]:
     """Those with a comment ``#:`` above, or a word in the docstring: ``name: …``, ``name, other: …``, ``name (…)``."""
     doc = inspect.getdoc(cls) or ''
-    above = re.findall(r'#:.*\n\s+(?:self\.)?(\w+)\b.*=', _text(cls))
+    above = re.findall(
+        r'#:.*\n\s+(?:self\.)?(\w+)\b.*=', ast.get_source_segment(_text_of(cls.__module__), _definition(cls)) or ''
+    )
     said = r'``{0}(?:\(\))?``|\b{0}(?=[:,]| \()'
     return {*above, *(name for name in public(cls) if re.search(said.format(name), doc))}
 

@@ -26,7 +26,7 @@ def imported(module: ModuleType) -> dict[str, str]:
     """Name -> module, of all imports from gamqp in a module, also of those for type checkers alone."""
     package = module.__name__ if hasattr(module, '__path__') else module.__name__.rpartition('.')[0]
     found = {}
-    for node in ast.walk(ast.parse(inspect.getsource(module))):
+    for node in ast.walk(api_page.source_of(module.__name__)):
         if isinstance(node, ast.ImportFrom) and node.level:
             where = package.split('.')[: len(package.split('.')) - node.level + 1]
             for name in node.names:
