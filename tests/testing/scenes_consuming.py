@@ -206,6 +206,7 @@ def direct_reply_to(talk: Talker) -> None:
     talk.ask('basic.consume', 3, queue='amq.rabbitmq.reply-to', consumer_tag='r', no_ack=True)
     queue(talk, ch=3)
     talk.publish('', '~q', b'question', ch=3, reply_to='amq.rabbitmq.reply-to')
+    talk.settle()  # the next method goes another way, and may be there before the message
     talk.ask('basic.get', 4, queue='~q', no_ack=True)
     talk.ask('basic.consume', 3, queue='amq.rabbitmq.reply-to', consumer_tag='s', no_ack=True)
     talk.ask('queue.declare', 5, queue='amq.rabbitmq.reply-to', passive=True)
