@@ -238,7 +238,7 @@ class Connection(DrainEvents, SecretUpdates):
         if checked.recover is not None:
             if self._heartbeat_needs_patching:
                 raise ValueError(
-                    'recover: not after install_as_amqp(), where kombu opens lost connections again itself'
+                    'recover: not with kombu (gamqp.kombu, install_as_amqp()), which itself opens lost ones again'
                 )
             self.Channel = recovering_class(self.Channel, checked.recover.republish == 'all')
             self._recovery = RecoveryEngine(self, checked.recover, connecting)

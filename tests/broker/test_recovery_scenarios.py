@@ -464,14 +464,14 @@ def test_a_name_that_the_program_takes_out_is_not_declared(broker: testing.Broke
 
 
 def test_kombu_has_its_own_recovery() -> None:
-    from gamqp.compat import drop_in
+    from gamqp.kombu.channel import Connection as OfTransport
 
     class Patched(gamqp.Connection):
         _heartbeat_needs_patching = True
 
-    assert drop_in
-    with pytest.raises(ValueError, match='recover: not after install_as_amqp'):
-        Patched(recover=True)
+    for kind in (Patched, OfTransport):
+        with pytest.raises(ValueError, match='recover: not with kombu'):
+            kind(recover=True)
 
 
 def test_a_lost_transaction_is_told_once(broker: testing.Broker, make: Callable[..., Program]) -> None:
