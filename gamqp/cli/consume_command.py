@@ -17,7 +17,7 @@ from . import broker_urls
 from .consume_exec import consume_with_command
 from .envelopes import body_of, envelope_of
 from .exit_codes import NOTHING, OK, UsageError
-from .field_values import time_of
+from .field_values import stream_offset
 from .message_folder import FolderWriter
 from .output import Output, messages
 from .parser import Parser, amount, count, seconds
@@ -117,17 +117,8 @@ def consumer_arguments(options: argparse.Namespace) -> dict[str, Any]:
         prefetch = 0  # none of them is settled before the end
     given: dict[str, Any] = {'prefetch': prefetch}
     if options.offset:
-        given['arguments'] = {'x-stream-offset': _offset(options.offset)}
+        given['arguments'] = {'x-stream-offset': stream_offset(options.offset)}
     return given
-
-
-def _offset(text: str) -> Any:
-    if text.isdigit():
-        return int(text)
-    try:
-        return time_of(text)
-    except ValueError:
-        return text  # a name or an age: the consumer checks it
 
 
 def _consume(connection: Connection, options: argparse.Namespace, output: Output, folder: FolderWriter | None) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .exit_codes import UsageError
 
-__all__ = ('bytes_of', 'from_json', 'pairs', 'properties', 'time_of', 'to_json')
+__all__ = ('bytes_of', 'from_json', 'pairs', 'properties', 'stream_offset', 'time_of', 'to_json')
 
 _UTC = datetime.timezone.utc
 
@@ -62,6 +62,16 @@ def time_of(text: str) -> datetime.datetime:
         pass
     found = datetime.datetime.fromisoformat(text.replace('Z', '+00:00'))
     return found if found.tzinfo else found.replace(tzinfo=_UTC)
+
+
+def stream_offset(text: str) -> int | datetime.datetime | str:
+    """Where a consumer of a stream begins: a number, a time, or a name or an age, which the consumer checks."""
+    if text.isdigit():
+        return int(text)
+    try:
+        return time_of(text)
+    except ValueError:
+        return text
 
 
 def bytes_of(text: str) -> bytes:

@@ -16,7 +16,7 @@ from .. import green
 from ..connection import Connection
 from . import broker_urls
 from .exit_codes import FAILED, OK, UsageError
-from .field_values import time_of
+from .field_values import stream_offset
 from .output import Output
 from .parser import seconds as seconds_of
 from .parser import size as size_of
@@ -139,7 +139,7 @@ class Run:
     def _consumer(self, number: int) -> list[Callable[[], None]]:
         options, queues = self._options, self._queues
         connection, starts = self._connect(), []
-        arguments = {'x-stream-offset': _offset(options.stream_consumer_offset)} if queues.is_stream else None
+        arguments = {'x-stream-offset': stream_offset(options.stream_consumer_offset)} if queues.is_stream else None
         for _ in range(options.consumer_channels):
             consumer = ConsumerLoad(
                 connection.channel(),
@@ -278,12 +278,3 @@ def _schedule(texts: list[str] | None, usual: float | None, value_of: Callable[[
         except (ValueError, argparse.ArgumentTypeError):
             raise UsageError(f'VALUE:SECONDS is wanted, not {text!r}') from None
     return Schedule(steps, usual)
-
-
-def _offset(text: str) -> Any:
-    if text.isdigit():
-        return int(text)
-    try:
-        return time_of(text)
-    except ValueError:
-        return text

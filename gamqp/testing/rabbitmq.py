@@ -7,7 +7,6 @@ Layer 5. What is published is known by RabbitMQ's message tracing. Does not belo
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from .. import Connection, Message, NotFound, Returned, connect
 from .assertions import Assertions
-from .io.pause import pause
+from .io.pause import wait_until
 from .management import Management
 from .view import SeenMessage
 
@@ -189,18 +188,7 @@ class RabbitMQ(Assertions):
 
         A condition that raises LookupError (a queue that is not there yet) is not true.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            failure = None
-            try:
-                value = condition()
-                if value:
-                    return value
-            except LookupError as exc:
-                failure = exc
-            if time.monotonic() >= deadline:
-                raise AssertionError(f'not within {timeout} s, at {self!r}') from failure
-            pause(_POLL)
+        return wait_until(condition, timeout, _POLL, lambda: f', at {self!r}')
 
     # What a test can do.
 

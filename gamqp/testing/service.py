@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from .assertions import Assertions
 from .io.io_thread import IOThread
-from .io.pause import pause
+from .io.pause import wait_until
 from .orders import Orders
 from .state.clock import Clock
 from .state.server import Server
@@ -142,18 +142,7 @@ class Service(Orders, Assertions):
         only the calling greenlet waits. timeout: real seconds; then an AssertionError that shows what the broker holds.
         Raises RuntimeError in a running asyncio loop.
         """
-        deadline = time.monotonic() + timeout
-        while True:
-            failure = None
-            try:
-                value = condition()
-                if value:
-                    return value
-            except LookupError as exc:
-                failure = exc
-            if time.monotonic() >= deadline:
-                raise AssertionError(f'not within {timeout} s; the broker now:\n{self.describe()}') from failure
-            pause(_POLL)
+        return wait_until(condition, timeout, _POLL, lambda: f'; the broker now:\n{self.describe()}')
 
     def leaks(self) -> list[str]:
         """What a test has left: each connection that is open, and how many messages it holds. A line each."""
