@@ -195,15 +195,20 @@ def test_the_program_written_for_py_amqp(start: Start, channel: gamqp.Channel, r
     assert program.finish() == ''
 
 
+def gets_the_next(program: Program, channel: gamqp.Channel, number: int) -> None:
+    """The program, which has had the numbers below this one, gets it."""
+    channel.publish(str(number), routing_key='jobs').wait()
+    line = program.line()
+    while number and line == f'got {number - 1}':  # again, where its ack was lost
+        line = program.line()
+    assert line == f'got {number}'
+
+
 def test_the_consumer_that_connects_again(start: Start, channel: gamqp.Channel, rabbit: Any, proxy: Any) -> None:
     program = start('reconnecting', url=proxy.url(rabbit))
     assert program.line() == 'consuming'
     for number in range(2):
-        channel.publish(str(number), routing_key='jobs').wait()
-        line = program.line()
-        while number and line == f'got {number - 1}':  # again, where its ack was lost
-            line = program.line()
-        assert line == f'got {number}'
+        gets_the_next(program, channel, number)
         proxy.cut()
         assert program.line() == 'consuming'
     program.stop(signal.SIGTERM)
@@ -213,11 +218,7 @@ def test_the_consumer_whose_connection_recovers(start: Start, channel: gamqp.Cha
     program = start('recovering', url=proxy.url(rabbit))
     assert program.line() == 'consuming'
     for number in range(2):
-        channel.publish(str(number), routing_key='jobs').wait()
-        line = program.line()
-        while number and line == f'got {number - 1}':  # again, where its ack was lost
-            line = program.line()
-        assert line == f'got {number}'
+        gets_the_next(program, channel, number)
         proxy.cut()
     program.stop(signal.SIGTERM)
 

@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'broker'), str(HERE.parents[1])]
 
 from conversations import BrokerTalker, Talker  # noqa: E402
-from record_scenes import plain  # noqa: E402
+from record_scenes import play  # noqa: E402
 
 from gamqp import testing  # noqa: E402
 
@@ -169,12 +169,7 @@ _STEPS = (
 
 def converse(talk: Talker, seed: int, steps: int) -> Any:
     """Hold the conversation of *seed*; what was answered."""
-    try:
-        _Conversation(talk, random.Random(seed)).go(steps)
-        talk.settle()
-        return plain(talk)
-    finally:
-        talk.close()
+    return play(talk, lambda talk: _Conversation(talk, random.Random(seed)).go(steps))
 
 
 def _real(url: str, steps: int, quiet: float, seed: int) -> Any:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import sys
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parent / 'broker'), str(HE
 from conversations import Talker  # noqa: E402
 from scenes import all_scenes  # noqa: E402
 
-__all__ = ('DATA', 'answers', 'plain')
+__all__ = ('DATA', 'answers', 'play')
 
 SCENES = all_scenes()
 DATA = HERE.parent / 'data'
@@ -35,18 +36,17 @@ def answers(url: str, names: list[str], quiet: float) -> dict[str, Any]:
 
 
 def _play(url: str, name: str, quiet: float) -> Any:
-    talk = Talker(url, f'scene-{uuid.uuid4().hex[:8]}-', quiet)
+    return play(Talker(url, f'scene-{uuid.uuid4().hex[:8]}-', quiet), SCENES[name])
+
+
+def play(talk: Talker, conversation: Callable[[Talker], None]) -> Any:
+    """Hold a conversation to its end. Returns its record, as JSON can hold it."""
     try:
-        SCENES[name](talk)
+        conversation(talk)
         talk.settle()
-        return plain(talk)
+        return json.loads(json.dumps(talk.by_channel(), sort_keys=True, default=repr))
     finally:
         talk.close()
-
-
-def plain(talk: Talker) -> Any:
-    """The record of a conversation, as JSON can hold it."""
-    return json.loads(json.dumps(talk.by_channel(), sort_keys=True, default=repr))
 
 
 def main(version: str, url: str, *names: str) -> None:

@@ -9,8 +9,7 @@ from conversations import Talker
 from scenes import queue, scene
 
 
-@scene
-def quorum_redelivery(talk: Talker) -> None:
+def _given_back_until_the_limit(talk: Talker, method: str) -> None:
     talk.open(1, 2)
     queue(talk, durable=True, arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 2})
     talk.ask('confirm.select')
@@ -20,23 +19,18 @@ def quorum_redelivery(talk: Talker) -> None:
     for number in range(1, 5):
         if not any(name == 'basic.get-ok' for _, name, _ in talk.ask('basic.get', queue='~q')):
             break
-        talk.ask('basic.reject', delivery_tag=number, requeue=True)
+        talk.ask(method, delivery_tag=number, requeue=True)
     talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def quorum_redelivery(talk: Talker) -> None:
+    _given_back_until_the_limit(talk, 'basic.reject')
 
 
 @scene
 def quorum_nack(talk: Talker) -> None:
-    talk.open(1, 2)
-    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', 'x-delivery-limit': 2})
-    talk.ask('confirm.select')
-    talk.settle(0.5)
-    talk.publish('', '~q', b'again')
-    talk.settle()
-    for number in range(1, 5):
-        if not any(name == 'basic.get-ok' for _, name, _ in talk.ask('basic.get', queue='~q')):
-            break
-        talk.ask('basic.nack', delivery_tag=number, requeue=True)
-    talk.ask('queue.delete', queue='~q')
+    _given_back_until_the_limit(talk, 'basic.nack')
 
 
 @scene

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conversations import BrokerTalker
-from record_scenes import DATA, answers, plain
+from record_scenes import DATA, answers, play
 from scenes import all_scenes
 
 from gamqp import testing
@@ -27,13 +27,7 @@ def recorded(like: str) -> dict[str, Any]:
 
 def played(like: str, name: str) -> Any:
     with testing.Broker(like) as broker:
-        talk = BrokerTalker(broker, f'scene-{uuid.uuid4().hex[:8]}-')
-        try:
-            SCENES[name](talk)
-            talk.settle()
-            return plain(talk)
-        finally:
-            talk.close()
+        return play(BrokerTalker(broker, f'scene-{uuid.uuid4().hex[:8]}-'), SCENES[name])
 
 
 @pytest.mark.parametrize('name', SCENES)
