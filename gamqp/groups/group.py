@@ -96,6 +96,7 @@ class Group(Uncopyable):
         self._is_opening = False
         self._is_closed = False
         self._moving: Any = None  # the greenlet that moves a connection
+        self._leaving: Member | None = None  # its consumers were started elsewhere, and it finishes what it has begun
         self._mover: Any = None  # the greenlet that looks at ages
 
     def __repr__(self) -> str:
@@ -296,15 +297,22 @@ class Group(Uncopyable):
         deadline = green.Deadline(timeout)
         if old.consumers:
             new.since = old.since = time.monotonic()  # exclusive ones stay, and their connection with them
-        else:
+        elif old in self._members:  # else the group has ended
             self._members.remove(old)
-        for consumer in moved:
-            try:
-                consumer._leave_older(deadline.left())
-            except (TimeoutError, exceptions.AMQPError) as exc:
-                logger.warning('%r: the consumer before it has not ended in time: %s', consumer, exc)
-        if old not in self._members:
-            old.connection.drain(deadline.left())
+            self._leaving = old
+        try:
+            for consumer in moved:
+                try:
+                    consumer._leave_older(deadline.left())
+                except (TimeoutError, exceptions.AMQPError) as exc:
+                    logger.warning('%r: the consumer before it has not ended in time: %s', consumer, exc)
+            if self._leaving is old:
+                old.connection.drain(deadline.left())
+        finally:
+            # Nobody else knows this connection any more; only the end of the group takes it over.
+            if self._leaving is old:
+                self._leaving = None
+                old.connection.collect()
 
     def _undo(self, old: Member, new: Member, moved: list[GroupConsumer]) -> None:
         """The new connection cannot take them all. Does not wait."""
@@ -371,10 +379,13 @@ class Group(Uncopyable):
     def _end_all(self, end: Callable[[Connection], Any]) -> list[Any]:
         self._is_closed = True
         backend = green.backend()
+        members, self._members = self._members, []
+        if self._leaving is not None:
+            members.append(self._leaving)
+            self._leaving = None
         mover, self._mover = self._mover, None
         if mover is not None and mover is not greenlet.getcurrent():
             backend.kill(mover)  # a greenlet of the program that is in move() gets why its connection has ended
-        members, self._members = self._members, []
         slots = []
         for member in members:
             slot = green.Slot(backend)

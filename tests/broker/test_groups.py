@@ -171,6 +171,48 @@ def test_close_during_a_move(cluster: testing.Cluster, single: gamqp.Group) -> N
     assert all(connection.state == 'closed' for connection in connections) and single.connections == ()
 
 
+@pytest.fixture
+def leaving(single: gamqp.Group) -> Iterator[tuple[gamqp.Connection, greenlets.Task, list[bool]]]:
+    """A connection that is moved away from and waits for its handler, the greenlet that moves it, the handler's end."""
+    queue = declare(single, 1)[0]
+    began: list[Any] = []
+    gate: list[bool] = []
+    single.subscribe(queue, lambda message: (began.append(message), greenlets.wait_until(lambda: gate)))
+    single.publish(b'x', routing_key=queue).wait()
+    greenlets.wait_until(lambda: began)
+    old = single.connections[0]
+    move = greenlets.spawn(single.move)
+    greenlets.wait_until(lambda: len(single.connections) == 1 and single.connections[0] is not old)
+    yield old, move, gate
+    gate.append(True)
+
+
+def test_a_move_that_is_killed_leaves_no_connection(single: gamqp.Group, leaving: Any) -> None:
+    old, move, gate = leaving
+    move.kill()
+    greenlets.wait_until(lambda: old.state == 'closed')
+    gate.append(True)
+    assert [one.state for one in single.connections] == ['open'] and single.move()
+
+
+def test_close_ends_the_connection_that_is_moved_away_from(single: gamqp.Group, leaving: Any) -> None:
+    old, move, gate = leaving
+    single.close()
+    assert old.state == 'closed'
+    gate.append(True)
+    assert move.get()
+
+
+def test_drain_waits_for_the_connection_that_is_moved_away_from(single: gamqp.Group, leaving: Any) -> None:
+    old, move, gate = leaving
+    draining = greenlets.spawn(single.drain)
+    greenlets.wait_until(lambda: not single.connections)
+    assert old.state == 'open' and not draining.done
+    gate.append(True)
+    assert draining.get() and old.state == 'closed'
+    assert move.get()
+
+
 def test_more_channels_and_connections_are_opened_at_the_limits(cluster: testing.Cluster) -> None:
     with gamqp.Group(cluster.urls, connections=2, recover=QUICK, consumers_per_channel=2, channel_max=3) as group:
         queue = declare(group, 1)[0]
