@@ -30,6 +30,7 @@ from ..state.secret_hiding import discreet
 from ..state.uncopyable import Uncopyable
 from .group_consumer import GroupConsumer
 from .member import Member
+from .side_by_side import side_by_side
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -378,27 +379,11 @@ class Group(Uncopyable):
 
     def _end_all(self, end: Callable[[Connection], Any]) -> list[Any]:
         self._is_closed = True
-        backend = green.backend()
         members, self._members = self._members, []
         if self._leaving is not None:
             members.append(self._leaving)
             self._leaving = None
         mover, self._mover = self._mover, None
         if mover is not None and mover is not greenlet.getcurrent():
-            backend.kill(mover)  # a greenlet of the program that is in move() gets why its connection has ended
-        slots = []
-        for member in members:
-            slot = green.Slot(backend)
-            slots.append(slot)
-            backend.spawn(_settle, slot, end, member.connection)
-        for slot in slots:
-            slot.wait()
-        return [slot.result() for slot in slots]
-
-
-def _settle(slot: green.Slot, end: Callable[[Connection], Any], connection: Connection) -> None:
-    try:
-        slot.succeed(end(connection))
-    except BaseException as exc:
-        error = exc.with_traceback(None)
-        slot.fail(lambda: error)
+            green.backend().kill(mover)  # a greenlet of the program that is in move() gets why its connection has ended
+        return side_by_side(end, [member.connection for member in members])
