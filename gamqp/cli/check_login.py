@@ -103,7 +103,8 @@ def _login_advice(connection: Connection, settings: Settings, error: Exception) 
         return (
             'RabbitMQ takes guest from its own machine only: use another user (rabbitmqctl add_user, set_permissions)'
         )
-    offered = ', '.join(one.decode('ascii', 'replace') for one in connection.mechanisms)
+    # The broker's own order is that of a hash table.
+    offered = ', '.join(sorted(one.decode('ascii', 'replace') for one in connection.mechanisms))
     return (
         f'rabbitmqctl authenticate_user {settings.userid} tells whether the password is right; a special character in '
         f'a URL is written as %XX; mechanisms that the broker offers: {offered}'
