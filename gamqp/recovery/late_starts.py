@@ -37,6 +37,7 @@ logger = logging.getLogger('gamqp.recovery')
 
 # Seconds before the second round of attempts; then twice as long each time, up to the settings' max_delay.
 FIRST_PAUSE = 0.1
+MOST_DOUBLINGS = 16
 
 
 class LateStarts:
@@ -51,6 +52,9 @@ class LateStarts:
         self._greenlet: Any = None
         self._backend: Any = None
         self._changed: green.Slot | None = None  # where the greenlet waits for its next round
+        # How often a consumer was begun with on its own channel, and the connection was lost before it had started:
+        # perhaps over it.
+        self._begun: dict[RecordedConsumer, int] = {}
 
     def __len__(self) -> int:
         return len(self._records) + len(self._consumers)
@@ -58,6 +62,7 @@ class LateStarts:
     def begin(self, connection: Connection, later: Later) -> None:
         """The connection is open again. Does not switch."""
         self._records, self._consumers = later.records, later.consumers
+        self._begun = {consumer: times for consumer, times in self._begun.items() if self._topology.holds(consumer)}
         if len(self):
             self._start(connection)
 
@@ -85,7 +90,8 @@ class LateStarts:
 
     def _run(self, connection_ref: weakref.ref[Connection], link: Any) -> None:
         """Body of the greenlet. Switches."""
-        me, pause = greenlet.getcurrent(), FIRST_PAUSE
+        me, pause = greenlet.getcurrent(), FIRST_PAUSE * 2 ** min(max(self._begun.values(), default=0), MOST_DOUBLINGS)
+        pause = min(pause, self._settings.max_delay)
         try:
             while len(self) and link.reason is None:
                 self._wait(pause * (0.5 + random.random() / 2))
@@ -168,7 +174,14 @@ class LateStarts:
             return True
         if not channel.is_open:
             return False
-        channel._start_later(consumer)
+        self._begun[consumer] = self._begun.get(consumer, 0) + 1
+        try:
+            channel._start_later(consumer)
+        except exceptions.AMQPError:
+            if connection._link.reason is not None:
+                raise
+            # Its channel has ended, over something else, and the consumer with it.
+        del self._begun[consumer]
         return True
 
     @staticmethod

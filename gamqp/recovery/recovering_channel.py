@@ -18,6 +18,7 @@ from ..channel.channel import Channel
 from ..state import lifecycle
 from ..state.argument_checks import optional_timeout
 from ..state.consumers import ConsumerRecord
+from ..state.durations import in_seconds
 from ..state.error_hints import add_hint
 from ..state.expected_replies import Expected
 from ..state.lifecycle import Reason
@@ -45,6 +46,7 @@ class RecoveringChannel(RecoveringPublishes):
     _done_at_commit = (0, 0, 0)  # when the present transaction began
     # Tag -> what a call expects that has waited for the start of a consumer when the socket was lost.
     _awaited_starts: dict[str, Expected] | None = None
+    _late_start: Expected | None = None  # of a consumer of before that is being started while the channel is open
 
     @property
     def _topology(self) -> TopologyRegistry:
@@ -151,13 +153,26 @@ class RecoveringChannel(RecoveringPublishes):
             self._reads_stream(consumer)
 
     def _start_later(self, record: RecordedConsumer) -> None:
-        """Start a consumer of before, while the channel is open. Does not switch."""
+        """Start a consumer of before, while the channel is open. Switches.
+
+        Raises TimeoutError, and why the channel or the socket has ended instead.
+        """
         if record.prefetch or not record.no_ack:
             self._use_prefetch(record.prefetch)
         self._begin_consumer_again(record.tag)
+        connection = self._connection
         arrived = functools.partial(self._on_recorded_consume_ok, record)
+        slot = green.Slot(connection._green)
         sig, args = record.request()
-        self._ask(sig, args, Expected(METHODS[sig].replies, None, arrived, tag=record.tag))
+        self._late_start = Expected(METHODS[sig].replies, slot, arrived, tag=record.tag)
+        self._late_start.quiet = True  # nobody of the program waits
+        try:
+            self._ask(sig, args, self._late_start)
+            if not connection._wait_for(slot, connection.rpc_timeout):
+                raise TimeoutError(f'no {METHODS[sig].name}-ok within {in_seconds(connection.rpc_timeout)}')
+            slot.result()
+        finally:
+            self._late_start = None
 
     def _on_started_again(self, reply: Any) -> None:
         """consume-ok has come for it. Does not switch."""
@@ -189,12 +204,29 @@ class RecoveringChannel(RecoveringPublishes):
     def _on_close(self, code: int, text: str, class_id: int, method_id: int) -> None:
         """The broker has closed the channel. While it is being restored that is for the greenlet that does it."""
         if self._life.state != lifecycle.RECOVERING:
-            super()._on_close(code, text, class_id, method_id)
+            if not self._refuses_late_start(code, text, (class_id, method_id)):
+                super()._on_close(code, text, class_id, method_id)
             return
         self._connection._count_answer()
         self._writer.send(encode_method(self.channel_id, ChannelSpec.CloseOk, ()))
         error = exceptions.error_for_code(code, text, (class_id, method_id), exceptions.ChannelError)
         self._leave_socket(Reason(add_hint(error)))
+
+    def _refuses_late_start(self, code: int, text: str, sig: tuple[int, int]) -> bool:
+        """Whether the channel was closed over a consumer of before, whose start the program has not asked for.
+
+        The other consumers have done nothing wrong: all is begun anew then, with what was declared for them.
+        """
+        late = self._late_start
+        if late is None or sig != Basic.Consume or self._replies.oldest_tagged(Basic.ConsumeOk) is not late:
+            return False
+        refusal = exceptions.error_for_code(code, text, sig, exceptions.ChannelError)
+        error = exceptions.RecoverableConnectionError(
+            f'consumer {late.tag!r} could be started on another channel, and then not on its own: {refusal}'
+        )
+        error.__cause__ = refusal
+        self._connection._link.lose(error)
+        return True
 
     def _on_cancel(self, consumer_tag: str, nowait: bool) -> None:
         """The broker cancels a consumer, which is started again later if the program wants that."""

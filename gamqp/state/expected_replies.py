@@ -175,6 +175,11 @@ class Replies:
         """Whether this reply is expected for the consumer *tag*, perhaps by a caller that has gone."""
         return any(sig in one.sigs for one in (self._tagged or {}).get(tag, ()))
 
+    def oldest_tagged(self, sig: Sig) -> Expected | None:
+        """The one with a tag that was asked for first, of those for which this reply is expected."""
+        found = (one for entries in (self._tagged or {}).values() for one in entries if sig in one.sigs)
+        return min(found, key=attrgetter('number'), default=None)
+
     def take_tagged(self, sig: Sig) -> list[Expected]:
         """Remove and return those with a tag for which this reply is expected, and whose caller is still there."""
         taken: list[Expected] = []

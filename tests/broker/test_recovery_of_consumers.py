@@ -40,19 +40,43 @@ def grant(peer: ScriptedBroker, said: Any, name: str = 'amq.gen-1') -> None:
     peer.send(f'{said.name}-ok', said.channel, **replies.get(said.name, {}))
 
 
-def come_back(peer: ScriptedBroker, client: gamqp.Connection, name: str = 'amq.gen-2') -> list[Any]:
-    """The next attempt is let in, and granted all that it asks for. Returns that, without opens and closes."""
+def refuse(peer: ScriptedBroker, said: Any) -> None:
+    """A basic.consume, since there is no such queue."""
+    peer.send('channel.close', said.channel, reply_code=404, reply_text='NOT_FOUND', class_id=60, method_id=20)
+
+
+def come_back(
+    peer: ScriptedBroker, client: gamqp.Connection, name: str = 'amq.gen-2', missing: tuple[str, ...] = ()
+) -> list[Any]:
+    """The next attempt is let in, and granted all that it asks for. Returns that, without opens and closes.
+
+    missing: queues of which consumers are refused.
+    """
     peer.handshake()
     asked = []
+    closed: set[int] = set()  # channels, by the peer: it hears nothing of them until their close-ok
     opened = greenlets.spawn(client.wait_open, greenlets.PATIENCE)
     while not opened.done:
         for event in peer.take_what_came():
-            if event.name.startswith(('channel.', 'queue.', 'exchange.', 'basic.')):
+            if event.name == 'channel.close-ok':
+                closed.remove(event.channel)
+            if event.channel in closed or event.name[-3:] == '-ok':
+                continue
+            if event.name == 'basic.consume' and event.queue in missing:
+                refuse(peer, event)
+                closed.add(event.channel)
+            elif event.name.startswith(('channel.', 'queue.', 'exchange.', 'basic.')):
                 grant(peer, event, name)
             asked += [event] * (not event.name.startswith('channel.'))
         greenlets.sleep(0)
     opened.get()
     return asked
+
+
+def rehearse(peer: ScriptedBroker) -> None:
+    """What is tried on the connection's own channel, after a pause, succeeds there."""
+    for name in ('channel.open', 'basic.qos', 'basic.consume', 'channel.close'):
+        grant(peer, peer.expect(name, 2047))
 
 
 def words(asked: list[Any]) -> list[str]:
@@ -121,3 +145,39 @@ def test_a_consumer_that_is_not_restored_does_not_take_its_queue_with_it(
     again = begin(peer, lambda: channel.subscribe('q', lambda message: None))
     peer.raw(messages(again.tag, [1]))
     peer.expect('basic.ack')
+
+
+def test_a_consumer_that_is_refused_after_all_takes_no_other_with_it(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    """It could be started on the connection's own channel, and then not on that of the program."""
+    begin(peer, lambda: channel.subscribe('steady', print))
+    begin(peer, lambda: channel.subscribe('rare', print))
+    peer.hang_up()
+    come_back(peer, client, missing=('rare',))
+    for times in (2, 3):
+        rehearse(peer)
+        refuse(peer, peer.expect('basic.consume', 1))
+        greenlets.wait_until(lambda: client.state == 'recovering')
+        peer.hang_up()
+        come_back(peer, client, missing=('rare',))
+        assert client.stats()['outages'] == times
+    assert channel.consumer_count == 2
+    rehearse(peer)
+    grant(peer, peer.expect('basic.consume', 1))
+    peer.expect_nothing_more(client)
+
+
+def test_a_consumer_whose_late_start_is_not_answered_is_started_anew(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
+) -> None:
+    begin(peer, lambda: channel.subscribe('rare', print))
+    peer.hang_up()
+    come_back(peer, client, missing=('rare',))
+    client.rpc_timeout = 0.05
+    rehearse(peer)
+    peer.expect('basic.consume', 1)
+    greenlets.wait_until(lambda: client.state == 'recovering')
+    peer.hang_up()
+    client.rpc_timeout = greenlets.PATIENCE
+    assert words(come_back(peer, client)) == ['basic.qos', 'basic.consume rare']
