@@ -103,7 +103,8 @@ class Connection(DrainEvents, SecretUpdates):
 
     Limits agreed on with the broker, the smaller one counts:
 
-    * channel_max (None: 2047): highest channel number, at most 65535; 0 for no limit of ours.
+    * channel_max (None: 2047): highest channel number, at most 65535; 0 for no limit of ours. With recover at least
+      2, of which the highest is the connection's own.
     * frame_max (None: 131072): bytes of a frame, at least 4096; 0 for no limit of ours.
 
     Publishing:

@@ -18,7 +18,7 @@ from ..channel.channel import Channel
 from ..channel.request import Requester
 from ..io.link import Link
 from ..recovery.engine import RecoveryEngine
-from ..state import lifecycle
+from ..state import lifecycle, negotiation
 from ..state.channel_ids import ChannelIds
 from ..state.counters import Counters
 from ..state.error_hints import add_hint
@@ -175,7 +175,7 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         self.channel_max = channel_max
         self.frame_max = frame_max
         # The highest number is that of our own channel where the connection recovers (``recovery.own_channel``).
-        limit = channel_max if self._recovery is None or channel_max == 1 else channel_max - 1
+        limit = negotiation.channels_for_program(channel_max, self._recovery is not None)
         self._channel_ids = ChannelIds(limit)
         # Only a connection that recovers has channels already. One whose number is too high now ends in ``restoring``.
         for number in self.channels:

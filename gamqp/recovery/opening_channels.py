@@ -75,7 +75,7 @@ class OpeningChannels:
     def _begin(self, channel: RecoveringChannel, under_way: deque[_OneChannel]) -> None:
         if channel._life.state != lifecycle.RECOVERING:
             return  # the program has closed it
-        if channel.channel_id >= self._connection.channel_max > 1:
+        if channel.channel_id >= self._connection.channel_max:
             text = f'channel {channel.channel_id} has no place any more: channel_max is {self._connection.channel_max}'
             channel._end(Reason(exceptions.ResourceError(text)))
             return

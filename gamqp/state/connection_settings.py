@@ -236,6 +236,8 @@ class Settings:
             if check is not None:
                 # The only place that writes to a frozen object. Afterwards each field has its checked value.
                 object.__setattr__(self, one.name, check(one.name, getattr(self, one.name)))
+        if self.recover is not None and self.channel_max == 1:
+            raise ValueError('channel_max: at least 2 with recover, which takes one channel for itself')
 
     @property
     def secure(self) -> bool:

@@ -12,7 +12,16 @@ from typing import Any
 
 from .. import exceptions
 
-__all__ = ('CHANNEL_LIMIT', 'FRAME_MIN', 'channel_max', 'frame_max', 'heartbeat', 'rabbitmq_version', 'smallest_frame')
+__all__ = (
+    'CHANNEL_LIMIT',
+    'FRAME_MIN',
+    'channel_max',
+    'channels_for_program',
+    'frame_max',
+    'heartbeat',
+    'rabbitmq_version',
+    'smallest_frame',
+)
 
 CHANNEL_LIMIT = 65535  # a channel number is 16 bits on the wire
 FRAME_MIN = 4096  # no peer may ask for less (frame-min-size)
@@ -49,6 +58,18 @@ def channel_max(ours: int, theirs: int) -> int:
     """Highest channel number to use."""
     # Without a limit on both sides the width of the number is one.
     return smaller(ours, theirs) or CHANNEL_LIMIT
+
+
+def channels_for_program(agreed: int, recovers: bool) -> int:
+    """How many of the *agreed* channels the program may have. recovers: one is the connection's own.
+
+    Raises NotAllowed where none is left.
+    """
+    if recovers and agreed == 1:
+        raise exceptions.NotAllowed(
+            'the broker allows one channel (channel_max), and a connection with recover takes that for itself', (10, 30)
+        )
+    return agreed - recovers
 
 
 def frame_max(ours: int, theirs: int, least: int = FRAME_MIN) -> int:

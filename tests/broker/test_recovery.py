@@ -267,3 +267,21 @@ def test_a_message_that_is_handled_before_all_is_restored_is_acked(peer: Scripte
     assert connection.state == 'recovering' and len(got) == 1
     peer.send('basic.consume-ok', consumer_tag=tags[1])
     connection.wait_open(greenlets.PATIENCE)
+
+
+def test_one_of_the_channels_is_the_own_one_of_the_connection(peer: ScriptedBroker, heard: Heard) -> None:
+    with pytest.raises(ValueError, match='channel_max: at least 2 with recover'):
+        gamqp.Connection(recover=True, channel_max=1)
+    connection = peer.open((2, 131072, 0), recover=AT_ONCE, **heard.arguments())
+    channel = peer.open_channel(connection)
+    with pytest.raises(exceptions.ResourceError):
+        connection.channel()
+    peer.hang_up()
+    peer.accept()
+    peer.send('connection.start', version_minor=9, mechanisms=b'PLAIN', locales=b'en_US')
+    peer.expect('connection.start-ok')
+    peer.send('connection.tune', channel_max=1)
+    peer.expect_end()
+    assert 'the broker allows one channel' in str(connection.recovery and connection.recovery.error)
+    connection.close()
+    assert not channel.is_open
