@@ -39,10 +39,12 @@ def close(connection: Dispatch, args: tuple[Any, ...], timeout: float | None = N
         connection._event_queue.forget_loss()
         return
     connection._affinity.check()
-    # Another greenlet waits for close-ok, and ends the connection whatever comes.
-    if state == lifecycle.CLOSING:
-        return
     reason = Reason(exceptions.RecoverableConnectionError('the connection was closed by this program'), clean=True)
+    # Another greenlet waits for close-ok, and ends the connection whatever comes. This one returns when that is done.
+    if state == lifecycle.CLOSING:
+        if not connection._link.wait_until_ended(green.Deadline(CLOSE_TIMEOUT if timeout is None else timeout)):
+            connection._end(reason)
+        return
     if connection._recovery is not None and state != lifecycle.OPENING:
         # First of all: a loss that comes from here on is the end.
         connection._recovery.stop()

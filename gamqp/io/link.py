@@ -74,7 +74,7 @@ TURNS = 4
 # Seconds of a sleep that lets the hub run. A sleep of 0 may not make the hub ask for ready sockets.
 TICK = 0.000001
 
-# Seconds between two checks whether a link whose writer has failed has ended.
+# Seconds between two checks whether a link has ended that another greenlet, the reader or a timer ends.
 END_LOOK = 0.002
 
 
@@ -253,6 +253,14 @@ class Link:
         """If a send has failed, wait until the reader or the timer of ``lose_writing`` has ended the link. Switches."""
         while self.writer.closed and self.reason is None and not self._in_hub:
             self.green.sleep(END_LOOK)
+
+    def wait_until_ended(self, deadline: green.Deadline) -> bool:
+        """Wait for whoever ends it. Returns False if the deadline comes first. Switches, except in the hub itself."""
+        while self.reason is None and not self._in_hub:
+            if deadline.passed:
+                return False
+            self.green.sleep(END_LOOK)
+        return True
 
     @property
     def _in_hub(self) -> bool:

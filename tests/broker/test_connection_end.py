@@ -154,6 +154,22 @@ def test_a_killed_close_has_closed_all_the_same(peer: ScriptedBroker, client: ga
     assert not client.is_closing
 
 
+@pytest.mark.parametrize('how', ['answered', 'killed', 'out of patience'])
+def test_a_second_close_returns_when_it_is_over(peer: ScriptedBroker, client: gamqp.Connection, how: str) -> None:
+    first = greenlets.spawn(client.close)
+    peer.expect('connection.close')
+    second = greenlets.spawn(lambda: client.close(timeout=0.01 if how == 'out of patience' else None))
+    greenlets.sleep(0)
+    assert client.state == 'closing' and not second.done
+    if how == 'answered':
+        peer.send('connection.close-ok')
+    elif how == 'killed':
+        first.kill()
+    second.get()
+    assert client.state == 'closed'
+    peer.expect_end()
+
+
 def test_calls_during_our_close_are_refused(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel
 ) -> None:
@@ -163,7 +179,6 @@ def test_calls_during_our_close_are_refused(
         client.channel()
     with pytest.raises(exceptions.ConnectionError):
         client.connect()
-    client.close()  # somebody else is at it
     peer.send('connection.close-ok')
     closing.get()
     peer.expect_end()
