@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import random
 import time
+import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -206,12 +207,14 @@ class RecoveryEngine:
                 link.reason.throw()
             if self.outage is not outage:
                 raise RecoveryStopped('the connection was closed')
+            for channel in channels_of(connection):
+                channel._resume()
+            self._steps.note_opened(connection)
         except BaseException as exc:
-            link.lose(exc)  # does nothing where it has ended by itself
+            # Does nothing where it has ended by itself. Where it is open already, and a signal handler for example has
+            # raised, this is the next loss, which has an outage of its own.
+            link.lose(exc)
             raise
-        for channel in channels_of(connection):
-            channel._resume()
-        self._steps.note_opened(connection)
         return restored
 
     def _note_failure(self, connection: Connection, outage: Outage, error: BaseException) -> None:
@@ -223,17 +226,14 @@ class RecoveryEngine:
         if garbled or isinstance(error, RecoveryStopped):
             self._give_up(outage, error)
         elif self._attempts.is_news(error):
-            logger.warning(
-                '%r: attempt %s to open it again has failed: %s',
-                connection,
-                outage.attempt - 1,
-                error,
-                extra=log_fields(connection),
-            )
+            text, number = '%r: attempt %s to open it again has failed: %s', outage.attempt - 1
+            _log(logging.WARNING, connection, text, connection, number, error)
 
     def _end_outage(self, connection: Connection, outage: Outage, restored: restoring.Restored) -> None:
         """The connection is open again. Switches only where a log handler does."""
         self.outage = None
+        if self._opened is not None:
+            self._opened.wake_all()
         skipped = self._refusals.report()
         self._refusals.blame.connection_opened()
         report = RecoveryReport(
@@ -244,19 +244,18 @@ class RecoveryEngine:
         self._opened_at = time.monotonic()
         connection._counts.recoveries += 1
         connection._counts.last_recovery_seconds = report.seconds
-        if self._opened is not None:
-            self._opened.wake_all()
         self._callbacks.add(connection._green, connection.on_recovered, report)
         for channel in channels_of(connection):
             channel._send_kept()
-        logger.info(
+        _log(
+            logging.INFO,
+            connection,
             '%r: open again after %s, %s attempts, %s consumers started, %s records skipped',
             connection,
             in_seconds(round(report.seconds, 3)),
             report.attempts,
             report.consumers,
             len(report.skipped),
-            extra=log_fields(connection),
         )
 
     def _give_up(self, outage: Outage, error: BaseException) -> None:
@@ -339,6 +338,15 @@ class RecoveryEngine:
         self._is_over = False
         self._attempts = _attempts(self._settings)
         self._opened_at = time.monotonic()
+
+
+def _log(level: int, connection: Connection, text: str, *args: object) -> None:
+    """Write to the log. Switches if a handler does. What a filter of the program raises must not end the recovery."""
+    try:
+        logger.log(level, text, *args, extra=log_fields(connection), stacklevel=2)
+    except Exception:
+        if logging.raiseExceptions:  # as logging itself tells what a handler raises
+            traceback.print_exc()
 
 
 def _without_frames(error: BaseException) -> BaseException:

@@ -45,7 +45,10 @@ def notify_observers(connection: MeasuredConnection) -> None:
     for ref in list(observers):
         observer = ref()
         if observer is not None:
-            observer(connection)
+            try:
+                observer(connection)
+            except Exception:  # what only counts costs no connection
+                logger.exception('the metrics learn nothing of %r', connection)
 
 
 def name_of(connection: NamedConnection) -> str:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import gc
+import logging
 import threading
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
 import greenlets
+import inside
 import pytest
 
 import gamqp
 from gamqp import Recovery, exceptions, testing
+from gamqp.telemetry import stats
 
 QUICK: dict[str, Any] = {'first_delay': 0, 'delay': 0.1, 'max_delay': 0.1}
 
@@ -127,3 +130,63 @@ def test_a_connection_is_dropped_whose_consumer_waits_for_its_queue(broker: test
         del connection
         greenlets.wait_until(lambda: gc.collect() is None or known() is None)
     assert known() is None
+
+
+class Observer:
+    """Learns of opened connections, as a collector of metrics does, and raises once."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.errors = [error]
+
+    def opened(self, connection: object) -> None:
+        if self.errors:
+            raise self.errors.pop()
+
+
+class Interruption(BaseException):
+    """As a signal handler may raise it, wherever the program is."""
+
+
+@pytest.mark.parametrize('error', [ValueError('of a collector'), Interruption()], ids=['error', 'interruption'])
+def test_who_raises_when_it_is_open_again_costs_no_connection(
+    broker: testing.Broker, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    with opened(broker) as connection:
+        got: list[bytes] = []
+        connection.channel(1).subscribe('jobs', lambda message: got.append(message.body))
+        observer = Observer(error)
+        monkeypatch.setattr(stats, 'observers', [weakref.WeakMethod(observer.opened)])
+        broker.cut()
+        greenlets.wait_until(lambda: not observer.errors and connection.state == 'open')
+        connection.channel(1).publish(b'x', routing_key='jobs').wait()
+        greenlets.wait_until(lambda: got == [b'x'])
+        numbers = connection.stats()
+        assert numbers['recovering'] == 0 and numbers['recoveries'] == 1
+        assert numbers['outages'] == 1 + isinstance(error, Interruption)
+        assert ('the metrics learn nothing of' in caplog.text) == isinstance(error, ValueError)
+        assert inside.recoveries(connection) == 0
+    broker.wait_until(lambda: not broker.connections)
+
+
+def test_a_filter_of_the_log_that_raises_ends_no_recovery(
+    broker: testing.Broker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def raising(record: logging.LogRecord) -> bool:
+        asked.append(record.levelname)
+        raise ValueError('of a filter')
+
+    logger = logging.getLogger('gamqp.recovery')
+    level = logger.level
+    logger.addFilter(raising)
+    logger.setLevel(logging.INFO)
+    try:
+        with opened(broker) as connection:
+            broker.refuse('connection.open', 530)
+            broker.cut()
+            greenlets.wait_until(lambda: connection.stats()['recoveries'])
+    finally:
+        logger.removeFilter(raising)
+        logger.setLevel(level)
+    assert asked == ['WARNING', 'INFO'] and capsys.readouterr().err.count('\nValueError: of a filter') == 2
