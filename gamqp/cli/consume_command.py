@@ -23,6 +23,7 @@ from .output import Output, messages
 from .parser import Parser, amount, count, seconds
 from .running import Stop
 from .running import run as run_command
+from .stream_detection import is_stream
 
 __all__ = ('run',)
 
@@ -101,7 +102,10 @@ def consume(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     try:
         if options.exec:
             return consume_with_command(connection, options, output, stop, consumer_arguments(options))
-        return _consume(connection, options, output, folder)
+        code = _consume(connection, options, output, folder)
+        if code == NOTHING and not options.offset and is_stream(connection, options.queue):
+            output.note(f'{options.queue!r} is a stream: without --offset only what comes from now on is delivered')
+        return code
     finally:
         connection.close()
 

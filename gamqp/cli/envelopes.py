@@ -35,6 +35,14 @@ class Envelope:
     routing_key: str | None = None
     received_at: float | None = None
 
+    def sent_to(self, exchange: str | None, routing_key: str | None) -> Envelope:
+        """The same message with another destination; None leaves what it says itself."""
+        return dataclasses.replace(
+            self,
+            exchange=self.exchange if exchange is None else exchange,
+            routing_key=self.routing_key if routing_key is None else routing_key,
+        )
+
 
 def body_of(message: Message) -> bytes:
     """The body of a message that was delivered, as it arrived: not decoded by its content_encoding."""

@@ -12,6 +12,7 @@ from typing import Literal
 
 from .envelopes import Envelope, parsed
 from .exit_codes import CommandFailed
+from .output import Output, is_terminal
 
 __all__ = ('Form', 'from_files', 'from_stdin', 'lines_of')
 
@@ -23,8 +24,10 @@ LARGEST = 512 * 1024 * 1024
 _CHUNK = 64 * 1024
 
 
-def from_stdin(form: Form) -> Iterator[Envelope]:
+def from_stdin(form: Form, output: Output) -> Iterator[Envelope]:
     """The messages on stdin. Switches. Raises CommandFailed for what is no envelope, or too large."""
+    if is_terminal(0):
+        output.note('reading from the terminal; Ctrl-D at the beginning of a line is the end')
     return _messages(0, 'stdin', form)
 
 

@@ -25,6 +25,7 @@ from .parser import Parser, count
 from .publishing import Pace
 from .running import Stop
 from .running import run as run_command
+from .stream_detection import is_stream
 
 __all__ = ('run',)
 
@@ -35,6 +36,11 @@ gamqp move old.jobs jobs --to-url amqp://new-broker"""
 
 #: Messages that are published and not confirmed yet, at most: so many may be doubled by a kill -9.
 WINDOW = 500
+
+STREAM = (
+    'the queue {0!r} is a stream: its messages stay in it, so none can be moved; to copy them: '
+    'gamqp consume {0} --offset first --idle-timeout 5 --json | gamqp publish DESTINATION --json'
+)
 
 # Headers that would have the broker route a message to more queues than the one it is moved to.
 ROUTING_HEADERS = ('CC', 'BCC')
@@ -65,6 +71,8 @@ def move(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     try:
         channel = source.channel()
         present = channel.queue_declare(options.source, passive=True).message_count
+        if is_stream(source, options.source):
+            raise UsageError(STREAM.format(options.source))
         wanted = min(present, options.limit or present)
         if not wanted:
             output.note('0 messages: the queue is empty')

@@ -19,7 +19,7 @@ from typing import Any
 from .. import green
 from .redaction import redacted
 
-__all__ = ('Output', 'OutputClosed', 'messages')
+__all__ = ('Output', 'OutputClosed', 'is_terminal', 'messages')
 
 # The least room that a pipe has when it is reported as writable (PIPE_BUF of POSIX is 512; of Linux 4096, and macOS
 # reports it for as much as it then takes).
@@ -48,8 +48,8 @@ class Output:
     def __init__(self, quiet: bool = False, on_closed: Callable[[], object] | None = None) -> None:
         self.quiet = quiet
         self._on_closed = on_closed
-        self._is_terminal = _is_terminal(2)
-        self._colours = _is_terminal(1) and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
+        self._is_terminal = is_terminal(2)
+        self._colours = is_terminal(1) and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
         self._next = 0.0  # when progress may be shown again
         self._shown = False  # a line of progress stands on the terminal, without a line feed
 
@@ -119,7 +119,8 @@ def _watch_pipe(on_closed: Callable[[], object]) -> None:
         on_closed()
 
 
-def _is_terminal(descriptor: int) -> bool:
+def is_terminal(descriptor: int) -> bool:
+    """Whether a descriptor is open, and a terminal."""
     try:
         return os.isatty(descriptor)
     except OSError:

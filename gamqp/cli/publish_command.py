@@ -34,8 +34,8 @@ def run(arguments: list[str]) -> int:
     """Run the command. Returns the exit code."""
     parser = Parser('publish', 'Publish messages, and wait until the broker has taken each.', EXAMPLE)
     parser.add_argument('queue', nargs='?', metavar='QUEUE', help='the queue to publish to, by the default exchange')
-    parser.add_argument('-e', '--exchange', default='', help='publish to this exchange')
-    parser.add_argument('-k', '--key', default='', help='the routing key')
+    parser.add_argument('-e', '--exchange', help='publish to this exchange')
+    parser.add_argument('-k', '--key', help='the routing key')
     _add_sources(parser)
     add_properties(parser)
     parser.add_argument('--transient', action='store_true', help='not persistent: lost when the broker stops')
@@ -62,7 +62,11 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
     source.add_argument('-f', '--file', action='append', metavar='FILE', help='a file, or several, each one message')
     form = parser.add_mutually_exclusive_group()
     form.add_argument('-l', '--lines', action='store_true', help='each line of the files or of stdin is a message')
-    form.add_argument('--json', action='store_true', help='each line is an envelope, as consume --json prints them')
+    form.add_argument(
+        '--json',
+        action='store_true',
+        help='each line is an envelope, as consume --json prints it: it says where to, unless you do',
+    )
 
 
 def add_properties(parser: argparse.ArgumentParser) -> None:
@@ -109,10 +113,10 @@ def publish(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     mandatory = options.mandatory or (confirms and options.queue is not None)
     publisher = Publisher(connection.channel(), output, confirms, mandatory, Pace(options.rate))
     try:
-        for envelope in _messages(options):
-            whole = _with(envelope, properties)
+        for envelope in _messages(options, output):
+            whole = _with(envelope, properties).sent_to(exchange, key)
             for _ in range(options.repeat):
-                publisher.publish(whole, exchange, key)
+                publisher.publish(whole)
         publisher.finish()
     finally:
         # Also after an error or a signal: what has been published so far is of interest then.
@@ -122,7 +126,8 @@ def publish(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     return publisher.exit_code
 
 
-def _destination(options: argparse.Namespace) -> tuple[str, str]:
+def _destination(options: argparse.Namespace) -> tuple[str | None, str | None]:
+    """Exchange and routing key; None for those that an envelope may say."""
     if options.queue is None:
         if not options.exchange and not options.key and not options.json:
             raise UsageError('say where to: QUEUE, or --exchange and --key')
@@ -132,11 +137,11 @@ def _destination(options: argparse.Namespace) -> tuple[str, str]:
     return '', options.queue
 
 
-def _messages(options: argparse.Namespace) -> Iterator[Envelope]:
+def _messages(options: argparse.Namespace, output: Output) -> Iterator[Envelope]:
     form: Form = 'envelopes' if options.json else 'lines' if options.lines else 'whole'
     if options.body is not None:
         return iter([Envelope(options.body.encode('utf-8', 'surrogateescape'))])
-    return from_files(options.file, form) if options.file else from_stdin(form)
+    return from_files(options.file, form) if options.file else from_stdin(form, output)
 
 
 def _with(envelope: Envelope, properties: dict[str, object]) -> Envelope:

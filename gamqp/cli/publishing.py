@@ -52,14 +52,15 @@ class Publisher:
         self._receipts: deque[Receipt] = deque()
         self._since = time.monotonic()
 
-    def publish(self, envelope: Envelope, exchange: str, routing_key: str) -> None:
-        """Publish one message; exchange and routing_key for where it says none. Switches.
+    def publish(self, envelope: Envelope) -> None:
+        """Publish one message, by the default exchange where it says none. Switches.
 
         Raises why it could not be sent; what became of those before is looked at as far as it is known.
         """
+        if not self.published:
+            self._since = time.monotonic()  # what the first had to be waited for is no part of the rate
         self._pace.wait()
-        to = exchange if envelope.exchange is None else envelope.exchange
-        key = routing_key if envelope.routing_key is None else envelope.routing_key
+        to, key = envelope.exchange or '', envelope.routing_key or ''
         properties: Any = envelope.properties
         if self._confirms:
             self._receipts.append(self.channel.publish(envelope.body, to, key, self._mandatory, **properties))

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
 
 from .. import green
 from . import broker_urls
@@ -48,12 +47,7 @@ def replay(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     try:
         for envelope in read_folder(options.folder):
             clock.wait_for(envelope)
-            changed = replace(
-                envelope,
-                exchange=envelope.exchange if options.exchange is None else options.exchange,
-                routing_key=envelope.routing_key if options.key is None else options.key,
-            )
-            publisher.publish(changed, '', '')
+            publisher.publish(envelope.sent_to(options.exchange, options.key))
         publisher.finish()
     finally:
         connection.close()

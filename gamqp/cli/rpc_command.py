@@ -42,7 +42,7 @@ def rpc(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     """Call, and print the reply."""
     properties: Any = given_properties(options)
     if options.body is None:
-        (request,) = from_stdin('whole')
+        (request,) = from_stdin('whole', output)
         body = request.body
     else:
         body = options.body.encode('utf-8', 'surrogateescape')

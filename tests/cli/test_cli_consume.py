@@ -66,9 +66,17 @@ def test_a_pipe_keeps_all_of_a_message(rabbit: Any, stock: str, messages: Take, 
         channel.publish(b'\x00\xff', routing_key=stock, headers=headers, priority=1, message_id='m').wait()
         printed = gamqp('consume', stock, '--json', '--limit', '1', url=rabbit.url).out
         assert gamqp('publish', '--json', url=rabbit.url, stdin=printed).code == 0
-    (message,) = messages(stock)
-    assert (message.body, message.headers, message.message_id) == (b'\x00\xff', headers, 'm')
-    assert message.properties['priority'] == 1 and 'delivery_mode' not in printed
+        (message,) = messages(stock)
+        assert (message.body, message.headers, message.message_id) == (b'\x00\xff', headers, 'm')
+        assert message.properties['priority'] == 1 and 'delivery_mode' not in printed
+        elsewhere = broker_tools.shared_queue(channel)
+        channel.queue_bind(elsewhere, 'amq.topic', stock)
+        # What is said wins over the envelope: a queue, or only the exchange, and the key is that of the envelope.
+        assert gamqp('publish', elsewhere, '--json', url=rabbit.url, stdin=printed).code == 0
+        assert gamqp('publish', '-e', 'amq.topic', '--json', url=rabbit.url, stdin=printed).code == 0
+        assert [one.delivery_info['routing_key'] for one in messages(elsewhere)] == [elsewhere, stock]
+        channel.queue_delete(elsewhere)
+    assert messages(stock) == []
 
 
 @pytest.mark.any_broker
@@ -125,6 +133,8 @@ def test_a_stream_from_an_offset(rabbit: Any, publish: Any) -> None:
         done = gamqp('consume', queue, '--offset', '7', '--idle-timeout', '1', url=rabbit.url)
         assert (done.code, done.out) == (0, '7\n8\n9\n'), done
         assert gamqp('consume', queue, '--offset', 'fourth', url=rabbit.url).code == 64
+        done = gamqp('consume', queue, '--idle-timeout', '0.1', url=rabbit.url)
+        assert done.code == 2 and 'is a stream: without --offset' in done.err
         channel.queue_delete(queue)
 
 

@@ -115,6 +115,17 @@ def test_by_an_exchange_and_to_another_broker(
     assert len(messages(stock)) == 3
 
 
+def test_a_stream_cannot_be_moved(rabbit: Any, target: str, broker: Channel, messages: Take) -> None:
+    stream = broker_tools.shared_queue(broker, arguments={'x-queue-type': 'stream', 'x-max-age': '1h'})
+    broker_tools.publish_numbers(broker, stream, 3)
+    done = gamqp('move', stream, target, url=rabbit.url)
+    assert done.code == 64 and 'is a stream: its messages stay' in done.err, done
+    copied = gamqp('consume', stream, '--offset', 'first', '--limit', '3', '--json', url=rabbit.url).out
+    assert gamqp('publish', target, '--json', url=rabbit.url, stdin=copied).code == 0
+    assert [bytes(one.body) for one in messages(target)] == [b'0', b'1', b'2']
+    broker.queue_delete(stream)
+
+
 def test_a_kill_in_the_middle_loses_none(rabbit: Any, stock: str, target: str, broker: Channel, messages: Take) -> None:
     count = 3000
     broker_tools.publish_numbers(broker, stock, count)
