@@ -83,6 +83,7 @@ COUNTERS = {
     'recoveries': ('recoveries', 'Outages that have ended with an open connection.'),
     'recovery_skipped': ('recovery_skipped_records', 'Exchanges, queues and the like that could not be restored.'),
     'lost_publishes': ('lost_publishes', 'Publishes without confirms that a loss has cut off in the send queue.'),
+    'stale_replies': ('stale_rpc_replies', 'RPC replies that were not sent: a loss had put their requests back.'),
 }
 # The same, and the function that combines the values of several connections.
 GAUGES: dict[str, tuple[str, str, Any]] = {

@@ -128,7 +128,7 @@ class SubscribeMethods(ConsumeMethods):
     def _begin_unawaited(self, inbox: Inbox, queue: str) -> None:
         """Start a consumer ahead of what is sent next, without waiting for the broker's consent. Does not switch.
 
-        A refusal closes the channel, and the inbox gets the reason.
+        A refusal closes the channel, and the inbox gets the reason. It is not started again after a loss.
         """
         self._check(Basic.Consume)
         if inbox.brings_work:
@@ -137,7 +137,7 @@ class SubscribeMethods(ConsumeMethods):
         entry.queue, entry.era, inbox.term = queue, self._era, self._consumers.term
         self._consumers.enter(entry)
         args = (0, queue, entry.tag, False, entry.no_ack, False, False, None)
-        self._ask_to_consume(entry.tag, args, wait=False, recover=True)
+        self._ask_to_consume(entry.tag, args, wait=False, recover=False)
 
     def _begin_inbox(
         self, inbox: Inbox, queue: str, prefetch: int, exclusive: bool, arguments: Arguments, recover: bool

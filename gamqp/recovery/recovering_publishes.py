@@ -33,7 +33,7 @@ from .recovering_confirms import RecoveringConfirms, unsent_reason
 
 __all__ = ('RecoveringPublishes', 'WithMessageIds')
 
-# The broker's name for replies to the channel that asks: none comes when that channel has got another socket.
+# The broker's name for replies to the channel that asks, if it has a consumer of that name.
 REPLY_TO = 'amq.rabbitmq.reply-to'
 
 
@@ -200,9 +200,13 @@ class RecoveringPublishes(Channel):
             # What is in a stream twice stays there twice for all readers.
             if not exchange and kept.is_stream(routing_key):
                 return False
-        # The one who asked has got Lost, and a reply would reach nobody.
         name = REPLY_TO.encode()
-        return name not in frames or Decoder().feed(bytes(frames))[0].properties.get('reply_to') != REPLY_TO
+        if name not in frames or Decoder().feed(bytes(frames))[0].properties.get('reply_to') != REPLY_TO:
+            return True
+        # RPCClient has raised Lost. A consumer of the program's own, which has started again, takes the reply.
+        topology = self._connection._topology
+        consumers = () if topology is None else topology.consumers(self._number)
+        return any(one.queue == REPLY_TO and not one.waiting for one in consumers)
 
     def _lose_kept(self, kept: KeptPublishes, one: Kept, may_be_sent: bool) -> None:
         confirms = self._confirms

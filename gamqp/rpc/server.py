@@ -58,8 +58,12 @@ class RPCServer(Uncopyable):
     request of that kind that fails is rejected (dropped, or dead-lettered). A reply
     that nobody waits for any more is dropped by the broker silently.
 
+    On a connection that recovers it goes on after a loss. The reply of a handler that
+    ran across the loss is not sent: its request is in the queue again, and is handled again.
+
     It ends when its channel does, as a Consumer. consumer: that Consumer, with its
-    counters. replied: replies sent; failed: calls of the handler that raised.
+    counters. replied: replies sent; failed: calls of the handler that raised; stale:
+    replies that were not sent, since a loss had put their requests back into the queue.
     """
 
     def __init__(
@@ -84,7 +88,7 @@ class RPCServer(Uncopyable):
         self.queue = queue
         self.handler = handler
         self.hide_errors = hide_errors
-        self.replied = self.failed = 0
+        self.replied = self.failed = self.stale = 0
         self.consumer: Consumer = None  # type: ignore[assignment]  # nobody has this object before it has started
         try:
             self.consumer = self.channel.subscribe(
@@ -167,16 +171,40 @@ class RPCServer(Uncopyable):
         reply_to = name('reply_to', asked['reply_to'])
         if 'correlation_id' in asked:
             properties = {**properties, 'correlation_id': asked['correlation_id']}
+        connection = self.channel._connection
+        first = None
+        if request.redelivered or connection._recovery is not None:
+            first = functools.partial(self._before_reply, request)
+        try:
+            self._check_current(request)  # before anything that might wait for the end of an outage
+            # Not mandatory: RabbitMQ 3 would return every direct reply as unroutable.
+            self.channel._hand_over(body, properties, '', reply_to, False, False, None, first=first)
+        except (exceptions.AMQPError, TimeoutError):
+            if not self._is_stale(request):
+                raise
+            # The broker has put the request back into its queue: the reply to that one will reach the caller. The
+            # address of this one may be gone, and over one that it does not know RabbitMQ 3 closes the connection.
+            self.stale += 1
+            connection._counts.stale_replies += 1
+        else:
+            self.replied += 1
+
+    def _before_reply(self, request: Any) -> None:
+        """Right before the reply is sent. Does not switch."""
+        self._check_current(request)
         # RabbitMQ 3 closes the connection over a direct reply_to of another cluster. Such a request would come back
         # again and again. So a redelivered request is acked before its reply, and does not come a third time.
-        first = functools.partial(self._ack, request) if request.redelivered else None
-        # Not mandatory: RabbitMQ 3 would return every direct reply as unroutable.
-        self.channel._hand_over(body, properties, '', reply_to, False, False, None, first=first)
-        self.replied += 1
-
-    def _ack(self, request: Any) -> None:
-        if self.channel._awaits_settlement(request):
+        if request.redelivered and self.channel._awaits_settlement(request):
             request.ack()
+
+    def _check_current(self, request: Any) -> None:
+        if self._is_stale(request):
+            raise exceptions.Lost('the request went back to its queue when the connection was lost')
+
+    def _is_stale(self, request: Any) -> bool:
+        """Whether a loss, from which the connection recovers, has come since the request was delivered."""
+        channel = self.channel
+        return channel._connection._recovery is not None and request._incarnation != channel._incarnation
 
     def _fields(self, request: Any) -> dict[str, Any]:
         return {**log_fields(self.channel._connection, message=request), 'amqp_queue': self.queue}

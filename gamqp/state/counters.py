@@ -41,6 +41,7 @@ class Counters:
         'rejected',
         'reported',
         'returned',
+        'stale_replies',
         'stale_settlements',
         'unnoticed',
         'write_wait_seconds',
@@ -71,6 +72,7 @@ class Counters:
         self.acked = 0
         self.rejected = 0  # deliveries that the program refused, with nack or reject
         self.given_back = 0  # deliveries that went back to their queue before the program saw them
+        self.stale_replies = 0  # of RPC servers, to requests that a loss has put back into their queue
         self.stale_settlements = 0  # acks, nacks and rejects of deliveries that the broker had taken back
         self.unnoticed = 0  # publishes nacked or returned whose receipt was dropped before the program looked at it
         self.bytes_in = 0

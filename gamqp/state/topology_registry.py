@@ -225,8 +225,8 @@ class TopologyRegistry:
 
         queue: its name, '' if that is not known. prefetch: in force for this consumer, 0 for no limit.
         """
-        if not queue or queue.startswith(REPLY_TO):
-            return None
+        if not queue or (queue == REPLY_TO and not recover):
+            return None  # with the pseudo queue nothing is deleted
         flags = bool(no_local), bool(no_ack), bool(exclusive)
         return RecordedConsumer(channel, queue, tag, *flags, self._kept(arguments), prefetch, bool(recover))
 

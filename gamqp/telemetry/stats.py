@@ -78,7 +78,8 @@ def collect(connection: MeasuredConnection) -> dict[str, float]:
     * write_wait_seconds: for how long greenlets waited to publish, added when a wait ends;
     * outages, recovery_attempts, recoveries: losses that a connection recovers from, attempts to open it again, and
       outages that have ended with an open connection; recovery_skipped: records that could not be restored;
-    * lost_publishes: publishes without confirms that were still queued at such a loss, and were dropped.
+    * lost_publishes: publishes without confirms that were still queued at such a loss, and were dropped;
+      stale_replies: replies of an ``RPCServer`` that were not sent, since their requests had gone back to the queue.
 
     Gauges, which are about this moment:
 
@@ -130,6 +131,7 @@ def totals(counts: Counters) -> dict[str, float]:
         'recoveries': counts.recoveries,
         'recovery_skipped': counts.recovery_skipped,
         'lost_publishes': counts.lost_publishes,
+        'stale_replies': counts.stale_replies,
     }
 
 

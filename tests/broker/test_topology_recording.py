@@ -140,7 +140,7 @@ def test_what_need_not_be_recorded(peer: ScriptedBroker, channel: gamqp.Channel,
     deliveries = begin(peer, lambda: channel.consume('q', recover=False))
     begin(peer, lambda: channel.subscribe('q', print, recover=False))
     begin(peer, lambda: channel.basic_consume('q', callback=print, recover=False))
-    begin(peer, lambda: channel.basic_consume('amq.rabbitmq.reply-to', no_ack=True, callback=print))
+    begin(peer, lambda: channel.basic_consume('amq.rabbitmq.reply-to', no_ack=True, callback=print, recover=False))
     assert registry.topology() == []
     del deliveries  # which would have ended its consumer
 

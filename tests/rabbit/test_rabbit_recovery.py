@@ -188,3 +188,26 @@ def test_each_consumer_has_the_prefetch_again_with_which_it_began(
     lasting.close()
     for queue in limits:
         channel.queue_delete(queue)
+
+
+def test_requests_and_replies_go_on(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    queue = broker_tools.shared_queue(channel)
+    server = gamqp.RPCServer(lasting, queue, lambda request: bytes(request.body) + b'!', concurrency=10)
+    client, own, replies = gamqp.RPCClient(lasting, timeout=greenlets.PATIENCE), lasting.channel(), Got()
+    own.subscribe('amq.rabbitmq.reply-to', replies.take, no_ack=True)
+    for round_ in range(3):
+        calls = [greenlets.spawn(client.call, b'%d' % number, queue) for number in range(20)]
+        assert [bytes(call.get().body) for call in calls] == [b'%d!' % number for number in range(20)]
+        own.publish(b'%d' % round_, '', queue, reply_to='amq.rabbitmq.reply-to').wait()
+        replies.wait(*(b'%d!' % one for one in range(round_ + 1)))
+        if round_ < 2:
+            proxy.cut()
+            report = reports.wait(round_ + 1)
+            assert (report.consumers, report.skipped) == (2, [])
+    assert own.is_open and client.channel.is_open and server.channel.is_open
+    assert server.replied >= 63 and server.failed == 0  # some may come again whose acks the cut has overtaken
+    client.close()
+    server.close()
+    channel.queue_delete(queue)

@@ -67,7 +67,7 @@ def test_nothing_is_recorded_before_the_reply(registry: TopologyRegistry) -> Non
 def test_what_the_broker_has_by_itself_is_not_recorded(registry: TopologyRegistry) -> None:
     assert registry.exchange_declare('amq.topic', 'topic', True, False, None, True) is None
     assert registry.exchange_declare('', 'direct', True, False, None, True) is None
-    assert registry.consume(1, 'amq.rabbitmq.reply-to', 't', False, True, False, None, 0, True) is None
+    assert registry.consume(1, 'amq.rabbitmq.reply-to', 't', False, True, False, None, 0, False) is None
     queue(registry, 'q')
     registry.queue_bind('q', 'amq.topic', 'k', None, True)(())
     assert names(registry) == ['q', 'amq.topic>q']
