@@ -15,6 +15,7 @@ from .check_messages import check_heartbeat, check_messages
 from .check_network import check_address, check_certificate, check_name
 from .check_report import Report, Stopped
 from .exit_codes import FAILED, OK
+from .management import ManagementAPI, add_management
 from .output import Output
 from .parser import Parser
 from .running import Stop
@@ -33,6 +34,7 @@ def run(arguments: list[str]) -> int:
     parser.add_argument('urls', nargs='*', metavar='URL', help='the brokers; without one those of --url or AMQP_URL')
     parser.add_argument('--json', action='store_true', help='a line of JSON for each step')
     parser.add_argument('--queue', default='', metavar='NAME', help='name of the queue to test with (default: any)')
+    add_management(parser, 'the name of the node')
     parser.add_argument('--no-heartbeat', action='store_true', help='do not wait for a heartbeat, which takes a second')
     return run_command(parser, check, arguments)
 
@@ -43,9 +45,10 @@ def check(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     limits = {} if options.timeout is None else dict.fromkeys(('connect_timeout', 'rpc_timeout'), options.timeout)
     for url in broker_urls.urls(options, options.urls):
         settings = broker_urls.settings_of(url, name='gamqp check', **limits)
+        management = ManagementAPI(options.management, settings) if options.management else None
         report = Report(output, settings.host, options.json)
         try:
-            _check(settings, options, report)
+            _check(settings, options, management, report)
         except Stopped:
             pass
         except (exceptions.AMQPError, OSError) as exc:
@@ -54,14 +57,14 @@ def check(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     return FAILED if failed else OK
 
 
-def _check(settings: Settings, options: argparse.Namespace, report: Report) -> None:
+def _check(settings: Settings, options: argparse.Namespace, management: ManagementAPI | None, report: Report) -> None:
     check_address(settings, check_name(settings, report), report)
     if settings.secure:
         check_certificate(settings, report)
     blocked = list[str]()
     connection = open_connection(settings, report, blocked.append)
     try:
-        check_messages(connection, blocked, options.queue, report)
+        check_messages(connection, blocked, options.queue, management, report)
     finally:
         connection.close()
     if not options.no_heartbeat:

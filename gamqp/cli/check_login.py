@@ -133,16 +133,21 @@ def _report_broker(connection: Connection, report: Report) -> None:
     missing = [name for name in WANTED if name not in have]
     facts: dict[str, Any] = {
         **{key: told.get(key) for key in ('product', 'version', 'platform', 'cluster_name')},
-        'capabilities': sorted(have),
-        'mechanisms': [one.decode('ascii', 'replace') for one in connection.mechanisms],
+        'mechanisms': sorted(one.decode('ascii', 'replace') for one in connection.mechanisms),
     }
     found = f'{told.get("product")} {told.get("version")}, {told.get("platform")}'
     if told.get('cluster_name'):
         found += f', cluster {told["cluster_name"]}'
+    report.add('broker', 'ok', found, **facts)
+    known = [name for name in WANTED if name in have]
+    found = f'{", ".join(known) or "none that is needed"}, and {len(have) - len(known)} more'
+    # The broker's own order is that of a hash table.
+    have.sort()
     if missing:
-        report.add('broker', 'warning', f'{found}; without {", ".join(missing)}', 'is it RabbitMQ?', **facts)
+        found = f'{found}; without {", ".join(missing)}'
+        report.add('capabilities', 'warning', found, 'is it RabbitMQ?', capabilities=have)
     else:
-        report.add('broker', 'ok', found, **facts)
+        report.add('capabilities', 'ok', found, capabilities=have)
 
 
 def _report_limits(connection: Connection, report: Report) -> None:

@@ -5,39 +5,35 @@ Layer 5. All in queues that are exclusive and go with the connection. Does not b
 
 from __future__ import annotations
 
-import base64
-import re
 import time
 from datetime import datetime
 
 from .. import exceptions, green
-from ..basic_message import Message
 from ..channel.channel import Channel
 from ..connection import Connection
 from ..state.connection_settings import Settings
+from .check_node import LOOK, PATIENCE, check_node, get_one
 from .check_report import Report
+from .management import ManagementAPI
 
-__all__ = ('check_heartbeat', 'check_messages', 'node_of')
+__all__ = ('check_heartbeat', 'check_messages')
 
 BODY = b'gamqp check'
-REPLY_TO = 'amq.rabbitmq.reply-to'
 
 # Seconds that two clocks may differ before it is worth a warning: the broker's is told in whole seconds.
 SKEW = 5.0
-# Seconds that each of the steps may take that are of use, but not needed.
-PATIENCE = 5.0
-# Seconds between two looks at something that the broker may do a little later.
-LOOK = 0.02
 
 
-def check_messages(connection: Connection, blocked: list[str], queue: str, report: Report) -> None:
+def check_messages(
+    connection: Connection, blocked: list[str], queue: str, management: ManagementAPI | None, report: Report
+) -> None:
     """Declare, publish, consume. blocked: the reasons that on_blocked was called with. Switches. Raises Stopped."""
     settings = connection._settings
     channel = connection.channel()
     name = _declare(channel, queue, settings, report)
     _publish(channel, name, blocked, settings, report)
     _consume(channel, name, settings, report)
-    _node(connection, name, report)
+    check_node(connection, name, management, report)
     _clock(connection, name, queue, report)
     channel.queue_delete(name)
 
@@ -107,24 +103,6 @@ def _consume(channel: Channel, name: str, settings: Settings, report: Report) ->
     report.add('consume', 'ok', 'the message arrived, and was acked')
 
 
-def _node(connection: Connection, name: str, report: Report) -> None:
-    """AMQP does not tell the name of the node; the address of a direct reply has a number that stands for it."""
-    node, channel = '', connection.channel()
-    try:
-        replies = channel.consume(REPLY_TO, no_ack=True)
-        channel.publish(BODY, routing_key=name, reply_to=REPLY_TO).wait(PATIENCE)
-        message = _get(channel, name)
-        node = node_of(str(message.properties.get('reply_to', ''))) if message is not None else ''
-        replies.close()
-        channel.close()
-    except (exceptions.AMQPError, TimeoutError):
-        pass  # a broker without direct replies
-    if node:
-        report.add('node', 'ok', f'number {node}: the same for each connection to this node of the cluster', node=node)
-    else:
-        report.add('node', 'skipped', 'the broker does not tell which of its nodes this is')
-
-
 def _clock(connection: Connection, name: str, queue: str, report: Report) -> None:
     """The broker's clock is in the header x-death of a message that has expired."""
     arguments = {'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': name}
@@ -134,7 +112,7 @@ def _clock(connection: Connection, name: str, queue: str, report: Report) -> Non
         dying = channel.queue_declare(own, exclusive=True, auto_delete=False, arguments=arguments).queue
         sent = time.time()
         channel.publish(BODY, routing_key=dying, expiration='0').wait(PATIENCE)
-        message = _get(channel, name)
+        message = get_one(channel, name)
         channel.queue_delete(dying)
         told = message.headers['x-death'][0]['time'] if message is not None else None
         channel.close()
@@ -155,16 +133,6 @@ def _clock(connection: Connection, name: str, queue: str, report: Report) -> Non
         report.add('clock', 'ok', found, skew=round(-skew, 1))
 
 
-def _get(channel: Channel, queue: str) -> Message | None:
-    deadline = green.Deadline(PATIENCE)
-    while (message := channel.basic_get(queue, no_ack=True)) is None:
-        left = deadline.left()
-        if left is not None and left <= 0:
-            return None
-        green.backend().sleep(LOOK)
-    return message
-
-
 def check_heartbeat(settings: Settings, report: Report) -> None:
     """Wait for a heartbeat of the broker on a connection that asks for one each second. Switches."""
     connection = Connection(**{**settings.arguments(), 'heartbeat': 1})
@@ -183,13 +151,3 @@ def check_heartbeat(settings: Settings, report: Report) -> None:
         report.add('heartbeat', 'failed', f'a second connection failed: {exc}', 'is there a limit of connections?')
     finally:
         connection.close()
-
-
-def node_of(reply_to: str) -> str:
-    """What tells the nodes of a cluster apart, by the address of a direct reply; '' where it is not in there."""
-    encoded = reply_to.removeprefix(f'{REPLY_TO}.').partition('.')[0]
-    try:
-        match = re.search(rb'reply@(\d+)', base64.b64decode(encoded + '=='))
-    except ValueError:
-        return ''
-    return match[1].decode() if match else ''

@@ -15,11 +15,13 @@ from ..connection import Connection
 from . import broker_urls
 from .exchange_declaring import declare_exchange
 from .exit_codes import FAILED, OK
+from .field_values import from_json, to_json
+from .management import ManagementAPI, add_management
 from .output import Output
 from .parser import Parser
 from .running import Stop
 from .running import run as run_command
-from .topology_file import BindingEntry, ExchangeEntry, QueueEntry, read_topology
+from .topology_file import BindingEntry, ExchangeEntry, QueueEntry, Topology, read_topology
 
 __all__ = ('run',)
 
@@ -36,7 +38,10 @@ def run(arguments: list[str]) -> int:
     )
     parser = Parser('topology', does, EXAMPLE)
     parser.add_argument('file', metavar='FILE', help="JSON, or YAML with PyYAML; '-' is stdin, as JSON")
-    parser.add_argument('--check', action='store_true', help='declare nothing; exit code 1 where something is missing')
+    parser.add_argument(
+        '--check', action='store_true', help='declare nothing; exit code 1 where something is missing or more'
+    )
+    add_management(parser, 'with --check bindings are compared, too')
     return run_command(parser, topology, arguments)
 
 
@@ -45,24 +50,59 @@ def topology(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     connection = broker_urls.connect(options)
     try:
         wanted = read_topology(options.file, connection.virtual_host)
-        work = _Work(connection, options.check, output)
+        there = None
+        if options.check and options.management:
+            there = _bindings(ManagementAPI(options.management, connection._settings), connection.virtual_host)
+        work = _Work(connection, options.check, there, output)
         for exchange in wanted.exchanges:
             work.exchange(exchange)
         for queue in wanted.queues:
             work.queue(queue)
         for binding in wanted.bindings:
             work.binding(binding)
+        for more in _extra(wanted, there or []):
+            work.result_of(more, 'extra', 'not in the file')
     finally:
         connection.close()
     output.note(', '.join(f'{count:,} {result}' for result, count in sorted(work.counts.items())) or 'nothing to do')
-    return FAILED if work.counts.keys() & {'differs', 'missing', 'refused'} else OK
+    return FAILED if work.counts.keys() & {'differs', 'missing', 'refused', 'extra'} else OK
+
+
+def _bindings(management: ManagementAPI, virtual_host: str) -> list[BindingEntry]:
+    """All that the broker has, in a fixed order."""
+    entries = [
+        BindingEntry(
+            *(one['source'], one['destination'], one['destination_type'], one['routing_key']),
+            from_json(one['arguments']),
+        )
+        for one in management.bindings(virtual_host)
+    ]
+    return sorted(entries, key=repr)
+
+
+def _extra(wanted: Topology, there: list[BindingEntry]) -> list[BindingEntry]:
+    """Bindings between what the file has that are not in it."""
+    names = {
+        'exchange': {one.name for one in wanted.exchanges},
+        'queue': {one.name for one in wanted.queues},
+    }
+    return [
+        one
+        for one in there
+        if one not in wanted.bindings
+        and one.source in names['exchange']
+        and one.destination in names[one.destination_type]
+    ]
 
 
 class _Work:
-    """Declares or compares on one connection, and counts the results."""
+    """Declares or compares on one connection, and counts the results.
 
-    def __init__(self, connection: Connection, check: bool, output: Output) -> None:
-        self._connection, self._check, self._output = connection, check, output
+    there: the bindings that the broker has, None where it was not asked.
+    """
+
+    def __init__(self, connection: Connection, check: bool, there: list[BindingEntry] | None, output: Output) -> None:
+        self._connection, self._check, self._there, self._output = connection, check, there, output
         self.counts: dict[str, int] = {}
 
     def exchange(self, one: ExchangeEntry) -> None:
@@ -88,10 +128,12 @@ class _Work:
         )
 
     def binding(self, one: BindingEntry) -> None:
-        """Bind. What bindings there are AMQP does not tell, so they are not compared."""
-        name = f'{one.source} -> {one.destination}'
+        """Bind, or compare. AMQP does not tell which bindings there are, but the management API does."""
         if self._check:
-            self._result('binding', name, 'unknown', 'AMQP does not tell which bindings there are', key=one.routing_key)
+            if self._there is None:
+                self.result_of(one, 'unknown', 'AMQP does not tell which bindings there are: --management URL does')
+            else:
+                self.result_of(one, 'exists' if one in self._there else 'missing')
             return
         call = 'queue_bind' if one.destination_type == 'queue' else 'exchange_bind'
         refused = self._refused(
@@ -99,7 +141,12 @@ class _Work:
                 one.destination, one.source, one.routing_key, arguments=one.arguments
             )
         )
-        self._result('binding', name, 'refused' if refused else 'bound', refused, key=one.routing_key)
+        self.result_of(one, 'refused' if refused else 'bound', refused)
+
+    def result_of(self, one: BindingEntry, result: str, found: str = '') -> None:
+        """Say what became of a binding, and count it."""
+        more = {'arguments': to_json(one.arguments)} if one.arguments else {}
+        self._result('binding', f'{one.source} -> {one.destination}', result, found, key=one.routing_key, **more)
 
     def _entity(
         self, kind: str, name: str, look: Callable[[Channel], object], declare: Callable[[Channel], object]

@@ -61,6 +61,7 @@ def output_of(command: str, folder: str, url: str) -> str:
 def comparable(text: str) -> str:
     """What must be the same each time: no numbers, no names of hosts, no widths of columns."""
     text = re.sub(r'cluster \S+', 'cluster X', text)
+    text = re.sub(r'^(ok +node) .*', r'\1', text, flags=re.M)  # a name or a number, as it is to be had
     text = re.sub(r'\d+(?:[.,]\d+)*', '0', text)
     return re.sub(r'[ -]{2,}', ' ', text).strip()
 
@@ -71,6 +72,7 @@ def write(page: Path, url: str) -> None:
         for command, output in shown(text):
             new = output_of(command, folder, url).rstrip('\n')
             new = re.sub(r'cluster (?!gamqp\.testing)\S+', 'cluster rabbit@broker', new)
+            new = re.sub(r'^(ok +node +)\S+@\S+$', r'\1rabbit@broker', new, flags=re.M)
             new = re.sub(r'127\.0\.0\.1:\d+', '127.0.0.1:5672', new)
             new = new.replace(repr(unquote(urlsplit(url).path[1:])), repr('/'))
             before, after = (_indented(f'$ {command}', one) for one in (output, new))

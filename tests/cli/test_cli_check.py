@@ -17,6 +17,8 @@ from node import Node
 from script import ScriptedBroker
 from tls_proxy import Front
 
+from gamqp.cli.node_names import guesses, named
+
 SECRET = 'p4ss-w0rd'
 
 
@@ -61,16 +63,52 @@ def test_a_broker_that_can_be_used(rabbit: Any) -> None:
     assert set(results(done).values()) == {'ok'}, done.out
     told = steps(done)
     assert list(told) == [
-        *('name', 'address', 'broker', 'login', 'limits', 'virtual host', 'queue', 'publish', 'blocked', 'consume'),
-        *('node', 'clock', 'heartbeat'),
+        *('name', 'address', 'broker', 'capabilities', 'login', 'limits', 'virtual host', 'queue', 'publish'),
+        *('blocked', 'consume', 'node', 'clock', 'heartbeat'),
     ]
     assert told['broker']['product'] == 'RabbitMQ' and told['broker']['version'].startswith(rabbit.version[:3])
-    assert told['broker']['cluster_name'] and 'publisher_confirms' in told['broker']['capabilities']
+    assert told['broker']['cluster_name'] and 'publisher_confirms' in told['capabilities']['capabilities']
+    assert told['node']['name'] == rabbit.node.nodename
     assert told['limits']['frame_max'] == 131072 and told['limits']['heartbeat'] == 60
     assert abs(told['clock']['skew']) < 5
     with rabbit.connect() as connection:  # nothing is left
         assert not [one for one in rabbit.node.api(f'queues/{quote(rabbit.vhost, "")}') if one['exclusive']]
         assert connection.is_open
+
+
+@pytest.mark.any_broker
+def test_the_management_api_tells_which_node(rabbit: Any) -> None:
+    password, user = SECRET, 'check.management'
+    rabbit.node.api(f'users/{user}', 'PUT', {'password': password, 'tags': 'management'})
+    rights = dict.fromkeys(('configure', 'write', 'read'), '')
+    rabbit.node.api(f'permissions/{quote(rabbit.vhost, "")}/{user}', 'PUT', rights)
+    api = rabbit.node.management.removeprefix('http://')
+    try:
+        for url, result, found in (
+            (f'http://{api}', 'ok', rabbit.node.nodename),
+            (f'http://{user}:{password}@{api}/', 'ok', rabbit.node.nodename),
+            (f'http://{user}:wrong-{password}@{api}', 'warning', '401'),
+            (f'http://{user}:{password}@127.0.0.1:1', 'warning', 'refused'),
+        ):
+            done = gamqp('check', '--json', '--no-heartbeat', '--management', url, url=rabbit.url)
+            node = steps(done)['node']
+            assert (done.code, node['result']) == (0, result) and found in node['found'], done
+            assert password not in done.out + done.err
+    finally:
+        rabbit.node.api(f'users/{user}', 'DELETE')
+    done = gamqp('check', '--management', f'ftp://{password}', url=rabbit.url)
+    assert done.code == 64 and '--management' in done.err and password not in done.err + done.out
+
+
+def test_numbers_of_nodes_and_what_nodes_may_be_called() -> None:
+    """The numbers are Erlang's, of two nodes."""
+    names = {'gamqp-5645-3c6578@localhost': '99439732', 'gamqp-5645-224c06@localhost': '56333636'}
+    for name, number in names.items():
+        assert named(number, ['rabbit@elsewhere', *names]) == name
+    assert named('1', names) == named('', names) == ''
+    found = guesses('rabbit@one.example.com', ['broker.example.com'])
+    assert {'rabbit@one', 'rabbit@one.example.com', 'rabbit@broker', 'rabbit@localhost'} <= set(found)
+    assert 'rabbit@broker' in guesses('orders', ['broker.example.com']) and guesses('', [])[0] == 'rabbit@localhost'
 
 
 @pytest.mark.any_broker
@@ -202,7 +240,7 @@ class TestScripted:
         assert done.code == 1
         last = done.lines[-1]
         assert (last['step'], last['result']) == ('limits', 'failed') and 'no less than 8192' in last['advice'], last
-        assert steps(done)['broker']['result'] == 'warning'  # one without capabilities
+        assert steps(done)['capabilities']['result'] == 'warning'  # one without any
 
     def test_a_broker_that_does_not_answer_the_login(self, skipping: ScriptedBroker) -> None:
         with started('check', '--json', '--timeout', '1', f'amqp://{skipping.host}') as process:

@@ -16,6 +16,8 @@ from gamqp import Message
 from gamqp.cli.exit_codes import UsageError
 from gamqp.cli.topology_file import QueueEntry, read_topology
 
+SECRET = 'p4ss-w0rd'
+
 
 @pytest.mark.any_broker
 @pytest.mark.slow
@@ -87,6 +89,8 @@ def test_a_file_declared_and_compared(rabbit: Any, tmp_path: Path) -> None:
     bound = {'binding in -> inner': 'bound', 'binding inner -> work': 'bound'}
     assert run() == (0, {**dict.fromkeys(names, 'created'), **bound})
     assert run() == (0, {**dict.fromkeys(names, 'exists'), **bound})
+    management = ('--check', '--management', rabbit.node.management)
+    assert run(*management) == (0, dict.fromkeys((*names, *bound), 'exists'))
     with rabbit.connect() as connection:
         channel = connection.channel()
         channel.publish('x', 'in', 'any', mandatory=True).wait()
@@ -95,6 +99,25 @@ def test_a_file_declared_and_compared(rabbit: Any, tmp_path: Path) -> None:
         done = gamqp('topology', str(file), '--check', url=rabbit.url)
         (differs,) = (line for line in done.lines if line['result'] == 'differs')
         assert done.code == 1 and differs['name'] == 'work' and "'x-delivery-limit'" in differs['found']
+        topology['queues'][0]['arguments'] = {'x-delivery-limit': 5}
+        file.write_text(json.dumps(topology))
+        channel.queue_unbind('work', 'inner')
+        channel.queue_bind('work', 'in', 'old', arguments={'x': 1})
+        channel.queue_bind(channel.queue_declare(exclusive=True).queue, 'in')  # of somebody else
+        done = gamqp('topology', str(file), *management, url=rabbit.url)
+        assert done.code == 1 and [line for line in done.lines if line['result'] != 'exists'] == [
+            {'kind': 'binding', 'name': 'inner -> work', 'result': 'missing', 'key': ''},
+            {
+                'kind': 'binding',
+                'name': 'in -> work',
+                'result': 'extra',
+                'key': 'old',
+                'arguments': {'x': 1},
+                'found': 'not in the file',
+            },
+        ]
+        done = gamqp('topology', str(file), '--check', '--management', f'http://x:{SECRET}@127.0.0.1:1', url=rabbit.url)
+        assert done.code == 1 and 'refused' in done.err and SECRET not in done.err
         channel.queue_delete('work')
         for exchange in ('in', 'inner'):
             channel.exchange_delete(exchange)
