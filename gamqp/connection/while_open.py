@@ -1,7 +1,7 @@
 """What goes on as long as a connection is open: its read timeout, the renewal of its secret, two reports.
 
 Layer 4. Begun by ``connecting.note_opened`` and by the first consumer, stopped when the socket has ended, and made anew
-for the next one. Does not belong here: what each of them does.
+for the next one; the metrics hook is called through an outage, too. Does not belong here: what each of them does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class WhileOpen:
         self.renewal = renewal
         if connection.read_timeout is not None:
             self.read_timeout = ReadTimeout(connection, connection.read_timeout)
-        if connection.metrics is not None:
+        if connection.metrics is not None and self.reporter is None:
             self.reporter = MetricsReporter(connection, connection.metrics_interval)
 
     def watch_unacked(self, connection: Dispatch) -> None:
@@ -48,10 +48,20 @@ class WhileOpen:
         if self.unacked is None and connection.unsettled_warning is not None:
             self.unacked = UnackedWarning(connection, connection.unsettled_warning)
 
-    def stop(self) -> None:
-        """The socket has ended. Does not switch."""
-        for one in (self.read_timeout, self.unacked, self.renewal, self.reporter):
+    def end_socket(self) -> None:
+        """The socket has ended. The next one may follow, and meanwhile there is something to report.
+
+        Does not switch.
+        """
+        for one in (self.read_timeout, self.unacked, self.renewal):
             if one is not None:
                 one.stop()
         # A stopped one refers to the old socket or secret.
-        self.read_timeout = self.unacked = self.renewal = self.reporter = None
+        self.read_timeout = self.unacked = self.renewal = None
+
+    def stop(self) -> None:
+        """The connection has ended. Does not switch."""
+        self.end_socket()
+        if self.reporter is not None:
+            self.reporter.stop()
+            self.reporter = None

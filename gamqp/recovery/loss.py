@@ -40,7 +40,7 @@ def end_socket(connection: Connection, reason: Reason, in_use: bool) -> None:
     link = connection._link
     if link is not None:
         link.end(reason)  # which comes here by itself; then this does nothing
-    connection._while_open.stop()
+    connection._while_open.end_socket()
     # The program's event loop has nothing to poll until it asks for the next socket.
     connection._event_queue.forget_loss()
     connection._end_waits(_lost(reason) if in_use else reason)
