@@ -5,6 +5,7 @@ Layer 5. Does not belong here: what a command does, see ``gamqp.cli``.
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import os
 import sys
@@ -32,6 +33,17 @@ COMMANDS = {
     'celery': ('celery_command', 'the command of Celery, with gamqp in place of amqp'),
 }
 
+EXAMPLE = (
+    'Example:',
+    '',
+    '    export AMQP_URL=amqp://user:password@host:5672/vhost',
+    '    gamqp check',
+    '    gamqp publish jobs --body \'{"id": 1}\'',
+    '    gamqp consume jobs --limit 1',
+    '',
+    'gamqp COMMAND --help says more, with examples. gamqp is the same as python -m gamqp.',
+)
+
 WRONG_USAGE = 64
 INTERRUPTED = 130
 
@@ -44,9 +56,18 @@ def main(arguments: list[str]) -> int:
     if arguments in (['--version'], ['-V']):
         print(f'gamqp {__version__}')
         return 0
-    wanted = arguments in (['--help'], ['-h'])
-    print(_usage(), file=sys.stdout if wanted else sys.stderr)
-    return 0 if wanted else WRONG_USAGE
+    if arguments[:1] == ['help'] and len(arguments) > 1:
+        return main([arguments[1], '--help'])
+    if arguments in (['--help'], ['-h'], ['help']):
+        print(_usage())
+        return 0
+    if arguments and not arguments[0].startswith('-'):
+        close = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+        hint = f'did you mean {close[0]}?' if close else f'there are {", ".join(COMMANDS)}'
+        print(f'gamqp: there is no command {arguments[0]!r}; {hint}', file=sys.stderr)
+    else:
+        print(_usage(), file=sys.stderr)
+    return WRONG_USAGE
 
 
 def script() -> int:
@@ -66,7 +87,7 @@ def script() -> int:
 def _usage() -> str:
     lines = ['usage: python -m gamqp COMMAND …', '']
     lines += [f'  {name:10}{what}' for name, (_, what) in COMMANDS.items()]
-    return '\n'.join([*lines, '', 'python -m gamqp COMMAND --help says more, with an example.'])
+    return '\n'.join([*lines, '', *EXAMPLE])
 
 
 if __name__ == '__main__':

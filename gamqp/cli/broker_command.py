@@ -6,11 +6,11 @@ Layer 5. Does not belong here: the broker, see ``gamqp.testing``.
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import subprocess
 
 from .. import green
-from ..testing import Broker
 from .exit_codes import CommandFailed, UsageError
 from .output import Output
 from .parser import Parser, amount
@@ -48,9 +48,11 @@ def run(arguments: list[str]) -> int:
 
 def serve(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     """Listen until the command has ended, or a signal comes."""
+    # It is as large as the client is, and no part of the help.
+    make = importlib.import_module('gamqp.testing').Broker
     try:
         # Nobody asks this broker what was published.
-        broker = Broker(options.like, host=options.host, port=options.port, history=0)
+        broker = make(options.like, host=options.host, port=options.port, history=0)
     except ValueError as exc:
         raise UsageError(str(exc)) from None
     try:

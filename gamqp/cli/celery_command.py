@@ -8,11 +8,23 @@ gamqp is installed under py-amqp's name, and only then Celery imports kombu. Doe
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 
 from ..compat.drop_in import install_as_amqp
 
 __all__ = ('run',)
+
+HELP = """\
+usage: gamqp celery [ARGUMENTS OF celery]
+
+The command of Celery, with gamqp in place of amqp: for applications that import amqp themselves. Others say
+broker_transport = 'gamqp.kombu:Transport', and use the command celery.
+
+Example:
+
+    gamqp celery -A my_app worker -P gevent -c 200
+"""
 
 NEEDS_CELERY = 'python -m gamqp celery needs Celery: pip install celery'
 # What starts other processes, by `python -m celery`, in which gamqp would not be installed.
@@ -24,23 +36,31 @@ def run(arguments: list[str]) -> int:
 
     A pool that is neither gevent nor eventlet (-P) works with the differences that ``install_as_amqp`` warns of.
     """
+    if arguments in (['--help'], ['-h']):
+        print(HELP)
+        return 0 if importlib.util.find_spec('celery') is None else _celery(['--help'], in_place=False)
     for word in arguments:
         if word in STARTS_OTHERS:
             sys.exit(
                 f'python -m gamqp celery: {word} starts another process by `python -m celery`, without gamqp. Leave '
                 "that to systemd or the like, or set broker_transport = 'gamqp.kombu:Transport' and use celery itself."
             )
-    sys.argv[1:] = arguments  # where Celery looks for them
     _patch(_pool(arguments))
     install_as_amqp()
+    return _celery(arguments, in_place=True)
+
+
+def _celery(arguments: list[str], in_place: bool) -> int:
+    sys.argv[1:] = arguments  # where Celery looks for them
     try:
         command = importlib.import_module('celery.__main__')
     except ModuleNotFoundError as exc:
         if exc.name != 'celery':
             raise
         sys.exit(NEEDS_CELERY)
-    # With what Celery needs of a connection, see there.
-    importlib.import_module('gamqp.kombu').register(replace_amqp=True)
+    if in_place:
+        # With what Celery needs of a connection, see there.
+        importlib.import_module('gamqp.kombu').register(replace_amqp=True)
     command.main()
     return 0
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import math
 import re
-import sys
 from typing import NoReturn
 
 from .exit_codes import USAGE
@@ -58,9 +57,8 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def error(self, message: str) -> NoReturn:
-        """Print usage and error, and exit."""
-        self.print_usage(sys.stderr)
-        self.exit(USAGE, f'{self.prog}: {redacted(message)}\n')
+        """Print the error, and exit. All the options would push it out of sight."""
+        self.exit(USAGE, f'{self.prog}: {redacted(message)} ({self.prog} --help shows options and an example)\n')
 
 
 def count(text: str) -> int:

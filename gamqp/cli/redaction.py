@@ -9,8 +9,9 @@ import re
 
 __all__ = ('redacted',)
 
-# To the next space: a password with unescaped characters may hold anything that would end a well-formed URL.
-_URL = re.compile(r'\b(amqps?|https?)://\S*', re.I)
+# To the next space: a password with unescaped characters may hold anything that would end a well-formed URL. What has
+# only a quote behind it is one that a text explains.
+_URL = re.compile(r"\b(amqps?|https?)://(?!['\"](?:\s|$))\S*", re.I)
 
 
 def redacted(text: str) -> str:

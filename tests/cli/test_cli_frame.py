@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 import sys
+from typing import Any
 
 import pytest
-from commands import gamqp, started
+from commands import PATIENCE, finished, gamqp, started
 
 from gamqp import __main__
 from gamqp.cli import parser
@@ -24,6 +26,44 @@ def test_help_shows_an_example_and_the_exit_codes(name: str, capsys: pytest.Capt
     assert f'usage: gamqp {name}' in text
     assert f'Example:\n\n    gamqp {name} ' in text
     assert 'Exit codes: 0 done, 1 failed' in text
+
+
+def test_no_help_loads_what_only_a_running_command_needs() -> None:
+    program = (
+        'import sys; sys.path[:0] = sys.argv.pop().split(":"); from gamqp.__main__ import main, COMMANDS\n'
+        'for name in COMMANDS: name == "celery" or main([name, "--help"])\n'
+        'print([one for one in sys.argv[1:] if one in sys.modules], file=sys.stderr)'
+    )
+    heavy = ('gevent', 'eventlet', 'gamqp.testing', 'gamqp.kombu', 'celery', 'matplotlib', 'yaml', 'cryptography')
+    path = ':'.join(filter(None, sys.path))
+    done = subprocess.run(
+        [sys.executable, '-c', program, *heavy, path], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stderr) == (0, '[]\n')
+
+
+@pytest.mark.any_broker
+def test_of_several_urls_the_first_that_answers_is_used(rabbit: Any) -> None:
+    dead, queue = 'amqp://127.0.0.1:1', ('declare', 'queue', 'no.such.queue', '--passive')
+    assert gamqp(*queue, '--url', dead, '--url', rabbit.url).code == 2
+    assert gamqp(*queue, url=f'{dead} {rabbit.url}').code == 2
+    done = gamqp(*queue, url=f'amqp://app:{SECRET}@127.0.0.1:2, {dead}')
+    assert done.code == 1 and '127.0.0.1:1' in done.err and '127.0.0.1:2' in done.err and SECRET not in done.err
+
+
+@pytest.mark.parametrize(('environment', 'coloured'), [({'TERM': 'xterm'}, True), ({'NO_COLOR': '1'}, False)])
+def test_colours_on_a_terminal_unless_no_color_is_set(environment: dict[str, str], coloured: bool) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        usual = {'NO_COLOR': '', 'TERM': 'xterm'}
+        with started('check', 'amqp://127.0.0.1:1', stdout=theirs, env={**usual, **environment}) as process:
+            finished(process)
+        text = os.read(ours, 100_000).decode()
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert 'FAILED' in text and ('\033[31m' in text) is coloured
+    assert '\033' not in gamqp('check', 'amqp://127.0.0.1:1').out
 
 
 @pytest.mark.parametrize('name', OWN)
@@ -75,7 +115,9 @@ def test_sizes(text: str, value: int) -> None:
 
 def test_what_looks_like_a_url_is_cut_out() -> None:
     assert redacted(f'to amqp://u:{SECRET}/x@h:1 and AMQPS://{SECRET}') == 'to amqp://… and AMQPS://…'
-    assert redacted('host broker:5672, user app') == 'host broker:5672, user app'
+    assert redacted(f"amqp://'{SECRET} amqp://{SECRET}'") == 'amqp://… amqp://…'
+    for text in ('host broker:5672, user app', "it begins with 'amqp://' or 'amqps://'"):
+        assert redacted(text) == text
 
 
 def test_the_script_is_the_same_command() -> None:

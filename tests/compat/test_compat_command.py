@@ -35,9 +35,21 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert __main__.main(['--help']) == 0
     text = capsys.readouterr().out
     assert text.startswith('usage: python -m gamqp COMMAND') and 'celery' in text
-    for wrong in ([], ['no-such-command'], ['--no-such-option']):
+    assert __main__.main(['help']) == 0 and capsys.readouterr().out == text
+    assert 'Example:' in text and 'AMQP_URL' in text
+    for wrong in ([], ['--no-such-option']):
         assert __main__.main(wrong) == 64
         assert capsys.readouterr().err == text
+    assert __main__.main(['comsume', 'jobs']) == 64
+    assert capsys.readouterr().err == "gamqp: there is no command 'comsume'; did you mean consume?\n"
+    assert __main__.main(['x']) == 64
+    assert capsys.readouterr().err.startswith("gamqp: there is no command 'x'; there are check, publish, ")
+
+
+def test_help_of_celery_begins_with_what_is_different_here() -> None:
+    status, printed, errors = command('celery', '--help')
+    assert (status, errors) == (0, '') and 'Example:\n\n    gamqp celery -A my_app worker' in printed
+    assert not is_installed('celery') or 'worker' in printed.partition('Commands:')[2]
 
 
 @pytest.mark.parametrize('arguments', [('multi', 'start', 'w1'), ('worker', '--detach'), ('-A', 'app', 'worker', '-D')])
