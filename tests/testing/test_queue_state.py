@@ -63,9 +63,9 @@ def test_a_message_that_is_put_back_gets_its_place() -> None:
         choice = chance.random()
         if choice < 0.4:
             number += 1
-            ready.append(entry(number))
+            ready.add(entry(number))
         elif choice < 0.7 and ready:
-            taken.append(ready.pop())
+            taken.append(ready.take())
         elif taken:
             ready.put_back(taken.pop(chance.randrange(len(taken))))
         assert numbers(ready) == sorted(numbers(ready))
@@ -75,8 +75,8 @@ def test_a_message_that_is_put_back_gets_its_place() -> None:
 def test_priorities_come_first_and_equals_in_their_order() -> None:
     ready = ByPriority(5)
     for number, priority in enumerate((1, 9, None, 5, 0, 1)):
-        ready.append(entry(number, priority=priority))
-    assert [ready.pop().number for _ in range(6)] == [1, 3, 0, 5, 2, 4]
+        ready.add(entry(number, priority=priority))
+    assert [ready.take().number for _ in range(6)] == [1, 3, 0, 5, 2, 4]
 
 
 @pytest.mark.parametrize('typed', [True, False])

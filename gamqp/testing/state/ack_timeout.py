@@ -7,16 +7,36 @@ Does not belong here: other ends of consumers.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from .clock import Timer
-from .consumers import QueueConsumer
 from .errors import precondition_failed
 
 if TYPE_CHECKING:
     from .channel import Delivery, ServerChannel
+    from .consumers import QueueConsumer
+    from .queue import Queue
+    from .server import Server
 
-__all__ = ('AckTimeout',)
+__all__ = ('AckTimeout', 'ack_limit')
+
+
+def ack_limit(server: Server, queue: Queue, arguments: Mapping[Any, Any] | None) -> float | None:
+    """Seconds that a delivery of *queue* may be unacked; None: for ever.
+
+    arguments: of the consumer; None where basic.get fetches.
+    """
+    usual = server.consumer_timeout
+    if not server.version.timeout_cancels:
+        return usual
+    if arguments is None or queue.kind != 'quorum':
+        return None
+    for given in (arguments, queue.arguments):
+        limit = given.get('x-consumer-timeout')
+        if type(limit) is int and limit > 0:
+            return limit / 1000
+    return usual
 
 
 class AckTimeout:
@@ -27,33 +47,17 @@ class AckTimeout:
         self._cancels = channel.server.version.timeout_cancels
         self._timer: Timer | None = None
 
-    def watch(self, delivery: Delivery) -> None:
-        """A message was delivered, and waits for its ack."""
-        limit = self._limit(delivery)
-        if limit is not None:
-            delivery.due = due = self._channel.server.clock.now() + limit
-            timer = self._timer
-            if timer is None or timer.cancelled or due < timer.when:
-                self._arm(due)
+    def watch(self, delivery: Delivery, limit: float) -> None:
+        """A message was delivered, and waits for its ack for up to *limit* seconds."""
+        delivery.due = due = self._channel.server.clock.now() + limit
+        timer = self._timer
+        if timer is None or timer.cancelled or due < timer.when:
+            self._arm(due)
 
     def stop(self) -> None:
         """The channel has ended."""
         if self._timer is not None:
             self._timer.cancel()
-
-    def _limit(self, delivery: Delivery) -> float | None:
-        """Seconds that a delivery may be unacked; None: for ever."""
-        usual = self._channel.server.consumer_timeout
-        if not self._cancels:
-            return usual
-        consumer, queue = delivery.consumer, delivery.queue
-        if consumer is None or queue.kind != 'quorum':
-            return None
-        for arguments in (consumer.arguments, queue.arguments):
-            limit = arguments.get('x-consumer-timeout')
-            if type(limit) is int and limit > 0:
-                return limit / 1000
-        return usual
 
     def _arm(self, due: float) -> None:
         self.stop()

@@ -121,7 +121,7 @@ def get(channel: ServerChannel, args: tuple[Any, ...]) -> None:
                 _TAG.pack(tag, entry.redelivered),
                 message.address,
                 _COUNT.pack(queue.message_count, spec.FRAME_END),
-                message.frames(channel.id, channel.session.frame_max),
+                *message.frames(channel.id, channel.session.frame_max),
             )
         )
     )

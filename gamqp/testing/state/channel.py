@@ -7,12 +7,12 @@ Layer 5, pure. The handlers of methods are in ``exchange_methods``, ``queue_meth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 from struct import Struct
 from typing import TYPE_CHECKING, Any
 
 from ...wire import encode_method, spec
-from .ack_timeout import AckTimeout
+from .ack_timeout import AckTimeout, ack_limit
 from .consumers import QueueConsumer
 from .direct_reply import ReplyConsumer
 from .errors import Refusal, closing_text, precondition_failed
@@ -89,12 +89,6 @@ class ServerChannel:
         if not self.muted:
             self.session.send(encode_method(self.id, sig, args))
 
-    def confirm(self, number: int, accepted: bool) -> None:
-        """A publish is decided; the confirm goes out at the end of this turn."""
-        assert self.confirms is not None
-        self.confirms.add(number, accepted)
-        self.session.confirming.add(self)
-
     def notify_cancelled(self, consumer: QueueConsumer) -> None:
         """Send basic.cancel, to a client that wants to know."""
         if not self.closing and self.session.takes('consumer_cancel_notify'):
@@ -116,10 +110,12 @@ class ServerChannel:
         tag = self.next_tag
         self.next_tag = tag + 1
         if not consumer.no_ack:
-            self.unacked[tag] = delivery = Delivery(tag, entry, consumer.queue, consumer)
-            self._ack_timeout.watch(delivery)
+            queue = consumer.queue
+            self.unacked[tag] = delivery = Delivery(tag, entry, queue, consumer)
+            if consumer.ack_limit is not None:
+                self._ack_timeout.watch(delivery, consumer.ack_limit)
             consumer.unacked += 1
-            consumer.queue.unacked += 1
+            queue.unacked += 1
             self._taken += 1
         self._send_delivery(consumer.prefix, tag, entry.redelivered, entry.shown)
 
@@ -132,17 +128,16 @@ class ServerChannel:
 
     def _send_delivery(self, prefix: bytes, tag: int, redelivered: bool, message: StoredMessage) -> None:
         address = message.address
-        size = len(prefix) + len(address) + 13
         session = self.session
         session.send(
             b''.join(
                 (
-                    _METHOD_FRAME.pack(1, self.id, size, 60, 60),
+                    _METHOD_FRAME.pack(1, self.id, len(prefix) + len(address) + 13, 60, 60),
                     prefix,
                     _TAG.pack(tag, redelivered),
                     address,
                     _END,
-                    message.frames(self.id, session.frame_max),
+                    *message.frames(self.id, session.frame_max),
                 )
             )
         )
@@ -153,7 +148,9 @@ class ServerChannel:
         self.next_tag = tag + 1
         if not no_ack:
             self.unacked[tag] = delivery = Delivery(tag, entry, queue, None)
-            self._ack_timeout.watch(delivery)
+            limit = ack_limit(self.server, queue, None)
+            if limit is not None:
+                self._ack_timeout.watch(delivery, limit)
             queue.unacked += 1
         return tag
 
@@ -175,8 +172,14 @@ class ServerChannel:
             taken.append(self.unacked.pop(number))
         return taken
 
-    def settle(self, deliveries: Iterable[Delivery], outcome: Outcome) -> None:
+    def settle(self, deliveries: Sequence[Delivery], outcome: Outcome) -> None:
         """Give deliveries back to their queues, and messages to the consumers that have room again."""
+        if len(deliveries) == 1 and not self.global_prefetch:
+            delivery = deliveries[0]
+            if not delivery.lost:
+                self._let_go(delivery)
+                delivery.queue.settle((delivery.entry,), outcome)
+            return
         by_queue: dict[Queue, list[Entry]] = {}
         for delivery in deliveries:
             if not delivery.lost:

@@ -11,6 +11,8 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from .ack_timeout import ack_limit
+
 if TYPE_CHECKING:
     from .channel import ServerChannel
     from .queue import Queue
@@ -43,6 +45,8 @@ class QueueConsumer:
         priority = arguments.get('x-priority')
         self.priority: int = priority if isinstance(priority, int) else 0
         self.unacked = 0
+        #: Seconds that it may hold a message; None: for ever.
+        self.ack_limit = None if no_ack else ack_limit(channel.server, queue, arguments)
         #: Whether it has left the line.
         self.blocked = False
 
@@ -56,7 +60,9 @@ class QueueConsumer:
             return False
         if self.no_ack:
             return True
-        return (not self.prefetch or self.unacked < self.prefetch) and channel.has_room()
+        return (not self.prefetch or self.unacked < self.prefetch) and (
+            not channel.global_prefetch or channel.has_room()
+        )
 
 
 class Consumers:
@@ -96,7 +102,8 @@ class Consumers:
         """It may have room again."""
         if consumer.blocked and (id(consumer.channel), consumer.tag) in self._all:  # not one that has ended
             consumer.blocked = False
-            self._enter(consumer)
+            if not self.single:  # there the active one stays in the line
+                self._line[consumer.priority].append(consumer)
 
     def next(self) -> QueueConsumer | None:
         """The one that gets the next message; None if no one can take it."""
@@ -122,8 +129,7 @@ class Consumers:
         if line is None:
             line = self._line[consumer.priority] = deque()
             self._priorities = sorted(self._line, reverse=True)
-        if consumer not in line:
-            line.append(consumer)
+        line.append(consumer)
 
     def _next_active(self) -> QueueConsumer | None:
         rest = list(self._all.values())

@@ -10,13 +10,15 @@ from collections import deque
 
 from .message import StoredMessage
 
-__all__ = ('History',)
+__all__ = ('History', 'KeptMessages')
 
 Name = str | bytes
 _COST = 300  # bytes of a message beside its own
 
 
-class _Kept:
+class KeptMessages:
+    """What is kept of one exchange, the oldest first."""
+
     __slots__ = ('dropped', 'messages')
 
     def __init__(self) -> None:
@@ -30,15 +32,19 @@ class History:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._bytes = 0
-        self._by_exchange: dict[tuple[str, Name], _Kept] = {}
-        self._order: deque[_Kept] = deque()
+        self._by_exchange: dict[tuple[str, Name], KeptMessages] = {}
+        self._order: deque[KeptMessages] = deque()
 
-    def record(self, vhost: str, message: StoredMessage) -> None:
-        """A message was published."""
-        key = (vhost, message.exchange)
+    def of(self, vhost: str, exchange: Name) -> KeptMessages:
+        """Where the messages to one exchange are kept, for ``record``; the same for good."""
+        key = (vhost, exchange)
         kept = self._by_exchange.get(key)
         if kept is None:
-            kept = self._by_exchange[key] = _Kept()
+            kept = self._by_exchange[key] = KeptMessages()
+        return kept
+
+    def record(self, kept: KeptMessages, message: StoredMessage) -> None:
+        """A message was published. kept: of its exchange."""
         kept.messages.append(message)
         self._order.append(kept)
         self._bytes += len(message.body) + _COST
@@ -60,6 +66,8 @@ class History:
 
     def clear(self) -> None:
         """Forget what was published until now."""
-        self._by_exchange.clear()
+        for kept in self._by_exchange.values():
+            kept.messages.clear()
+            kept.dropped = 0
         self._order.clear()
         self._bytes = 0

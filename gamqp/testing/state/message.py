@@ -6,6 +6,7 @@ Does not belong here: queues, channels.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
 from typing import Any
 
@@ -31,6 +32,7 @@ class Facts:
 
     __slots__ = (
         'carbon_copies',
+        'checked',
         'expiration',
         'odd_expiration',
         'persistent',
@@ -52,6 +54,8 @@ class Facts:
         self.reply_to_self = False
         #: Whether the headers may hold CC or BCC.
         self.carbon_copies = False
+        #: Whether any of these asks for a check of the message when it is published.
+        self.checked = False
 
 
 _seen: dict[bytes, Facts] = {}
@@ -108,6 +112,7 @@ def _read_facts(header: bytes) -> Facts:
         facts.odd_expiration = facts.expiration != str(facts.ttl)
     headers = properties.get('application_headers')
     facts.carbon_copies = headers is not None and ('CC' in headers or 'BCC' in headers)
+    facts.checked = facts.user_id is not None or facts.reply_to_self or facts.carbon_copies or facts.odd_expiration
     return facts
 
 
@@ -191,21 +196,21 @@ class StoredMessage:
         """The same message with more headers and properties."""
         return self.changed({**self.properties, **properties, 'application_headers': {**self.headers, **headers}})
 
-    def frames(self, channel_id: int, frame_max: int) -> bytes:
-        """The header frame and the body frames."""
+    def frames(self, channel_id: int, frame_max: int) -> Sequence[bytes]:
+        """The header frame and the body frames, in parts that are to be joined."""
         header, body = self.header, self.body
         size = len(body)
         start = _HEADER_FRAME.pack(2, channel_id, len(header) + _FIXED, 60, 0, size)
         if not size:
-            return start + header + _END
+            return start, header, _END
         if not frame_max or size + _OVERHEAD <= frame_max:
-            return b''.join((start, header, _END, _FRAME.pack(3, channel_id, size), body, _END))
+            return start, header, _END, _FRAME.pack(3, channel_id, size), body, _END
         parts = [start, header, _END]
         most = frame_max - _OVERHEAD
         for at in range(0, size, most):
             part = body[at : at + most]
             parts += (_FRAME.pack(3, channel_id, len(part)), part, _END)
-        return b''.join(parts)
+        return parts
 
 
 def encoded_properties(properties: dict[str, Any]) -> bytes:
@@ -236,7 +241,7 @@ def made_locally(exchange: Name, routing_key: Name, body: bytes, properties: dic
 def returned(message: StoredMessage, channel_id: int, code: int, text: str, frame_max: int) -> bytes:
     """The frames of basic.return."""
     method = encode_method(channel_id, (60, 50), (code, text, message.exchange, message.routing_key))
-    return method + message.frames(channel_id, frame_max)
+    return b''.join((method, *message.frames(channel_id, frame_max)))
 
 
 class Entry:

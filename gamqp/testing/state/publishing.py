@@ -6,12 +6,14 @@ the same arguments again and again. Does not belong here: what queues do with a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from bisect import bisect_left
+from typing import TYPE_CHECKING
 
 from ...wire import Content, encode_method
 from .direct_reply import PREFIX, find_reply_channel
 from .errors import access_refused, not_found, not_implemented, precondition_failed, text_of
 from .exchange import Exchange
+from .history import KeptMessages
 from .message import Facts, StoredMessage, facts_of, returned
 from .queue import Queue
 from .queue_arguments import type_of
@@ -26,12 +28,25 @@ _PLANS = 1000  # kept for a connection
 
 
 class Plan:
-    """What all publishes with the same arguments share. queues: where they go; None: it depends on the message."""
+    """What all publishes with the same arguments share.
 
-    __slots__ = ('address', 'exchange', 'generation', 'mandatory', 'queues', 'routing_key')
+    generation: the sum of those that it depends on. kept: where the history keeps them. queues: where they go;
+    None: it depends on the message.
+    """
 
-    def __init__(self, exchange: Exchange, routing_key: Name, address: bytes, mandatory: bool, generation: Any) -> None:
+    __slots__ = ('address', 'exchange', 'generation', 'kept', 'mandatory', 'queues', 'routing_key')
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        routing_key: Name,
+        address: bytes,
+        mandatory: bool,
+        generation: int,
+        kept: KeptMessages,
+    ) -> None:
         self.exchange = exchange
+        self.kept = kept
         self.routing_key = routing_key
         self.address = address
         self.mandatory = mandatory
@@ -56,6 +71,8 @@ class PublishConfirms:
     def __init__(self) -> None:
         #: The number of the last publish.
         self.published = 0
+        #: The lowest number that is never confirmed, because a test has dropped its confirm.
+        self._withheld: int | None = None
         self._acks: list[int] = []
         self._nacks: list[int] = []
 
@@ -63,60 +80,67 @@ class PublishConfirms:
         """A publish is decided."""
         (self._acks if accepted else self._nacks).append(number)
 
+    def withhold(self, number: int) -> None:
+        """A publish is not to be confirmed, by no confirm of a later one either."""
+        if self._withheld is None:
+            self._withheld = number
+
     def take_frames(self, channel_id: int) -> bytes:
         """The frames of basic.ack and basic.nack for what was decided; multiple where several are covered by one."""
-        acks, nacks = sorted(self._acks), sorted(self._nacks)
-        self._acks.clear()
-        self._nacks.clear()
-        return _covering(channel_id, 80, acks, nacks) + _covering(channel_id, 120, nacks, acks)
+        acks, nacks = self._acks, self._nacks
+        self._acks, self._nacks = [], []
+        return self._covering(channel_id, 80, acks, nacks) + self._covering(channel_id, 120, nacks, acks)
 
-
-def _covering(channel_id: int, method_id: int, numbers: list[int], others: list[int]) -> bytes:
-    """The frames that name *numbers*. A multiple one must not cover any of the *others*."""
-    if not numbers:
-        return b''
-    bound = others[0] if others else numbers[-1] + 1
-    covered = [number for number in numbers if number < bound]
-    parts = []
-    if covered:
-        # RabbitMQ sets the bit in an ack that covers one alone only if it is not the only one; in a nack always.
-        parts.append((covered[-1], len(numbers) > 1 or method_id == 120))
-    parts += [(number, False) for number in numbers[len(covered) :]]
-    rest = (True,) if method_id == 120 else ()  # nack has one bit more, requeue, which means nothing here
-    return b''.join(encode_method(channel_id, (60, method_id), (*part, *rest)) for part in parts)
+    def _covering(self, channel_id: int, method_id: int, numbers: list[int], others: list[int]) -> bytes:
+        """The frames that name *numbers*, in rising order. A multiple one must not cover any of the *others*."""
+        if not numbers:
+            return b''
+        bounds = [one for one in (others[0] if others else None, self._withheld) if one is not None]
+        at = bisect_left(numbers, min(bounds)) if bounds else len(numbers)
+        parts = []
+        if at:
+            # RabbitMQ sets the bit in an ack that covers one alone only if it is not the only one; in a nack always.
+            parts.append((numbers[at - 1], len(numbers) > 1 or method_id == 120))
+        parts += [(number, False) for number in numbers[at:]]
+        rest = (True,) if method_id == 120 else ()  # nack has one bit more, requeue, which means nothing here
+        return b''.join(encode_method(channel_id, (60, method_id), (*part, *rest)) for part in parts)
 
 
 def publish(channel: ServerChannel, content: Content) -> None:
     """Handle basic.publish. Raises a Refusal."""
-    session = channel.session
-    payload = content._method_payload
-    plan = session.plans.get(payload)
-    if plan is None or plan.generation != (channel.vhost.generation, channel.server.users.generation):
+    server = channel.server
+    plan = channel.session.plans.get(content._method_payload)
+    if plan is None or plan.generation != channel.vhost.generation + server.users.generation:
         plan = _make_plan(channel, content)
     body: bytes = content.body  # type: ignore[assignment] # not decoded unless asked to be
-    if len(body) > channel.server.max_message_size:
+    if len(body) > server.max_message_size:
         raise precondition_failed(
-            f'message size {len(body)} is larger than configured max size {channel.server.max_message_size}'
+            f'message size {len(body)} is larger than configured max size {server.max_message_size}'
         )
     header = content._header_payload
     facts = facts_of(header)
     message = StoredMessage(plan.exchange.name, plan.routing_key, plan.address, header, body, facts)
     queues = plan.queues
-    if facts.user_id is not None or facts.reply_to_self or facts.carbon_copies or facts.odd_expiration:
+    if facts.checked:
         message = _checked(channel, message, facts)
         queues = None if facts.carbon_copies else queues
     if queues is None:
         queues = channel.vhost.route(plan.exchange, message)
-    channel.server.history.record(channel.vhost.name, message)
+    server.history.record(plan.kept, message)
     if channel.transaction is not None:
         channel.transaction.publishes.append(Publish(message, queues, plan.mandatory))
         return
-    number = 0
-    if channel.confirms is not None:
-        channel.confirms.published = number = channel.confirms.published + 1
+    confirms = channel.confirms
+    if confirms is None:
+        _spread(channel, message, queues, plan.mandatory)
+        return
+    confirms.published = number = confirms.published + 1
     accepted = _spread(channel, message, queues, plan.mandatory)
-    if number and not channel.muted:
-        channel.confirm(number, accepted)
+    if channel.muted:
+        confirms.withhold(number)
+    else:
+        confirms.add(number, accepted)
+        channel.session.confirming.add(channel)  # they go out at the end of this turn
 
 
 def carry_out(channel: ServerChannel, one: Publish) -> bool:
@@ -151,7 +175,10 @@ def _make_plan(channel: ServerChannel, content: Content) -> Plan:
         raise access_refused(f'cannot publish to internal {exchange.label}')
     payload = content._method_payload
     assert payload is not None
-    plan = Plan(exchange, key, payload[6:-1], info['mandatory'], (host.generation, users.generation))
+    # Both only ever grow, so the sum is the same only while both are.
+    generation = host.generation + users.generation
+    kept = channel.server.history.of(host.name, exchange.name)
+    plan = Plan(exchange, key, payload[6:-1], info['mandatory'], generation, kept)
     plan.queues = host.route_by_key(exchange, StoredMessage(name, key, plan.address, b'', b'', facts_of(b'\0\0')))
     plans = channel.session.plans
     if len(plans) >= _PLANS:

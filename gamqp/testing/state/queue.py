@@ -7,7 +7,7 @@ permissions, bindings.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .clock import Timer
@@ -131,7 +131,7 @@ class Queue:
             if consumer is not None:
                 self._pass_on(consumer, entry)
                 return True
-        self.ready.append(entry)
+        self.ready.add(entry)
         if self._limited:
             self._drop_surplus()
         if entry.expires_at is not None:
@@ -139,14 +139,11 @@ class Queue:
         return True
 
     def _new_entry(self, message: StoredMessage) -> Entry:
-        self._number += 1
-        return Entry(message, self._number, self._expiry_of(message))
-
-    def _expiry_of(self, message: StoredMessage) -> float | None:
+        self._number = number = self._number + 1
         ttl, own = self.ttl, message.facts.ttl
         if own is not None:
             ttl = own if ttl is None else min(ttl, own)
-        return None if ttl is None else self.host.clock.now() + ttl / 1000
+        return Entry(message, number, None if ttl is None else self.host.clock.now() + ttl / 1000)
 
     def _would_overflow(self, message: StoredMessage) -> bool:
         if self.max_length is not None and len(self.ready) + 1 > self.max_length:
@@ -159,13 +156,13 @@ class Queue:
             (self.max_length is not None and len(ready) > self.max_length)
             or (self.max_bytes is not None and ready.bytes > self.max_bytes)
         ):
-            self.host.dead_letter(self, ready.pop(), 'maxlen')
+            self.host.dead_letter(self, ready.take(), 'maxlen')
 
     def _expire(self) -> None:
         """Drop what has expired at the head, as far as that goes, and come back for the next one."""
         now = self.host.clock.now()
         while (head := self.ready.head()) is not None and head.expires_at is not None and head.expires_at <= now:
-            self.host.dead_letter(self, self.ready.pop(), 'expired')
+            self.host.dead_letter(self, self.ready.take(), 'expired')
         head = self.ready.head()
         when = None if head is None else head.expires_at
         if self._expiry is not None and self._expiry.when != when:
@@ -187,33 +184,32 @@ class Queue:
             consumer = self.consumers.next()
             if consumer is None:
                 return
-            self._hand_out(consumer, ready.pop())
+            consumer.channel.deliver(consumer, ready.take())
         if self._expiry is not None:
             self._expire()
-
-    def _hand_out(self, consumer: QueueConsumer, entry: Entry) -> None:
-        consumer.channel.deliver(consumer, entry)
 
     def _pass_on(self, consumer: QueueConsumer, entry: Entry) -> None:
         """Hand out a message that was never stored here; a dead letter counts as not delivered before then."""
         entry.redelivered = False
-        self._hand_out(consumer, entry)
+        consumer.channel.deliver(consumer, entry)
 
     def get(self) -> Entry | None:
         """Take the head for basic.get."""
         self.touch()
         self._expire()
-        return self.ready.pop() if self.ready else None
+        return self.ready.take() if self.ready else None
 
-    def settle(self, entries: list[Entry], outcome: Outcome) -> None:
+    def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
         """What becomes of messages that were delivered; they are not counted as unacked any more."""
         if self.deleted:
             return
-        if outcome is Outcome.DISCARD or outcome is Outcome.REFUSE:
+        if outcome is Outcome.ACK:
+            pass
+        elif outcome is Outcome.DISCARD or outcome is Outcome.REFUSE:
             for entry in entries:
                 entry.deliveries += outcome is Outcome.REFUSE
                 self.host.dead_letter(self, entry, 'rejected')
-        elif outcome is not Outcome.ACK:
+        else:
             for entry in entries:
                 self._put_back(entry, outcome)
             if self._limited and self.overflow == 'drop-head':
@@ -281,7 +277,7 @@ class Queue:
         self.ready.clear()
         for entry in entries:
             entry.redelivered = True
-            self.ready.append(entry)
+            self.ready.add(entry)
 
     def close(self) -> None:
         """The queue is deleted: no timer runs any more, and nothing is ready."""

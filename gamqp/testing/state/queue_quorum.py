@@ -48,7 +48,7 @@ class QuorumQueue(Queue):
         return entry
 
     def _pass_on(self, consumer: QueueConsumer, entry: Entry) -> None:
-        self._hand_out(consumer, entry)
+        consumer.channel.deliver(consumer, entry)
 
     def check_consumer(self, exclusive: bool, arguments: dict[Any, Any], no_ack: bool, prefetch: int) -> None:
         pass  # RabbitMQ lets others consume beside an exclusive consumer here
@@ -85,7 +85,7 @@ class QuorumQueue(Queue):
             self.ready.put_back(entry)
         else:
             entry.number = self._number
-            self.ready.append(entry)
+            self.ready.add(entry)
 
     def forget_transient(self) -> None:
         pass  # everything in a quorum queue is durable

@@ -14,49 +14,42 @@ from .message import Entry
 __all__ = ('ByPriority', 'Fifo')
 
 
-class Fifo:
-    """First in, first out."""
+class Fifo(deque[Entry]):
+    """First in, first out. To be changed by the methods below alone: they count the bytes."""
 
     def __init__(self) -> None:
-        self._entries: deque[Entry] = deque()
+        super().__init__()
         #: Of all bodies.
         self.bytes = 0
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __iter__(self) -> Iterator[Entry]:
-        return iter(self._entries)
-
-    def append(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:
         """Add a new message."""
-        self._entries.append(entry)
+        self.append(entry)
         self.bytes += len(entry.message.body)
 
     def put_back(self, entry: Entry) -> None:
         """Add a message that was taken before."""
-        entries = self._entries
         self.bytes += len(entry.message.body)
-        if not entries or entry.number > entries[-1].number:
-            entries.append(entry)
-        elif entry.number < entries[0].number:
-            entries.appendleft(entry)
+        if not self or entry.number > self[-1].number:
+            self.append(entry)
+        elif entry.number < self[0].number:
+            self.appendleft(entry)
         else:
-            entries.insert(bisect_left(entries, entry.number, key=_number_of), entry)
+            self.insert(bisect_left(self, entry.number, key=_number_of), entry)
 
     def head(self) -> Entry | None:
         """The next one, which stays."""
-        return self._entries[0] if self._entries else None
+        return self[0] if self else None
 
-    def pop(self) -> Entry:
+    def take(self) -> Entry:
         """Take the next one."""
-        entry = self._entries.popleft()
+        entry = self.popleft()
         self.bytes -= len(entry.message.body)
         return entry
 
     def clear(self) -> None:
         """Forget all."""
-        self._entries.clear()
+        super().clear()
         self.bytes = 0
 
 
@@ -83,9 +76,9 @@ class ByPriority:
         """Of all bodies."""
         return sum(one.bytes for one in self._levels.values())
 
-    def append(self, entry: Entry) -> None:
+    def add(self, entry: Entry) -> None:
         """Add a new message."""
-        self._of(entry).append(entry)
+        self._of(entry).add(entry)
 
     def put_back(self, entry: Entry) -> None:
         """Add a message that was taken before."""
@@ -97,15 +90,15 @@ class ByPriority:
             return self._levels[level].head()
         return None
 
-    def pop(self) -> Entry:
+    def take(self) -> Entry:
         """Take the next one."""
         for level in self._order():
             fifo = self._levels[level]
-            entry = fifo.pop()
+            entry = fifo.take()
             if not fifo:
                 del self._levels[level]
             return entry
-        raise IndexError('pop from an empty queue')
+        raise IndexError('the queue is empty')
 
     def clear(self) -> None:
         """Forget all."""

@@ -71,7 +71,8 @@ class Server:
         self.holds_confirms = False
         #: How many connections were opened in all.
         self.opened_in_all = 0
-        self._later: deque[Callable[[], None]] = deque()
+        #: What waits for the end of a method.
+        self.deferred: deque[Callable[[], None]] = deque()
         self._random = random.Random(os.urandom(16))
 
     def random_bytes(self, count: int) -> bytes:
@@ -104,12 +105,12 @@ class Server:
 
     def later(self, fn: Callable[[], None]) -> None:
         """Have *fn* called after the reply to the method that is being handled."""
-        self._later.append(fn)
+        self.deferred.append(fn)
 
     def run_later(self) -> None:
         """Call what waits for the end of a method."""
-        while self._later:
-            self._later.popleft()()
+        while self.deferred:
+            self.deferred.popleft()()
 
     # Faults of the whole.
 

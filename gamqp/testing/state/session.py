@@ -104,10 +104,11 @@ class Session:
 
     def pump(self) -> None:
         """Handle what has arrived, as far as nothing holds it up."""
-        events = self._events
+        events, deferred = self._events, self.server.deferred
         while events and not self.held and not self.blocked and self.phase is not Phase.ENDED:
             self._handle(events.popleft())
-            self.server.run_later()
+            if deferred:
+                self.server.run_later()
         if not events and self.decoder.error is not None:
             self._broken(self.decoder.error)
         self.flush_confirms()
@@ -129,7 +130,7 @@ class Session:
             return
         if self.server.faults.armed and self._faulty(event, number, sig, args, channel):
             return
-        self._carry_out(event, number, sig, args, channel, False)
+        self._carry_out(event, number, sig, args, channel)
 
     def _faulty(
         self, event: Any, number: int, sig: spec.Sig, args: tuple[Any, ...], channel: ServerChannel | None
@@ -151,44 +152,51 @@ class Session:
         elif order.seconds is not None:
             self._hold(event, channel, order.seconds)
         elif order.muted:
-            self._carry_out(event, number, sig, args, channel, True)
+            self._carry_out_mutely(event, number, sig, args, channel)
         if order.cut:
             self.end_at_once(order.reset)
         return True
 
+    def _carry_out_mutely(
+        self, event: Any, number: int, sig: spec.Sig, args: tuple[Any, ...], channel: ServerChannel | None
+    ) -> None:
+        if channel is not None:
+            channel.muted = True
+        try:
+            self._carry_out(event, number, sig, args, channel)
+        finally:
+            if channel is not None:
+                channel.muted = False
+
     def _carry_out(
-        self, event: Any, number: int, sig: spec.Sig, args: tuple[Any, ...], channel: ServerChannel | None, muted: bool
+        self, event: Any, number: int, sig: spec.Sig, args: tuple[Any, ...], channel: ServerChannel | None
     ) -> None:
         try:
-            if self.phase is not Phase.RUNNING or number == 0:
-                self._of_connection(sig, args)
-            elif channel is None:
-                self._of_no_channel(number, sig)
-            elif muted:
-                channel.muted = True
-                try:
-                    self._of_channel(channel, sig, args, event)
-                finally:
-                    channel.muted = False
+            if channel is None:
+                if self.phase is not Phase.RUNNING or number == 0:
+                    self._of_connection(sig, args)
+                else:
+                    self._of_no_channel(number, sig)
+            elif channel.closing:
+                channel_methods.handle_closing(channel, sig)
+            elif sig != _PUBLISH:
+                channel_methods.handle(channel, sig, args)
+            elif self.server.blocked_reason is None:
+                publish(channel, event)
             else:
-                self._of_channel(channel, sig, args, event)
+                self._publish_blocked(channel, event, self.server.blocked_reason)
         except Refusal as refusal:
             self._refused(refusal, sig, channel)
         except exceptions.FrameSyntaxError as exc:
             self._refused(Refusal(502, exc.reply_text or ''), sig, None)
 
-    def _of_channel(self, channel: ServerChannel, sig: spec.Sig, args: tuple[Any, ...], event: Any) -> None:
-        if channel.closing:
-            channel_methods.handle_closing(channel, sig)
-        elif sig == _PUBLISH:
-            if self.server.blocked_reason is not None and not self.blocked:
-                # The message that finds out is not handled before the alarm is over.
-                self._events.appendleft(event)
-                self.block(self.server.blocked_reason)
-            else:
-                publish(channel, event)
+    def _publish_blocked(self, channel: ServerChannel, event: Any, reason: str) -> None:
+        if self.blocked:
+            publish(channel, event)
         else:
-            channel_methods.handle(channel, sig, args)
+            # The message that finds out is not handled before the alarm is over.
+            self._events.appendleft(event)
+            self.block(reason)
 
     def _of_no_channel(self, number: int, sig: spec.Sig) -> None:
         if sig != spec.Channel.Open:
@@ -244,7 +252,7 @@ class Session:
             holder.held = False
             if self.phase is not Phase.ENDED:
                 number, sig, args = event if type(event) is tuple else (event._channel_id, event._method, ())
-                self._carry_out(event, number, sig, args, channel, False)
+                self._carry_out(event, number, sig, args, channel)
                 if channel is not None:
                     self._events.extendleft(reversed(channel.waiting))
                     channel.waiting.clear()

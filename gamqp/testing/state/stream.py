@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -94,7 +94,7 @@ class Stream(Queue):
     def get(self) -> Entry | None:
         raise not_implemented(f'basic.get not supported by stream queues {self.label}')
 
-    def settle(self, entries: list[Entry], outcome: Outcome) -> None:
+    def settle(self, entries: Sequence[Entry], outcome: Outcome) -> None:
         self.deliver()
 
     def purge(self) -> int:
