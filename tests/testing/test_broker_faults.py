@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import inside
 import pytest
 from conversations import BrokerTalker
 
@@ -66,6 +67,17 @@ def test_drop_reply_of_a_method_and_of_a_publish(broker: testing.Broker, talk: B
     talk.publish('', 'q', b'2')
     assert [values['delivery_tag'] for _, _, values in talk.settle()] == [2]
     broker.assert_messages('q', b'1', b'2')
+
+
+def test_a_dropped_confirm_is_not_covered_by_a_later_one(broker: testing.Broker, talk: BrokerTalker) -> None:
+    talk.ask('confirm.select')
+    broker.drop_reply('basic.publish', routing_key='elsewhere')
+    with inside.broker_lock(broker):  # so that the broker handles all of them in one turn
+        for key in ('q', 'q', 'elsewhere', 'q', 'q'):
+            talk.publish('', key)
+    confirms = [(values['delivery_tag'], values['multiple']) for _, _, values in talk.settle()]
+    covered = {one for tag, multiple in confirms for one in (range(1, tag + 1) if multiple else (tag,))}
+    assert covered == {1, 2, 4, 5}
 
 
 def test_only_calls_with_certain_arguments(broker: testing.Broker, talk: BrokerTalker) -> None:

@@ -21,9 +21,11 @@ __all__ = (
     'queue_label',
     'resource_locked',
     'text_of',
+    'undeliverable',
 )
 
 _NAMES = {code: name.upper().replace('-', '_') for name, code in spec.REPLY_CODES.items()}
+_PRINTED = 78  # characters of a line that Erlang prints
 # What closes the channel alone; everything else closes the connection.
 _OF_CHANNEL = frozenset({311, 312, 313, 403, 404, 405, 406})
 
@@ -86,6 +88,18 @@ def not_implemented(text: str) -> Refusal:
 def not_allowed(text: str) -> Refusal:
     """530, which closes the connection"""
     return Refusal(530, text)
+
+
+def undeliverable(queue: str | bytes, vhost: str) -> Refusal:
+    """506, which closes the connection: a queue is gone. Erlang breaks the lines of what it prints so."""
+    text = 'failed to deliver message: '
+    inner = f'{{resource,<<"{vhost}">>,queue,<<"{text_of(queue)}">>}}}}'
+    if len(text) + len('{not_found,') + len(inner) <= _PRINTED:
+        return Refusal(506, f'{text}{{not_found,{inner}')
+    indent = len(text) + 4
+    if indent + len(inner) > _PRINTED:
+        inner = inner.replace(',queue,', f',queue,\n{" " * (indent + 4)}')
+    return Refusal(506, f'{text}{{not_found,\n{" " * indent}{inner}')
 
 
 def closing_text(refusal: Refusal) -> str:

@@ -144,8 +144,9 @@ def publish(channel: ServerChannel, content: Content) -> None:
 
 
 def carry_out(channel: ServerChannel, one: Publish) -> bool:
-    """A publish of a transaction, at its commit. False if a queue refuses it."""
-    return _spread(channel, one.message, one.queues, one.mandatory)
+    """A publish of a transaction, at its commit. False if a queue refuses it, or was deleted since."""
+    alive = not any(queue.deleted for queue in one.queues)
+    return _spread(channel, one.message, one.queues, one.mandatory) and alive
 
 
 def _spread(channel: ServerChannel, message: StoredMessage, queues: list[Queue], mandatory: bool) -> bool:

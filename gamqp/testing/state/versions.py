@@ -46,6 +46,8 @@ class Version:
     #: Whether messages are stored in a form of their own: dead letters have x-last-death-* headers and stay marked
     #: as redelivered, an expiration is written anew, messages in streams have a delivery mode.
     message_containers: bool
+    #: Whether the commit of a transaction looks up queues by their names; else one that is gone is an error.
+    commits_to_names: bool
     #: Quorum queues: whether x-acquired-count is counted beside x-delivery-count, which a nack then does not raise;
     #: whether what is given back comes first; whether priorities count.
     acquired_count: bool
@@ -72,6 +74,7 @@ VERSIONS: dict[str, Version] = {
         timeout_cancels=True,
         typed_headers=True,
         message_containers=True,
+        commits_to_names=False,
         acquired_count=True,
         returns_first=True,
         quorum_priorities=True,
@@ -93,6 +96,7 @@ VERSIONS: dict[str, Version] = {
         timeout_cancels=False,
         typed_headers=False,
         message_containers=False,
+        commits_to_names=True,
         acquired_count=False,
         returns_first=False,
         quorum_priorities=False,
