@@ -227,9 +227,9 @@ class PublishMethods(ChannelEvents, FlowMethods):
             self._check_to_publish(deadline)
         # 1. Admit. All waiting is done here: a caller that is interrupted in it has published nothing.
         # Which of these it is, ``_admit`` finds out: most publishes are held back by none, and each call counts.
-        confirms = self._confirms
+        confirms, writer = self._confirms, self._writer
         if (
-            self._writer.load >= HIGH_WATER
+            writer.load >= HIGH_WATER
             or (flow.blocked_reason is not None and connection.blocked_policy != 'pass')
             or self._pause is not None
             or immediate

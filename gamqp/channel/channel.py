@@ -62,13 +62,11 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     # attribute that has its value from the class is not set to the same again.
     _altered = False  # by tx_select or a global basic_qos, which no later call takes back; for ``reuse``
     _asking = False
-    _confirms: ChannelConfirms | None = None  # made for the first receipt, or when confirm mode is turned on
     _consumers_lost: Reason | None = None  # drain_events raises it, whoever else gets it
     _declared = ''  # the queue that was declared last on this channel, which '' stands for
     _earlier: EarlierChannel | None = None  # made when frames for another channel with this number may still arrive
     _event_handler_calls: EventHandlerCalls | None = None  # made when one is due
     _owes_close_ok = False  # the broker closed while we did
-    _pause: ChannelPause | None = None  # there is one while the broker takes no messages on this channel
     _prefetch = NO_PREFETCH  # forgotten when the channel begins anew
     _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
     _return_taker: Any = None  # who is asked first about a message that came back: the inbox of an RPC client
@@ -105,6 +103,9 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._unacked: Unacked | WideUnacked = Unacked()
         self._counts = connection._counts
         self._usable_in: int | None = None
+        # These two are here and not above, since each publish reads them, which is quicker from the object itself.
+        self._confirms: ChannelConfirms | None = None  # made for the first receipt, or when confirm mode is turned on
+        self._pause: ChannelPause | None = None  # there is one while the broker takes no messages on this channel
         self._unraised: Reason | None = None
         connection.channels[channel_id] = self
         if channel_id in connection._closes_due:

@@ -54,6 +54,7 @@ class Writer(SendThreadWriter):
         '_stall',
         '_stall_timer',
         '_unsent',
+        '_waits',
         'keeps_unsent',
     )
 
@@ -72,6 +73,7 @@ class Writer(SendThreadWriter):
         self._on_lost = on_lost
         self._pass_due = False  # _end_of_pass will be called at the end of this pass of the hub
         self._room = green.Gate(backend)
+        self._waits = 0  # greenlets that wait there, or are about to: a number, since each send asks for it
         self._stall = stall
         self._stall_timer: Any = None
         self._unsent: list[Any] = []
@@ -123,9 +125,16 @@ class Writer(SendThreadWriter):
         if self._touched:
             self._push()  # the sending thread may have made room, which only this call notes
         while self.full and not self.closed:
-            if not self._room.wait(deadline.left()) and self.full and not self.closed:
+            if not self._wait_at_room(deadline) and self.full and not self.closed:
                 return False
         return True
+
+    def _wait_at_room(self, deadline: green.Deadline) -> bool:
+        self._waits += 1
+        try:
+            return self._room.wait(deadline.left())
+        finally:
+            self._waits -= 1
 
     def wait_until_empty(self, timeout: float | None) -> bool:
         """Wait until the kernel has taken everything or the writer is closed. False after *timeout* seconds.
@@ -135,7 +144,7 @@ class Writer(SendThreadWriter):
         deadline = green.Deadline(timeout)
         self.flush()
         while self.pending and not self.closed:
-            if not self._room.wait(deadline.left()) and self.pending and not self.closed:
+            if not self._wait_at_room(deadline) and self.pending and not self.closed:
                 return False
         return True
 
@@ -199,24 +208,30 @@ class Writer(SendThreadWriter):
         with self._transport.guard:
             if self._pushing:
                 return  # called by a signal handler or the garbage collector inside the loop below, which sends it all
-            transport, turn = self._transport, TURN
+            transport, queue, turn = self._transport, self._queue, TURN
+            encrypts = transport.encrypts  # only then it may have bytes that it has not sent
             try:
                 self._pushing = True
                 if self._touched:
                     self._note_help()
                 # At most TURN bytes, then other greenlets run; _watch has the hub call this method again.
-                while turn > 0 and (self._queue or self._head is not None or transport.unsent):
-                    head = self._head or self._gather()
+                while turn > 0 and (queue or self._head is not None or (encrypts and transport.unsent)):
+                    head = self._head
+                    if head is None:
+                        # Mostly there is one set, hence without a call.
+                        head = memoryview(queue.popleft()) if len(queue) == 1 else self._gather()
                     self._head = head or None  # never empty: a _head means that the stream may stand inside a frame
                     taken = transport.send(head)
                     self.load -= taken
                     self.counts.bytes_out += taken
                     turn -= taken
                     self._head = head[taken:] if taken < len(head) else None
-                    self._progress()
-                if self._queue or self._head is not None or transport.unsent:
+                    self.heartbeat_clock.sent_at = time.monotonic()
+                    if self._stall_timer is not None:
+                        self._restart_stall_timer()
+                if queue or self._head is not None or (encrypts and transport.unsent):
                     self._watch()
-                else:
+                elif self._watching:
                     self._unwatch()
             except BlockingIOError:
                 self._watch()
@@ -230,7 +245,7 @@ class Writer(SendThreadWriter):
             finally:
                 self._pushing = False
         # At half of the limit, not at each byte below it: publishers then wake up rarely, and many at a time.
-        if self._room and self.load < HIGH_WATER // 2:
+        if self._waits and self.load < HIGH_WATER // 2:
             self._room.wake_all()
 
     def _lose(self, exc: BaseException, just_queued: Any = None) -> None:
@@ -260,10 +275,6 @@ class Writer(SendThreadWriter):
             self._watching = False
             self._transport.unwatch_writable()
             self._cancel_stall()
-
-    def _progress(self) -> None:
-        self.heartbeat_clock.sent_at = time.monotonic()
-        self._restart_stall_timer()
 
     def _restart_stall_timer(self) -> None:
         if self._stall_timer is not None:

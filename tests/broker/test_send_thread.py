@@ -33,9 +33,9 @@ class Kernel:
     """A transport that takes what the test gives room for."""
 
     connected = True
-    encrypts = False
 
     def __init__(self, chunk: int = 0) -> None:
+        self.encrypts = bool(chunk)
         self.guard = os_threads.RLock()
         self.room = 0
         self.taken = bytearray()
