@@ -1,0 +1,103 @@
+"""The benchmark runs: each part of it, with each client that is installed here, and tiny numbers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import bench_peers
+import bench_report
+import growth
+import latency
+import pytest
+from bench_runs import JOBS
+
+BENCH = Path(__file__).with_name('bench.py')
+
+
+def run(*arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, BENCH, '--small', '--broker', 'canned', '--json', '-', *arguments],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.mark.slow
+def test_each_client_does_each_job() -> None:
+    result = run('compare')
+    done: dict[str, set[str]] = {}
+    for row in result['medians']:
+        done.setdefault(row['peer'], set()).add(row['job'])
+        assert row['rate'] > 0 and row['cpu'] >= 0 and row['runs'] == 1
+    assert {*done, *result['compare']['skipped']} == set(bench_peers.NAMES)
+    for own in {'gamqp', 'gamqp-pure'} & set(done):
+        assert done[own] == set(JOBS)
+    assert 'gamqp-pure' in done and 'socket' in done
+    if 'py-amqp' in done:
+        assert {row['cpu_ratio'] is not None for row in result['medians'] if row['job'] == 'consume'} == {True}
+
+
+@pytest.mark.slow
+def test_growth_is_measured() -> None:
+    result = run('growth')
+    assert [(point['series'], point['x']) for point in result['growth']] == [
+        (series, x) for series, values in growth.SMALL.items() for x in values
+    ]
+    assert 'a delivery' in growth.table(result['growth'])
+
+
+@pytest.mark.slow
+def test_latency_is_measured() -> None:
+    result = run('latency')
+    assert [(point['setting'], point['tls']) for point in result['latency']] == [
+        *((setting, False) for setting in latency.TITLES),
+        *((setting, True) for setting in latency.SMALL_WITH_TLS),
+    ]
+    assert all(point['gap']['max'] >= 0 and point['confirm']['p99.9'] > 0 for point in result['latency'])
+    assert 'with TLS' in latency.table(result['latency'])
+
+
+def figures(peer: str, seconds: float, processor: float, job: str = 'consume') -> dict[str, Any]:
+    return {'broker': 'canned', 'job': job, 'peer': peer, 'count': 1000, 'seconds': seconds, 'processor': processor}
+
+
+def test_the_report_has_medians_and_ratios() -> None:
+    runs = [
+        *(figures('py-amqp', seconds, 0.030) for seconds in (0.1, 0.1, 0.5)),
+        *(figures('gamqp', seconds, seconds) for seconds in (0.002, 0.004, 0.001)),
+        figures('socket', 0.0019, 0.001),
+    ]
+    found = {row.peer: row for row in bench_report.rows(runs)}
+    gamqp = found['gamqp']
+    assert (gamqp.runs, gamqp.count) == (3, 1000)
+    assert (round(gamqp.rate), round(gamqp.rate_least), round(gamqp.rate_most)) == (500_000, 250_000, 1_000_000)
+    assert (round(gamqp.cpu, 3), round(gamqp.cpu_least, 3)) == (2.0, 1.0)
+    assert gamqp.rate_ratio is not None and round(gamqp.rate_ratio) == 50
+    assert gamqp.cpu_ratio is not None and round(gamqp.cpu_ratio, 3) == 0.067
+    assert gamqp.near_limit and not found['py-amqp'].near_limit
+    text = bench_report.table(list(found.values()), JOBS)
+    assert 'gamqp' in text and '500,000' in text and '~ near' in text
+
+
+@pytest.mark.parametrize(
+    ('value', 'text'),
+    [(0, '0'), (1.234, '1.23'), (12.34, '12.3'), (123.4, '123'), (1234.0, '1,230'), (1_234_567.0, '1,230,000')],
+)
+def test_a_number_has_three_digits(value: float, text: str) -> None:
+    assert bench_report.number(value) == text
+
+
+def test_a_wrong_name_is_refused() -> None:
+    done = subprocess.run(
+        [sys.executable, BENCH, '--peers', 'gamqp,rabbit'], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2
+    assert "'rabbit' is none of: gamqp," in done.stderr
