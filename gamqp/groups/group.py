@@ -310,6 +310,9 @@ class Group(Uncopyable):
             if self._leaving is old:
                 old.connection.drain(deadline.left())
         finally:
+            # Where this greenlet was killed, and exclusive ones keep the connection: no consumer stays in two places.
+            for consumer in moved:
+                consumer._cancel_older()
             # Nobody else knows this connection any more; only the end of the group takes it over.
             if self._leaving is old:
                 self._leaving = None

@@ -5,10 +5,11 @@ Layer 5. Does not belong here: on which connection it is (``group``).
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from .. import green
+from .. import exceptions, green
 from ..consuming.consumer import Consumer
 from ..state.argument_checks import optional_timeout
 from ..state.uncopyable import Uncopyable
@@ -119,3 +120,9 @@ class GroupConsumer(Uncopyable):
                     del self._consumers[0]
                     for name in self._counted:
                         self._counted[name] += getattr(older, name)
+
+    def _cancel_older(self) -> None:
+        """Have those that it had before the present one take no more; their handlers run on. Does not wait."""
+        for older in self._consumers[:-1]:
+            with contextlib.suppress(exceptions.AMQPError):  # it has ended with its channel
+                older.cancel(wait=False)

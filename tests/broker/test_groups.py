@@ -195,6 +195,34 @@ def test_a_move_that_is_killed_leaves_no_connection(single: gamqp.Group, leaving
     assert [one.state for one in single.connections] == ['open'] and single.move()
 
 
+def test_a_move_that_is_killed_leaves_no_consumer_in_two_places(
+    cluster: testing.Cluster, single: gamqp.Group
+) -> None:
+    """Also where an exclusive one keeps the old connection."""
+    slow, other, own = declare(single, 3)
+    began: list[Any] = []
+    gate: list[bool] = []
+    got: list[bytes] = []
+    consumers = [
+        single.subscribe(slow, lambda message: (began.append(message), greenlets.wait_until(lambda: gate))),
+        single.subscribe(other, lambda message: got.append(message.body)),
+        single.subscribe(own, print, exclusive=True),
+    ]
+    single.publish(b'x', routing_key=slow).wait()
+    greenlets.wait_until(lambda: began)
+    old = single.connections[0]
+    move = greenlets.spawn(single.move)
+    greenlets.wait_until(lambda: consumers[1].host != old.host)
+    assert len(cluster.queue(other).consumers) == 2
+    move.kill()
+    cluster.wait_until(lambda: len(cluster.queue(slow).consumers) == len(cluster.queue(other).consumers) == 1)
+    assert old.state == 'open' and consumers[2].host == old.host and consumers[0].in_flight == 1
+    gate.append(True)
+    greenlets.wait_until(lambda: consumers[0].acked == 1)
+    single.publish(b'y', routing_key=other).wait()
+    greenlets.wait_until(lambda: got == [b'y'])
+
+
 def test_close_ends_the_connection_that_is_moved_away_from(single: gamqp.Group, leaving: Any) -> None:
     old, move, gate = leaving
     single.close()
