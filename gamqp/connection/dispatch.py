@@ -17,6 +17,7 @@ from .. import exceptions
 from ..channel.channel import Channel
 from ..channel.request import Requester
 from ..io.link import Link
+from ..recovery import loss
 from ..recovery.engine import RecoveryEngine
 from ..state import lifecycle, negotiation
 from ..state.channel_ids import ChannelIds
@@ -204,7 +205,8 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         """
         self._affinity.check()
         if link is not None and link.reason is not None:
-            raise link.reason.make_error()
+            outlived = self._recovery is not None and self._life.state in (lifecycle.OPEN, lifecycle.RECOVERING)
+            (loss.reason_for_waiters(link.reason) if outlived else link.reason).throw()
         if self._life.state != lifecycle.OPEN:
             if self._life.state == lifecycle.NEW:
                 raise exceptions.RecoverableConnectionError(

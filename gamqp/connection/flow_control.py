@@ -233,7 +233,9 @@ class FlowControl:
             link.lose(
                 exceptions.RecoverableConnectionError(f'basic.publish: not sent within {in_seconds(deadline.seconds)}')
             )
-            link.reason.throw()
+            owner = self._owner()
+            assert owner is not None  # it is in use
+            owner._check_open(link)
 
     def turn_due(self) -> bool:
         """Whether the hub has to have a turn before a publish. Asked every BREATH at most, for it costs a system call.

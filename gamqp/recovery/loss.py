@@ -18,7 +18,7 @@ from .outage import LostCounts
 if TYPE_CHECKING:
     from ..connection.connection import Connection
 
-__all__ = ('count_lost', 'end_socket')
+__all__ = ('count_lost', 'end_socket', 'reason_for_waiters')
 
 
 def count_lost(connection: Connection, unsent: Mapping[int, Sized]) -> LostCounts:
@@ -43,10 +43,10 @@ def end_socket(connection: Connection, reason: Reason, in_use: bool) -> None:
     connection._while_open.end_socket()
     # The program's event loop has nothing to poll until it asks for the next socket.
     connection._event_queue.forget_loss()
-    connection._end_waits(_lost(reason) if in_use else reason)
+    connection._end_waits(reason_for_waiters(reason) if in_use else reason)
 
 
-def _lost(reason: Reason) -> Reason:
+def reason_for_waiters(reason: Reason) -> Reason:
     """What those get who waited for something on that socket."""
     cause = reason.make_error()
     error = exceptions.Lost(str(cause))

@@ -195,9 +195,7 @@ def test_a_move_that_is_killed_leaves_no_connection(single: gamqp.Group, leaving
     assert [one.state for one in single.connections] == ['open'] and single.move()
 
 
-def test_a_move_that_is_killed_leaves_no_consumer_in_two_places(
-    cluster: testing.Cluster, single: gamqp.Group
-) -> None:
+def test_a_move_that_is_killed_leaves_no_consumer_in_two_places(cluster: testing.Cluster, single: gamqp.Group) -> None:
     """Also where an exclusive one keeps the old connection."""
     slow, other, own = declare(single, 3)
     began: list[Any] = []

@@ -68,6 +68,26 @@ def test_a_publish_of_which_nothing_was_sent_says_so(peer: ScriptedBroker) -> No
     assert (stats['published'], stats['lost'], stats['unconfirmed'], stats['lost_publishes']) == (6, 6, 0, 0)
 
 
+@pytest.mark.parametrize('confirms', [False, True])
+@pytest.mark.parametrize('how', ['loss', 'too slow'])
+def test_who_waits_until_a_publish_is_sent_gets_lost(peer: ScriptedBroker, how: str, confirms: bool) -> None:
+    connection = opened(peer, confirm_publish=confirms)
+    channel = peer.open_channel(connection)
+    timeout = 0.05 if how == 'too slow' else greenlets.PATIENCE
+    if confirms:
+        peer.turn_confirms_on(channel)
+    publishing = greenlets.spawn(lambda: channel.basic_publish(gamqp.Message(LARGE), '', 'q', timeout=timeout))
+    greenlets.wait_until(lambda: connection.stats()['send_queue_bytes'] or connection.state == 'recovering')
+    if how == 'loss':
+        lose(peer, connection)
+    with pytest.raises(gamqp.Lost, match='closed the socket|reset|not sent within') as caught:
+        publishing.get()
+    assert caught.value.sent is None
+    peer.hang_up()
+    come_back(peer, *(['confirm.select'] if confirms else []))
+    connection.wait_open(greenlets.PATIENCE)
+
+
 @pytest.mark.parametrize('republish', ['none', 'unsent'])
 def test_publishes_without_confirms_are_counted_or_go_out_again(peer: ScriptedBroker, republish: str) -> None:
     connection = opened(peer, republish)
