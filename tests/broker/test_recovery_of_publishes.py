@@ -80,7 +80,7 @@ def test_who_waits_until_a_publish_is_sent_gets_lost(peer: ScriptedBroker, how: 
     greenlets.wait_until(lambda: connection.stats()['send_queue_bytes'] or connection.state == 'recovering')
     if how == 'loss':
         lose(peer, connection)
-    with pytest.raises(gamqp.Lost, match='closed the socket|reset|not sent within') as caught:
+    with pytest.raises(gamqp.Lost, match=r'closed the socket|reset|not sent within') as caught:
         publishing.get()
     assert caught.value.sent is None
     peer.hang_up()
