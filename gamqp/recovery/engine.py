@@ -234,8 +234,7 @@ class RecoveryEngine:
         self.outage = None
         if self._opened is not None:
             self._opened.wake_all()
-        skipped = self._refusals.report()
-        self._refusals.blame.connection_opened()
+        skipped = self._refusals.end_outage()
         report = RecoveryReport(
             outage.attempt, outage.since, connection.host, restored.consumers, restored.renamed, skipped
         )

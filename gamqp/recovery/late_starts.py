@@ -2,8 +2,8 @@
 
 Layer 4. Consumers whose queue is not there, or is consumed exclusively by somebody else; those whose handler is still
 at work on a message from before; records that the program wants to be tried again. One greenlet, while there are any.
-A consumer is first tried on a channel of our own, since a refusal closes the channel. Does not belong here: what is
-restored before (``restoring``).
+A consumer that may be refused is first tried on a channel of our own, since a refusal closes the channel. Does not
+belong here: what is restored before (``restoring``).
 """
 
 from __future__ import annotations
@@ -55,6 +55,8 @@ class LateStarts:
         # How often a consumer was begun with on its own channel, and the connection was lost before it had started:
         # perhaps over it.
         self._begun: dict[RecordedConsumer, int] = {}
+        # Those that the broker has not let start on this socket, or has cancelled.
+        self._refused: set[Record] = set()
 
     def __len__(self) -> int:
         return len(self._records) + len(self._consumers)
@@ -62,6 +64,7 @@ class LateStarts:
     def begin(self, connection: Connection, later: Later) -> None:
         """The connection is open again. Does not switch."""
         self._records, self._consumers = later.records, later.consumers
+        self._refused = {record for record, _ in self._refusals.noted}
         self._begun = {consumer: times for consumer, times in self._begun.items() if self._topology.holds(consumer)}
         if len(self):
             self._start(connection)
@@ -69,6 +72,7 @@ class LateStarts:
     def add(self, connection: Connection, consumer: RecordedConsumer) -> None:
         """The broker has cancelled this consumer. Does not switch."""
         self._consumers.append(consumer)
+        self._refused.add(consumer)
         if self._greenlet is None:
             self._start(connection)
         elif self._changed is not None:
@@ -166,9 +170,26 @@ class LateStarts:
             return True
         if not channel.is_open:
             return False
-        error = self._rehearse(connection, consumer)
-        if error is not None:
-            return treatment(consumer, error) not in ('retry', 'wait')
+        queue, rehearsal = consumer.queue_record, None
+        # Of a queue that is ours alone, and has just been declared, nobody is refused. What is tried on another channel
+        # takes a message there, which changes the order, or takes the queue with it when that ends.
+        if queue is None or not queue.exclusive or not self._refused.isdisjoint((consumer, queue)):
+            rehearsal = OwnChannel(connection)
+            error = self._rehearse(rehearsal, consumer)
+            if error is not None:
+                self._refused.add(consumer)
+                rehearsal.leave()
+                return treatment(consumer, error) not in ('retry', 'wait')
+            if queue is None or not queue.auto_delete:
+                rehearsal.leave()
+                rehearsal = None
+        is_over = self._start_consumer(connection, channel, consumer)
+        if rehearsal is not None:
+            rehearsal.leave()  # not before: the queue goes with its last consumer
+        return is_over
+
+    def _start_consumer(self, connection: Connection, channel: Any, consumer: RecordedConsumer) -> bool:
+        """The same, of one that the broker lets start."""
         # The program may have cancelled it in the meantime, and the broker may have closed its channel.
         if not self._topology.holds(consumer) or self._channel_of(connection, consumer) is not channel:
             return True
@@ -191,18 +212,15 @@ class LateStarts:
         return channel if channel is not None and consumer.tag in channel._consumers else None
 
     @staticmethod
-    def _rehearse(connection: Connection, consumer: RecordedConsumer) -> exceptions.ChannelError | None:
-        """Start and cancel it on a channel of our own. Returns why the broker refuses it, None if it does not."""
-        channel = OwnChannel(connection)
+    def _rehearse(channel: OwnChannel, consumer: RecordedConsumer) -> exceptions.ChannelError | None:
+        """Start it on a channel of our own, with which it ends. Returns why the broker refuses it, if it does."""
         channel.answer()
         channel.request(Basic.Qos, (0, 1, False))  # so that one message goes back to its queue, and not all
         sig, args = consumer.request()
-        error = None
         try:
             channel.answer()
             channel.request(sig, args, tag=consumer.tag)
             channel.answer()
         except exceptions.ChannelError as exc:
-            error = exc
-        channel.leave()  # with its consumer
-        return error
+            return exc
+        return None

@@ -33,14 +33,16 @@ class RecoveryStopped(exceptions.RecoverableConnectionError):
 class Refusals:
     """ask: the program's on_record_error, or None.
 
-    blame: which records may have cost a connection. noted: (record, error) of what was not restored in this attempt.
+    blame: which records may have cost a connection. noted: (record, error) of what was refused in this attempt.
     """
 
-    __slots__ = ('_ask', 'blame', 'noted')
+    __slots__ = ('_ask', '_costly', 'blame', 'noted')
 
     def __init__(self, ask: Callable[[dict[str, Any], BaseException], str | None] | None) -> None:
         self._ask = ask
         self.blame = Blame()
+        # Records over which the broker has closed the connection until they were left out -> its words.
+        self._costly: dict[Record, BaseException] = {}
         self.noted: list[tuple[Record, BaseException]] = []
 
     def begin_attempt(self) -> None:
@@ -80,8 +82,12 @@ class Refusals:
         if isinstance(error, TimeoutError):
             self.blame.timed_out(records[0])
         elif isinstance(error, exceptions.ConnectionError) and error.reply_code >= HARD_ERROR:
-            self.blame.connection_refused(records, error.method_sig or (0, 0))
+            skipped = self.blame.connection_refused(records, error.method_sig or (0, 0))
+            if skipped is not None:
+                self._costly[skipped] = error.with_traceback(None)
 
-    def report(self) -> list[tuple[dict[str, Any], BaseException]]:
-        """For the program."""
-        return [(record.as_dict(), error) for record, error in self.noted]
+    def end_outage(self) -> list[tuple[dict[str, Any], BaseException]]:
+        """The connection is open again. Returns what was left out, for the program."""
+        costly, self._costly = self._costly, {}
+        self.blame.connection_opened()
+        return [(record.as_dict(), error) for record, error in (*self.noted, *costly.items())]

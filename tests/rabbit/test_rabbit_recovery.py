@@ -7,11 +7,12 @@ from typing import Any
 
 import broker_tools
 import greenlets
+import inside
 import pytest
 from proxy import Proxy
 
 import gamqp
-from gamqp import Recovery
+from gamqp import Recovery, exceptions
 
 QUICK = Recovery(first_delay=0, delay=0.05, max_delay=0.2)
 
@@ -211,3 +212,73 @@ def test_requests_and_replies_go_on(
     client.close()
     server.close()
     channel.queue_delete(queue)
+
+
+def test_an_exclusive_queue_is_there_again_when_the_broker_has_noticed_that_the_old_socket_is_gone(
+    rabbit: Any, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    """The way to the broker was silent: the client has gone, and for the broker it is still there."""
+    with Proxy(rabbit.node.port) as other_way:
+        urls = [proxy.url(rabbit)]
+        recover = Recovery(first_delay=0, delay=0.05, max_delay=0.2, locked_timeout=0)
+        with gamqp.connect(lambda: urls, recover=recover, on_recovered=reports.append) as lasting:
+            own, got, others, probe = lasting.channel(), Got(), Got(), gamqp.Message(b'y')
+            name, shared = broker_tools.fresh_name('mine'), broker_tools.shared_queue(channel)
+            own.queue_declare(name, exclusive=True)  # which is auto-delete, too
+            own.queue_bind(name, 'amq.topic', f'{name}.#')
+            own.subscribe(name, got.take)
+            own.subscribe(shared, others.take, exclusive=True)
+            urls[:] = [other_way.url(rabbit)]
+            proxy.up.pause()
+            inside.link(lasting).lose(exceptions.RecoverableConnectionError('the peer is silent'))
+            report = reports.wait()
+            assert report.consumers == 0 and report.attempts == 1
+            lasting.channel().publish(b'x', 'amq.topic', f'{name}.a').wait()  # publishers need not wait for it
+            proxy.up.resume()
+            greenlets.wait_until(lambda: own.basic_publish(probe, 'amq.topic', f'{name}.a') or b'y' in got)
+            broker_tools.publish_all(channel, shared, [b'z'])
+            others.wait(b'z')
+            assert lasting.stats()['outages'] == 1 and own.consumer_count == 2
+            assert {record['kind'] for record, _ in report.skipped} <= {'queue', 'consumer'}
+        channel.queue_delete(shared)
+
+
+def test_what_cannot_be_declared_any_more_is_left_out_and_consumers_run(
+    rabbit: Any, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    """A queue that has other arguments now, and a user who may not configure any more."""
+    name, queues = broker_tools.fresh_name('user'), [broker_tools.fresh_name() for _ in range(2)]
+    rights = {'configure': '.*', 'write': '.*', 'read': '.*'}
+    rabbit.node.api(f'users/{name}', 'PUT', {'password': 'secret', 'tags': ''})
+    try:
+        rabbit.node.api(f'permissions/{rabbit.vhost}/{name}', 'PUT', rights)
+        url = proxy.url(rabbit).replace('guest:guest', f'{name}:secret')
+        with gamqp.connect(url, recover=QUICK, on_recovered=reports.append) as lasting:
+            own, gots = lasting.channel(), [Got(), Got()]
+            for queue, got in zip(queues, gots, strict=True):
+                broker_tools.shared_queue(own, queue)
+                own.subscribe(queue, got.take)
+            for way in (proxy.up, proxy.down):  # the client hears nothing of this
+                way.pause()
+            channel.queue_delete(queues[0])
+            broker_tools.shared_queue(channel, queues[0], arguments={'x-max-length': 7})
+            for way in (proxy.up, proxy.down):
+                proxy.cut()
+                way.resume()
+            report = reports.wait()
+            assert [(record['queue'], error.code) for record, error in report.skipped] == [(queues[0], 406)]
+            rabbit.node.api(f'permissions/{rabbit.vhost}/{name}', 'PUT', {**rights, 'configure': ''})
+            # RabbitMQ asks for the rights when a channel needs them, and remembers the answers for each connection.
+            proxy.cut()
+            report = reports.wait(2)
+            assert [(record['queue'], error.code) for record, error in report.skipped] == [
+                (queue, 403) for queue in queues
+            ]
+            assert report.consumers == 2
+            for queue, got in zip(queues, gots, strict=True):
+                broker_tools.publish_all(channel, queue, [b'x'])
+                got.wait(b'x')
+    finally:
+        rabbit.node.api(f'users/{name}', 'DELETE')
+    for queue in queues:
+        channel.queue_delete(queue)
