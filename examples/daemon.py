@@ -6,7 +6,7 @@
     curl http://127.0.0.1:8080/metrics          # for Prometheus
 
 What to copy: all of it. Your work goes into the function work, your queues into declare. Exit status: 0 when all
-that was begun was finished, 2 when the time for that was over, 1 after an error in the program.
+that was begun was finished, 2 when it was not, in the time for that, 1 when the daemon cannot start, or not go on.
 """
 
 from gevent import monkey
@@ -17,7 +17,6 @@ import datetime
 import json
 import logging
 import os
-import random
 import signal
 import sys
 
@@ -76,55 +75,48 @@ def failed(message, error):
 class Daemon:
     def __init__(self):
         self.connection = None
-        self.ready = False
+        self.started = False
+        self.ended = AsyncResult()  # raises why the daemon cannot go on
 
-    def keep_consuming(self):
-        """Consume; after a loss wait a little, connect again, and consume. Returns never."""
-        pause = 1
-        while True:
-            try:
-                self.connection = gamqp.connect(URL, name='daemon')
-                self.consume()
-            except (gamqp.AMQPError, OSError) as error:
-                log.warning('not consuming: %s', error)
-                pause = 1 if self.ready else min(2 * pause, LONGEST_PAUSE)
-            finally:
-                self.ready = False
-            self.drain()  # if only a consumer has ended, others may be at work
-            gevent.sleep(random.uniform(0, pause))  # not all daemons at the same moment
+    @property
+    def ready(self):
+        return self.started and self.connection.is_open
 
-    def consume(self):
-        """Start all consumers, and wait until one of them ends, mostly because the connection was lost. Raises why."""
+    def start(self):
+        """Connect, and start all consumers. From here on losses are the connection's business."""
+        recover = gamqp.Recovery(max_delay=LONGEST_PAUSE, cancelled='resume')
+        self.connection = gamqp.connect(URL, name='daemon', recover=recover)
         queues = declare(self.connection.channel())
-        ended = AsyncResult()
         starting = Group()  # a greenlet for each channel, so that they do not wait for each other's replies
-        try:
-            for first in range(CHANNELS):
-                numbers = range(first, CONSUMERS, CHANNELS)
-                starting.spawn(
-                    report_to, ended, self.start_some, [queues[number % QUEUES] for number in numbers], ended
-                )
-            starting.join()
-            self.ready = not ended.ready()
-            if self.ready:
-                log.info('consuming', extra={'fields': {'consumers': CONSUMERS, 'queues': QUEUES}})
-            ended.get()
-        finally:
-            starting.kill()
+        for first in range(CHANNELS):
+            starting.spawn(
+                self.report, self.start_some, [queues[n % QUEUES] for n in range(first, CONSUMERS, CHANNELS)]
+            )
+        starting.join()
+        self.started = not self.ended.ready()
+        if self.started:
+            log.info('consuming', extra={'fields': {'consumers': CONSUMERS, 'queues': QUEUES}})
 
-    def start_some(self, queues, ended):
+    def start_some(self, queues):
         """Start consumers on one channel, one for each of *queues*."""
         channel = self.connection.channel()
         for queue in queues:
             consumer = channel.subscribe(queue, work, prefetch=10, on_error=failed)
-            gevent.spawn(report_to, ended, consumer.join)
+            gevent.spawn(self.report, consumer.join)
+
+    def report(self, function, *arguments):
+        """Call a function in a greenlet of its own; what it raises ends the daemon."""
+        try:
+            function(*arguments)
+        except Exception as error:
+            self.ended.set_exception(error)
 
     def drain(self):
         """Take no more messages, finish what was begun, send the acks, close. Returns whether all was done in time."""
-        if self.connection is None or not self.connection.is_open:
-            return True  # the broker delivers again what was not acked
+        if self.connection is None or self.connection.state == 'closed':
+            return True
         try:
-            return self.connection.drain(timeout=DRAIN)
+            return self.connection.drain(timeout=DRAIN)  # False, too, where the broker is away and gets no acks
         except gamqp.ConnectionError as error:
             log.warning('lost while stopping: %s', error)
             return False
@@ -146,14 +138,6 @@ class Daemon:
             status, kind, body = '404 Not Found', 'text/plain', b'/healthz, /readyz or /metrics\n'
         start_response(status, [('Content-Type', kind)])
         return [body]
-
-
-def report_to(result, function, *arguments):
-    """Call a function, and have an AsyncResult raise its error."""
-    try:
-        function(*arguments)
-    except Exception as error:
-        result.set_exception(error)
 
 
 class JSONLines(logging.Formatter):
@@ -186,18 +170,19 @@ def main():
     daemon = Daemon()
     http = WSGIServer(BIND, daemon.answer, log=None)
     http.start()
-    keeper = gevent.spawn(daemon.keep_consuming)
-    gevent.wait([stopping, keeper], count=1)
-    if keeper.ready():
-        return 1  # gevent has written the traceback
+    starting = gevent.spawn(daemon.report, daemon.start)
+    gevent.wait([stopping, daemon.ended], count=1)
+    failed = daemon.ended.ready()
+    if failed:
+        log.error('cannot go on: %s', daemon.ended.exception)
 
     log.info('stopping')
-    keeper.kill()  # it may be connecting
+    starting.kill()  # it may be connecting
     finished = daemon.drain()
     http.stop()
     done = prometheus_client.REGISTRY.get_sample_value('daemon_messages_total', {'outcome': 'done'})
     log.info('stopped', extra={'fields': {'finished': finished, 'done': int(done or 0)}})
-    return 0 if finished else 2
+    return 1 if failed else 0 if finished else 2
 
 
 if __name__ == '__main__':
