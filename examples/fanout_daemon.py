@@ -3,9 +3,10 @@
     ./examples/run fanout_daemon                  # until it gets a signal
     ./examples/run fanout_daemon --self-test      # feeds itself, stops, and tells what it took
 
-What to copy: several connections that are opened again by themselves after a loss, with a few channels each; one
-greenlet per channel sets up its consumers, so that round trips overlap; handlers only, no loop; a signal handler that
-drains, so that handlers finish, their acks are sent and everything else goes back to the queues.
+What to copy: a group of connections, which are opened again by themselves after a loss, and over which it spreads the
+consumers; some greenlets set these up, so that round trips overlap; handlers only, no loop; a signal handler that
+drains, so that handlers finish, their acks are sent and everything else goes back to the queues. Give the URLs of all
+nodes of a cluster, and the connections go to all of them.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import time
 
 import gevent
 from gevent.event import Event
+from gevent.pool import Pool
 
 import gamqp
 
@@ -27,31 +29,24 @@ PREFIX = f'gamqp.fanout.{os.getpid()}'
 class Daemon:
     def __init__(self, options):
         self.options = options
-        names = [f'fanout {number}' for number in range(options.connections)]
-        self.connections = [gamqp.connect(URL, recover=True, name=name) for name in names]
+        self.group = gamqp.Group(URL, connections=options.connections, name='fanout')
         self.queues = [f'{PREFIX}.{number}' for number in range(options.queues)]
         self.handled = [0] * options.consumers  # messages, by consumer
-        self.consumers = []
 
     def declare(self):
-        channel = self.connections[0].channel()
-        for queue in self.queues:
-            channel.queue_declare(queue, durable=True, auto_delete=False)
-        channel.close()
+        with self.group.channel() as channel:
+            for queue in self.queues:
+                channel.queue_declare(queue, durable=True, auto_delete=False)
 
     def start(self):
-        """All consumers, spread over connections and channels."""
-        channels = [connection.channel() for _ in range(self.options.channels) for connection in self.connections]
-        starting = [
-            gevent.spawn(self.start_some, channel, range(first, self.options.consumers, len(channels)))
-            for first, channel in enumerate(channels)
-        ]
-        gevent.joinall(starting, raise_error=True)
+        """All consumers, 20 at a time."""
+        starting = Pool(20)
+        for number in range(self.options.consumers):
+            starting.spawn(self.start_one, number)
+        starting.join(raise_error=True)
 
-    def start_some(self, channel, numbers):
-        for number in numbers:
-            queue = self.queues[number % len(self.queues)]
-            self.consumers.append(channel.subscribe(queue, self.handler(number), prefetch=10))
+    def start_one(self, number):
+        self.group.subscribe(self.queues[number % len(self.queues)], self.handler(number), prefetch=10)
 
     def handler(self, number):
         def handle(message):
@@ -62,9 +57,7 @@ class Daemon:
 
     def stop(self):
         """Drain all connections at once. Returns whether everything was finished."""
-        draining = [gevent.spawn(connection.drain, timeout=30) for connection in self.connections]
-        gevent.joinall(draining, raise_error=True)
-        return all(one.value for one in draining)
+        return self.group.drain(timeout=30)
 
 
 def self_test(daemon):
@@ -93,7 +86,6 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('--consumers', type=int, default=10_000)
     parser.add_argument('--connections', type=int, default=4)
-    parser.add_argument('--channels', type=int, default=5, help='of each connection')
     parser.add_argument('--queues', type=int, default=100)
     parser.add_argument('--idle', type=float, default=5, help='seconds of the look at the idle process')
     parser.add_argument('--self-test', action='store_true')
@@ -110,7 +102,7 @@ def main():
     seconds = time.perf_counter() - begin
     each = (resident() - before) / options.consumers
     print(
-        f'{options.consumers:,} consumers on {len(daemon.queues)} queues, {len(daemon.connections)} connections: '
+        f'{options.consumers:,} consumers on {len(daemon.queues)} queues, {len(daemon.group.connections)} connections: '
         f'{seconds:.2f} s, {seconds / options.consumers * 1000:.3f} ms and {each:.2f} kB each',
         flush=True,
     )
