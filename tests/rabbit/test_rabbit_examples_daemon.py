@@ -110,7 +110,8 @@ def test_a_loss_and_a_signal_lose_nothing(rabbit: Any, proxy: Any, channel: Any,
         assert daemon.get('/healthz') == (200, 'ok\n')
 
         proxy.cut()
-        greenlets.wait_until(lambda: re.search(r'^gamqp_recoveries_total\{.* 1', daemon.get('/metrics')[1], re.MULTILINE))
+        again = re.compile(r'^gamqp_recoveries_total\{.* 1', re.MULTILINE)
+        greenlets.wait_until(lambda: again.search(daemon.get('/metrics')[1]))
         daemon.await_status('/readyz', 200)
 
         # Tried twice, then put aside.
