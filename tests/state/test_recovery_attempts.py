@@ -116,3 +116,33 @@ def test_the_pause_of_a_record_doubles_up_to_the_longest(failures: int) -> None:
     retries.remove(record)
     retries.add([record], 0.0, 1.0)
     assert retries.next_time() == 2
+
+
+def distance_from_uniform(values: list[float], low: float, high: float) -> float:
+    """How far the share of values below x is from what it should be, at most (Kolmogorov and Smirnov)."""
+    count = len(values)
+    shares = [(value - low) / (high - low) for value in sorted(values)]
+    return max(max((at + 1) / count - share, share - at / count) for at, share in enumerate(shares))
+
+
+def test_a_thousand_clients_of_one_broker_come_back_spread() -> None:
+    """First attempts evenly within a second, later ones within a range that doubles, and never in a rush."""
+    rng = random.Random(48)
+    clients = [RecoveryAttempts() for _ in range(1000)]
+    now = dict.fromkeys(range(1000), 0.0)
+    arrivals: list[float] = []
+    for number in range(6):
+        pauses = []
+        for client, attempts in enumerate(clients):
+            pause = attempts.pause(now[client], rng.random())
+            assert pause is not None
+            pauses.append(pause)
+            attempts.begin()
+            now[client] += pause
+            arrivals.append(now[client])
+        high = 1.0 if number == 0 else min(30.0, 2.0 ** (number + 1))
+        # Of even samples 1 in 1,000 is further off than 1.95 / sqrt(1000); after a failure 0.1 s is the least pause.
+        assert distance_from_uniform(pauses, 0.0, high) < 1.95 / 1000**0.5 + (SHORTEST / high if number else 0)
+    # Never twice as many as would come evenly in the first second: 1,000.
+    for begin in range(100):
+        assert sum(begin / 10 <= moment < (begin + 1) / 10 for moment in arrivals) < 2 * 1000 / 10
