@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypedDict, TypeVar
 
 from . import exceptions
 from .wire import Content
-from .wire.spec import PROPERTIES, PROPERTY_NAMES
+from .wire.spec import PROPERTIES
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -117,16 +117,6 @@ class Message(Content):
             Content.__init__(self, b'', properties)
             self.body = body
         self.channel = channel
-
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            # Python calls it only for names that are no attributes; copy and pickle do, too, before there are any.
-            if name in PROPERTY_NAMES:
-                properties = self.properties
-                if name in properties:
-                    return properties[name]
-            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
 
     def __repr__(self) -> str:
         where = f' tag {self.delivery_tag}' if self.delivery_tag else ''

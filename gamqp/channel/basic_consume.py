@@ -14,10 +14,12 @@ from typing import Any
 from .. import exceptions
 from ..basic_message import Message
 from ..state.consumers import ConsumerRecord
+from ..state.heartbeat import HeartbeatClock
 from ..state.name_arguments import name
 from ..state.queue_types import OFFSET, STREAM, has_stream_offset
 from ..state.stream_consumers import StreamConsumers
 from ..state.topology_records import RecordedConsumer
+from ..wire import note_run
 from ..wire.spec import Basic
 from .basic_cancel import CancelMethods
 from .basic_qos import QosMethods
@@ -33,6 +35,9 @@ _NO_CALLBACK = (
 
 class ConsumeMethods(QosMethods, CancelMethods):
     """Mixin of Channel."""
+
+    _heartbeat_clock: HeartbeatClock
+    auto_decode: bool
 
     @property
     def consumer_count(self) -> int:
@@ -183,6 +188,25 @@ class ConsumeMethods(QosMethods, CancelMethods):
         types.check_consume(consumer.queue, consumer.no_ack, prefetch, self._prefetch.of_channel > 0, arguments)
         if (arguments and OFFSET in arguments) or types.type_of(consumer.queue) == STREAM:
             consumer.of_stream = True
+
+    def _on_run(self, run: list[Any]) -> bool:
+        """``_on_content`` for deliveries to one consumer. Returns False if they must be handled one by one."""
+        consumer = self._consumers.get(run[0].consumer_tag)
+        if consumer is None or self._arriving:
+            return False
+        if not (consumer.books or consumer.no_ack):
+            self._look_at_first(consumer, run[0])
+        if consumer.discard:
+            return False
+        unacked = None if consumer.no_ack else self._unacked
+        entry = consumer.tag, self._heartbeat_clock.heard_at
+        weight, redelivered = note_run(run, self, self.auto_decode, unacked, entry)
+        self._counts.redelivered += redelivered
+        if consumer.inbox is not None:
+            consumer.inbox.put_run(run, weight)
+        elif consumer.callback is not None:
+            self._event_queue.on_deliveries(consumer, run, weight)
+        return True
 
     def _look_at_first(self, consumer: ConsumerRecord, message: Any) -> None:
         """The first delivery of a consumer that acks: does it come from a stream? Does not switch."""

@@ -31,7 +31,7 @@ from ..state.receive_budget import ReceiveBudget
 from ..state.topology_registry import TopologyRegistry
 from ..telemetry import tracing
 from ..telemetry.log_fields import log_fields
-from ..wire import encode_method
+from ..wire import encode_method, end_of_run
 from ..wire.spec import Channel as ChannelSpec
 from ..wire.spec import Connection as Spec
 from .callable_passwords import CallablePasswords
@@ -236,41 +236,45 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
 
     def _on_events(self, events: list[Any]) -> None:
         """One batch from the decoder."""
-        # The dict itself and not a copy: a method in this batch may end a channel, and what follows for its number
-        # must not find it any more.
+        # Not a copy: a method in this batch may end a channel, and what follows for its number must not find it.
         channels = self.channels
         # Asked once a batch, not for each message: the batch is in memory anyway.
         overflow = self._backpressure.overflow_if_due()
-        methods = 0
-        for event in events:
+        methods = at = stop = 0
+        while at < len(events):
+            event = events[at]
+            at += 1
             if type(event) is tuple:
                 methods += 1
                 channel_id, sig, args = event
                 if not channel_id:
                     self._on_own_method(sig, args)
                 elif channel_id in channels:
-                    # May raise an AMQPError for a fault of the peer. The rest of the batch is lost then, and the
-                    # reader ends the connection with that error.
+                    # Raises an AMQPError for a fault of the peer, with which the reader ends the connection.
                     channels[channel_id]._on_method(sig, args)
                 elif sig == ChannelSpec.Close:
                     # A close that crossed ours must be answered all the same.
                     self._count_answer()
                     self._link.writer.send(encode_method(channel_id, ChannelSpec.CloseOk, ()))
                 elif sig == ChannelSpec.CloseOk:
-                    # The late answer to a close that was given up. All else that comes for such a number is dropped:
-                    # RabbitMQ's queues go on writing for a moment after their channel has ended.
+                    # The late answer to a close that was given up. All else that comes for such a number is dropped.
                     self._closes_due.discard(channel_id)
             else:
-                # Deliver, return or get-ok. Only deliveries go to disk; put() returns False for the others.
+                # Deliver, return or get-ok. Deliveries to one consumer that follow one another are handled together.
                 channel = channels.get(event._channel_id)
+                if channel is not None and at > stop and overflow is None:
+                    stop = end_of_run(events, at - 1)
+                    if stop > at and channel._on_run(events[at - 1 : stop]):
+                        at = stop
+                        continue
+                # Only deliveries go to disk; put() returns False for the others.
                 if channel is not None and (overflow is None or not overflow.put(channel, event)):
                     channel._on_content(event)
             # An event has ended the link (a close, or a fault of the peer): what stands behind it is void.
             if self._link.reason is not None:
                 break
-        # Once a batch, since an increase for each message would cost each of them something.
+        # Both once a batch, and behind the loop: a greenlet that wakes finds all events and not only the first.
         self._counts.delivered += len(events) - methods
-        # Also once a batch, and behind the loop: a greenlet that wakes finds all events and not only the first.
         self._event_queue.wake_drainers()
 
     def _on_protocol_error(self, error: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from itertools import repeat
 from types import ModuleType
 from typing import Any
 
@@ -97,6 +98,18 @@ class EventQueue(EventEntries):
         # One entry for each message: run_event takes the oldest message of a consumer for each of its entries.
         waiting.append(message)
         self._events.append(waiting)
+
+    def on_deliveries(self, consumer: ConsumerRecord, run: list[Message], weight: int) -> None:
+        """``on_delivery`` for messages that have arrived together. weight: the sum of theirs."""
+        budget = self._backpressure.budget
+        budget.messages += len(run)
+        budget.bytes += weight
+        waiting = self._waiting.get(consumer)
+        if waiting is None:
+            waiting = self._waiting[consumer] = WaitingMessages()
+            waiting.consumer, waiting.void = consumer, 0
+        waiting.extend(run)
+        self._events.extend(repeat(waiting, len(run)))
 
     def on_notice(self, notice: Callable[[], bool]) -> None:
         """Have drain_events call *notice*, which returns whether it did anything."""

@@ -105,9 +105,22 @@ class Inbox(Uncopyable, abc.ABC):
         if self.entry.discard:  # the garbage collector ended this consumer since the reader checked that
             self.channel._withdraw(self.entry)
 
+    def put_run(self, run: list[Message], weight: int) -> None:
+        """``put`` for messages that have arrived together. weight: the sum of theirs. Does not switch."""
+        budget = self._budget
+        budget.messages += len(run)
+        budget.bytes += weight
+        self.delivered += len(run)
+        if self.messages is None:
+            self.messages = deque()
+        self.messages.extend(run)
+        self.arrived(len(run))
+        if self.entry.discard:
+            self.channel._withdraw(self.entry)
+
     @abc.abstractmethod
-    def arrived(self) -> None:
-        """A message has been put in: wake or start whatever takes it. Must not switch."""
+    def arrived(self, count: int = 1) -> None:
+        """So many messages have been put in: wake or start whatever takes them. Must not switch."""
 
     def finish(self, reason: Reason | None) -> None:
         """The consumer has ended at the broker. Messages of a no_ack consumer can still be taken. Does not switch."""

@@ -66,7 +66,7 @@ class IteratorInbox(Inbox):
         if link is not None:
             link.cancel()
 
-    def arrived(self) -> None:
+    def arrived(self, count: int = 1) -> None:
         if self.waiting is not None:
             self.waiting.succeed()
 
@@ -139,13 +139,22 @@ class Deliveries(Uncopyable):
             connection._affinity.check()
         if inbox.in_hand:
             inbox.in_hand = False
-            inbox.settled_idle()
+            if connection._unfinished_handlers.retiring:
+                inbox.settled_idle()
         flow = connection._flow_control
         if flow.until_look > 1:
             flow.until_look -= 1
         elif flow.turn_overdue():
             flow.let_others_run()
         message: Message | None = None
+        messages = inbox.messages
+        if messages and inbox.channel._void is None:
+            message = messages.popleft()  # as ``Inbox.take``, without another call for each message
+            budget, backpressure = inbox._budget, connection._backpressure
+            budget.messages -= 1
+            budget.bytes -= message._weight
+            if backpressure.crowded:
+                backpressure.freed()
         while message is None:
             while not inbox.messages:
                 if inbox.over and not inbox.spooled:

@@ -168,8 +168,8 @@ class SubscriptionInbox(Inbox):
 
     # -- from the reader ---------------------------------------------------------------
 
-    def arrived(self) -> None:
-        if len(self._workers) < self.concurrency:
+    def arrived(self, count: int = 1) -> None:
+        for _ in range(min(count, self.concurrency - len(self._workers))):
             self._start_worker()
 
     @property

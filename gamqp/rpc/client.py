@@ -215,6 +215,10 @@ class _ReplyRouter(Inbox):
         else:
             self.client.unknown += 1
 
+    def put_run(self, run: list[Any], weight: int) -> None:
+        for message in run:
+            self.put(message)
+
     def take_return(self, message: Any, reason: Reason) -> bool:
         """A message came back on the channel. Returns whether it is a request of this client."""
         number = _correlation_id(message)
@@ -241,7 +245,7 @@ class _ReplyRouter(Inbox):
         # A channel of the client's own has no other users who could want to know of an error.
         return bool(self.pending) or self.client._owns
 
-    def arrived(self) -> None:
+    def arrived(self, count: int = 1) -> None:
         """Not called: ``put`` keeps no message here."""
 
     def ended(self) -> None:

@@ -50,7 +50,7 @@ if os.environ.get('GAMQP_PURE_PYTHON', '0') not in ('', '0') or not _all_built()
     sys.meta_path.insert(0, _SourceOnly)
 
 from . import spec  # noqa: E402
-from .content import Content, add_frames  # noqa: E402
+from .content import Content, add_frames, end_of_run, note_run  # noqa: E402
 from .frames import COMPILED, MAX_BODY, Decoder  # noqa: E402
 from .methods import decode_args, dumps, encode_ack, encode_method, encode_nack, encode_reject, loads  # noqa: E402
 from .properties import decode_properties, write_properties  # noqa: E402
@@ -82,7 +82,9 @@ __all__ = (
     'encode_nack',
     'encode_publish',
     'encode_reject',
+    'end_of_run',
     'loads',
+    'note_run',
     'spec',
     'write_properties',
 )

@@ -48,6 +48,10 @@ class Buffer:
             raise ValueError(f'commit of {n} bytes into a room of {len(self._bytes) - self._end}')
         self._end += n
 
+    def held(self) -> tuple[bytearray, int, int]:
+        """Where the bytes are that are kept: a bytearray, from and to. Valid until another method is called."""
+        return self._bytes, self._start, self._end
+
     def copy(self) -> bytes:
         """A copy of all bytes that are kept."""
         return bytes(self._view[self._start : self._end])

@@ -9,14 +9,14 @@ cdef bint TYPE_CHECKING
 
 cdef class Content:
     cdef public object channel
-    cdef public object _channel_id
+    cdef public unsigned int _channel_id
     cdef public object _method
     cdef public object delivery_tag
     cdef public object consumer_tag
     cdef public bint redelivered
     cdef public bint _auto_decode
-    cdef public object _size
-    cdef public object _weight
+    cdef public Py_ssize_t _size
+    cdef public Py_ssize_t _weight
     cdef bytes _args
     cdef bytes _header
     cdef object _body
@@ -32,3 +32,7 @@ cdef class Content:
 
 @cython.locals(args=bytes, header=bytes, total=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)
 cpdef Py_ssize_t add_frames(Content content, list parts) except -1
+@cython.locals(content=Content, tag=object, channel_id="unsigned int", stop=Py_ssize_t)
+cpdef Py_ssize_t end_of_run(list events, Py_ssize_t at) except -1
+@cython.locals(content=Content, weight=Py_ssize_t, redelivered=Py_ssize_t)
+cpdef tuple note_run(list run, object channel, bint auto_decode, object unacked, object entry)

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 from . import spec
 from .methods import decode_args
 from .properties import CONTENT_ENCODING_FLAG, decode_properties
+from .spec import PROPERTY_NAMES
 
 if TYPE_CHECKING:
     import cython
 else:
     from ._cython_shim import cython
 
-__all__ = ('COMPILED', 'Content', 'add_frames')
+__all__ = ('COMPILED', 'Content', 'add_frames', 'end_of_run', 'note_run')
 
 COMPILED: bool = cython.compiled
 
@@ -34,6 +35,10 @@ _INFO: dict[spec.Sig, tuple[str, ...]] = {
     sig: tuple(name for name, _ in method.args) for sig, method in spec.METHODS.items() if method.content
 }
 _RESERVED = 'ticket'
+
+# The compiler would take annotations of these types for C types that contradict the .pxd.
+_int = int
+_bool = bool
 
 # The bytes of a frame set before the method's arguments, between those and the properties, before a part of the body.
 _NUMBERS = Struct('>HH')
@@ -98,6 +103,17 @@ class Content:
         self._body: Any = body
         self._properties: dict[str, Any] | None = {} if properties is None else properties
         self._delivery_info: dict[str, Any] | None = None
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            # Called only for names that are no attributes; copy and pickle do so, too, before there are any. It is here
+            # and not in the class of messages: compiled, a message's attributes are then found without Python code.
+            if name in PROPERTY_NAMES:
+                properties = self.properties
+                if name in properties:
+                    return properties[name]
+            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
 
     def __repr__(self) -> str:
         method = 'local' if self._method is None else spec.METHODS[self._method].name
@@ -259,6 +275,44 @@ def add_frames(content: Content, parts: list[Any]) -> int:
             total += 8
     parts.append(_END)
     return total
+
+
+def end_of_run(events: list[Any], at: _int) -> int:
+    """The index behind the last of the deliveries to one consumer that begin at ``events[at]``, which is a Content."""
+    content: Content = events[at]
+    tag, channel_id = content.consumer_tag, content._channel_id
+    at += 1
+    if tag is None:
+        return at  # a message that was returned or asked for, and no delivery
+    stop = len(events)
+    while at < stop:
+        event = events[at]
+        if type(event) is tuple:
+            break
+        content = event
+        # The decoder gives the same object to deliveries that follow one another.
+        if content.consumer_tag is not tag or content._channel_id != channel_id:
+            break
+        at += 1
+    return at
+
+
+def note_run(run: list[Any], channel: Any, auto_decode: _bool, unacked: Any, entry: Any) -> tuple[int, int]:
+    """Deliveries to one consumer have arrived: give them their channel, and enter them as unacked.
+
+    unacked: delivery tag -> *entry*; None where the consumer needs no ack. Returns the sum of their weights, and how
+    many were redelivered.
+    """
+    weight = redelivered = 0
+    content: Content
+    for content in run:
+        content.channel = channel
+        content._auto_decode = auto_decode
+        weight += content._weight
+        redelivered += content.redelivered
+        if unacked is not None:
+            unacked[content.delivery_tag] = entry
+    return weight, redelivered
 
 
 _PICKLED = (

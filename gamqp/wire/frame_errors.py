@@ -9,7 +9,7 @@ from __future__ import annotations
 from .. import exceptions
 from . import spec
 
-__all__ = ('other_version', 'wrong_end', 'wrong_method')
+__all__ = ('other_version', 'too_large', 'unknown_type', 'wrong_end', 'wrong_method')
 
 
 def wrong_end(kind: int, channel_id: int, size: int, end: int) -> exceptions.AMQPError:
@@ -33,3 +33,15 @@ def other_version(head: bytes) -> exceptions.AMQPError:
     """A broker that does not speak AMQP 0-9-1 sends the version that it does speak, and closes the socket."""
     version = '-'.join(str(part) for part in head[5:8])
     return exceptions.FrameError(f'the peer refuses AMQP 0-9-1; it offers version {version} (protocol id {head[4]})')
+
+
+def unknown_type(kind: int, channel_id: int, head: bytes) -> exceptions.AMQPError:
+    """A frame of no type that AMQP has. head: the first bytes of it."""
+    if kind == 0x15 and channel_id >> 8 == 3:  # an alert record: the answer of a TLS server
+        return exceptions.FrameError('the peer speaks TLS: use TLS here, or its port without')
+    return exceptions.FrameError(f'unknown frame type {kind}; the bytes are {head[:7]!r} …')
+
+
+def too_large(frame: str, size: int, limit: str) -> exceptions.AMQPError:
+    """A frame that has more bytes than it may have."""
+    return exceptions.FrameError(f'{frame} has {size} bytes, {limit}')

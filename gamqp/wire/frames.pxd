@@ -20,15 +20,16 @@ cdef class Decoder:
     cdef object _buffer
     cdef dict _halves
     cdef Py_ssize_t _need
+    cdef object _tag
+    cdef bytes _tag_octets
 
     cpdef object room(self)
-    @cython.locals(events=list, data=bytes)
+    @cython.locals(events=list, data=bytearray, start=Py_ssize_t, end=Py_ssize_t)
     cpdef list commit(self, Py_ssize_t n)
     cdef object _fail(self, object exc)
 
     @cython.locals(
         p="const unsigned char *",
-        end=Py_ssize_t,
         usual="long long",
         pos=Py_ssize_t,
         after="long long",
@@ -36,7 +37,7 @@ cdef class Decoder:
         channel_id="unsigned int",
         size="long long",
     )
-    cdef Py_ssize_t _cut(self, bytes data, list events) except -1
+    cdef Py_ssize_t _cut(self, bytearray data, Py_ssize_t start, Py_ssize_t end, list events) except -1
     cdef object _on_rare(self, unsigned int kind, unsigned int channel_id, long long size, bytes frame, list events)
     @cython.locals(total="long long")
     cdef Py_ssize_t _judge(self, unsigned int kind, unsigned int channel_id, long long size, bytes head) except -1
@@ -51,13 +52,12 @@ cdef class Decoder:
         stop=Py_ssize_t,
     )
     cdef Py_ssize_t _on_method(
-        self, bytes data, Py_ssize_t pos, Py_ssize_t after, unsigned int channel_id, list events
+        self, bytearray data, Py_ssize_t pos, Py_ssize_t after, Py_ssize_t end, unsigned int channel_id, list events
     ) except -1
     @cython.locals(cls=type, content=Content, at=Py_ssize_t)
     cdef Content _begin(self, object sig, unsigned int key, bytes args, unsigned int channel_id)
     @cython.locals(
         p="const unsigned char *",
-        end=Py_ssize_t,
         kind="unsigned int",
         channel="unsigned int",
         size="long long",
@@ -66,7 +66,9 @@ cdef class Decoder:
         body="long long",
         stop="long long",
     )
-    cdef Py_ssize_t _complete(self, Content content, bytes data, Py_ssize_t pos, unsigned int channel_id) except? -2
+    cdef Py_ssize_t _complete(
+        self, Content content, bytearray data, Py_ssize_t pos, Py_ssize_t end, unsigned int channel_id
+    ) except? -2
     @cython.locals(content=Content)
     cdef object _finish(self, object half, list events)
 
@@ -76,5 +78,4 @@ cdef object _decode(object sig, unsigned int key, bytes args)
 cdef unsigned int _be32(const unsigned char *p, Py_ssize_t at) noexcept
 @cython.locals(high="unsigned long long")
 cdef unsigned long long _be64(const unsigned char *p, Py_ssize_t at) noexcept
-@cython.locals(p="const unsigned char *")
 cdef object _text(bytes args, Py_ssize_t stop)

@@ -21,7 +21,7 @@ from . import spec
 from .assembly import Assembly
 from .buffer import Buffer
 from .content import Content
-from .frame_errors import other_version, wrong_end, wrong_method
+from .frame_errors import other_version, too_large, unknown_type, wrong_end, wrong_method
 from .methods import decode_args
 
 if TYPE_CHECKING:
@@ -90,6 +90,8 @@ class Decoder:
         '_content_class',
         '_halves',
         '_need',
+        '_tag',
+        '_tag_octets',
         'error',
         'frame_max',
         'heartbeats',
@@ -113,6 +115,9 @@ class Decoder:
         self._halves = self._assembly.halves  # here, since every method needs it
         self._buffer = Buffer()
         self._need = 1  # with fewer bytes in the buffer no frame is complete
+        # Of the delivery before. The next one mostly has the same tag, and gets the same object.
+        self._tag: str | bytes = ''
+        self._tag_octets = b'\0'
 
     def __repr__(self) -> str:
         state = 'failed' if self.error is not None else f'{len(self._buffer)} bytes held'
@@ -136,11 +141,15 @@ class Decoder:
         elif len(self._buffer) < self._need:
             self._buffer.consume(0)
         else:
-            # Decode a copy: slices of bytes are cheaper than those of a bytearray, and one copy serves
-            # hundreds of messages.
-            data = self._buffer.copy()
             try:
-                self._buffer.consume(self._cut(data, events))
+                if cython.compiled:
+                    # Out of the buffer itself: each part of a message is copied once.
+                    data, start, end = self._buffer.held()
+                    self._buffer.consume(self._cut(data, start, end, events))
+                else:
+                    # A copy for hundreds of messages: slices of bytes are cheaper than those of a bytearray.
+                    copied = self._buffer.copy()
+                    self._buffer.consume(self._cut(copied, 0, len(copied), events))
             except exceptions.AMQPError as exc:
                 self._fail(exc)
             except BaseException as exc:
@@ -174,12 +183,11 @@ class Decoder:
 
     # Frames.
 
-    def _cut(self, data: bytes, events: list[Any]) -> int:
-        """Make events of every complete frame of *data*. Returns how many bytes those are."""
+    def _cut(self, data: Any, start: _int, end: _int, events: list[Any]) -> int:
+        """Make events of every complete frame in ``data[start:end]``. Returns how many bytes those are."""
         p = data
-        end = len(data)
         usual = self.frame_max - _OVERHEAD if self.frame_max else _MAX_CONTROL
-        pos = 0
+        pos = start
         while end - pos >= _HEAD_SIZE:
             if cython.compiled:
                 kind = p[pos]
@@ -190,18 +198,18 @@ class Decoder:
             after = pos + size + _OVERHEAD
             if after > end:
                 self._need = self._judge(kind, channel_id, size, p[pos : min(pos + 8, end)])
-                return pos
+                return pos - start
             if size > usual or p[after - 1] != _END:
                 self._judge(kind, channel_id, size, p[pos : pos + 8])
                 if p[after - 1] != _END:
                     raise wrong_end(kind, channel_id, size, p[after - 1])
             if kind == _METHOD:
-                pos = self._on_method(data, pos, after, channel_id, events)
+                pos = self._on_method(data, pos, after, end, channel_id, events)
             else:
                 self._on_rare(kind, channel_id, size, p[pos:after], events)
                 pos = after
         self._need = _HEAD_SIZE
-        return pos
+        return pos - start
 
     def _on_rare(self, kind: _int, channel_id: _int, size: _int, frame: bytes, events: list[Any]) -> None:
         """A frame that is no method, and no content that directly follows its method."""
@@ -228,25 +236,19 @@ class Decoder:
             if len(head) < 8:
                 return 8
             raise other_version(head)
-        elif kind == 0x15 and channel_id >> 8 == 3:  # an alert record: the answer of a TLS server
-            raise exceptions.FrameError('the peer speaks TLS: use TLS here, or its port without')
         else:
-            raise exceptions.FrameError(f'unknown frame type {kind}; the bytes are {head[:7]!r} …')
+            raise unknown_type(kind, channel_id, head)
         total = size + _OVERHEAD
         if kind == _BODY:
             if self.frame_max and total > self.frame_max:
-                raise exceptions.FrameError(
-                    f'body frame on channel {channel_id} has {total} bytes, agreed on are {self.frame_max}'
-                )
+                raise too_large(f'body frame on channel {channel_id}', total, f'agreed on are {self.frame_max}')
         elif total > _MAX_CONTROL + _OVERHEAD:
-            raise exceptions.FrameError(
-                f'frame of type {kind} on channel {channel_id} has {total} bytes, accepted are {_MAX_CONTROL}'
-            )
+            raise too_large(f'frame of type {kind} on channel {channel_id}', total, f'accepted are {_MAX_CONTROL}')
         return total
 
     # Methods.
 
-    def _on_method(self, data: bytes, pos: _int, after: _int, channel_id: _int, events: list[Any]) -> int:
+    def _on_method(self, data: Any, pos: _int, after: _int, end: _int, channel_id: _int, events: list[Any]) -> int:
         """A method frame, with its content if that has arrived, too. Returns the place of the next frame."""
         p = data
         if self._halves:
@@ -264,7 +266,7 @@ class Decoder:
             events.append((channel_id, sig, _decode(sig, key, args)))
             return after
         content = self._begin(sig, key, args, channel_id)
-        stop = self._complete(content, data, after, channel_id)
+        stop = self._complete(content, data, after, end, channel_id)
         if stop < 0:
             self._assembly.begin(channel_id, content, len(args))
             return after
@@ -289,7 +291,9 @@ class Decoder:
         if key == _DELIVER:
             at = args[0] + 1 if args else 0
             if len(args) >= at + 9:
-                content.consumer_tag = _text(args, at)
+                if not args.startswith(self._tag_octets):
+                    self._tag, self._tag_octets = _text(args, at), args[:at]
+                content.consumer_tag = self._tag
         elif key != _GET_OK:
             content.delivery_tag = None
             content.redelivered = False
@@ -304,14 +308,13 @@ class Decoder:
             content.redelivered = bits & 1 != 0
         return content
 
-    def _complete(self, content: Content, data: bytes, pos: _int, channel_id: _int) -> int:
+    def _complete(self, content: Content, data: Any, pos: _int, end: _int, channel_id: _int) -> int:
         """The usual case: header and whole body follow the method directly. Returns where they end.
 
         Returns -1 if anything is missing or unusual. The frames are then handled one by one, and errors
         are found there. This way three frames take the time of one and a half.
         """
         p = data
-        end = len(data)
         if end - pos < _HEAD_SIZE + _FIXED + 3:
             return -1
         if cython.compiled:
@@ -391,8 +394,7 @@ def _be64(p: _Octets, at: _int) -> int:
 
 def _text(args: bytes, stop: _int) -> str | bytes:
     """The short string with which *args* begins; it ends at *stop*."""
-    p = args
     try:
-        return p[1:stop].decode('utf-8')
+        return args[1:stop].decode('utf-8')
     except UnicodeDecodeError:
         return args[1:stop]

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any
 
+import inside
 import pytest
 from script import ScriptedBroker, frames
 from scripted_consumers import begin
@@ -53,9 +54,13 @@ def _as_without_tracers(monkeypatch: pytest.MonkeyPatch) -> None:
 def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[Any], Any], no_ack: bool = False) -> None:
     """Start a consumer; MESSAGES deliveries wait in the socket."""
     begin(peer, lambda: channel.basic_consume('q', 'tag', no_ack=no_ack, callback=callback))
+    send_all(peer, 'tag')
+
+
+def send_all(peer: ScriptedBroker, tag: str) -> None:
     peer.raw(
         b''.join(
-            frames('basic.deliver', consumer_tag='tag', delivery_tag=number, body=b'%d' % number)
+            frames('basic.deliver', consumer_tag=tag, delivery_tag=number, body=b'%d' % number)
             for number in range(1, MESSAGES + 1)
         )
     )
@@ -65,12 +70,52 @@ def test_a_delivery(peer: ScriptedBroker, client: gamqp.Connection, channel: gam
     consume(peer, channel, got.append)
     calls = calls_each(lambda _: client.drain_events())
     assert len(got) == MESSAGES
+    # What the reader does is done once for all deliveries to a consumer that have arrived together.
+    assert calls == ['draining.py:drain_events', 'event_queue.py:run_event']
+
+
+@pytest.mark.parametrize('no_ack', [False, True], ids=['ack', 'no_ack'])
+def test_a_delivery_to_an_iterator(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, no_ack: bool
+) -> None:
+    deliveries = begin(peer, lambda: channel.consume('q', no_ack=no_ack))
+    send_all(peer, deliveries.tag)
+    got: list[Any] = []
+    calls = calls_each(lambda _: got.append(next(deliveries)))
+    assert [message.delivery_tag for message in got] == list(range(1, MESSAGES + 1))
+    assert calls == ['iterator.py:__next__']
+
+
+def test_deliveries_to_two_consumers_in_turns(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    for tag in 'ab':
+        begin(peer, lambda tag=tag: channel.basic_consume('q', tag, callback=got.append))  # type: ignore[misc]
+    peer.raw(
+        b''.join(
+            frames('basic.deliver', consumer_tag='ab'[number % 2], delivery_tag=number)
+            for number in range(1, MESSAGES + 1)
+        )
+    )
+    calls = calls_each(lambda _: client.drain_events())
+    assert [message.delivery_tag for message in got] == list(range(1, MESSAGES + 1))
     assert calls == [
         'channel.py:_on_content',
         'draining.py:drain_events',
         'event_queue.py:on_delivery',
         'event_queue.py:run_event',
     ]
+
+
+def test_messages_share_what_they_have_in_common(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    consume(peer, channel, got.append)
+    while len(got) < MESSAGES:
+        client.drain_events()
+    assert len({id(message.consumer_tag) for message in got}) == 1
+    # As many objects as batches: all messages may have come in one, or in a few.
+    assert len({id(entry) for entry in inside.unacked(channel).values()}) < MESSAGES / 4
 
 
 def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]) -> None:
