@@ -115,7 +115,7 @@ class Producer:
         self._confirms = confirms
         self._open: deque[tuple[Receipt, int]] = deque()
         self._more = green.Gate(green.backend())
-        self.stopped = self.published_all = False
+        self.stopped = self.published_all = self._waits = False
 
     def run(self) -> None:
         """Publish. Switches. Raises why the channel ended."""
@@ -132,14 +132,17 @@ class Producer:
                 self._publish(exchange, key)
             self.published_all = True
         finally:
+            self._waits = False
             if watching is not None:
-                self._more.wake_all()
                 self.stopped = True
+                self._more.wake_all()
 
     def _publish(self, exchange: str, key: str) -> None:
         body = self._bodies.make()
         if self._confirms:
+            self._waits = True  # for room, where so many are without their confirm
             receipt = self._channel.publish(body, exchange, key, **self._properties)
+            self._waits = False
             self._open.append((receipt, time.monotonic_ns()))
             self._more.wake()
         else:
@@ -149,14 +152,14 @@ class Producer:
     def finish(self, patience: float) -> None:
         """Wait for the confirms that are outstanding, for at most so many seconds. Switches."""
         deadline = green.Deadline(patience)
-        while self._open and not deadline.passed:
+        while (self._open or self._waits) and not deadline.passed:
             green.backend().sleep(0.01)
 
     def _watch(self) -> None:
         """Take the time of each confirm: the oldest is waited for, and others come with it."""
         while True:
             if not self._open:
-                if self.stopped:
+                if self.stopped and not self._waits:
                     return
                 self._more.wait()
                 continue
@@ -220,28 +223,39 @@ class ConsumerLoad:
         self._deliveries = channel.consume(queue, prefetch=prefetch, no_ack=not ack_every, arguments=arguments)
         self.received_at = time.monotonic()
         self.received = 0
+        self.stopped = False
+        self._unacked: Message | None = None  # the last one that was counted, where its ack is still to come
 
     def run(self) -> None:
         """Consume. Switches. Raises why the channel ended."""
-        pace, last = _ChangingPace(self._rate), None
+        pace = _ChangingPace(self._rate)
         for message in self._deliveries:
             body: Any = message.body
             age = age_of(body)
             pace.wait()
             if self._pause:
                 green.backend().sleep(self._pause)
+            if self.stopped:
+                return  # not counted, and not acked: it goes back
             figures = self._figures()
             if age is not None:
                 figures.latency.add(age)
             figures.received += 1
             self.received += 1
             self.received_at = time.monotonic()
-            last = message
             if self._ack_every and not self.received % self._ack_every:
                 message.ack(multiple=self._ack_every > 1)
-                last = None
+                self._unacked = None
+            elif self._ack_every:
+                self._unacked = message
             if self.received == self._count:
                 break
-        if last is not None and self._ack_every:
-            last.ack(multiple=True)
+        self.finish()
         self._deliveries.close()
+
+    def finish(self) -> None:
+        """Ack what has been counted and is less than a whole group. Does not switch."""
+        self.stopped = True
+        message, self._unacked = self._unacked, None
+        if message is not None and message.channel is not None and message.channel.is_open:
+            message.ack(multiple=True)

@@ -239,8 +239,8 @@ class Run:
 
     def end(self) -> None:
         """Begin the end. Does not switch."""
-        for producer in self._producers:
-            producer.stopped = True
+        for work in (*self._producers, *self._consumers):
+            work.stopped = True
         if self._ended is None:
             self._ended = time.monotonic()
             self._processor = time.process_time() - self._processor
@@ -252,6 +252,8 @@ class Run:
         for producer in self._producers:
             if isinstance(producer, Producer):
                 producer.finish(PATIENCE)
+        for consumer in self._consumers:
+            consumer.finish()
         try:
             for connection in self._connections[1:]:
                 connection.close()
@@ -262,7 +264,9 @@ class Run:
                 self._connections[0].close()
 
     def total(self) -> dict[str, Any]:
-        """The figures of the whole run. What came after its end is not in the rates."""
+        """The figures of the whole run, with the confirms that were waited for after its end."""
+        self._sum.add(self._span)
+        self._span = Figures()
         seconds = max((self._ended or time.monotonic()) - self._started, 1e-6)
         found = self._sum.for_programs(seconds)
         return {**found, 'processor': round(self._processor / seconds, 3)}

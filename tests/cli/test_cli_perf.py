@@ -10,6 +10,7 @@ import signal
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import broker_tools
 import greenlets
@@ -81,6 +82,44 @@ def test_its_counters_are_the_brokers(rabbit: Any) -> None:
         for name in ('counted-1', 'counted-2'):
             broker_tools.wait_ready(channel, name, 0)
             channel.queue_delete(name)
+
+
+@pytest.mark.any_broker
+@pytest.mark.slow
+def test_the_management_counts_the_same(rabbit: Any) -> None:
+    """What it has published, received and acked; the management sees it some seconds later."""
+    by_number = ('-u', broker_tools.fresh_name(), '-C', '2000', '-c', '50', '-A', '7', '-x', '2', '-y', '3')
+    no_acks = ('-u', broker_tools.fresh_name(), '-C', '1000', '-a')
+    by_time = ('-u', broker_tools.fresh_name(), '-z', '1', '-r', '700', '-c', '20', '-q', '10', '-f')
+    told = {}
+    for load in (by_number, no_acks, by_time):
+        done = gamqp('perf', *load, '--keep', '--json', '--quiet', url=rabbit.url)
+        assert done.code == 0, done
+        (told[load],) = done.lines
+
+    def counted(load: tuple[str, ...]) -> list[int]:
+        queue = rabbit.node.api(f'queues/{quote(rabbit.vhost, "")}/{load[1]}')
+        stats = queue.get('message_stats', {})
+        return [stats.get(name, 0) for name in ('publish', 'deliver', 'deliver_no_ack', 'ack')]
+
+    def agree() -> bool:
+        published, delivered, _, acked = counted(by_time)
+        timed = told[by_time]
+        return (
+            counted(by_number) == [4000, 4000, 0, 4000]
+            and counted(no_acks) == [1000, 0, 1000, 0]
+            # What was sent ahead when the time was over has gone back.
+            and delivered >= acked
+            and (published, published, acked) == (timed['published'], timed['confirmed'], timed['received'])
+        )
+
+    assert [told[by_number][name] for name in ('published', 'confirmed', 'received')] == [4000, 4000, 4000]
+    assert [told[no_acks][name] for name in ('published', 'received')] == [1000, 1000]
+    assert 0 < told[by_time]['published'] <= 701 * told[by_time]['seconds'] + 1
+    greenlets.wait_until(agree, 60, 'the broker counts what perf counts')
+    with rabbit.connect() as connection:
+        for load in told:
+            connection.channel().queue_delete(load[1])
 
 
 @pytest.mark.any_broker
