@@ -8,6 +8,8 @@ https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
 
 from __future__ import annotations
 
+from collections import deque
+
 __all__ = ('RecoveryAttempts',)
 
 # Seconds. After a failure there is always some pause, or a broker that refuses at once would be tried in a loop.
@@ -15,6 +17,9 @@ SHORTEST = 0.1
 
 # So often may the peer's bytes make no sense, within ``stable_after``, until it is given up.
 GARBLED = 3
+
+# Errors of one outage that are known when they come again: some take turns.
+MOST_ERRORS = 10
 
 
 class RecoveryAttempts:
@@ -29,7 +34,7 @@ class RecoveryAttempts:
     """
 
     __slots__ = (
-        '_error',
+        '_errors',
         '_garbled',
         'attempts',
         'delay',
@@ -59,7 +64,7 @@ class RecoveryAttempts:
         self.number = 0
         self.since = 0.0
         self._garbled: list[float] = []  # when the peer's bytes made no sense
-        self._error = ''
+        self._errors: deque[str] = deque(maxlen=MOST_ERRORS)  # of this outage, each once
 
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {self.number} made>'
@@ -67,7 +72,7 @@ class RecoveryAttempts:
     def lost(self, now: float, lived: float) -> None:
         """An outage begins. lived: seconds for which the connection was open."""
         self.since = now
-        self._error = ''
+        self._errors.clear()
         # Counted on after a short life: a connection that is lost as soon as it is open would be tried without end.
         if lived >= self.stable_after:
             self.number = 0
@@ -98,10 +103,12 @@ class RecoveryAttempts:
         return self.number
 
     def is_news(self, error: BaseException) -> bool:
-        """Whether this error is another one than that of the attempt before, in this outage: then the log says so."""
+        """Whether no attempt of this outage has failed with this error before: then the log says so."""
         text = f'{type(error).__name__}: {error}'
-        before, self._error = self._error, text
-        return text != before
+        if text in self._errors:
+            return False
+        self._errors.append(text)
+        return True
 
     def garbled(self, now: float) -> bool:
         """The peer's bytes made no sense. Returns whether that was so too often: then it is given up."""

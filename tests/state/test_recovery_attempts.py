@@ -67,9 +67,10 @@ def test_an_error_is_news_once() -> None:
     attempts = RecoveryAttempts()
     attempts.lost(0.0, 0.0)
     errors = [OSError('a'), OSError('a'), OSError('b'), TimeoutError('b'), OSError('a')]
-    assert [attempts.is_news(error) for error in errors] == [True, False, True, True, True]
+    assert [attempts.is_news(error) for error in errors] == [True, False, True, True, False]
     attempts.lost(0.0, 0.0)
     assert attempts.is_news(OSError('a'))
+    assert all(attempts.is_news(OSError(number)) for number in range(100))  # few are kept
 
 
 def test_bytes_without_sense_may_come_so_often() -> None:
