@@ -3,7 +3,7 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(__file__))  # for imports.py
+sys.path.insert(0, os.path.dirname(__file__))  # for imports.py and states.py
 
 import gamqp
 
@@ -12,7 +12,7 @@ author = 'the gamqp authors'
 copyright = '2026, the gamqp authors'
 release = version = gamqp.__version__
 
-extensions = ['sphinx.ext.autodoc', 'imports']
+extensions = ['sphinx.ext.autodoc', 'imports', 'states']
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'none'
 exclude_patterns = ['build']

@@ -14,6 +14,7 @@ from types import ModuleType
 import pytest
 
 import gamqp
+from gamqp.state.lifecycle import TRANSITIONS
 from gamqp.wire import METHODS
 
 ROOT = Path(__file__).parents[1]
@@ -71,14 +72,19 @@ def code() -> Definitions:
     return Definitions()
 
 
-@pytest.fixture(scope='module')
-def picture() -> ModuleType:
-    spec = importlib.util.spec_from_file_location('docs_imports', ROOT / 'docs' / 'imports.py')
+def extension(name: str) -> ModuleType:
+    """One of the documentation's own directives."""
+    spec = importlib.util.spec_from_file_location(f'docs_{name}', ROOT / 'docs' / f'{name}.py')
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture(scope='module')
+def picture() -> ModuleType:
+    return extension('imports')
 
 
 @pytest.mark.parametrize('name', FILES)
@@ -172,3 +178,16 @@ def test_no_two_classes_have_one_name(code: Definitions) -> None:
     for name, files in code.files.items():
         places = [file for file in files if file != 'wire/spec.py' and not file.startswith(('green/_', 'kombu/'))]
         assert len(places) <= 1, f'{name}: {places}'
+
+
+def test_the_picture_of_the_states_has_what_a_connection_can_do_and_so_has_its_table() -> None:
+    states = extension('states')
+    drawn = {(before, after) for before, after, _ in states.MOVES}
+    # Only channels are reopened, and lost while they are opened.
+    events = {(state, event) for state, moves in TRANSITIONS.items() for event in moves if event != 'reopen'}
+    events -= {('opening', 'lose'), ('opening', 'close')}
+    assert drawn == {(state, TRANSITIONS[state][event]) for state, event in events}
+    table = (ROOT / 'docs' / 'recovery.rst').read_text(encoding='utf-8')
+    rows = re.findall(r'^(\w+) {2,}(\w+(?:, \w+)*) {2,}\S', table[table.index('.. states::') :], re.M)
+    assert {(state, after) for state, afters in rows if state in TRANSITIONS for after in afters.split(', ')} == drawn
+    assert states.dot().count('->') == len(drawn)
