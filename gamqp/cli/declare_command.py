@@ -46,6 +46,8 @@ def run(arguments: list[str]) -> int:
 def declare(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     """Declare it, and print what the broker says of it."""
     arguments = pairs(options.argument, typed=True)
+    if not options.name:
+        raise UsageError('a name is wanted')
     with broker_urls.connect(options) as connection:
         channel = connection.channel()
         if options.what == 'exchange':

@@ -53,7 +53,13 @@ def _add_load(parser: Parser) -> None:
     group.add_argument(
         '-c', '--confirm', type=count, metavar='N', help='ask for confirms; so many may be outstanding for each channel'
     )
-    group.add_argument('-f', '--persistent', action='store_true', help='persistent messages')
+    group.add_argument(
+        *('-f', '--persistent'),
+        nargs='?',
+        choices=('persistent',),
+        const='persistent',
+        help='persistent messages (also -f persistent)',
+    )
     group.add_argument('-q', '--qos', type=amount, default=1000, metavar='N', help='prefetch (default: 1000)')
     group.add_argument('-A', '--multi-ack-every', type=count, default=1, metavar='N', help='ack so many at once')
     group.add_argument('-a', '--autoack', action='store_true', help='no acks')
@@ -75,7 +81,7 @@ def _add_queues(parser: Parser) -> None:
     kind.add_argument('--stream-queue', action='store_true', help='streams')
     group.add_argument('--stream-consumer-offset', default='next', metavar='WHERE', help='default: next')
     group.add_argument('--queue-argument', action='append', metavar='NAME=VALUE', help='such as x-max-length=1000')
-    group.add_argument('--predeclared', action='store_true', help='they are there already')
+    group.add_argument('-p', '--predeclared', action='store_true', help='they are there already')
     group.add_argument('--keep', action='store_true', help='leave the queues that were made')
     group.add_argument('-e', '--exchange', metavar='NAME', help='publish by this exchange instead of the default one')
     group.add_argument(
@@ -95,3 +101,6 @@ def _add_end(parser: Parser) -> None:
     group.add_argument('-i', '--interval', type=seconds, default=1.0, metavar='SECONDS', help='of the live line (1)')
     group.add_argument('--json', action='store_true', help='the result as one line of JSON, with all spans')
     group.add_argument('--plot', metavar='FILE', help='draw rates and latencies into a PNG, PDF or SVG')
+    group.add_argument(
+        '--hdr', metavar='PREFIX', help='write all percentiles for the tools of HdrHistogram: PREFIX.latency.hgrm …'
+    )

@@ -50,6 +50,10 @@ class Histogram:
                 return min(value, self.largest)
         return self.largest
 
+    def counts(self) -> list[tuple[int, int]]:
+        """(duration, how often), in order."""
+        return sorted(self._counts.items())
+
     def merge(self, other: Histogram) -> None:
         """Add all durations of another one."""
         if not other.count:

@@ -21,6 +21,7 @@ from .output import Output
 from .parser import seconds as seconds_of
 from .parser import size as size_of
 from .perf_churn import Churn
+from .perf_distribution import write_distributions
 from .perf_figures import Figures, as_table
 from .perf_load import Bodies, ConsumerLoad, Producer, Schedule
 from .perf_plot import check_plot, plot
@@ -56,6 +57,8 @@ def perf(options: argparse.Namespace, output: Output, stop: Stop) -> int:
         output.note(f'in {total["seconds"]:,.1f} s, with {total["processor"]:.0%} of a processor')
     if options.plot:
         plot(options.plot, run.series)
+    if options.hdr:
+        output.note(f'wrote {", ".join(run.distributions(options.hdr)) or "no distribution: nothing was measured"}')
     if run.error is not None:
         raise run.error
     return FAILED if total.get('refused') or total.get('errors') else OK
@@ -262,6 +265,10 @@ class Run:
         finally:
             if self._connections:
                 self._connections[0].close()
+
+    def distributions(self, prefix: str) -> list[str]:
+        """Write the percentiles of the whole run, after ``total``. Returns the names of the files."""
+        return write_distributions(prefix, self._sum)
 
     def total(self) -> dict[str, Any]:
         """The figures of the whole run, with the confirms that were waited for after its end."""

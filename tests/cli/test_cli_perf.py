@@ -18,6 +18,7 @@ import pytest
 from commands import PATIENCE, finished, gamqp, started
 from installed import is_installed
 
+from gamqp.cli.perf_distribution import distribution, write_distributions
 from gamqp.cli.perf_figures import Figures, Histogram, as_table
 from gamqp.cli.perf_load import Bodies, Schedule, age_of
 
@@ -146,6 +147,8 @@ def test_churn_streams_pictures_and_what_makes_no_sense(rabbit: Any, tmp_path: P
     done = gamqp('perf', *changing, '--json', '--quiet', url=rabbit.url)
     assert done.code == 0 and 0 < done.lines[0]['published'] <= 100
     picture = tmp_path / 'rates.png'
+    done = gamqp('perf', '-C', '10', '-f', 'persistent', '--hdr', str(tmp_path / 'run'), url=rabbit.url)
+    assert done.code == 0 and 'run.latency.hgrm' in done.err and (tmp_path / 'run.latency.hgrm').exists()
     done = gamqp('perf', '-C', '10', '--plot', str(picture), url=rabbit.url)
     if is_installed('matplotlib'):
         assert done.code == 0 and picture.read_bytes().startswith(b'\x89PNG')
@@ -188,6 +191,23 @@ def test_figures_add_up_and_are_shown() -> None:
     assert found['latency_ms']['min'] == 0.0 and found['latency_ms']['max'] == 3.0
     assert 'published            4,000         2,000.0 a second' in as_table(found)
     assert '  10.0 s  published 1,000/s  received 5/s  latency median 1.00' in span.live(10.0, 2.0)
+
+
+def test_all_percentiles_in_the_format_of_hdrhistogram(tmp_path: Path) -> None:
+    figures = Figures()
+    for value in range(1000, 0, -1):
+        figures.latency.add(value * 1000)
+    (path,) = write_distributions(str(tmp_path / 'run'), figures)
+    assert path.endswith('run.latency.hgrm')
+    head, empty, *lines = Path(path).read_text().splitlines()
+    assert head.split() == ['Value', 'Percentile', 'TotalCount', '1/(1-Percentile)'] and not empty
+    rows = [tuple(map(float, line.split())) for line in lines if not line.startswith('#')]
+    assert rows[0] == (1.0, 0.0, 1, 1.0) and rows[-1] == (1000.0, 1.0, 1000)
+    for value, share, count, *_ in rows:
+        assert count >= 1000 * share and value == pytest.approx(max(1000 * share, 1), rel=0.002, abs=1)
+    assert lines[-2].split() == ['#[Mean', '=', *lines[-2].split()[2:]] and ' 500' in lines[-2]
+    assert re.fullmatch(r'#\[Max     =     1000.000, Total count    =         1000\]', lines[-1])
+    assert distribution(Histogram()).count('\n') == 4
 
 
 @pytest.mark.parametrize('as_json', [False, True])
