@@ -98,7 +98,14 @@ def _ask(connection: Connection, link: Link, frames: Any, *sigs: tuple[int, int]
 def _answer_to(connection: Connection, link: Link, deadline: green.Deadline, asked: Expected) -> Any:
     """Wait for the answer. Returns its method and its arguments. Raises why the link ended, if it has. Switches."""
     slot: Any = asked.slot
-    if not slot.wait(deadline.left()):
+    memory = connection._backpressure
+    # Messages that came with no_ack before a loss may fill the memory until they are handled: read on all the same.
+    memory.wait_begins()
+    try:
+        answered = slot.wait(deadline.left())
+    finally:
+        memory.wait_ends()
+    if not answered:
         names = ' or '.join(exceptions.METHOD_NAME_MAP[sig] for sig in asked.sigs)
         # The entry stays behind. connecting.run ends the connection, which removes it.
         raise TimeoutError(f'{connection.host}: no {names} from the broker within {in_seconds(deadline.seconds)}')
