@@ -106,27 +106,34 @@ def test_close_by_a_callback(broker: testing.Broker, furnished: Program, when: s
 
 def test_a_killed_greenlet_leaves_nothing(broker: testing.Broker, furnished: Program) -> None:
     connection, channel = furnished.connection, furnished.channel
-    broker.drop_reply('channel.close')
+    broker.cut_at('connection.open', times=None)
     broker.cut()
     greenlets.wait_until(lambda: connection.state == 'recovering')
     calls: list[Callable[[], Any]] = [
         lambda: channel.publish(b'killed', 'ex'),
         lambda: channel.queue_declare('killed'),
         lambda: channel.subscribe('handled', print),
+        lambda: channel.basic_get('handled'),
+        lambda: next(channel.consume('iterated')),
+        lambda: channel.exchange_declare('killed', 'fanout', auto_delete=False),
+        lambda: gamqp.RPCClient(channel).call(b'killed', 'handled'),
         connection.channel,
         connection.wait_open,
+        connection.connect,
     ]
     tasks = [greenlets.spawn(call) for call in calls]
     others = [greenlets.spawn(channel.queue_declare, 'other', False, True, False, False) for _ in range(2)]
     greenlets.sleep(0.02)
     for task in tasks:
         task.kill()
-    broker.cut()
+    broker.clear_faults()
     furnished.wait_recovered()
     for task in others:
         assert task.get().queue == 'other'
     furnished.works(b'after')
-    assert 'killed' not in broker.queues() and len(broker.queue('handled').consumers) == 1
+    assert 'killed' not in {*broker.queues(), *broker.exchanges()}
+    assert len(broker.queue('handled').consumers) == len(broker.queue('iterated').consumers) == 1
+    assert furnished.channel.consumer_count == 3 and not broker.published('', 'handled')
     assert not [message for message in broker.published('ex') if message.body == b'killed']
 
 
@@ -159,6 +166,7 @@ def test_a_record_over_which_the_broker_closes_the_connection_is_left_out_in_the
     broker.cut()
     report = furnished.wait_recovered()
     assert report.attempts == 3
+    assert [(record['queue'], error.code) for record, error in report.skipped] == [('handled', 541)]
     assert [record['queue'] for record in furnished.connection.topology() if record['kind'] == 'queue'][:1] == [
         'handled'
     ]

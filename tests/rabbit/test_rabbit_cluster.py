@@ -114,7 +114,10 @@ def test_nodes_that_were_killed_stopped_and_suspended_are_all_there_again(cluste
 def test_the_end_of_the_leader_is_no_outage_for_clients_of_other_nodes(cluster):
     """Confirms take the time of an election, consumers go on, nothing is lost: without a line of the program."""
     leader, publishing_node, consuming_node = cluster.nodes
-    with gamqp.connect(publishing_node.url()) as publishing, gamqp.connect(consuming_node.url()) as consuming:
+    with (
+        gamqp.connect(publishing_node.url(), recover=True) as publishing,
+        gamqp.connect(consuming_node.url(), recover=True) as consuming,
+    ):
         channel = publishing.channel()
         queue = quorum_queue(channel, cluster, leader)
         got = Counter()
@@ -141,6 +144,52 @@ def test_the_end_of_the_leader_is_no_outage_for_clients_of_other_nodes(cluster):
         assert took < TOLERANCE
         assert in_thread(cluster.leader, queue) is not leader
         assert publishing.connected and consuming.connected
+        assert publishing.stats()['outages'] == consuming.stats()['outages'] == 0
         assert {receipt.state for receipt in receipts} == {'acked'}
         consumer.cancel()
         channel.queue_delete(queue)
+
+
+def test_in_a_rolling_upgrade_a_group_goes_on(cluster):
+    """Each node is drained, stopped and started: nothing that was confirmed is lost, and consumers end on all nodes."""
+    outages, got, confirmed, lost, stop = [], Counter(), set(), [], []
+    recover = gamqp.Recovery(first_delay=(0, 0.3), max_delay=1)
+    with gamqp.Group(cluster.urls(), connections=6, max_age=4, recover=recover, on_recovered=outages.append) as group:
+        queues = [broker_tools.fresh_name(f'cluster.{time.time_ns()}') for _ in range(5)]
+        with group.channel() as channel:
+            for queue in queues:
+                broker_tools.shared_queue(channel, queue, arguments={'x-queue-type': 'quorum'})
+        for number in range(30):
+            group.subscribe(queues[number % 5], lambda message: got.update([bytes(message.body)]), prefetch=10)
+
+        def publish(publisher):
+            number = 0
+            while not stop:
+                number += 1
+                body = b'%d.%d' % (publisher, number)
+                try:
+                    # A quorum queue may be without a leader for some seconds.
+                    group.publish(body, routing_key=queues[number % 5], delivery_mode=2, timeout=TOLERANCE).wait(
+                        TOLERANCE
+                    )
+                    confirmed.add(body)
+                except (gamqp.Lost, exceptions.MessageNacked) as error:
+                    lost.append(error)
+                greenlets.sleep(0.02)
+
+        publishers = [greenlets.spawn(publish, number) for number in range(5)]
+        for node in cluster.nodes:
+            before = len(confirmed)
+            in_thread(cluster.upgrade, node)
+            greenlets.wait_until(lambda before=before: len(confirmed) > before + 20, what='publishing goes on')
+        greenlets.wait_until(lambda: len(group.stats()) == 3, 2 * TOLERANCE, 'connections to each of the three nodes')
+        stop.append(True)
+        for publisher in publishers:
+            publisher.get()
+        greenlets.wait_until(lambda: confirmed <= set(got), what='all that was confirmed has come')
+        assert group.consumer_count == 30 and {one.state for one in group.connections} == {'open'}
+        assert outages and all(report.skipped == [] and report.seconds < TOLERANCE for report in outages)
+        assert all(place['consumers'] for place in group.stats().values())
+        with group.channel() as channel:
+            for queue in queues:
+                channel.queue_delete(queue)
