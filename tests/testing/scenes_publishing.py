@@ -89,31 +89,6 @@ def transactions(talk: Talker) -> None:
 
 
 @scene
-def transactions_whose_queue_is_gone(talk: Talker) -> None:
-    talk.open(1, 2)
-    queue(talk, '~k')
-    queue(talk)
-    talk.ask('tx.select', 2)
-    for key, body in (('k', b'kept'), ('nowhere', b'returned'), ('q', b'lost'), ('nowhere', b'late')):
-        talk.publish('', talk.prefix + key, body, ch=2, mandatory=True)
-    talk.ask('queue.delete', queue='~q')
-    talk.ask('tx.commit', 2)
-    talk.ask('basic.get', queue='~k')
-
-
-@scene
-def transactions_whose_queue_is_replaced(talk: Talker) -> None:
-    talk.open(1, 2)
-    queue(talk)
-    talk.ask('tx.select', 2)
-    talk.publish('', talk.prefix + 'q', ch=2)
-    talk.ask('queue.delete', queue='~q')
-    queue(talk)
-    talk.ask('tx.commit', 2)
-    talk.ask('basic.get', queue='~q', no_ack=True)
-
-
-@scene
 def transactions_with_rejects(talk: Talker) -> None:
     talk.open(1)
     queue(talk)

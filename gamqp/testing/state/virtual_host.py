@@ -81,7 +81,8 @@ class VirtualHost:
                 elif name not in seen and name in self.exchanges:
                     seen.add(name)
                     todo.append(self.exchanges[name])
-        return list(found), by_key_alone
+        # As from RabbitMQ, where that is the usual order, though it promises none between queues.
+        return sorted(found, key=_octets_of_name), by_key_alone
 
     def _targets(self, exchange: Exchange, message: StoredMessage) -> list[tuple[str, Name]]:
         targets: list[tuple[str, Name]] = []
@@ -201,3 +202,7 @@ class VirtualHost:
             # After the reply to the method that deletes the queue, as from RabbitMQ.
             self.server.later(lambda consumer=consumer: consumer.channel.notify_cancelled(consumer))  # type: ignore[misc]
         return count
+
+
+def _octets_of_name(queue: Queue) -> bytes:
+    return queue.name if isinstance(queue.name, bytes) else queue.name.encode()
