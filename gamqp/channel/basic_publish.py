@@ -176,6 +176,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
                 self._refuse(msg)
             deadline = None if timeout is None else green.Deadline(timeout)
             self._hand_over(msg.body, msg.properties, exchange, routing_key, mandatory, immediate, deadline, slot)
+            slot.batch = connection._link.batch
             if deadline is not None:
                 connection._flow_control.send_by(connection._link, deadline)
             wait = confirm_timeout or timeout or connection.confirm_timeout

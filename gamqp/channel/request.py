@@ -70,6 +70,8 @@ class Requester(Uncopyable):
         connection = self._connection
         slot = green.Slot(connection._green) if wait else None
         expected = Expected(METHODS[sig].replies, slot, arrived, undo, tag, consumer)
+        if slot is not None:
+            slot.batch = connection._link.batch
         self._ask(sig, args, expected)
         return self._await_reply(expected, sig, timeout, ending) if wait else None
 

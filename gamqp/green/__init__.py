@@ -8,6 +8,7 @@ Public: ``use``.
 A backend (``_gevent``, ``_eventlet``) has
 
     NAME                        'gevent' or 'eventlet'
+    KEEPS_WATCHER               whether ``Readiness`` keeps a watcher for the reader, and switches to whom that woke
     PATCH                       the call that patches the process, as text
     unpatched()                 which of 'time.sleep' and 'socket' are not patched, and so block the whole thread
     spawn(fn, *args)            starts a new greenlet and returns it; does not switch
@@ -33,9 +34,20 @@ import sys
 from types import ModuleType
 
 from .gates import Event, Gate, wait_at_both
-from .waiting import Deadline, Slot, waking_nobody
+from .waiting import Batch, Deadline, Slot, waking_nobody
 
-__all__ = ('Deadline', 'Event', 'Gate', 'Slot', 'backend', 'is_patched', 'use', 'wait_at_both', 'waking_nobody')
+__all__ = (
+    'Batch',
+    'Deadline',
+    'Event',
+    'Gate',
+    'Slot',
+    'backend',
+    'is_patched',
+    'use',
+    'wait_at_both',
+    'waking_nobody',
+)
 
 _chosen: ModuleType | None = None
 

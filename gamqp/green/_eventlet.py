@@ -30,6 +30,7 @@ from .waiting import Slot
 _socket: Any = eventlet.green.socket
 
 __all__ = (
+    'KEEPS_WATCHER',
     'NAME',
     'PATCH',
     'FailureLink',
@@ -49,6 +50,7 @@ __all__ = (
     'unpatched',
 )
 
+KEEPS_WATCHER = False  # ``Readiness`` keeps one for its reader, and takes *wake*
 NAME = 'eventlet'
 PATCH = 'eventlet.monkey_patch()'
 NO_GREENDNS = 'EVENTLET_NO_GREENDNS'  # a variable of the environment, which eventlet reads when it is imported
@@ -128,7 +130,7 @@ class Readiness:
         self._thread = get_ident()
         self._closed = False
 
-    def wait_readable(self, timeout: float | None = None) -> bool:
+    def wait_readable(self, timeout: float | None = None, wake: None = None) -> bool:
         """Wait until there is something to read. False after *timeout* seconds or ``close``. Switches."""
         return self._wait(hub().READ, timeout)
 

@@ -15,11 +15,13 @@ import gevent
 import gevent.monkey
 import gevent.socket
 from gevent import get_hub as hub
+from greenlet import getcurrent
 
 from .os_threads import get_ident
-from .waiting import Slot
+from .waiting import Slot, wakes
 
 __all__ = (
+    'KEEPS_WATCHER',
     'NAME',
     'PATCH',
     'FailureLink',
@@ -39,6 +41,7 @@ __all__ = (
     'unpatched',
 )
 
+KEEPS_WATCHER = True  # ``Readiness`` keeps one for its reader, and takes *wake*
 NAME = 'gevent'
 PATCH = 'gevent.monkey.patch_all()'
 _SELF = sys.modules[__name__]  # the backend argument of a Slot
@@ -103,21 +106,61 @@ class Readiness:
     """Waits for one file descriptor: to read in a greenlet, to write by a callback.
 
     After ``close`` a waiting reader wakes with False and the callback is never called.
+
+    A greenlet that waits to read without a timeout is the connection's reader, which comes back each time: its watcher
+    stays active between its waits, and switches straight to it.
     """
 
-    __slots__ = ('_closed', '_read', '_slot', '_thread', '_write')
+    __slots__ = ('_closed', '_has_input', '_read', '_reader', '_slot', '_thread', '_watches_input', '_write')
 
     def __init__(self, fd: int) -> None:
         loop = hub().loop
         self._read = loop.io(fd, 1)
         self._write = loop.io(fd, 2)
         self._slot: Slot | None = None
+        self._reader: Any = None  # the greenlet that waits to read without a timeout
+        self._has_input = False
+        self._watches_input = False  # the watcher is active for that greenlet, which may be somewhere else
         self._thread = get_ident()
         self._closed = False
 
-    def wait_readable(self, timeout: float | None = None) -> bool:
-        """Wait until there is something to read. False after *timeout* seconds or ``close``. Switches."""
-        return self._wait(self._read, timeout)
+    def wait_readable(self, timeout: float | None = None, wake: Slot | None = None) -> bool:
+        """Wait until there is something to read. False after *timeout* seconds or ``close``. Switches.
+
+        wake: a settled slot; the greenlet that waits there runs at once. Without a timeout only.
+        """
+        if timeout is not None:
+            self._watches_input = False  # the next line takes the watcher over
+            return self._wait(self._read, timeout)
+        if self._reader is not None:
+            raise RuntimeError('two greenlets wait to read from one socket')
+        self._reader = getcurrent()
+        try:
+            if not self._watches_input and not self._closed:
+                self._watches_input = True
+                self._read.start(self._on_input)
+            self._has_input = False
+            if wake is not None:
+                wake.wake()
+            # A loop, because code outside gamqp may switch to this greenlet at any time.
+            while not self._has_input and not self._closed:
+                switch_out()
+        finally:
+            self._reader = None
+        return not self._closed
+
+    def _on_input(self) -> None:
+        if self._reader is not None:
+            self._has_input = True
+            self._reader.switch()
+        else:
+            # It does not read at present. The hub would call this in each of its passes.
+            self._watches_input = False
+            self._read.stop()
+
+    def _wake_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.switch()
 
     def wait_writable(self, timeout: float | None = None) -> bool:
         """The same for room to write; not while ``watch_writable`` is in effect. Used to connect."""
@@ -158,6 +201,8 @@ class Readiness:
         self._write.close()
         if self._slot is not None:
             self._slot.succeed(False)
+        if self._reader is not None and wakes():
+            run_soon(self._wake_reader)
 
 
 class FailureLink:

@@ -19,7 +19,7 @@ import greenlet
 
 from ..state.argument_checks import LONGEST, given_timeout
 
-__all__ = ('Deadline', 'Slot', 'wakes', 'waking_nobody')
+__all__ = ('Batch', 'Deadline', 'Slot', 'wakes', 'waking_nobody')
 
 _waking = True
 
@@ -73,15 +73,46 @@ class Deadline:
         return self.at is not None and time.monotonic() >= self.at
 
 
+class Batch:
+    """What the reader does in one step. If that wakes one greenlet, the reader then switches to it, and not to the hub.
+
+    green: the backend. is_open: whether the step lasts, in which nothing switches greenlets, and no more than one was
+    woken. only: the slot where that greenlet waits.
+    """
+
+    __slots__ = ('_green', 'is_open', 'only')
+
+    def __init__(self, green: ModuleType) -> None:
+        self._green = green
+        self.is_open = False
+        self.only: Slot | None = None
+
+    def begin(self) -> None:
+        """Not with eventlet, whose hub has no watcher that could stay."""
+        self.is_open = self._green.KEEPS_WATCHER
+
+    def take_only(self) -> Slot | None:
+        only, self.only = self.only, None
+        return only
+
+    def wake_later(self) -> None:
+        """The hub switches to that greenlet, if there is one."""
+        only = self.take_only()
+        if only is not None:
+            self._green.run_soon(only.wake)
+
+
 class Slot:
     """The place where one greenlet waits for one result.
 
     ``succeed(value)`` or ``fail(make_error)`` settles it, once; later calls are
     ignored. ``make_error()`` must make a new exception each time it is called,
     so that no two greenlets raise the same object and share its traceback.
+
+    batch: of the reader that settles the slot, see ``Batch``; None where it is somebody else.
     """
 
-    __slots__ = ('_expired', '_green', '_make_error', '_value', '_waiter', 'done')
+    __slots__ = ('_expired', '_green', '_make_error', '_value', '_waiter', 'batch', 'done')
 
     def __init__(self, green: ModuleType) -> None:
         self._green = green
@@ -89,6 +120,7 @@ class Slot:
         self._value: Any = None
         self._make_error: Any = None
         self._expired = False
+        self.batch: Batch | None = None
         self.done = False
 
     def succeed(self, value: Any = None) -> None:
@@ -96,21 +128,21 @@ class Slot:
             self.done = True
             self._value = value
             if self._waiter is not None and _waking:
-                self._green.run_soon(self._wake)
+                self._wake_later()
 
     def fail(self, make_error: Any) -> None:
         if not self.done:
             self.done = True
             self._make_error = make_error
             if self._waiter is not None and _waking:
-                self._green.run_soon(self._wake)
+                self._wake_later()
 
     def fire(self, value: Any = None) -> None:
         """``succeed`` for a callback of the hub: switches to the waiting greenlet at once, not in the next pass."""
         if not self.done:
             self.done = True
             self._value = value
-            self._wake()
+            self.wake()
 
     @property
     def awaited(self) -> bool:
@@ -148,10 +180,21 @@ class Slot:
                 timer.cancel()
         return self.done
 
-    def _wake(self) -> None:
+    def _wake_later(self) -> None:
+        batch = self.batch
+        if batch is not None and batch.is_open:
+            if batch.only is None:
+                batch.only = self
+                return
+            batch.is_open = False
+            batch.wake_later()  # before this one: greenlets run in the order in which they were woken
+        self._green.run_soon(self.wake)
+
+    def wake(self) -> None:
+        """Switch to the greenlet that waits, if it still does. For callbacks of the hub, and the reader."""
         if self._waiter is not None:
             self._waiter.switch()
 
     def _expire(self) -> None:
         self._expired = True
-        self._wake()
+        self.wake()

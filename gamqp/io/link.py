@@ -113,6 +113,7 @@ class Link:
         self.reason: Reason | None = None
         self.heard = False  # whether any byte of the peer has arrived
         self.abandoned = False  # the owner was garbage-collected, and connection.close was sent for it
+        self.batch = green.Batch(backend)  # of the reader
         self.listening = True  # False while the reader pauses because too much is undelivered
         self._resume_slot: green.Slot | None = None  # the paused reader waits here
         self._heartbeat_slot: green.Slot | None = None  # the heartbeat greenlet waits here

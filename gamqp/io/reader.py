@@ -23,12 +23,14 @@ __all__ = ('run',)
 
 def run(link: Link) -> None:
     """Body of the greenlet. It ends when the link has ended, and ends the link when somebody kills it. Switches."""
+    batch = link.batch
     try:
         while link.reason is None:
             if link.must_pause():
+                batch.wake_later()
                 link.pause()
             # wait_readable switches, so the link may have ended when it returns.
-            elif link.transport.wait_readable() and link.reason is None and not link.must_pause():
+            elif link.transport.wait_readable(batch.take_only()) and link.reason is None and not link.must_pause():
                 # must_pause is asked a second time: while a call waits for its reply the reader goes on beyond the
                 # limits, and that reply may have come while this greenlet waited for the socket.
                 _read_batch(link)
@@ -40,6 +42,7 @@ def run(link: Link) -> None:
         link.lose(exc)
         raise
     finally:
+        batch.wake_later()
         link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
 
 
@@ -67,10 +70,13 @@ def _read_batch(link: Link) -> None:
         if abandoned.is_agreed(events) or decoder.error is not None:
             link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
         return
+    link.batch.begin()
     try:
         owner._on_events(events)
     except exceptions.AMQPError as exc:
         owner._on_protocol_error(exc)
+    finally:
+        link.batch.is_open = False
     # After the events: the decoder returns those that came before the violation of the protocol.
     if decoder.error is not None and link.reason is None:
         owner._on_protocol_error(decoder.error)

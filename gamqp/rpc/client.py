@@ -117,6 +117,7 @@ class RPCClient(Uncopyable):
             if not deadline.passed:
                 first = functools.partial(self._enter, number, slot)
                 self.channel._hand_over(body, given, exchange, routing_key, True, False, deadline, first=first)
+                slot.batch = connection._link.batch
                 connection._wait_for(slot, deadline.left())
             if not slot.done:
                 raise TimeoutError(

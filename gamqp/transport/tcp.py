@@ -320,9 +320,16 @@ class TCPTransport:
 
     # -- waiting -------------------------------------------------------------
 
-    def wait_readable(self) -> bool:
-        """Wait for input. Returns False when the transport was closed meanwhile. Switches greenlets."""
-        return self.socket is not None and bool(self._ready.wait_readable())
+    def wait_readable(self, wake: green.Slot | None = None) -> bool:
+        """Wait for input. Returns False when the transport was closed meanwhile. Switches greenlets.
+
+        wake: a settled slot, whose greenlet runs first.
+        """
+        if self.socket is None:
+            if wake is not None:
+                self._green.run_soon(wake.wake)
+            return False
+        return bool(self._ready.wait_readable(None, wake))
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
         """Have the hub call *fn* whenever the kernel has room, until ``unwatch_writable``. Does not switch."""

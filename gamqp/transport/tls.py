@@ -261,8 +261,12 @@ class SSLTransport(TCPTransport):
 
     # -- waiting -------------------------------------------------------------------
 
-    def wait_readable(self) -> bool:
-        return self._holds_input or super().wait_readable()
+    def wait_readable(self, wake: green.Slot | None = None) -> bool:
+        if not self._holds_input:
+            return super().wait_readable(wake)
+        if wake is not None:
+            self._green.run_soon(wake.wake)
+        return True
 
     def watch_writable(self, fn: Callable[[], Any]) -> None:
         self._watcher = fn
