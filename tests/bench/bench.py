@@ -15,11 +15,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import bench_page
 import bench_peers
 import bench_report
 import growth
 import latency
-from bench_runs import JOBS, CannotRun, canned_broker, compare, echo_server, say
+from bench_runs import JOBS, CannotRun, canned_broker, compare, echo_server, program, say
 
 __all__ = ('main',)
 
@@ -70,7 +71,9 @@ def arguments(given: list[str]) -> argparse.Namespace:
     )
     parser.add_argument('--json', metavar='FILE', help='write all figures there; - for stdout, instead of tables')
     parser.add_argument('--plot', metavar='FOLDER', help='draw the figures of growth into it (needs matplotlib)')
-    parser.add_argument('--page', action='store_true', help='all parts, into the page Performance of docs/')
+    parser.add_argument(
+        '--page', action='store_true', help='into the page Performance of docs/, all parts if none is named'
+    )
     parser.add_argument('--small', action='store_true', help='tiny numbers: only to see that everything runs')
     parser.add_argument('--others-python', default=sys.executable, metavar='FILE', help=argparse.SUPPRESS)
     parser.add_argument('--programs', metavar='FOLDER', help=argparse.SUPPRESS)
@@ -78,10 +81,22 @@ def arguments(given: list[str]) -> argparse.Namespace:
     for part in options.parts:
         if part not in PARTS:
             parser.error(f'{part!r} is none of: {", ".join(PARTS)}')
-    options.parts = list(PARTS) if options.page else options.parts or ['compare']
+    options.others_python = os.path.abspath(options.others_python)
+    options.parts = options.parts or (list(PARTS) if options.page else ['compare'])
     if options.broker == 'rabbitmq' and not os.environ.get('AMQP_URL'):
         parser.error('--broker rabbitmq needs a RabbitMQ, and none is here')
     return options
+
+
+def command(given: list[str]) -> str:
+    """What makes the figures: without what ``run`` adds, and where they are written."""
+    words, kept = iter(given), ['./tests/bench/run']
+    for word in words:
+        if word in ('--others-python', '--programs', '--json', '--plot'):
+            next(words)
+        else:
+            kept.append(word)
+    return ' '.join(kept)
 
 
 def run_compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -119,7 +134,7 @@ def version_of(url: str) -> str:
 def main(given: list[str]) -> int:
     """Measure, print, write. Returns the exit status: 1 where something that is here failed."""
     options = arguments(given)
-    result: dict[str, Any] = {'machine': bench_report.machine(), 'command': ' '.join(['./tests/bench/run', *given])}
+    result: dict[str, Any] = {'machine': bench_report.machine(), 'command': command(given)}
     failed = False
     with tempfile.TemporaryDirectory(prefix='gamqp-bench-') as scratch:
         folder = Path(options.programs or scratch)
@@ -145,7 +160,27 @@ def main(given: list[str]) -> int:
             Path(options.json).write_text(text + '\n', encoding='utf-8')
     if options.json != '-':
         show(result, found)
+    if options.page and failed:
+        say('the page is left as it was')
+    elif options.page:
+        bench_page.write(result, found)
+    plots = bench_page.FOLDER if options.page and not failed else options.plot and Path(options.plot)
+    if plots:
+        failed = not draw(result, plots, options.others_python) or failed
     return int(failed)
+
+
+def draw(result: dict[str, Any], folder: Path, python: str) -> bool:
+    """Have the pictures drawn by the Python that has matplotlib. Returns whether they were."""
+    with tempfile.NamedTemporaryFile('w', suffix='.json', encoding='utf-8') as file:
+        json.dump(result, file)
+        file.flush()
+        try:
+            program([python, str(Path(__file__).with_name('bench_plots.py')), file.name, str(folder)])
+        except CannotRun as error:
+            say(f'FAILED: the pictures: {error}')
+            return False
+    return True
 
 
 def show(result: dict[str, Any], found: list[bench_report.Row]) -> None:

@@ -21,7 +21,7 @@ __all__ = ('JOBS', 'CannotRun', 'Job', 'canned_broker', 'compare', 'echo_server'
 
 HERE = Path(__file__).parent
 #: Of a run of one program: it does jobs of seconds.
-LIMIT = 300
+LIMIT = 120
 #: Messages of one run, at most; and how many tell how many there should be.
 MOST = 3_000_000
 
@@ -129,18 +129,27 @@ class Rounds:
 
     def calibrate(self, seconds: float) -> None:
         """Find out how many messages take about so many seconds."""
-        for peer, job in self._pairs:
+        for peer, job in self._told('numbers of messages are chosen'):
             for figures in self._try(peer, [(job, job.first)]):
                 if not figures.get('cannot'):
                     rate = figures['count'] / figures['seconds']
                     self._counts[peer.name, job.name] = max(job.first, min(MOST, round(rate * seconds)))
 
-    def one(self) -> None:
+    def one(self, name: str) -> None:
         """One round: each client does each job once."""
-        for peer, job in self._pairs:
+        for peer, job in self._told(name):
             count = self._counts.get((peer.name, job.name))
             if count is not None:
                 self._note(peer, self._try(peer, [(job, count)]))
+
+    def _told(self, what: str) -> Iterator[tuple[Peer, Job]]:
+        """All pairs; says when another job begins."""
+        last = None
+        for peer, job in self._pairs:
+            if job is not last:
+                last = job
+                say(f'{what}: {job.name} ({self._broker})')
+            yield peer, job
 
     def _try(self, peer: Peer, jobs: Sequence[tuple[Job, int]]) -> list[dict[str, Any]]:
         try:
@@ -174,10 +183,9 @@ def compare(
     for number in range(0 if small else rounds + 1):
         for each in all_rounds:
             if number:
-                each.one()
+                each.one(f'round {number} of {rounds}')
             else:
                 each.calibrate(seconds)
-        say(f'round {number} of {rounds} is done' if number else 'the numbers of messages are chosen')
     for each in all_rounds if small else ():
         each.small(small)
     failures = {name: why for each in all_rounds for name, why in each.failures.items()}

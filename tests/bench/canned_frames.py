@@ -10,7 +10,7 @@ import sys
 from array import array
 from collections.abc import Iterator, Sequence
 
-__all__ = ('EMPTY_TABLE', 'START', 'TUNE', 'delivery', 'method', 'replay', 'short', 'spread')
+__all__ = ('EMPTY_TABLE', 'START', 'TUNE', 'content', 'delivery', 'method', 'replay', 'short', 'spread')
 
 EMPTY_TABLE = bytes(4)
 
@@ -51,7 +51,7 @@ START = method(0, (10, 10), b'\x00\x09' + _PROPERTIES + _long(b'PLAIN AMQPLAIN')
 TUNE = method(0, (10, 30), struct.pack('>HIH', CHANNEL_MAX, FRAME_MAX, 0))
 
 
-def _content(channel: int, size: int, headers: int) -> bytes:
+def content(channel: int, size: int, headers: int = 2, reply_to: bytes = b'') -> bytes:
     """Header and body frames, with the properties that programs with tasks send."""
     pairs = [(b'lang', b'py'), (b'task', b'proj.tasks.add')]
     pairs += [(b'header-%d' % number, b'value of it') for number in range(headers - len(pairs))]
@@ -59,6 +59,9 @@ def _content(channel: int, size: int, headers: int) -> bytes:
     flags = (1 << 15) | (1 << 14) | (1 << 13) | (1 << 12) | (1 << 10)
     properties = short(b'application/json') + short(b'utf-8') + table + b'\x02'
     properties += short(b'4cc0b8c2-0000-4000-8000-000000000000')
+    if reply_to:
+        flags |= 1 << 9
+        properties += short(reply_to)
     frames = [_frame(2, channel, struct.pack('>HHQH', 60, 0, size, flags) + properties)]
     room = FRAME_MAX - 8
     whole = _frame(3, channel, b'x' * room)
@@ -76,7 +79,7 @@ def delivery(channel: int, consumer_tag: bytes, number: int, routing_key: bytes)
 
 def replay(channel: int, consumer_tag: bytes, count: int | None, size: int, headers: int = 2) -> Iterator[bytearray]:
     """Deliveries for one consumer, in batches, each valid until the next one is asked for. count None: without end."""
-    one = delivery(channel, consumer_tag, 0, b'replay') + _content(channel, size, headers)
+    one = delivery(channel, consumer_tag, 0, b'replay') + content(channel, size, headers)
     step = max(1, min(BATCH_MESSAGES, BATCH // len(one)))
     batch = bytearray(one * step)
     at = 12 + len(consumer_tag)  # of the delivery tag in a delivery
@@ -104,6 +107,6 @@ def spread(consumers: Sequence[tuple[int, bytes]], count: int, size: int) -> Ite
         channel, consumer_tag = consumers[position % len(consumers)]
         numbers[channel] = number = numbers.get(channel, 0) + 1
         if channel not in contents:
-            contents[channel] = _content(channel, size, 2)
+            contents[channel] = content(channel, size)
         batch += delivery(channel, consumer_tag, number, b'spread') + contents[channel]
     yield batch

@@ -25,7 +25,7 @@ TITLES = {
     'slow-elsewhere': 'a slow consumer is flooded, another connection',
 }
 #: Confirms, at most so many seconds of them, idle consumers.
-WHOLE, SMALL = (10_000, 15.0, 10_000), (30, 0.3, 20)
+WHOLE, SMALL = (10_000, 10.0, 10_000), (30, 0.3, 20)
 SMALL_WITH_TLS = ('idle', 'flood')
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from canned_frames import EMPTY_TABLE, method, replay, short
+from canned_frames import EMPTY_TABLE, content, method, replay, short
 from timing import ECHO, SINK, Broker, Job, main
 
 
@@ -52,6 +52,16 @@ class Raw:
                 raise ConnectionError('the broker has closed the connection')
             octets -= got
 
+    def read_frames(self, count: int) -> int:
+        """Read so many frames, and return their length; nothing may come behind them."""
+        got, at = b'', 0
+        while count:
+            while len(got) < at + 7 or len(got) < at + 8 + struct.unpack_from('>I', got, at + 3)[0]:
+                got += self._socket.recv(65536)
+            at += 8 + struct.unpack_from('>I', got, at + 3)[0]
+            count -= 1
+        return at
+
     def consume(self, queue: str) -> None:
         self.send(method(1, (60, 20), bytes(2) + short(queue.encode()) + short(b'tag') + b'\x02' + EMPTY_TABLE))
 
@@ -59,11 +69,10 @@ class Raw:
         self._socket.close()
 
 
-def publishes(routing_key: str, count: int, size: int, more: bytes = b'') -> bytes:
-    """So many publishes, as bytes: the content is that of a delivery."""
-    (one,) = replay(1, b'', 1, size)
-    content = bytes(one[struct.unpack_from('>I', one, 3)[0] + 8 :])
-    return (method(1, (60, 40), bytes(2) + short(b'') + short(routing_key.encode()) + b'\x00') + content) * count
+def publishes(routing_key: str, count: int, size: int, reply_to: bytes = b'') -> bytes:
+    """So many publishes, as bytes."""
+    publish = method(1, (60, 40), bytes(2) + short(b'') + short(routing_key.encode()) + b'\x00')
+    return (publish + content(1, size, reply_to=reply_to)) * count
 
 
 def consume(broker: Broker, job: Job) -> None:
@@ -100,14 +109,16 @@ def confirm(broker: Broker, job: Job) -> None:
 
 
 def rpc(broker: Broker, job: Job) -> None:
-    """The reply has the request's content, and a method that is longer by the consumer tag at least."""
-    raw, octets = Raw(broker), publishes(ECHO, 1, job.size)
+    """All replies are equally long: the first one is read frame by frame, and measured."""
+    raw, octets = Raw(broker), publishes(ECHO, 1, job.size, b'amq.rabbitmq.reply-to')
     raw.consume('amq.rabbitmq.reply-to')
-    raw.read(1)
+    raw.read_frames(1)
+    raw.send(octets)
+    reply = raw.read_frames(3)
     job.start()
     for _ in range(job.count):
         raw.send(octets)
-        raw.read(len(octets))
+        raw.read(reply)
     job.stop()
     raw.close()
 
