@@ -240,3 +240,31 @@ def test_a_silent_name_service_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(TimeoutError, match='no answer from the name service'):
         gamqp.Connection('broker.test', connect_timeout=0.1).connect()
     released.succeed()
+
+
+def test_what_the_name_service_says_in_an_outage_counts(
+    peer: ScriptedBroker, names: Any, refusing: Any, black_hole: Any
+) -> None:
+    """Dead addresses and one that never answers do not eat the time of an attempt, and new addresses are used."""
+    names['broker.test'] = [('127.0.0.1', peer.port)]
+    recover = gamqp.Recovery(first_delay=0, delay=0.1, max_delay=0.1)
+    errors: list[Any] = []
+    connection = peer.client(
+        host='broker.test',
+        recover=recover,
+        connect_timeout=2,
+        on_recovering=lambda attempt, delay, error: errors.append(error),
+    )
+    opening = greenlets.spawn(connection.connect)
+    peer.handshake()
+    opening.get()
+    del names['broker.test']
+    peer.hang_up()
+    greenlets.wait_until(lambda: len(errors) > 1)  # nobody knows the name for a while
+    with ScriptedBroker() as moved:
+        names['broker.test'] = [refusing, black_hole, refusing, ('127.0.0.1', moved.port)]
+        moved.handshake()
+        connection.wait_open(greenlets.PATIENCE)
+        stats = connection.stats()
+        assert (stats['outages'], stats['recoveries']) == (1, 1) and stats['addresses_failed'] >= 3
+        connection.collect()

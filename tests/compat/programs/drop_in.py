@@ -23,6 +23,18 @@ def _install() -> None:
         gamqp.install_as_amqp()
 
 
+def recovery_is_left_to_kombu() -> None:
+    _install()
+    import amqp
+
+    try:
+        amqp.Connection(recover=True)
+    except ValueError as exc:
+        assert 'kombu' in str(exc), exc
+    else:
+        raise AssertionError('two recoveries would fight')
+
+
 def every_module_is_ours() -> None:
     import gamqp
 
