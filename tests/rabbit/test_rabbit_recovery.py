@@ -282,3 +282,37 @@ def test_what_cannot_be_declared_any_more_is_left_out_and_consumers_run(
         rabbit.node.api(f'users/{name}', 'DELETE')
     for queue in queues:
         channel.queue_delete(queue)
+
+
+@pytest.mark.slow
+@pytest.mark.real_seconds
+@pytest.mark.any_broker
+def test_a_broker_that_was_killed_and_comes_back_is_found_again(
+    node: Any, reports: Reports, caplog: pytest.LogCaptureFixture
+) -> None:
+    attempts: list[float] = []
+    recover = Recovery(first_delay=(0, 0.2), delay=0.1, max_delay=1)
+    with gamqp.connect(
+        node.url(),
+        recover=recover,
+        on_recovered=reports.append,
+        on_recovering=lambda attempt, delay, error: attempts.append(delay),
+    ) as lasting:
+        channel, got = lasting.channel(), Got()
+        queue = broker_tools.shared_queue(channel)
+        consumer = channel.subscribe(queue, got.take)
+        channel.publish(b'before', '', queue, delivery_mode=2).wait()
+        got.wait(b'before')
+        broker_tools.in_thread(node.kill)
+        greenlets.wait_until(lambda: len(attempts) >= 5)
+        during = greenlets.spawn(lambda: channel.publish(b'during', '', queue, timeout=greenlets.PATIENCE).wait())
+        broker_tools.in_thread(node.start)
+        report = reports.wait()
+        during.get()
+        got.wait(b'before', b'during')
+        assert report.consumers == 1 and report.attempts == len(attempts) >= 5 and not consumer.in_flight
+        assert all(0 <= delay <= 1 for delay in attempts)
+        lines = [one.getMessage().partition(' has failed: ')[2] for one in caplog.records]
+        lines = [line for line in lines if line]
+        assert len(set(lines)) == len(lines) < len(attempts), lines  # each reason once
+        channel.queue_delete(queue)
