@@ -16,6 +16,7 @@ from typing import Any
 from .. import green
 from ..basic_message import Message
 from .envelopes import body_of, envelope_of
+from .output import ROOM_OF_A_PIPE
 
 __all__ = ('CommandError', 'MessageCommands')
 
@@ -50,15 +51,10 @@ class MessageCommands:
     def run(self, message: Message) -> None:
         """Run the command with this message, to its end. Switches. Raises CommandError unless it exits with 0."""
         data = json.dumps(envelope_of(message)).encode() + b'\n' if self._as_json else body_of(message)
-        process = subprocess.Popen(
-            ['/bin/sh', '-c', self._command],
-            stdin=subprocess.PIPE,
-            env={**os.environ, **_environment(message)},
-            start_new_session=True,
-        )
+        process = self._start(data, _environment(message))
         self._running.add(process)
         # Not ``communicate``: gevent's knows no time limit where only stdin is a pipe.
-        feeding = green.backend().spawn(_feed, process, data)
+        feeding = green.backend().spawn(_feed, process, data) if process.stdin is not None else None
         try:
             process.wait(self._limit)
         except subprocess.TimeoutExpired:
@@ -69,7 +65,8 @@ class MessageCommands:
             raise
         finally:
             self._running.discard(process)
-            green.backend().kill(feeding)  # a grandchild may hold the other end of the pipe
+            if feeding is not None:
+                green.backend().kill(feeding)  # a grandchild may hold the other end of the pipe
         code = process.returncode
         if code in NOT_RUNNABLE:
             raise CommandError(f'cannot be run (exit code {code})', hopeless=True)
@@ -77,6 +74,24 @@ class MessageCommands:
             raise CommandError(f'ended by {signal.Signals(-code).name}')
         if code:
             raise CommandError(f'exit code {code}')
+
+    def _start(self, data: bytes, variables: dict[str, str]) -> subprocess.Popen[bytes]:
+        """Start the command. A small message is in its stdin before, as a whole, whatever becomes of this process."""
+        reading: int = subprocess.PIPE
+        if len(data) <= ROOM_OF_A_PIPE:
+            reading, writing = os.pipe()
+            os.write(writing, data)
+            os.close(writing)
+        try:
+            return subprocess.Popen(
+                ['/bin/sh', '-c', self._command],
+                stdin=reading,
+                env={**os.environ, **variables},
+                start_new_session=True,
+            )
+        finally:
+            if reading != subprocess.PIPE:
+                os.close(reading)
 
     def terminate_all(self) -> None:
         """Have all that run end. Does not switch, and does not wait for them."""

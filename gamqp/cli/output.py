@@ -19,11 +19,11 @@ from typing import Any
 from .. import green
 from .redaction import redacted
 
-__all__ = ('Output', 'OutputClosed', 'is_terminal', 'messages')
+__all__ = ('ROOM_OF_A_PIPE', 'Output', 'OutputClosed', 'is_terminal', 'messages')
 
 # The least room that a pipe has when it is reported as writable (PIPE_BUF of POSIX is 512; of Linux 4096, and macOS
 # reports it for as much as it then takes).
-_PIECE = 512 if sys.platform == 'darwin' else 4096
+ROOM_OF_A_PIPE = 512 if sys.platform == 'darwin' else 4096
 
 # Seconds between two lines of progress.
 _INTERVAL = 1.0
@@ -64,7 +64,7 @@ class Output:
         try:
             while view:
                 select.select([], [1], [])
-                view = view[os.write(1, view[:_PIECE]) :]
+                view = view[os.write(1, view[:ROOM_OF_A_PIPE]) :]
         except (BrokenPipeError, ConnectionResetError):
             raise OutputClosed from None
 

@@ -196,6 +196,20 @@ def test_a_limit_rejects_and_what_cannot_be_run(rabbit: Any, stock: str, message
 
 
 @pytest.mark.any_broker
+def test_a_command_has_its_message_whole_although_its_parent_dies_at_once(
+    rabbit: Any, stock: str, messages: Take, publish: Any, tmp_path: Path
+) -> None:
+    publish(stock, [b'x' * 500])
+    got = tmp_path / 'got'
+    killing = f'kill -9 $PPID; cat > {tmp_path / "part"}; mv {tmp_path / "part"} {got}'
+    assert gamqp('consume', stock, '--exec', killing, url=rabbit.url).code == -signal.SIGKILL
+    greenlets.wait_until(got.exists, PATIENCE)
+    assert got.read_bytes() == b'x' * 500
+    handled = gamqp('consume', stock, '--exec', 'cat; test $AMQP_REDELIVERED = 1', '--limit', '1', url=rabbit.url)
+    assert (handled.code, handled.out) == (0, 'x' * 500)
+
+
+@pytest.mark.any_broker
 def test_signals_while_commands_run(rabbit: Any, stock: str, messages: Take, publish: Any, tmp_path: Path) -> None:
     """They may finish, for as long as --grace says; the others go back. A kill -9 loses none either."""
     publish(stock, numbers(6))
