@@ -100,7 +100,7 @@ def test_an_editable_install_is_the_pure_build(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, 'argv', ['setup.py', 'editable_wheel'])
     monkeypatch.delenv('GAMQP_CYTHON', raising=False)
     runpy.run_path(SETUP)
-    assert given == {'ext_modules': []}
+    assert given['ext_modules'] == []
 
 
 def test_names_that_are_exported_exist(wire: Any) -> None:
