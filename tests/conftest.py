@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import greenlets
 import pytest
@@ -20,6 +20,12 @@ import same_tree
 import gamqp
 from gamqp import wire
 from gamqp.green import backend
+
+if TYPE_CHECKING:
+    from certificates import Certificates
+    from script import ScriptedBroker
+    from tls_node import Secure
+    from tls_proxy import Front
 
 # Seconds after which a test is stuck, and its process is ended with all stacks. Only a test that fails ever takes so
 # long: it is far above what the slowest takes on a machine that does much else.
@@ -217,3 +223,46 @@ def channel(connection: gamqp.Connection) -> gamqp.Channel:
 def queue(channel: gamqp.Channel) -> str:
     """An empty exclusive queue of the ``channel`` fixture's connection."""
     return channel.queue_declare(exclusive=True).queue
+
+
+@pytest.fixture
+def stock(rabbit: Rabbit) -> Iterator[str]:
+    """A durable queue that any connection may use."""
+    from broker_tools import shared_queue
+
+    with rabbit.connect() as connection:
+        channel = connection.channel()
+        queue = shared_queue(channel)
+        yield queue
+        channel.queue_delete(queue)
+
+
+# -- TLS -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope='session')
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """An authority, and certificates of servers and clients, as files."""
+    from certificates import Certificates
+
+    return Certificates(tmp_path_factory.mktemp('certificates'))
+
+
+@pytest.fixture
+def front(peer: ScriptedBroker, certificates: Certificates) -> Iterator[Front]:
+    """TLS in front of the scripted peer."""
+    from tls_proxy import Front
+
+    with Front(peer.port, certificates.server) as front:
+        yield front
+
+
+@pytest.fixture(scope='session')
+def secure(rabbit: Rabbit, certificates: Certificates) -> Iterator[Secure]:
+    """A real broker with a TLS listener; one per version, for all tests that want it."""
+    from tls_node import secure_node
+
+    if rabbit.label == 'external':
+        pytest.skip('the broker is not ours')
+    with secure_node(rabbit.label, certificates) as secure:
+        yield secure

@@ -8,25 +8,12 @@ from typing import Any
 import broker_tools
 import greenlets
 import pytest
-from certificates import Certificates
 from node import Node
-from script import ScriptedBroker
-from tls_proxy import Front
 
 import gamqp
 
 # The commands run on gevent, whatever the tests run on: once is enough, unless a file is named.
 collect_ignore_glob = [] if greenlets.GREEN == 'gevent' else ['test_*.py']
-
-
-@pytest.fixture
-def stock(rabbit: Any) -> Iterator[str]:
-    """A durable queue that any connection may use."""
-    with rabbit.connect() as connection:
-        channel = connection.channel()
-        queue = broker_tools.shared_queue(channel)
-        yield queue
-        channel.queue_delete(queue)
 
 
 @pytest.fixture
@@ -42,15 +29,3 @@ def node(rabbit: Any) -> Iterator[Node]:
     """A broker of the same version that this module has to itself, to starve."""
     with broker_tools.node_like(rabbit) as node:
         yield node
-
-
-@pytest.fixture(scope='session')
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp('certificates'))
-
-
-@pytest.fixture
-def front(peer: ScriptedBroker, certificates: Certificates) -> Iterator[Front]:
-    """TLS in front of the scripted peer."""
-    with Front(peer.port, certificates.server) as front:
-        yield front

@@ -5,35 +5,20 @@ from __future__ import annotations
 import signal
 import ssl
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import greenlets
 import pytest
 from celery_processes import PATIENCE, Application
 from certificates import Certificates
 from installed import is_installed
-from tls_node import Secure, secure_node
+from tls_node import Secure
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not is_installed('celery'), reason='Celery is not installed'),
     pytest.mark.limit(4 * PATIENCE),
 ]
-
-
-@pytest.fixture(scope='module')
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp('certificates'))
-
-
-@pytest.fixture(scope='module')
-def secure(rabbit: Any, certificates: Certificates) -> Iterator[Secure]:
-    if rabbit.label == 'external':
-        pytest.skip('the broker is not ours')
-    with secure_node(rabbit.label, certificates) as secure:
-        yield secure
 
 
 @pytest.mark.parametrize('wanted_by', ['broker_use_ssl', 'amqps'])

@@ -43,14 +43,9 @@ def test_the_transport_without_greenlets(rabbit: Any, scenario: str) -> None:
 
 
 @pytest.fixture(scope='module')
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp('certificates'))
-
-
-@pytest.fixture(scope='module')
-def secure(rabbit: Any, authority: Certificates) -> Iterator[Front]:
+def tls_front(rabbit: Any, certificates: Certificates) -> Iterator[Front]:
     """TLS in front of the broker: who speaks plain text to it is not let in."""
-    with Front(rabbit.node.port, authority.server, answer_goodbye=True) as front:
+    with Front(rabbit.node.port, certificates.server, answer_goodbye=True) as front:
         yield front
         assert not [error for error in front.errors if isinstance(error, ssl.SSLError)], front.errors
 
@@ -58,10 +53,12 @@ def secure(rabbit: Any, authority: Certificates) -> Iterator[Front]:
 @pytest.mark.parametrize('library', [greenlets.GREEN, 'none'])
 @pytest.mark.parametrize('scenario', scenarios.names_in(TLS))
 def test_amqps_with_the_transport_given_by_name(
-    rabbit: Any, secure: Front, authority: Certificates, library: str, scenario: str
+    rabbit: Any, tls_front: Front, certificates: Certificates, library: str, scenario: str
 ) -> None:
     if library == 'none' and greenlets.GREEN != 'gevent':
         pytest.skip('nothing is patched: once is enough')
     if scenario == 'a_connection_of_celery_has_tls' and not is_installed('celery'):
         pytest.skip('Celery is not installed')
-    scenarios.check(TLS, scenario, library, f'127.0.0.1:{secure.port}', quote(rabbit.vhost, safe=''), authority.trust)
+    scenarios.check(
+        TLS, scenario, library, f'127.0.0.1:{tls_front.port}', quote(rabbit.vhost, safe=''), certificates.trust
+    )

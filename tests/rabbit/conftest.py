@@ -62,16 +62,6 @@ def make(rabbit: Any, proxy: Proxy) -> Iterator[Any]:
 
 
 @pytest.fixture
-def stock(rabbit: Any) -> Iterator[str]:
-    """A queue that any connection may use."""
-    with rabbit.connect() as connection:
-        channel = connection.channel()
-        queue = broker_tools.shared_queue(channel)
-        yield queue
-        channel.queue_delete(queue)
-
-
-@pytest.fixture
 def requests(rabbit: Any, queue: str) -> Iterator[str]:
     """The queue of requests, of a connection that a test does not break."""
     yield queue

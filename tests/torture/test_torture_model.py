@@ -24,11 +24,6 @@ OPERATIONS = broker_tools.repeats(2_000, 100_000)
 SEED = int(os.environ.get('GAMQP_TEST_SEED') or 20261123)
 
 
-@pytest.fixture(scope='module')
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return Certificates(tmp_path_factory.mktemp('certificates'))
-
-
 @contextlib.contextmanager
 def connecting(rabbit, how: str, certificates: Certificates) -> Iterator[gamqp.Connection]:
     if how == 'tcp':
