@@ -72,14 +72,21 @@ class Program:
             self.ready.set()
         self.ready.set()
 
+    def kill(self) -> None:
+        """In any case: it may have ended."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdin.close()
+        self.process.stdout.close()
+
     def end(self) -> dict[str, Any]:
         """The faults are over: what it has to say."""
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
         self.reader.join()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
         assert self.report is not None, self.process.returncode
         return self.report
 
@@ -179,6 +186,7 @@ def test_nothing_that_was_confirmed_is_lost(rabbit: Any) -> None:
         proxies = [stack.enter_context(Proxy(node.port)) for node in nodes]
         ways = zip(urls, nodes, proxies, strict=True)
         program = Program([url.replace(f':{node.port}/', f':{proxy.port}/') for url, node, proxy in ways])
+        stack.callback(program.kill)
         assert program.ready.wait(120)
         faults = Faults(nodes, proxies, cluster, draw)
         plan = faults.plan(FAULTS)
