@@ -10,8 +10,8 @@ import re
 __all__ = ('redacted',)
 
 # To the next space: a password with unescaped characters may hold anything that would end a well-formed URL. What has
-# only a quote behind it is one that a text explains.
-_URL = re.compile(r"\b(amqps?|https?)://(?!['\"](?:\s|$))\S*", re.I)
+# nothing, or only a quote, behind it is what a text explains.
+_URL = re.compile(r"\b(amqps?|https?)://(?!['\"](?:\s|$))\S+", re.I)
 
 
 def redacted(text: str) -> str:

@@ -116,7 +116,11 @@ def test_sizes(text: str, value: int) -> None:
 def test_what_looks_like_a_url_is_cut_out() -> None:
     assert redacted(f'to amqp://u:{SECRET}/x@h:1 and AMQPS://{SECRET}') == 'to amqp://… and AMQPS://…'
     assert redacted(f"amqp://'{SECRET} amqp://{SECRET}'") == 'amqp://… amqp://…'
-    for text in ('host broker:5672, user app', "it begins with 'amqp://' or 'amqps://'"):
+    for text in (
+        'host broker:5672, user app',
+        'use amqps:// (the certificate is verified)',
+        "it begins with 'amqp://' or 'amqps://'",
+    ):
         assert redacted(text) == text
 
 
