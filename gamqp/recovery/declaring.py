@@ -45,6 +45,7 @@ def declare(
     channel = OwnChannel(connection)
     channel.answer()
     _await_ends_of_queues(channel, topology, _LockedWait(patience))
+    _find_lasting_queues(channel, plan)
     missed = _Declaring(channel, plan, refusals).run(patience)
     for _ in range(MOST_MISSED):
         if not missed:
@@ -80,6 +81,21 @@ def _await_ends_of_queues(channel: OwnChannel, topology: TopologyRegistry, waiti
             names.append(name)
         except exceptions.ChannelError:
             pass  # it is gone, or the program may not ask
+
+
+def _find_lasting_queues(channel: OwnChannel, plan: DeclarationPlan) -> None:
+    """Leave queues as they are that the broker has named and that did not go with the connection. Switches.
+
+    A new one each time would leave the old one, and what is in it, to nobody.
+    """
+    for queue in [record for record in plan.records if isinstance(record, RecordedQueue)]:
+        if queue.server_named and not queue.exclusive and not queue.auto_delete:
+            channel.request(Queue.Declare, (0, queue.name, True, False, False, False, False, None))
+            try:
+                channel.answer()
+            except exceptions.ChannelError:
+                continue  # it is gone, or the program may not ask
+            plan.is_there(queue)
 
 
 def _is_auto_delete(exchange: RecordedExchange | None) -> bool:

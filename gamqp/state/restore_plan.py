@@ -110,6 +110,7 @@ class DeclarationPlan:
         # In this order, when all before has been answered: the suspects one at a time, and what depends on them.
         self._suspects, self._behind = deque(suspects), deque(behind)
         self._sent: deque[Record] = deque()
+        self._there: set[Record] = set()  # to be left as they are
         self._naming: set[Record] = set()  # sent, and the broker has still to say their new name
         # Queues and others that cannot be declared now -> what depends on them.
         self._locked: dict[Record, list[Record]] = {}
@@ -154,13 +155,17 @@ class DeclarationPlan:
                     self._pending.popleft()
                     continue
             self._pending.popleft()
-            if not self._registry.holds(record):
-                continue  # the program has taken it out meanwhile
+            if record in self._there or not self._registry.holds(record):
+                continue  # or the program has taken it out meanwhile
             sent.append(record)
             if isinstance(record, RecordedQueue) and record.server_named:
                 self._naming.add(record)
             return record
         return None
+
+    def is_there(self, record: Record) -> None:
+        """This one need not be declared."""
+        self._there.add(record)
 
     def _has_pending(self) -> bool:
         if not self._pending and not self._sent:

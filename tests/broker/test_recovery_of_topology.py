@@ -368,3 +368,26 @@ def test_a_queue_that_goes_with_its_last_consumer_is_there_when_a_busy_handler_h
     if exclusive:
         assert got == [b'1', b'2', b'3']  # the first one was in a queue that has gone with its connection
     assert len(reports) == 1 and [one.channel for one in broker.queue('mine').consumers] == [1]
+
+
+def test_a_queue_that_the_broker_has_named_and_that_is_still_there_is_left_as_it_is(
+    broker: testing.Broker, lasting: gamqp.Connection, reports: list[Any]
+) -> None:
+    channel, got = lasting.channel(), []
+    channel.exchange_declare('ex', 'fanout', auto_delete=False)
+    name = channel.queue_declare('', durable=True, auto_delete=False).queue
+    channel.queue_bind(name, 'ex')
+    broker.publish('ex', '', b'1')
+    for count in (1, 2):
+        broker.cut()
+        report = wait_recovered(reports, count)
+        assert (report.renamed, report.skipped, list(broker.queues())) == ({}, [], [name])
+    channel.subscribe(name, lambda message: got.append(bytes(message.body)))
+    broker.publish('ex', '', b'2')
+    greenlets.wait_until(lambda: got == [b'1', b'2'])
+    broker.restart(keep='nothing', abrupt=True)  # and where it is gone there is another one
+    report = wait_recovered(reports, 3)
+    (new,) = broker.queues()
+    assert report.renamed == {name: new} and lasting.queue_name(name) == new != name
+    broker.publish('ex', '', b'3')
+    greenlets.wait_until(lambda: got == [b'1', b'2', b'3'])

@@ -316,3 +316,17 @@ def test_a_broker_that_was_killed_and_comes_back_is_found_again(
         lines = [line for line in lines if line]
         assert len(set(lines)) == len(lines) < len(attempts), lines  # each reason once
         channel.queue_delete(queue)
+
+
+def test_a_queue_that_the_broker_has_named_and_that_outlives_the_connection_keeps_its_messages(
+    lasting: gamqp.Connection, proxy: Proxy, reports: Reports, channel: gamqp.Channel
+) -> None:
+    own = lasting.channel()
+    queue = own.queue_declare('', durable=True, auto_delete=False).queue
+    broker_tools.publish_all(channel, queue, [b'kept'])
+    proxy.cut()
+    report = reports.wait()
+    assert report.renamed == {} and report.skipped == [] and lasting.queue_name(queue) == queue
+    assert bytes(own.basic_get(queue, no_ack=True).body) == b'kept'
+    own.queue_delete(queue)
+    assert lasting.topology() == []
