@@ -47,22 +47,38 @@ class AckMethods(RecoverMethods):
         """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all).
 
         Those of them that still wait here are settled too, and are not handed out any more.
+        Acks in one turn of the hub that follow one another, with nothing unsettled before them, go out as one.
         """
         if get_ident() != self._usable_in:
             self._check(Basic.Ack)
-        self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
-        if multiple:
-            self._cover(delivery_tag)
-        unsettled = self._unacked
-        if multiple or unsettled.late is not None:
-            self._counts.acked += unsettled.settle(delivery_tag, multiple)
-            return
+        unsettled, writer, ack = self._unacked, self._writer, b''
+        if delivery_tag == unsettled.settled_to + 1 and not multiple and delivery_tag in unsettled:
+            # If the ack before waits in the queue and nothing behind it, one frame takes its place that settles both.
+            if unsettled.last_ack is not None and unsettled.late is None and writer.combines:
+                ack = encode_ack(self.channel_id, delivery_tag, True)
+                if not writer.replace_last(unsettled.last_ack, ack):
+                    ack = b''
+            is_next = unsettled.late is None
+        else:
+            is_next = False
+        if not ack:
+            ack = encode_ack(self.channel_id, delivery_tag, multiple)
+            writer.send(ack)
+            if multiple:
+                self._cover(delivery_tag)
+                unsettled = self._unacked
+            if multiple or unsettled.late is not None:
+                self._counts.acked += unsettled.settle(delivery_tag, multiple)
+                return
+            is_next = is_next or (not delivery_tag & 15 and unsettled.is_lowest(delivery_tag))
         try:
             del unsettled[delivery_tag]  # as ``settle``, without another call for each message
         except KeyError:
             unsettled.strays = True
         else:
             self._counts.acked += 1
+            if is_next:
+                unsettled.last_ack, unsettled.settled_to = ack, delivery_tag
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension).
@@ -121,7 +137,9 @@ class AckMethods(RecoverMethods):
         if numbered and of_stream:
             encoded = encode_ack(number, known, False)
         elif numbered and not self._connection._queue_types.takes_nack_of_any:
-            return  # from a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled
+            # From a stream, or a copy of a message that was; an ack might lose that, so it stays unsettled.
+            self._unacked.never_combine()
+            return
         elif self._connection.server_capabilities.get('basic.nack'):
             encoded = encode_nack(number, known, False, True)
         else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from .. import exceptions
+from ..state.unacked import Unacked, WideUnacked
 from ..wire.spec import Tx
 from .open_state import OpenState
 from .waiting_for_confirms import ChannelConfirms
@@ -32,6 +33,7 @@ class TxMethods(OpenState):
     _begin_close: Callable[..., None]
     _confirms: ChannelConfirms | None
     _leave_inherited_confirms: Callable[[], None]
+    _unacked: Unacked | WideUnacked
 
     def tx_select(self) -> None:
         """Make the channel transactional: publishes and acks count from tx_commit on.
@@ -42,6 +44,7 @@ class TxMethods(OpenState):
         self._check(Tx.Select)
         self._leave_inherited_confirms()
         self._altered = True
+        self._unacked.never_combine()  # a rollback would make deliveries unacked again that are settled here
         # Asked before the call: a channel that the broker closes over it has no confirm mode any more.
         inherited = self._confirms if self._confirms is not None and self._confirms.is_inherited else None
         try:

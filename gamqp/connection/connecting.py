@@ -242,6 +242,7 @@ def _serve(connection: Connection, transport: TCPTransport) -> None:
     link = Link(connection._green, transport, decoder, connection, connection._counts, write_timeout, in_thread)
     # Before the reader starts, which gives what it reads to the connection's objects, and those look at the link.
     connection._use_link(link)
+    link.writer.combines = connection.combine_acks
     link.start_reading()
 
 

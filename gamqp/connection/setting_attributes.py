@@ -90,6 +90,7 @@ class SettingAttributes:
         self.blocked_timeout = settings.blocked_timeout
         self.max_inbound_body = settings.max_inbound_body
         self.spool = settings.spool
+        self.combine_acks = settings.combine_acks
         self.unsettled_warning = settings.unsettled_warning
         self.on_open = settings.on_open
         self.on_tune_ok = settings.on_tune_ok

@@ -59,6 +59,7 @@ class ConnectionArguments(TypedDict, total=False):
     max_undelivered_bytes: int
     max_undelivered_messages: int
     spool: bool
+    combine_acks: bool
     unsettled_warning: float | None
     outstanding_limit: int
     metrics: Callable[[dict[str, Any]], object] | None

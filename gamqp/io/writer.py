@@ -55,6 +55,7 @@ class Writer(SendThreadWriter):
         '_stall_timer',
         '_unsent',
         '_waits',
+        'combines',
         'keeps_unsent',
     )
 
@@ -77,6 +78,8 @@ class Writer(SendThreadWriter):
         self._stall = stall
         self._stall_timer: Any = None
         self._unsent: list[Any] = []
+        #: Whether acks may be combined, see ``replace_last``.
+        self.combines = True
         #: Whether ``take_unsent`` will be called at the end.
         self.keeps_unsent = False
 
@@ -112,6 +115,22 @@ class Writer(SendThreadWriter):
             self._pass_due = True
             self._green.run_soon(self._end_of_pass)
             self._push(frames)
+
+    def replace_last(self, last: bytes, frames: bytes) -> bool:
+        """Put a frame set into the place of *last*, which has the same size, if that is the last one in the queue.
+
+        Returns False if it is not there any more, or others stand behind it. Does not switch.
+        """
+        queue = self._queue
+        # The sending thread may take sets out of the queue, from the front, at any moment: if it takes this one after
+        # the first line, the queue is empty in the second. Only this thread adds any, and nothing is called between.
+        try:
+            if queue[-1] is not last:
+                return False
+            queue[-1] = frames
+        except IndexError:
+            return False
+        return True
 
     def flush(self) -> None:
         """Send as much as the kernel takes now. Does not switch."""

@@ -15,7 +15,10 @@ from typing import Any
 from .tag_order import first, is_wide, up_to
 from .tag_ranges import TagRanges
 
-__all__ = ('Unacked', 'WideUnacked')
+__all__ = ('NEVER', 'Unacked', 'WideUnacked')
+
+#: ``settled_to`` of a channel whose acks are never combined: above every tag.
+NEVER = float('inf')
 
 # Consumer tag, and the time.monotonic() at which the delivery arrived.
 Entry = tuple[str, float]
@@ -25,7 +28,7 @@ class _Settling:
     """What Unacked and WideUnacked have in common."""
 
     # Empty, because Python combines a base class with slots of its own with neither dict nor OrderedDict. Each class
-    # below has the three slots.
+    # below has the same five slots.
     __slots__ = ()
 
     # The TagRanges are shared with the overflow, which adds tags and takes them out.
@@ -33,12 +36,18 @@ class _Settling:
     strays: bool  # a tag was settled that was not here: the broker will close the channel over it
     # Each late tag is a key of the dict, too. It leaves both when it is settled.
     late: OrderedDict[int, None] | None  # tags that came back from the spool behind higher ones, in ascending order
+    # All tags up to this one are settled, by frames that were queued before ``last_ack``. It may be lower than it could
+    # be. NEVER: the broker may have deliveries unacked that are not listed here.
+    settled_to: float
+    last_ack: bytes | None  # the frame that acked *settled_to*, and no tag that was not acked
 
     def __init__(self: Any) -> None:
         super().__init__()
         self.spooled = ()
         self.strays = False
         self.late = None
+        self.settled_to = 0
+        self.last_ack = None
 
     def __bool__(self: Any) -> bool:
         # A copy here and below: the garbage collector may end a consumer during the loop, which removes its TagRanges.
@@ -154,7 +163,22 @@ class _Settling:
                 continue
         # The same objects, not copies: the overflow holds the TagRanges.
         self.spooled, self.strays, self.late = old.spooled, old.strays, old.late
+        self.settled_to, self.last_ack = old.settled_to, old.last_ack
         return self
+
+    def is_lowest(self: Any, tag: int) -> bool:
+        """Whether all tags below this one, which is here, are known to be settled.
+
+        It may walk over the places of thousands of tags, so it is not to be asked for each.
+        """
+        if self.settled_to == NEVER or self.late is not None or self.spooled or is_wide(self):
+            return False
+        return bool(first(self) == tag)
+
+    def never_combine(self: Any) -> None:
+        """No ack of this channel may stand for others from now on."""
+        self.settled_to = NEVER
+        self.last_ack = None
 
     def forget_settled(self: Any, old: Any) -> None:
         """Remove the tags that were settled in *old* while they were copied here."""
@@ -167,6 +191,9 @@ class _Settling:
         # The TagRanges are emptied and not replaced, because the overflow holds them: it must find no tag there.
         super().clear()  # type: ignore[misc]  # of the dict that each class is
         self.late = None
+        self.last_ack = None
+        if self.settled_to != NEVER:
+            self.settled_to = 0  # the tags may begin at 1 again
         for spooled in list(self.spooled):
             spooled.clear()
 
@@ -177,7 +204,7 @@ class Unacked(_Settling, dict[int, Entry]):
     One that comes back from the spool is added behind later deliveries that were never in the spool: it is *late*.
     """
 
-    __slots__ = ('late', 'spooled', 'strays')
+    __slots__ = ('last_ack', 'late', 'settled_to', 'spooled', 'strays')
 
     @property
     def is_outgrown(self) -> bool:
@@ -193,7 +220,7 @@ class Unacked(_Settling, dict[int, Entry]):
 class WideUnacked(_Settling, OrderedDict[int, Entry]):
     """The same for thousands of deliveries: an OrderedDict, for the reason that ``tag_order`` gives."""
 
-    __slots__ = ('late', 'spooled', 'strays')
+    __slots__ = ('last_ack', 'late', 'settled_to', 'spooled', 'strays')
 
     @property
     def is_outgrown(self) -> bool:

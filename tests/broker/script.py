@@ -80,8 +80,12 @@ class ScriptedBroker:
     # -- one connection ------------------------------------------------------------
 
     def client(self, **arguments: Any) -> gamqp.Connection:
-        """A Connection that is not connected yet; the peer keeps it until its own end."""
-        connection = gamqp.Connection(**{'host': self.host, **arguments})
+        """A Connection that is not connected yet; the peer keeps it until its own end.
+
+        It sends a frame for each ack, unless it is asked to combine them: which of them go out together depends on how
+        fast the hub is, and tests of other matters say which acks they expect.
+        """
+        connection = gamqp.Connection(**{'host': self.host, 'combine_acks': False, **arguments})
         self._clients.append(connection)
         return connection
 

@@ -39,6 +39,32 @@ def test_an_ack_right_before_the_end_of_the_connection_always_counts(rabbit, con
     assert channel.queue_delete(queue) == 0
 
 
+@pytest.mark.parametrize('kept', [[], [299], [150, 151, 200], [0], [1, 2, 298]], ids=str)
+def test_combined_acks_settle_what_was_acked_and_no_more(rabbit, connection, channel, kept):
+    """What the broker has left is what was not acked, whatever the acks stand for of which one frame was made."""
+    count = 300
+    queue = broker_tools.shared_queue(channel)
+    broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
+    with rabbit.connect() as working:
+        old = working.channel()
+        got = []
+        old.basic_consume(queue, callback=got.append)
+        broker_tools.drain_until(working, lambda: len(got) == count)
+        for number, message in enumerate(got):
+            if number not in kept:
+                message.ack()
+            if number % 100 == 50:
+                greenlets.sleep(0)
+        assert old.unsettled == len(kept)
+        assert working.stats()['acked'] == count - len(kept)
+        old.close()
+    broker_tools.wait_ready(channel, queue, len(kept))
+    left = [channel.basic_get(queue, no_ack=True) for _ in kept]
+    assert sorted(int(message.body) for message in left) == kept
+    assert all(message.redelivered for message in left)
+    assert channel.queue_delete(queue) == 0
+
+
 def test_acks_of_a_connection_that_is_cut_do_no_harm_to_the_next(rabbit, connection, channel):
     """A hundred greenlets settle while it breaks and is made anew: at the end each message is settled once."""
     count = 100

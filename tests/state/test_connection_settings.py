@@ -58,6 +58,7 @@ OTHERS: dict[str, tuple[list[Any], list[Any]]] = {
     'socket_settings': ([None, {}, {1: 2, 3: None}], [5, 'text', {'1': 2}, {1: '2'}, {1: -1}]),
     'heartbeat_thread': ([True, False, 1, 0, None], ['false', 2, 'yes', []]),
     'confirm_publish': ([True, False, 1, 0, None], ['false', 2, 'yes', []]),
+    'combine_acks': ([True, False, 1, 0, None], ['false', 2, 'yes', []]),
     'spool': ([True, False, 1, 0, None], ['false', 2, 'yes', []]),
     'blocked_policy': (['wait', 'raise', 'pass'], [None, 'ignore', 5]),
     'on_open': ([None, print], ['print', 5]),

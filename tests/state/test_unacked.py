@@ -6,7 +6,8 @@ import random
 
 import pytest
 
-from gamqp.state.unacked import Unacked
+from gamqp.state.tag_ranges import TagRanges
+from gamqp.state.unacked import NEVER, Unacked
 
 
 def delivered(*tags: int) -> Unacked:
@@ -75,3 +76,37 @@ def test_random_settling_agrees_with_a_naive_model(seed: int) -> None:
         assert list(unsettled) == model
         oldest = unsettled.oldest()
         assert (oldest[0] if oldest else None) == (model[0] if model else None)
+
+
+def test_the_lowest_is_known_only_where_nothing_else_may_be_lower() -> None:
+    unsettled = delivered(3, 5, 8)
+    assert unsettled.is_lowest(3)
+    assert not unsettled.is_lowest(5)
+    del unsettled[3]
+    assert unsettled.is_lowest(5)
+    unsettled.come_back(4, ('one', 1.0))  # from disk, and so behind higher ones
+    assert not unsettled.is_lowest(5)
+    unsettled.settle(4, False)
+    assert unsettled.is_lowest(5)
+    spooled = TagRanges()
+    spooled.add(2)
+    unsettled.add_spooled(spooled)
+    assert not unsettled.is_lowest(5)
+
+
+def test_a_channel_that_never_combines_acks_does_so_to_its_end() -> None:
+    unsettled = delivered(1, 2)
+    unsettled.settled_to, unsettled.last_ack = 1, b'ack'
+    assert unsettled.successor().last_ack == b'ack'
+    unsettled.never_combine()
+    unsettled.clear()
+    assert unsettled.settled_to == unsettled.successor().settled_to == NEVER
+    unsettled[1] = ('one', 1.0)
+    assert not unsettled.is_lowest(1)
+
+
+def test_tags_that_begin_anew_are_not_settled() -> None:
+    unsettled = delivered(1, 2)
+    unsettled.settled_to, unsettled.last_ack = 2, b'ack'
+    unsettled.clear()
+    assert (unsettled.settled_to, unsettled.last_ack) == (0, None)
