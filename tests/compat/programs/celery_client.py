@@ -107,12 +107,12 @@ def results_for_greenlets_that_come_and_go() -> None:
 
 
 def the_default_options_do_not_hold_a_worker_up() -> None:
-    """Ten tasks a second would be 60 s."""
+    """At ten tasks a second they would take 60 s, however fast the machine is."""
     tasks = [add.s(number, 1) for number in range(600)]
     began = time.monotonic()
     results = group(tasks).apply_async()
     assert sum(results.get(timeout=PATIENCE)) == sum(range(1, 601))
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 55
 
 
 def canvas() -> None:
