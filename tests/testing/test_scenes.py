@@ -44,10 +44,10 @@ def test_every_record_has_its_scene(like: str) -> None:
 @pytest.mark.slow
 def test_rabbitmq_still_answers_so(rabbit: Any) -> None:
     expected = recorded(rabbit.label)
-    names = list(SCENES)
-    found = answers(rabbit.url, names, 0.3)
-    differing = [name for name in names if found[name] != expected[name]]
-    if differing:  # on a busy machine an answer may come late: once more, and slower
-        again = answers(rabbit.url, differing, 1.0)
-        differing = [name for name in differing if again[name] != expected[name]]
+    differing = list(SCENES)
+    for quiet in (0.3, 1.0, 4.0):  # on a busy machine an answer may come late: once more, and slower
+        found = answers(rabbit.url, differing, quiet)
+        differing = [name for name in differing if found[name] != expected[name]]
+        if not differing:
+            break
     assert not differing
