@@ -141,12 +141,11 @@ def furnished(broker: testing.Broker) -> Iterator[Program]:
 
 @pytest.mark.filterwarnings('ignore:Using fork')
 @pytest.mark.filterwarnings('ignore::pytest.PytestUnraisableExceptionWarning')
-@pytest.mark.parametrize('when', ['between attempts', 'in the handshake', 'while it is restored'])
+@pytest.mark.parametrize('when', ['between attempts', 'while it is restored'])
 def test_a_fork_in_the_outage_leaves_it_to_the_parent(broker: testing.Broker, furnished: Program, when: str) -> None:
     connection = furnished.connection
     steps: dict[str, Callable[[], object]] = {
         'between attempts': lambda: broker.cut_at('connection.open', times=None),
-        'in the handshake': lambda: broker.drop_reply('connection.open'),
         'while it is restored': lambda: broker.drop_reply('basic.consume', queue='called'),
     }
     steps[when]()
@@ -157,10 +156,7 @@ def test_a_fork_in_the_outage_leaves_it_to_the_parent(broker: testing.Broker, fu
     else:
         greenlets.wait_until(lambda: broker.connections_in_all == 2 and len(broker.connections) == 1)
         (view,) = broker.connections
-        if when == 'in the handshake':
-            greenlets.wait_until(lambda: view.vhost)  # connection.open has come
-        else:
-            greenlets.wait_until(lambda: broker.queue('called').consumers)
+        greenlets.wait_until(lambda: broker.queue('called').consumers)
     pid = os.fork()
     if not pid:
         code = 1
