@@ -318,6 +318,13 @@ def metrics_names() -> list[str]:
     return list(stats._names)
 
 
+def forget_metrics_names() -> None:
+    """As in a new process."""
+    from gamqp.telemetry import stats
+
+    stats._names.clear()
+
+
 def make_ready(connection: gamqp.Connection, backend: Any) -> None:
     """Let a connection that is not open belong to this thread, as an open one does."""
     from gamqp.connection.thread_affinity import ThreadAffinity

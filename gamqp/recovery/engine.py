@@ -234,12 +234,12 @@ class RecoveryEngine:
         self.outage = None
         if self._opened is not None:
             self._opened.wake_all()
-        skipped = self._refusals.end_outage()
+        costly, skipped = self._refusals.costly_consumers(), self._refusals.end_outage()
         report = RecoveryReport(
             outage.attempt, outage.since, connection.host, restored.consumers, restored.renamed, skipped
         )
         connection._counts.recovery_skipped += len(skipped)
-        self._later.begin(connection, restored.later)
+        self._later.begin(connection, restored.later, costly)
         self._opened_at = time.monotonic()
         connection._counts.recoveries += 1
         connection._counts.last_recovery_seconds = report.seconds

@@ -1,7 +1,7 @@
 """What could not be restored before the connection was open again, and is tried while it is.
 
-Layer 4. Consumers whose queue is not there, or is consumed exclusively by somebody else; those whose handler is still
-at work on a message from before; records that the program wants to be tried again. One greenlet, while there are any.
+Layer 4. Consumers whose queue is not there, is consumed exclusively by somebody else, or has no leader; those whose
+handler is still at work on a message from before; records that the program wants to be tried again. One greenlet.
 A consumer that may be refused is first tried on a channel of our own, since a refusal closes the channel. Does not
 belong here: what is restored before (``restoring``).
 """
@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import logging
 import random
+import time
 import weakref
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import greenlet
@@ -55,16 +57,23 @@ class LateStarts:
         # How often a consumer was begun with on its own channel, and the connection was lost before it had started:
         # perhaps over it.
         self._begun: dict[RecordedConsumer, int] = {}
+        # How many outages those were left out of over which the broker closes the connection, and when (time.monotonic)
+        # each is due. Its attempt may be the next loss for everything else: each comes twice as late as the one before.
+        self._costly: dict[RecordedConsumer, int] = {}
+        self._due: dict[RecordedConsumer, float] = {}
         # Those that the broker has not let start on this socket, or has cancelled.
         self._refused: set[Record] = set()
 
     def __len__(self) -> int:
         return len(self._records) + len(self._consumers)
 
-    def begin(self, connection: Connection, later: Later) -> None:
-        """The connection is open again. Does not switch."""
-        self._records, self._consumers = later.records, later.consumers
-        self._refused = {record for record, _ in self._refusals.noted}
+    def begin(self, connection: Connection, later: Later, costly: Iterable[RecordedConsumer] = ()) -> None:
+        """The connection is open again. costly: what could be broken for a while, and was left out. Does not switch."""
+        now, before = time.monotonic(), self._costly
+        self._costly = {consumer: min(before.get(consumer, 0) + 1, MOST_DOUBLINGS) for consumer in costly}
+        self._due = {consumer: now + FIRST_PAUSE * 2**times for consumer, times in self._costly.items()}
+        self._records, self._consumers = later.records, [*later.consumers, *self._due]
+        self._refused = {*self._due, *(record for record, _ in self._refusals.noted)}
         self._begun = {consumer: times for consumer, times in self._begun.items() if self._topology.holds(consumer)}
         if len(self):
             self._start(connection)
@@ -154,6 +163,7 @@ class LateStarts:
             while due:
                 consumer = due[0]
                 must_wait = consumer.queue_record in waiting_for or is_busy(connection, consumer)
+                must_wait = must_wait or time.monotonic() < self._due.get(consumer, 0)
                 # One that the registry does not hold the program has cancelled meanwhile.
                 if self._topology.holds(consumer) and (must_wait or not self._try_consumer(connection, consumer)):
                     self._consumers.append(consumer)
@@ -203,6 +213,7 @@ class LateStarts:
                 raise
             # Its channel has ended, over something else, and the consumer with it.
         del self._begun[consumer]
+        self._costly.pop(consumer, None)
         return True
 
     @staticmethod

@@ -53,6 +53,8 @@ class OpeningChannels:
         self._of_channel: dict[int, list[RecordedConsumer]] = {}
         for consumer in consumers:
             self._of_channel.setdefault(consumer.channel, []).append(consumer)
+        # What may have cost the attempt before comes when all else is done, one at a time, to know which it was.
+        self._suspects: deque[tuple[_OneChannel, RecordedConsumer]] = deque()
         self.started: set[RecordedConsumer] = set()
         self.later: list[RecordedConsumer] = []
 
@@ -61,7 +63,11 @@ class OpeningChannels:
         channels: deque[Any] = deque(self._connection.channels.values())
         under_way: deque[_OneChannel] = deque()
         try:
-            while channels or under_way:
+            while channels or under_way or self._suspects:
+                if self._suspects and not (channels or under_way):
+                    one, suspect = self._suspects.popleft()
+                    one.plan.add(suspect)
+                    under_way.append(one)
                 while channels and len(under_way) < AT_ONCE:
                     channel = channels.popleft()
                     if isinstance(channel, RecoveringChannel):
@@ -80,8 +86,8 @@ class OpeningChannels:
             channel._end(Reason(exceptions.ResourceError(text)))
             return
         consumers, suspects = self._refusals.blame.split(self._of_channel.get(channel.channel_id, ()))
-        plan = ChannelPlan(self._topology, [*consumers, *suspects], channel._prefetch)
-        one = _OneChannel(self._connection, channel, plan)
+        one = _OneChannel(self._connection, channel, ChannelPlan(self._topology, consumers, channel._prefetch))
+        self._suspects.extend((one, suspect) for suspect in suspects)
         self._check_link()
         one.open()
         under_way.append(one)

@@ -14,7 +14,7 @@ import greenlet
 
 from .. import exceptions
 from ..state.restore_errors import Answer, Blame, Treatment, treatment
-from ..state.topology_records import Record
+from ..state.topology_records import Record, RecordedConsumer
 
 __all__ = ('RecoveryStopped', 'Refusals')
 
@@ -85,6 +85,14 @@ class Refusals:
             skipped = self.blame.connection_refused(records, error.method_sig or (0, 0))
             if skipped is not None:
                 self._costly[skipped] = error.with_traceback(None)
+
+    def costly_consumers(self) -> list[RecordedConsumer]:
+        """Those over which the broker has closed the connection with 541, as for a quorum queue without a leader."""
+        return [
+            record
+            for record, error in self._costly.items()
+            if isinstance(record, RecordedConsumer) and isinstance(error, exceptions.InternalError)
+        ]
 
     def end_outage(self) -> list[tuple[dict[str, Any], BaseException]]:
         """The connection is open again. Returns what was left out, for the program."""

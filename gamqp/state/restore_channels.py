@@ -50,6 +50,10 @@ class ChannelPlan:
     def __repr__(self) -> str:
         return f'<{type(self).__name__} {len(self._pending)} to start, {len(self._sent)} sent>'
 
+    def add(self, consumer: RecordedConsumer) -> None:
+        """This one too, behind the others; also where the plan was done."""
+        self._pending.append(consumer)
+
     @property
     def done(self) -> bool:
         """Whether all has been sent and answered."""

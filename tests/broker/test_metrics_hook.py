@@ -281,6 +281,7 @@ def test_connections_of_the_same_name_are_told_in_one_sum_and_those_without_a_na
 
 def test_not_too_many_names_are_remembered(hook: Hook, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stats, 'MOST_NAMES', 3)
+    inside.forget_metrics_names()  # those of tests before
     for number in range(6):
         with ScriptedBroker() as peer:
             peer.open(metrics=hook, metrics_interval=3600, name=f'made up {number}').collect()

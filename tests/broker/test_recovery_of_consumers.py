@@ -13,7 +13,7 @@ from script import ScriptedBroker
 from scripted_consumers import begin, messages
 
 import gamqp
-from gamqp import Recovery
+from gamqp import Recovery, testing
 
 AT_ONCE = Recovery(first_delay=0, delay=0.1, max_delay=0.1)
 
@@ -181,3 +181,28 @@ def test_a_consumer_whose_late_start_is_not_answered_is_started_anew(
     peer.hang_up()
     client.rpc_timeout = greenlets.PATIENCE
     assert words(come_back(peer, client)) == ['basic.qos', 'basic.consume rare']
+
+
+@pytest.mark.parametrize(('times', 'skipped'), [(2, [1]), (3, [1, 0]), (6, [1, 1, 1])])
+def test_a_consumer_whose_queue_is_broken_for_a_while_starts_when_it_is_not(times: int, skipped: list[int]) -> None:
+    """The broker closes the connection over it, as RabbitMQ does for a quorum queue without a leader.
+
+    In the first outage the second time tells that it is this one; then its late start is the next loss, and an attempt
+    with it may fail before one goes without it.
+    """
+    reports: list[Any] = []
+    with (
+        testing.Broker() as broker,
+        gamqp.connect(broker.url, recover=AT_ONCE, on_recovered=reports.append) as client,
+    ):
+        channel = client.channel()
+        for queue in ('leaderless', 'steady'):
+            channel.queue_declare(queue, durable=True, auto_delete=False)
+            channel.subscribe(queue, print)
+        broker.refuse('basic.consume', 541, times=times, queue='leaderless')
+        for link in broker.connections:
+            broker.cut(link)
+        greenlets.wait_until(lambda: len(broker.queue('leaderless').consumers) == 1)
+        greenlets.wait_until(lambda: len(broker.queue('steady').consumers) == 1 and client.state == 'open')
+        assert [len(report.skipped) for report in reports] == skipped
+        assert channel.consumer_count == 2
