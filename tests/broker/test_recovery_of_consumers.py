@@ -202,6 +202,7 @@ def test_a_consumer_whose_queue_is_broken_for_a_while_starts_when_it_is_not(time
         broker.refuse('basic.consume', 541, times=times, queue='leaderless')
         for link in broker.connections:
             broker.cut(link)
+        greenlets.wait_until(lambda: len(reports) == len(skipped))
         greenlets.wait_until(lambda: len(broker.queue('leaderless').consumers) == 1)
         greenlets.wait_until(lambda: len(broker.queue('steady').consumers) == 1 and client.state == 'open')
         assert [len(report.skipped) for report in reports] == skipped
