@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import greenlet
 
 from .. import exceptions
+from ..green.yielding import with_turns
 from ..state.lifecycle import Reason
 from ..state.recovery_settings import Recovery
 from ..state.restore_plan import DeclarationPlan, choose
@@ -64,14 +65,18 @@ def restore(connection: Connection, topology: TopologyRegistry, settings: Recove
         channel: Any = connection.channels.get(consumer.channel)
         if channel is not None:  # else the program has closed it meanwhile
             channel._end_locally(consumer.tag, left_out)
-    busy = [consumer for consumer in chosen.consumers if is_busy(connection, consumer)]
-    waiting = [consumer for consumer in chosen.consumers if plan.waits_for(consumer)]
-    behind = {*busy, *waiting}
-    opening = OpeningChannels(connection, topology, [one for one in chosen.consumers if one not in behind], refusals)
+    behind: dict[RecordedConsumer, None] = {}
+    at_once: list[RecordedConsumer] = []
+    for consumer in with_turns(connection._green, chosen.consumers):
+        if plan.waits_for(consumer) or is_busy(connection, consumer):
+            behind[consumer] = None
+        else:
+            at_once.append(consumer)
+    opening = OpeningChannels(connection, topology, at_once, refusals)
     opening.run()
     for consumer in behind:
         topology.consumer_waits(consumer)
-    return Restored(len(opening.started), plan.renamed, Later(plan.deferred, [*busy, *waiting, *opening.later]))
+    return Restored(len(opening.started), plan.renamed, Later(plan.deferred, [*behind, *opening.later]))
 
 
 def is_busy(connection: Connection, consumer: RecordedConsumer) -> bool:
