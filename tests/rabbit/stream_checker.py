@@ -5,7 +5,7 @@ correct peer could have sent: a broken frame, a frame too large, content without
 messages mixed on one channel. Counts what went by.
 
 Ban: nothing of gamqp; knows frames and the shape of content, not the arguments of methods (but the routing
-key of a publish, to tell messages apart).
+key of a publish, to tell messages apart, and the tag of an ack, which may stand for many).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ METHOD, CONTENT_HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 FRAME_END = 0xCE
 
 PUBLISH = (60, 40)
+ACK = (60, 80)
 # The methods that content follows: basic publish, return, deliver, get-ok.
 _WITH_CONTENT = {PUBLISH, (60, 50), (60, 60), (60, 71)}
 
@@ -36,6 +37,7 @@ class Stream:
         self.heartbeats = 0
         self.methods: Counter[tuple[int, int]] = Counter()
         self.published: list[tuple[int, str, int]] = []  # channel, routing key, body size: of whole messages
+        self.acked: dict[int, set[int]] = {}  # channel -> tags of deliveries, in the life of one channel
         self.handshake: dict[tuple[int, int], bytes] = {}  # methods of class connection, with their arguments
         self.bytes = 0
         self._expect_header = client
@@ -98,6 +100,12 @@ class Stream:
         self.methods[sig] += 1
         if sig[0] == 10:
             self.handshake[sig] = payload[4:]
+        if sig == ACK:
+            tag, multiple = struct.unpack_from('>Q?', payload, 4)
+            acked = self.acked.setdefault(channel, set())
+            acked.add(tag)
+            while multiple and (tag := tag - 1) and tag not in acked:
+                acked.add(tag)
         if sig in _WITH_CONTENT:
             key = ''
             if sig == PUBLISH:

@@ -101,18 +101,19 @@ def test_everything_can_be_set(wire: Any) -> None:
     content = deliver(wire)
     for name in (
         'channel',
-        '_channel_id',
         '_method',
         'delivery_tag',
         'consumer_tag',
         'body',
         'properties',
         'delivery_info',
-        '_size',
     ):
         value = {'new': name}
         setattr(content, name, value)
         assert getattr(content, name) == value
+    for name in ('_channel_id', '_size', '_weight'):
+        setattr(content, name, 7)
+        assert getattr(content, name) == 7
     content.redelivered = True
     inside.auto_decode(content)
     assert content.redelivered is True
