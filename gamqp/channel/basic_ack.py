@@ -47,7 +47,7 @@ class AckMethods(RecoverMethods):
         """Acknowledge a delivery, and with *multiple* all up to it (tag 0: all).
 
         Those of them that still wait here are settled too, and are not handed out any more.
-        Acks in one turn of the hub that follow one another, with nothing unsettled before them, go out as one.
+        With *combine_acks* of the connection those that follow one another in one turn of the hub go out as one.
         """
         if get_ident() != self._usable_in:
             self._check(Basic.Ack)

@@ -125,8 +125,8 @@ class Connection(DrainEvents, SecretUpdates):
     * spool (True): a connection that waits for a reply has to be read on, and what it gets
       too much then goes to an unlinked file in the directory for temporary files (TMPDIR),
       bodies unencrypted; False to keep it in memory.
-    * combine_acks (True): acks that follow one another in one turn of the hub, with nothing
-      unsettled before them, go out as one frame; False to send each.
+    * combine_acks (False): True to send acks that follow one another in one turn of the hub,
+      with nothing unsettled before them, as one frame.
     * unsettled_warning (30): seconds after which the log says, once for a consumer, that it
       gets nothing more because its prefetch is used up by messages that nobody settles
       (iterators and callbacks; handlers of subscribe settle by themselves); None or 0: never.
@@ -219,7 +219,7 @@ class Connection(DrainEvents, SecretUpdates):
         max_undelivered_bytes: int = connection_settings.MAX_UNDELIVERED_BYTES,
         max_undelivered_messages: int = connection_settings.MAX_UNDELIVERED_MESSAGES,
         spool: bool = True,
-        combine_acks: bool = True,
+        combine_acks: bool = False,
         unsettled_warning: float | None = connection_settings.UNSETTLED_WARNING,
         outstanding_limit: int = connection_settings.OUTSTANDING_LIMIT,
         metrics: Callable[[dict[str, Any]], object] | None = None,

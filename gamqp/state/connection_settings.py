@@ -209,7 +209,7 @@ class Settings:
     max_undelivered_bytes: int = field(default=MAX_UNDELIVERED_BYTES, metadata=_by(whole(0)))
     max_undelivered_messages: int = field(default=MAX_UNDELIVERED_MESSAGES, metadata=_by(whole(0)))
     spool: bool = field(default=True, metadata=_by(flag))
-    combine_acks: bool = field(default=True, metadata=_by(flag))
+    combine_acks: bool = field(default=False, metadata=_by(flag))
     unsettled_warning: float | None = field(default=UNSETTLED_WARNING, metadata=_by(_silence))
 
     # Called back

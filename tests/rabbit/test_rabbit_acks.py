@@ -45,7 +45,7 @@ def test_combined_acks_settle_what_was_acked_and_no_more(rabbit, connection, cha
     count = 300
     queue = broker_tools.shared_queue(channel)
     broker_tools.publish_all(channel, queue, [b'%d' % number for number in range(count)])
-    with rabbit.connect() as working:
+    with rabbit.connect(combine_acks=True) as working:
         old = working.channel()
         got = []
         old.basic_consume(queue, callback=got.append)
