@@ -3,7 +3,7 @@
 import os
 import sys
 
-sys.path.insert(0, os.path.dirname(__file__))  # for imports.py and states.py
+sys.path.insert(0, os.path.dirname(__file__))  # for imports.py, states.py and pictures.py
 
 import gamqp
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import ast
 import functools
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,20 +120,6 @@ def _imported_by(path: Path, inside: tuple[str, ...]) -> Iterator[str]:
 
 def setup(app: Any) -> dict[str, Any]:
     """For Sphinx, which calls this because conf.py names the module."""
-    from sphinx.util.docutils import SphinxDirective
+    import pictures  # which lies beside this file: conf.py has put that folder into the path
 
-    drawn = shutil.which('dot') is not None
-    if drawn:
-        app.setup_extension('sphinx.ext.graphviz')
-
-    class Imports(SphinxDirective):
-        has_content = False
-
-        def run(self) -> list[Any]:
-            if not drawn:
-                return self.parse_text_to_nodes(table())
-            indented = '\n'.join(f'   {line}' for line in dot().splitlines())
-            return self.parse_text_to_nodes(f'.. graphviz::\n   :alt: the layers of gamqp\n\n{indented}')
-
-    app.add_directive('imports', Imports)
-    return {'version': '1', 'parallel_read_safe': True}
+    return pictures.add(app, 'imports', 'the layers of gamqp', dot, table)

@@ -7,7 +7,6 @@ With graphviz on the machine it draws them; without it there is the table alone,
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 # From, to, and what leads there.
@@ -36,20 +35,6 @@ def dot() -> str:
 
 def setup(app: Any) -> dict[str, Any]:
     """For Sphinx, which calls this because conf.py names the module."""
-    from sphinx.util.docutils import SphinxDirective
+    import pictures  # which lies beside this file: conf.py has put that folder into the path
 
-    drawn = shutil.which('dot') is not None
-    if drawn:
-        app.setup_extension('sphinx.ext.graphviz')
-
-    class States(SphinxDirective):
-        has_content = False
-
-        def run(self) -> list[Any]:
-            if not drawn:
-                return []
-            indented = '\n'.join(f'   {line}' for line in dot().splitlines())
-            return self.parse_text_to_nodes(f'.. graphviz::\n   :alt: the states of a connection\n\n{indented}')
-
-    app.add_directive('states', States)
-    return {'version': '1', 'parallel_read_safe': True}
+    return pictures.add(app, 'states', 'the states of a connection', dot)

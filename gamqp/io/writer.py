@@ -78,8 +78,8 @@ class Writer(SendThreadWriter):
         self._stall = stall
         self._stall_timer: Any = None
         self._unsent: list[Any] = []
-        #: Whether acks may be combined, see ``replace_last``.
-        self.combines = True
+        #: Whether acks may be combined, see ``replace_last``: the connection's *combine_acks*.
+        self.combines = False
         #: Whether ``take_unsent`` will be called at the end.
         self.keeps_unsent = False
 

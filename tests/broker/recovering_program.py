@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import greenlets
 
 import gamqp
-from gamqp import Recovery, testing
+from gamqp import Recovery, exceptions, testing
 
 __all__ = ('QUICK', 'Program')
 
@@ -72,6 +73,19 @@ class Program:
     def wait_recovered(self, count: int = 1) -> Any:
         greenlets.wait_until(lambda: self.names().count('recovered') >= count, what=str(self.events))
         return [what for name, what in self.events if name == 'recovered'][count - 1]
+
+    def fork(self) -> None:
+        """The connection belongs to the parent: a child that uses it is told so, and ends."""
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                self.channel.queue_declare('child')
+            except exceptions.RecoverableConnectionError as exc:
+                code = 0 if 'forked' in str(exc) and self.connection.state == 'closed' else 2
+            finally:
+                os._exit(code)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
     def end(self) -> None:
         self.connection.close()

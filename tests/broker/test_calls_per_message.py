@@ -58,6 +58,13 @@ def consume(peer: ScriptedBroker, channel: gamqp.Channel, callback: Callable[[An
     send_all(peer, 'tag')
 
 
+def receive_all(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]) -> None:
+    """MESSAGES deliveries have come to a callback, into *got*."""
+    consume(peer, channel, got.append)
+    while len(got) < MESSAGES:
+        client.drain_events()
+
+
 def send_all(peer: ScriptedBroker, tag: str) -> None:
     peer.raw(
         b''.join(
@@ -111,18 +118,14 @@ def test_deliveries_to_two_consumers_in_turns(
 def test_messages_share_what_they_have_in_common(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
-    consume(peer, channel, got.append)
-    while len(got) < MESSAGES:
-        client.drain_events()
+    receive_all(peer, client, channel, got)
     assert len({id(message.consumer_tag) for message in got}) == 1
     # As many objects as batches: all messages may have come in one, or in a few.
     assert len({id(entry) for entry in inside.unacked(channel).values()}) < MESSAGES / 4
 
 
 def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]) -> None:
-    consume(peer, channel, got.append)
-    while len(got) < MESSAGES:
-        client.drain_events()
+    receive_all(peer, client, channel, got)
     assert channel.unsettled == MESSAGES
     with inside.transport(client).guard:  # which the sending thread would need
         channel.basic_ack(1)  # sent at once
@@ -136,9 +139,7 @@ def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.C
 def test_a_message_that_acks_itself(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
-    consume(peer, channel, got.append)
-    while len(got) < MESSAGES:
-        client.drain_events()
+    receive_all(peer, client, channel, got)
     with inside.transport(client).guard:
         got[0].ack()
         got[1].ack()

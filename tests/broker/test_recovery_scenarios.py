@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -345,16 +344,7 @@ def test_a_fork_in_the_outage(broker: testing.Broker, furnished: Program) -> Non
     broker.drop_reply('channel.close')
     broker.cut()
     greenlets.wait_until(lambda: furnished.connection.state == 'recovering')
-    pid = os.fork()
-    if not pid:
-        code = 1
-        try:
-            furnished.channel.queue_declare('child')
-        except exceptions.RecoverableConnectionError as exc:
-            code = 0 if 'forked' in str(exc) and furnished.connection.state == 'closed' else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    furnished.fork()
     broker.cut()
     furnished.wait_recovered()
     furnished.works(b'after')

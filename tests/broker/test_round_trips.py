@@ -15,6 +15,7 @@ import pytest
 from script import ScriptedBroker, frames
 
 import gamqp
+from gamqp import exceptions
 from gamqp.rpc.client import REPLY_TO
 
 CALLS = 20
@@ -158,4 +159,23 @@ def test_a_caller_that_was_woken_may_end_the_connection(
     peer.expect('basic.publish')
     peer.send('basic.ack', delivery_tag=1)
     task.get()
+    peer.expect_end()
+
+
+def test_the_reader_may_be_killed_where_it_has_switched_to_a_caller(
+    peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel
+) -> None:
+    def publish_and_kill() -> None:
+        confirming.basic_publish_confirm(gamqp.Message(b'x'), '', 'q')
+        greenlets.backend.kill(inside.reader_greenlet(client))
+
+    task = greenlets.spawn(publish_and_kill)
+    waiting = greenlets.spawn(confirming.queue_declare, 'q')
+    peer.expect('basic.publish')
+    peer.expect('queue.declare')
+    peer.send('basic.ack', delivery_tag=1)
+    task.get()
+    with pytest.raises(exceptions.ConnectionError):
+        waiting.get()
+    assert client.state == 'closed'
     peer.expect_end()
