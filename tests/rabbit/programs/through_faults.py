@@ -139,6 +139,18 @@ class Run:
             said = channel.queue_declare(queue, passive=True)
         return said.message_count, said.consumer_count
 
+    def what_came_back(self, missing: set[int]) -> tuple[int, int]:
+        """What the broker has again once the consumers are gone, and how much of that is *missing*."""
+        for connection in self.consuming:
+            connection.close()
+        backend.sleep(3)  # quorum queues take back what was unacked some time later
+        found = []
+        with self.publishing[0].channel() as channel:
+            for queue in self.queues:
+                while (message := channel.basic_get(queue)) is not None:
+                    found.append(int(message.body))
+        return len(found), len(missing.intersection(found))
+
     def report(self) -> dict[str, Any]:
         everything = [*self.publishing, *self.consuming]
         for connection in everything:
@@ -175,7 +187,12 @@ class Run:
         }
         if result['missing']:
             result['at the broker'] = [self.at_broker(queue) for queue in self.queues]
+            # More deliveries than were handled: they were lost here. As many: they have not come.
+            result['delivered'] = sums['delivered']
+            result['handled'] = sum(self.fresh.values()) + sum(self.again.values())
         result['drained'] = all(connection.drain(60) for connection in self.consuming)
+        if result['missing']:
+            result['came back'] = self.what_came_back(set(self.missing()))
         with self.publishing[0].channel() as channel:
             result['left'] = sum(channel.queue_delete(queue) for queue in self.queues)
         for connection in everything:
