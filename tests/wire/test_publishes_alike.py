@@ -46,11 +46,16 @@ def test_the_second_with_the_same_properties_is_not_encoded_again(wire: Any) -> 
     assert check(wire, 'text', dict(PROPERTIES), 'new place')
 
 
-def test_places_that_alternate(wire: Any) -> None:
+@pytest.mark.parametrize('others', [0, 20, 45, 60])
+def test_places_that_alternate(wire: Any, others: int) -> None:
+    for n in range(others):
+        publish(wire, b'', {}, f'other.{others}.{n}')
     places = [{'key': f'key.{n}'} for n in range(20)]
     places += [{'exchange': 'other'}, {'channel_id': 2}, {'mandatory': True}]
-    for place in places:
-        check(wire, b'', {'priority': 1}, **place)
+    # However many places were known before, all are forgotten once at most while these are added.
+    for _ in range(2):
+        for place in places:
+            check(wire, b'', {'priority': 1}, **place)
     for place in places:
         assert check(wire, b'', {'priority': 1}, **place)
     assert check(wire, b'', {'priority': 1}, key=''.join(['key.', '7'])), 'an equal name is the same place'
