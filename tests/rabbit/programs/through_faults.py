@@ -39,6 +39,7 @@ class Run:
         self.ids = itertools.count()
         self.confirmed = 0
         self.outcomes: list[int] = []  # by id; 0 while there is none
+        self.places = bytearray()  # by id: numbers of its connection and of its queue, two octets
         self.fresh: Counter[int] = Counter()  # ids, as they came
         self.again: Counter[int] = Counter()  # those that were told to be redelivered
         self.doubtful: set[int] = set()  # without a confirm at a loss, with republish='all'
@@ -85,10 +86,12 @@ class Run:
             window: deque[tuple[int, gamqp.Receipt]] = deque()
             while self.confirmed < self.wanted or not self.stopping:
                 one = next(self.ids)
+                queue = random.randrange(QUEUES)
                 self.outcomes.append(0)
+                self.places += bytes((number, queue))
                 self.pending[number].add(one)
                 try:
-                    receipt = channel.publish(b'%d' % one, '', random.choice(self.queues), delivery_mode=2)
+                    receipt = channel.publish(b'%d' % one, '', self.queues[queue], delivery_mode=2)
                 except gamqp.Lost as error:
                     self.settle(number, one, UNSENT if error.sent is False else UNKNOWN)
                     continue
@@ -143,13 +146,27 @@ class Run:
         """What the broker has again once the consumers are gone, and how much of that is *missing*."""
         for connection in self.consuming:
             connection.close()
-        backend.sleep(3)  # quorum queues take back what was unacked some time later
-        found = []
+        found: list[int] = []
+        quiet = 0
         with self.publishing[0].channel() as channel:
-            for queue in self.queues:
-                while (message := channel.basic_get(queue)) is not None:
-                    found.append(int(message.body))
+            while quiet < 20 and not missing.issubset(found):  # queues take back what was unacked some time later
+                before = len(found)
+                for queue in self.queues:
+                    while (message := channel.basic_get(queue)) is not None:
+                        found.append(int(message.body))
+                quiet = quiet + 1 if len(found) == before else 0
+                backend.sleep(1)
         return len(found), len(missing.intersection(found))
+
+    def shares(self, missing: list[int]) -> dict[str, dict[int, int]]:
+        """How many of these ids each connection published (odd numbers: again after a loss), and each queue got.
+
+        The fault of a client shows in its connections, that of the broker in its queues.
+        """
+        return {
+            'connections': dict(Counter(self.places[2 * one] for one in missing)),
+            'queues': dict(Counter(self.places[2 * one + 1] for one in missing)),
+        }
 
     def report(self) -> dict[str, Any]:
         everything = [*self.publishing, *self.consuming]
@@ -186,6 +203,7 @@ class Run:
             'balance': sums['published'] - sums['confirmed'] - sums['nacked'] - sums['lost'] - sums['unconfirmed'],
         }
         if result['missing']:
+            result['shares'] = self.shares(self.missing())
             result['at the broker'] = [self.at_broker(queue) for queue in self.queues]
             # More deliveries than were handled: they were lost here. As many: they have not come.
             result['delivered'] = sums['delivered']
