@@ -11,18 +11,19 @@ import time
 from typing import Any, Literal
 
 from .output import Output
+from .pictures import Cell
 from .redaction import redacted
 
 __all__ = ('Report', 'Result', 'Stopped')
 
 Result = Literal['ok', 'warning', 'failed', 'skipped']
 
-_GREEN, _YELLOW, _RED, _GREY = 32, 33, 31, 90
-_SHOWN: dict[Result, tuple[str, int]] = {
-    'ok': ('ok', _GREEN),
-    'warning': ('warning', _YELLOW),
-    'failed': ('FAILED', _RED),
-    'skipped': ('skipped', _GREY),
+# The word for a result, and its colour.
+_SHOWN: dict[Result, tuple[str, str]] = {
+    'ok': ('ok', 'green'),
+    'warning': ('warning', 'yellow'),
+    'failed': ('FAILED', 'red'),
+    'skipped': ('skipped', 'bright_black'),
 }
 
 
@@ -56,11 +57,19 @@ class Report:
             line = {'broker': self.broker, 'step': step, 'result': result, 'found': found, 'advice': advice}
             self.output.line(json.dumps({**line, 'seconds': round(spent, 4), **facts}, ensure_ascii=False, default=str))
         else:
-            word, colour = _SHOWN[result]
-            self.output.line(f'{self.output.painted(f"{word:8}", colour)}{step:14}{found}')
-            if advice:
-                self.output.line(f'{"":22}-> {advice}')
+            self._show(step, result, found, advice)
         self.begin()
+
+    def _show(self, step: str, result: Result, found: str, advice: str) -> None:
+        word, colour = _SHOWN[result]
+        pictures = self.output.pictures
+        if pictures is not None:
+            text = f'{found}\n-> {advice}' if advice else found
+            self.output.line(pictures.row(Cell(word, 7, colour), Cell(step, 13, 'bold'), Cell(text)))
+            return
+        self.output.line(f'{self.output.painted(f"{word:8}", colour)}{step:14}{found}')
+        if advice:
+            self.output.line(f'{"":22}-> {advice}')
 
     def fail(self, step: str, found: str, advice: str, **facts: Any) -> Stopped:
         """Report a step that failed; returns what to raise where the rest makes no sense without it. Switches."""

@@ -1,6 +1,7 @@
 """RabbitMQ's management API, for what AMQP does not tell: names of nodes, bindings.
 
-Layer 5. Only reads. No error quotes a URL, or what was sent. Does not belong here: what is done with the answers.
+Layer 5. Only reads, in a thread: TLS of the standard library waits within the process, and connections to brokers have
+heartbeats. No error quotes a URL, or what was sent. Does not belong here: what is done with the answers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import json
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from .. import green
 from ..state.connection_settings import Settings
 from .exit_codes import CommandFailed, UsageError
 
@@ -58,11 +60,13 @@ class ManagementAPI:
 
     def get(self, *path: str) -> Any:
         """What is found below ``/api``, by the parts of its path. Switches. Raises CommandFailed."""
+        return green.backend().in_thread(self._get, '/'.join(quote(part, safe='') for part in path))
+
+    def _get(self, path: str) -> Any:
         make = http.client.HTTPSConnection if self._tls else http.client.HTTPConnection
         connection = make(self._host, self._port, timeout=self._timeout)
-        where = '/'.join(quote(part, safe='') for part in path)
         try:
-            connection.request('GET', f'{self._path}/api/{where}', headers={'Authorization': f'Basic {self._login}'})
+            connection.request('GET', f'{self._path}/api/{path}', headers={'Authorization': f'Basic {self._login}'})
             answer = connection.getresponse()
             if answer.status != http.client.OK:
                 why = _WHY.get(answer.status, '')

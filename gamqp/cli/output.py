@@ -17,6 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .. import green
+from .pictures import Pictures
 from .redaction import redacted
 
 __all__ = ('ROOM_OF_A_PIPE', 'Output', 'OutputClosed', 'is_terminal', 'messages')
@@ -27,6 +28,9 @@ ROOM_OF_A_PIPE = 512 if sys.platform == 'darwin' else 4096
 
 # Seconds between two lines of progress.
 _INTERVAL = 1.0
+
+# The numbers of colours, by the names that rich gives them, too.
+_COLOURS = {'red': 31, 'green': 32, 'yellow': 33, 'bright_black': 90}
 
 
 def messages(count: int) -> str:
@@ -50,6 +54,7 @@ class Output:
         self._on_closed = on_closed
         self._is_terminal = is_terminal(2)
         self._colours = is_terminal(1) and not os.environ.get('NO_COLOR') and os.environ.get('TERM') != 'dumb'
+        self._pictures: Pictures | None = None
         self._next = 0.0  # when progress may be shown again
         self._shown = False  # a line of progress stands on the terminal, without a line feed
 
@@ -60,6 +65,9 @@ class Output:
         if self._on_closed is not None:
             green.backend().spawn(_watch_pipe, self._on_closed)
             self._on_closed = None
+        if self._shown:
+            self._shown = False
+            self._to_stderr('\r\033[K')
         view = memoryview(data)
         try:
             while view:
@@ -76,9 +84,17 @@ class Output:
         """Write one line of JSON to stdout."""
         self.line(json.dumps(value, ensure_ascii=False))
 
-    def painted(self, text: str, colour: int) -> str:
-        """The text in a colour (a number of ANSI), where stdout is a terminal that shows colours."""
-        return f'\033[{colour}m{text}\033[0m' if self._colours else text
+    def painted(self, text: str, colour: str) -> str:
+        """The text in a colour (red, green, yellow, bright_black), where stdout is a terminal that shows colours."""
+        return f'\033[{_COLOURS[colour]}m{text}\033[0m' if self._colours else text
+
+    @property
+    def pictures(self) -> Pictures | None:
+        """What draws for stdout, where that is a terminal that shows colours and rich is installed; else None."""
+        if self._colours and self._pictures is None:
+            with contextlib.suppress(ImportError):
+                self._pictures = Pictures()
+        return self._pictures
 
     # -- for whoever watches ------------------------------------------------------------
 
@@ -87,14 +103,16 @@ class Output:
         now = time.monotonic()
         if not self.quiet and self._is_terminal and now >= self._next:
             self._next = now + _INTERVAL
-            self._shown = True
-            self._to_stderr(f'\r\033[K{text}')
+            self._replace(text)
 
     def live(self, text: str) -> None:
         """A line a second of what is going on: each in place of the last on a terminal, else below it."""
-        if not self.quiet:
-            self._shown = self._is_terminal
-            self._to_stderr(f'\r\033[K{text}' if self._is_terminal else f'{text}\n')
+        if self.quiet:
+            return
+        if self._is_terminal:
+            self._replace(text)
+        else:
+            self._to_stderr(f'{text}\n')
 
     def note(self, text: str) -> None:
         """Say something on stderr that is no error: a summary."""
@@ -106,6 +124,15 @@ class Output:
         start = '\r\033[K' if self._shown else ''
         self._shown = False
         self._to_stderr(f'{start}{text}\n')
+
+    def _replace(self, text: str) -> None:
+        """Put a line in place of the last one on the terminal: what fits of it, since only one row is replaced."""
+        self._shown = True
+        text = redacted(text)
+        with contextlib.suppress(OSError):
+            text = text[: (os.get_terminal_size(2).columns or len(text) + 1) - 1]
+        pictures = self.pictures
+        self._to_stderr(f'\r\033[K{text if pictures is None else pictures.line(text)}')
 
     def _to_stderr(self, text: str) -> None:
         with contextlib.suppress(OSError):  # a closed stderr is no reason to end

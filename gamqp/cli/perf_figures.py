@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-__all__ = ('COUNTERS', 'Figures', 'Histogram', 'as_table')
+__all__ = ('COUNTERS', 'Figures', 'Histogram', 'as_table', 'tables')
 
 PERCENTILES = (50.0, 75.0, 95.0, 99.0, 99.9)
 
@@ -127,17 +127,27 @@ class Figures:
         return found
 
 
-def as_table(found: dict[str, Any]) -> str:
-    """The figures of a whole run, of ``Figures.for_programs``, for people."""
-    lines = []
-    for name in COUNTERS:
-        if name in found:
-            lines.append(f'{name:12}{found[name]:>14,}{found[f"{name}_per_second"]:>16,.1f} a second')
+def tables(found: dict[str, Any]) -> list[tuple[list[str], list[list[str]]]]:
+    """The figures of a whole run, of ``Figures.for_programs``: tables, each its headings and its rows."""
+    made = []
+    rows = [[name, f'{found[name]:,}', f'{found[f"{name}_per_second"]:,.1f}'] for name in COUNTERS if name in found]
+    if rows:
+        made.append((['', 'count', 'a second'], rows))
     durations = {name: found[f'{name}_ms'] for name in ('latency', 'confirm', 'cycle') if f'{name}_ms' in found}
     if durations:
-        names = list(next(iter(durations.values())))
-        lines += ['', f'{"ms":12}' + ''.join(f'{name:>10}' for name in names)]
-        lines += [
-            f'{kind:12}' + ''.join(f'{table[name]:>10.2f}' for name in names) for kind, table in durations.items()
-        ]
+        headings = ['ms', *next(iter(durations.values()))]
+        made.append((headings, [[kind, *(f'{one:.2f}' for one in of.values())] for kind, of in durations.items()]))
+    return made
+
+
+def as_table(found: dict[str, Any]) -> str:
+    """The same as plain text."""
+    lines = []
+    for headings, rows in tables(found):
+        if headings[0]:
+            head, *names = headings
+            lines += ['', f'{head:12}' + ''.join(f'{name:>10}' for name in names)]
+            lines += [f'{kind:12}' + ''.join(f'{value:>10}' for value in values) for kind, *values in rows]
+        else:
+            lines += [f'{name:12}{count:>14}{rate:>16} a second' for name, count, rate in rows]
     return '\n'.join(lines)

@@ -22,13 +22,13 @@ from .parser import seconds as seconds_of
 from .parser import size as size_of
 from .perf_churn import Churn
 from .perf_distribution import write_distributions
-from .perf_figures import Figures, as_table
+from .perf_figures import Figures, as_table, tables
 from .perf_load import Bodies, ConsumerLoad, Producer, Schedule
 from .perf_plot import check_plot, plot
 from .perf_queues import Queues
 from .running import Stop
 
-__all__ = ('perf',)
+__all__ = ('perf', 'show_total')
 
 # Seconds without a message after which a consumer counts as idle.
 IDLE = 2.0
@@ -53,7 +53,7 @@ def perf(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     if options.json:
         output.line(json.dumps({**total, 'series': run.series}))
     else:
-        output.line(as_table(total))
+        show_total(total, output)
         output.note(f'in {total["seconds"]:,.1f} s, with {total["processor"]:.0%} of a processor')
     if options.plot:
         plot(options.plot, run.series)
@@ -62,6 +62,16 @@ def perf(options: argparse.Namespace, output: Output, stop: Stop) -> int:
     if run.error is not None:
         raise run.error
     return FAILED if total.get('refused') or total.get('errors') else OK
+
+
+def show_total(total: dict[str, Any], output: Output) -> None:
+    """Print the figures of a whole run, for people. Switches."""
+    pictures = output.pictures
+    if pictures is None:
+        output.line(as_table(total))
+        return
+    for headings, rows in tables(total):
+        output.line(pictures.table(headings, rows))
 
 
 class Run:

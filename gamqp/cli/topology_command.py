@@ -6,6 +6,7 @@ Layer 5. Does not belong here: the format of the file (``topology_file``).
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from .field_values import from_json, to_json
 from .management import ManagementAPI, add_management
 from .output import Output
 from .parser import Parser
+from .pictures import Cell
 from .running import Stop
 from .running import run as run_command
 from .topology_file import BindingEntry, ExchangeEntry, QueueEntry, Topology, read_topology
@@ -28,6 +30,12 @@ __all__ = ('run',)
 EXAMPLE = """\
 gamqp topology broker.json
 gamqp topology definitions.yaml --check | jq 'select(.result == "differs")'"""
+
+_COLOURS = {
+    **dict.fromkeys(('exists', 'created', 'bound'), 'green'),
+    **dict.fromkeys(('differs', 'missing', 'refused', 'extra'), 'red'),
+    'unknown': 'yellow',
+}
 
 
 def run(arguments: list[str]) -> int:
@@ -46,7 +54,7 @@ def run(arguments: list[str]) -> int:
 
 
 def topology(options: argparse.Namespace, output: Output, stop: Stop) -> int:
-    """Declare, or compare, each in turn; a line of JSON says what became of it."""
+    """Declare, or compare, each in turn; a line of JSON, or of a table, says what became of it."""
     connection = broker_urls.connect(options)
     try:
         wanted = read_topology(options.file, connection.virtual_host)
@@ -176,5 +184,11 @@ class _Work:
 
     def _result(self, kind: str, name: str, result: str, found: str = '', **more: Any) -> None:
         self.counts[result] = self.counts.get(result, 0) + 1
-        line = {'kind': kind, 'name': name, 'result': result, **more}
-        self._output.result({**line, 'found': found} if found else line)
+        pictures = self._output.pictures
+        if pictures is None:
+            line = {'kind': kind, 'name': name, 'result': result, **more}
+            self._output.result({**line, 'found': found} if found else line)
+            return
+        what = '  '.join([name, *(f'{key} {json.dumps(value, ensure_ascii=False)}' for key, value in more.items())])
+        text = f'{what}\n{found}' if found else what
+        self._output.line(pictures.row(Cell(result, 7, _COLOURS[result]), Cell(kind, 8, 'bold'), Cell(text)))

@@ -34,7 +34,17 @@ def test_no_help_loads_what_only_a_running_command_needs() -> None:
         'for name in COMMANDS: name == "celery" or main([name, "--help"])\n'
         'print([one for one in sys.argv[1:] if one in sys.modules], file=sys.stderr)'
     )
-    heavy = ('gevent', 'eventlet', 'gamqp.testing', 'gamqp.kombu', 'celery', 'matplotlib', 'yaml', 'cryptography')
+    heavy = (
+        'gevent',
+        'eventlet',
+        'gamqp.testing',
+        'gamqp.kombu',
+        'celery',
+        'matplotlib',
+        'yaml',
+        'cryptography',
+        'rich',
+    )
     path = ':'.join(filter(None, sys.path))
     done = subprocess.run(
         [sys.executable, '-c', program, *heavy, path], capture_output=True, text=True, timeout=PATIENCE

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import broker_tools
+import greenlets
 import pytest
-from commands import gamqp
+from certificates import Certificates
+from commands import PATIENCE, gamqp
 from installed import is_installed
+from tls_proxy import Front
 
 from gamqp import Message
 from gamqp.cli.exit_codes import UsageError
+from gamqp.cli.management import ManagementAPI
 from gamqp.cli.topology_file import QueueEntry, read_topology
+from gamqp.state import connection_settings
 
 SECRET = 'p4ss-w0rd'
 
@@ -156,3 +163,35 @@ def test_the_same_in_yaml(tmp_path: Path) -> None:
     file.write_text('queues: [')
     with pytest.raises(UsageError):
         read_topology(str(file), '/')
+
+
+@pytest.mark.parametrize('scheme', ['http', 'https'])
+def test_other_greenlets_run_while_the_management_is_asked(
+    scheme: str, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv('SSL_CERT_FILE', str(certificates.trust))
+    another_ran, asked = threading.Event(), threading.Event()
+
+    def answer() -> None:
+        sock, _ = listener.accept()
+        with sock:
+            sock.recv(10_000)
+            asked.set()
+            if another_ran.wait(PATIENCE):
+                sock.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 22\r\n\r\n[{"name": "rabbit@a"}]')
+
+    def another() -> None:
+        greenlets.wait_until(asked.is_set, PATIENCE)
+        another_ran.set()
+
+    with socket.create_server(('127.0.0.1', 0)) as listener:
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        port = listener.getsockname()[1]
+        with Front(port, certificates.server) as front:
+            where = f'localhost:{front.port if scheme == "https" else port}'
+            greenlet = greenlets.spawn(another)
+            api = ManagementAPI(f'{scheme}://{where}', connection_settings.from_uri('amqp://guest:guest@localhost', {}))
+            assert api.node_names() == ['rabbit@a']
+            greenlet.get()
+        thread.join(PATIENCE)
