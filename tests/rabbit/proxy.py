@@ -9,6 +9,7 @@
 
 `up` is the way to the broker, `down` the way back; an order holds for the connections that exist and for
 those to come. Every byte that goes up passes `stream_checker.Stream`, and leaving the block raises what that found.
+With `record=WireRecord(folder)` all that passes is kept.
 
 It runs in threads of the operating system, so it goes on while the greenlets of the test sleep, and it shows
 whatever the hub is kept from doing. Ban: nothing of gamqp, nothing of greenlets; the process must not be
@@ -65,8 +66,8 @@ class Way:
         """Put bytes of ours in front of the next that go this way."""
         self._injected = data
 
-    def _pass(self, data: bytes, to: Any) -> bool:
-        """Forward. False when this was the end."""
+    def _pass(self, data: bytes, to: Any, record: Any) -> bool:
+        """Forward. False when this was the end. record: file of what is forwarded, or None."""
         self._open.wait()
         injected, self._injected = self._injected, b''
         data = injected + data
@@ -78,17 +79,24 @@ class Way:
             self._pause_at = None
             self._open.clear()
             self.bytes += len(first)
+            _write(record, first)
             to.sendall(first)
             self._open.wait()
         cut = self._limit is not None and self.bytes + len(data) >= self._limit
         if cut:
             data = data[: self._limit - self.bytes]  # type: ignore[operator]
         self.bytes += len(data)
+        _write(record, data)
         to.sendall(data)
         if cut:
             self._limit = None
             self._proxy.cut(self._reset)
         return not cut
+
+
+def _write(record: Any, data: bytes) -> None:
+    if record is not None:
+        record.write(data)
 
 
 class _Pair:
@@ -114,9 +122,10 @@ class _Pair:
 class Proxy:
     """Listens on `port` of 127.0.0.1 and connects through to `target` there."""
 
-    def __init__(self, target: int, frame_max: int = 131072) -> None:
+    def __init__(self, target: int, frame_max: int = 131072, record: Any = None) -> None:
         self._target = target
         self._frame_max = frame_max
+        self._record = record  # a WireRecord, which keeps what passes
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._pairs: list[_Pair] = []
@@ -204,15 +213,16 @@ class Proxy:
         with self._lock:
             self.streams.append(stream)
             self._pairs.append(pair)
-        self._start(self._pump, pair, client, server, self.up, stream)
-        self._start(self._pump, pair, server, client, self.down, None)
+        up, down = (None, None) if self._record is None else self._record.files()
+        self._start(self._pump, pair, client, server, self.up, stream, up)
+        self._start(self._pump, pair, server, client, self.down, None, down)
 
-    def _pump(self, pair: _Pair, source: socket.socket, to: socket.socket, way: Way, stream: Any) -> None:
+    def _pump(self, pair: _Pair, source: socket.socket, to: socket.socket, way: Way, stream: Any, record: Any) -> None:
         try:
             while data := source.recv(CHUNK):
                 if stream is not None:
                     stream.feed(data)
-                if not way._pass(data, to):
+                if not way._pass(data, to, record):
                     return
             way._open.wait()
             if not pair.cut:
@@ -224,6 +234,8 @@ class Proxy:
             # One side is gone: so is the other, as it would be without us.
             self._drop(source, to)
         finally:
+            if record is not None:
+                record.close()
             with self._lock:
                 pair.pumps -= 1
                 way.ended += 1

@@ -187,7 +187,7 @@ class Run:
             'unsent': outcomes[UNSENT],
             'refused': outcomes[REFUSED],
             'open': outcomes[0],
-            'missing': self.missing()[:20],
+            'missing': self.missing(),
             'came, but were unsent': [one for one in {*self.fresh, *self.again} if self.outcomes[one] == UNSENT][:20],
             'twice': len(twice),
             'twice without a doubt': [one for one in twice if one not in self.doubtful][:20],
