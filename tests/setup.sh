@@ -3,7 +3,7 @@
 # Set-up shared by tests/run, examples/quickstart and .ci/run: a Python, a virtual environment, the project
 # installed in it. To be sourced; defines functions and runs nothing.
 #
-#     choose_build compiled                      # 'compiled' or 'pure': sets $build, to what can be made here
+#     choose_build compiled                      # or pure, or sanitized: sets $build, to what can be made here
 #     find_brokers 3.10                          # installs RabbitMQ if need be; sets $brokers (rabbit/node.py)
 #     prepare "$build" tests,eventlet,kombu      # makes the environment $venv, with these extras ('' = none)
 #     "$venv/bin/python" …
@@ -136,22 +136,55 @@ find_compiler() {
     can_compile || { apt_install gcc libc6-dev python3-dev && can_compile; }
 }
 
-# Set $build to 'compiled' or 'pure', and $python. Where nothing can be compiled the first becomes the second, with a
-# note, unless GAMQP_CYTHON=1 says that it must not.
+# Set $build to 'compiled', 'sanitized' or 'pure', and $python. Where nothing can be compiled the first becomes the
+# last, with a note, unless GAMQP_CYTHON=1 says that it must not.
 choose_build() {
     trap interrupted INT
     build=$1
     find_python
-    if [ "$build" = compiled ] && ! find_compiler; then
+    if [ "$build" != pure ] && ! find_compiler; then
         if [ "${GAMQP_CYTHON:-}" = 1 ]; then
             die "GAMQP_CYTHON=1, but there is no C compiler with the headers of $python, and none can be installed"
         fi
+        [ "$build" = compiled ] || die "there is no C compiler with the headers of $python, and none can be installed"
         say "NOTE: no C compiler with the headers of $python, and none can be installed: going on with the" \
             "pure Python build, which is slower"
         build=pure
     fi
     trap - INT
 }
+
+# For the build 'sanitized': the compiled modules, in which the address and undefined-behaviour sanitizers of the C
+# compiler check each access to memory and each operation that C leaves undefined. Sets CFLAGS, and $checked: the words
+# before a command that loads these modules.
+#
+#   -UNDEBUG -fno-wrapv        Python's own flags switch its assertions off, and let numbers overflow in silence
+#   asan-stack=0               greenlets move their stacks, and the marks around variables would stay behind. On the
+#                              stack no module has an array but those that Cython makes to pass arguments
+#   PYTHONMALLOC=malloc        Python's own allocator would hide where one object ends and the next begins
+#   redzone=128                the marks around an object are wider than usual, for what is far out of it
+#   allocator_may_return_null  what is too large is a MemoryError, as without the sanitizers
+#   log_path                   pytest keeps what a process says, and loses it when that is killed
+#
+# Leaks are not looked for: Python leaves much behind when it ends.
+sanitize() { # FOLDER-FOR-REPORTS
+    local probe libraries
+    export CFLAGS='-O1 -g -UNDEBUG -fno-wrapv -fno-omit-frame-pointer --param asan-stack=0'
+    CFLAGS+=' -fsanitize=address,undefined -fno-sanitize-recover=undefined'
+    probe=$(mktemp)
+    # shellcheck disable=SC2086 # flags are several words
+    printf 'int main(void) { return 0; }\n' | ${CC:-cc} $CFLAGS -x c - -o "$probe" >/dev/null 2>&1 ||
+        die "${CC:-cc} has no address and undefined-behaviour sanitizers (Debian's gcc has them)"
+    # They must be there before Python is, which is not built with them, and greenlet's C++ before anything throws.
+    libraries=$(LD_TRACE_LOADED_OBJECTS=1 "$probe" | awk '/lib(asan|ubsan|stdc\+\+|clang_rt)/ { printf "%s ", $3 }')
+    rm -f "$probe"
+    local both="abort_on_error=1:log_path=$1/report"
+    # shellcheck disable=SC2034 # for the caller, too
+    checked=(env "LD_PRELOAD=$libraries" PYTHONMALLOC=malloc
+        "ASAN_OPTIONS=$both:redzone=128:allocator_may_return_null=1:detect_leaks=0:detect_stack_use_after_return=0"
+        "UBSAN_OPTIONS=$both:print_stacktrace=1")
+}
+checked=()
 
 # Install the RabbitMQ servers of a list as node.py takes it, if need be. Sets $brokers to those that can be had.
 find_brokers() {
@@ -334,13 +367,13 @@ prepare() {
     trap - INT
 }
 
-# The compiled build must really be compiled, the pure one must not; whatever pip thought of it.
+# A compiled build must really be compiled, the pure one must not; whatever pip thought of it.
 check_build() {
     local found
-    found=$(cd / && env -u GAMQP_PURE_PYTHON "$venv/bin/python" -c 'import gamqp.wire; print(bool(gamqp.wire.COMPILED))') ||
+    found=$(cd / && env -u GAMQP_PURE_PYTHON "${checked[@]}" "$venv/bin/python" -c 'import gamqp.wire; print(bool(gamqp.wire.COMPILED))') ||
         die "the installed gamqp cannot be imported"
     case $build,$found in
-        compiled,True | pure,False) ;;
+        compiled,True | sanitized,True | pure,False) ;;
         *) die "the $build build says gamqp.wire.COMPILED = $found" ;;
     esac
 }

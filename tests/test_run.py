@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -25,6 +26,7 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != 'linux', reason='the scripts are for Linux'),
     pytest.mark.skipif(os.environ.get('GAMQP_TEST_GREEN') == 'eventlet', reason='once is enough'),
 ]
+HEADER = Path(sysconfig.get_paths()['include'], 'Python.h')
 needs_environment = pytest.mark.skipif(not PYTEST.exists(), reason=f'no {PYTEST}: not run by ./tests/run')
 
 SAMPLE = """
@@ -68,6 +70,7 @@ NEITHER = {'GAMQP_TEST_NODES': '[]', 'GAMQP_TEST_GREEN': 'gevent', 'GAMQP_TEST_S
 HELP = (
     '--quick',
     '--all',
+    '--sanitize',
     'GAMQP_CYTHON',
     'GAMQP_TEST_GREEN',
     'GAMQP_TEST_RABBITMQ',
@@ -175,15 +178,7 @@ def run(*command: str | Path, tools: Path | None = None, **environment: str) -> 
 def test_the_help_says_what_there_is() -> None:
     done = run(ROOT / 'tests' / 'run', '--help')
     assert done.returncode == 0
-    for word in (
-        '--all',
-        'GAMQP_CYTHON',
-        'GAMQP_TEST_GREEN',
-        'GAMQP_TEST_RABBITMQ',
-        'AMQP_URL',
-        'PYTHON',
-        'Exit status',
-    ):
+    for word in HELP:
         assert word in done.stdout
     assert '#' not in done.stdout
 
@@ -224,6 +219,32 @@ def test_what_cannot_be_installed_is_said_before_anything_is_built(tools: Path) 
     assert done.returncode == 3
     (line,) = done.stderr.splitlines()
     assert line.startswith('error: GAMQP_CYTHON=1, but there is no C compiler')
+
+
+@pytest.mark.parametrize(
+    ('environment', 'reason'),
+    [
+        ({'GAMQP_CYTHON': '0'}, '--sanitize is for the compiled build'),
+        pytest.param(
+            {'CC': 'plain-cc', 'GAMQP_CYTHON': '1'},
+            'plain-cc has no address and undefined-behaviour sanitizers',
+            marks=pytest.mark.skipif(not HEADER.exists(), reason='no Python.h: it would be installed'),
+        ),
+    ],
+)
+def test_no_sanitizers_are_said_before_anything_is_built(
+    tmp_path: Path, environment: dict[str, str], reason: str
+) -> None:
+    script(
+        tmp_path / 'plain-cc',
+        'cat >/dev/null; case "$*" in *-fsanitize*) exit 1;; esac; while [ $# -gt 1 ]; do shift; done; : >"$1"',
+    )
+    script(tmp_path / 'apt-get', 'exit 100')  # nothing is to be installed for this
+    environment = {'PATH': f'{tmp_path}:{os.environ["PATH"]}', 'PYTHON': sys.executable, **environment}
+    done = run(ROOT / 'tests' / 'run', '--sanitize', **environment)
+    assert done.returncode == 3
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f'error: {reason}')
 
 
 @pytest.mark.parametrize('broken', ['update', 'install'])

@@ -1,8 +1,9 @@
-"""What a real RabbitMQ sent (``tests/data/*.hex``), and what it means."""
+"""What a real RabbitMQ sent (``tests/data/*.hex``), what it means, and the same with faults."""
 
 from __future__ import annotations
 
 import os
+import random
 from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
@@ -23,6 +24,25 @@ def meaning(event: Any) -> Any:
     if isinstance(event, tuple):
         return event
     return inside.method_of(event), event.delivery_info, event.properties, event.body
+
+
+def mutated(chance: random.Random, data: bytes) -> bytes:
+    """*data* with a few bytes changed, cut, inserted or doubled."""
+    out = bytearray(data)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(out)) if out else 0
+        kind = chance.randrange(5)
+        if kind == 0 and out:
+            out[at] ^= 1 << chance.randrange(8)
+        elif kind == 1 and out:
+            out[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, 0xCE, chance.randrange(256)))
+        elif kind == 2:
+            del out[at : at + chance.randint(1, 8)]
+        elif kind == 3:
+            out[at:at] = chance.randbytes(chance.randint(1, 8))
+        else:
+            out[at:at] = out[at : at + chance.randint(1, 64)]
+    return bytes(out)
 
 
 _START = {

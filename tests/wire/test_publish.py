@@ -6,6 +6,7 @@ from typing import Any
 
 import inside
 import pytest
+from greenlet import getcurrent, greenlet
 
 from gamqp import exceptions
 
@@ -145,6 +146,27 @@ def test_a_mapping_that_publishes_while_it_is_published(wire: Any) -> None:
     (content,) = wire.Decoder().feed(publish(wire, b'outer', {'application_headers': Nested()}))
     assert content.headers == {'k': len(publish(wire, b'inner'))}
     assert content.body == b'outer'
+
+
+def test_mappings_that_switch_greenlets_while_they_are_published(wire: Any) -> None:
+    """The stack of each is moved away while it is in the middle of an encoding."""
+    main = getcurrent()
+
+    class Switching(dict):  # type: ignore[type-arg]
+        def items(self) -> Any:
+            for item in super().items():
+                main.switch()
+                yield item
+
+    tables = [Switching(n=number, t=Switching(a=['x' * number, number / 4], b=None)) for number in range(9)]
+    plain = [{'n': number, 't': {'a': ['x' * number, number / 4], 'b': None}} for number in range(9)]
+    encoding = [greenlet(publish) for _ in tables]
+    done = [
+        task.switch(wire, b'body', {'application_headers': table}) for task, table in zip(encoding, tables, strict=True)
+    ]
+    while not all(task.dead for task in encoding):
+        done = [before if task.dead else task.switch() for task, before in zip(encoding, done, strict=True)]
+    assert done == [publish(wire, b'body', {'application_headers': table}) for table in plain]
 
 
 def test_constants(wire: Any) -> None:

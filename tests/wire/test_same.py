@@ -15,7 +15,7 @@ from typing import Any
 
 import inside
 import pytest
-from golden import NAMES, load
+from golden import NAMES, load, mutated
 
 PARTS = 5
 COUNT = int(os.environ.get('GAMQP_TEST_FUZZ', '20000')) // PARTS
@@ -31,25 +31,6 @@ def outcome(act: Any) -> Any:
         return repr(act())
     except Exception as exc:
         return type(exc), str(exc)
-
-
-def mutated(chance: random.Random, data: bytes) -> bytes:
-    """*data* with a few bytes changed, cut, inserted or doubled."""
-    out = bytearray(data)
-    for _ in range(chance.randint(1, 4)):
-        at = chance.randrange(len(out)) if out else 0
-        kind = chance.randrange(5)
-        if kind == 0 and out:
-            out[at] ^= 1 << chance.randrange(8)
-        elif kind == 1 and out:
-            out[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF, 0xCE, chance.randrange(256)))
-        elif kind == 2:
-            del out[at : at + chance.randint(1, 8)]
-        elif kind == 3:
-            out[at:at] = chance.randbytes(chance.randint(1, 8))
-        else:
-            out[at:at] = out[at : at + chance.randint(1, 64)]
-    return bytes(out)
 
 
 def events_of(wire: Any, data: bytes, step: int) -> Any:
