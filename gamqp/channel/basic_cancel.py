@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from .. import green
 from ..green.yielding import in_turns
-from ..state import lifecycle
 from ..state.consumers import ConsumerInbox, ConsumerRecord
+from ..state.earlier_channel import EarlierChannel
 from ..state.error_hints import cancelled
 from ..state.expected_replies import Expected, fail_each
 from ..state.lifecycle import Reason
@@ -34,6 +34,8 @@ __all__ = ('CancelMethods',)
 
 class CancelMethods(GetMethods):
     """Mixin of Channel."""
+
+    _earlier: EarlierChannel | None
 
     if TYPE_CHECKING:
         _due_calls: EventHandlerCalls
@@ -163,13 +165,13 @@ class CancelMethods(GetMethods):
 
         Not by cancel-ok, over which RabbitMQ before 4.3 ends the connection.
         """
-        if self._arriving and self._consumers.is_starting(consumer_tag):
+        if self._earlier is not None and self._consumers.is_starting(consumer_tag):
             return  # a consumer of the channel that had this number before
         topology = self._connection._topology
         if topology is not None:
             topology.consumer_cancelled(self._number, consumer_tag)
         consumer = self._consumers.leave(consumer_tag)
-        if self._life.state == lifecycle.OPEN:
+        if self._takes_settlements:  # the broker knows the channel
             self._connection._count_answer()
             self._writer.send(encode_method(self.channel_id, Basic.Cancel, (consumer_tag, True)))
         if consumer is None:

@@ -55,9 +55,11 @@ class Reopening(OpenState):
 
         So is a delivery to a consumer whose consume-ok has still to come: its tag was in use before.
         """
+        if self._earlier is None:
+            return False  # as on a new socket, where a broker may say consume-ok late
         if self._is_reopening or self._consumers.is_starting(message.consumer_tag):
             return self._incarnation > 0
-        return self._earlier is not None and self._earlier.is_for_it(message.delivery_tag)
+        return self._earlier.is_for_it(message.delivery_tag)
 
     def _note_arrival(self, message: Any) -> None:
         """A delivery was taken."""
@@ -75,6 +77,8 @@ class Reopening(OpenState):
 
     def _begin_incarnation(self) -> None:
         """Delivery tags begin at 1 again, and older ones are void."""
+        if self._void is not None:
+            self._void.restart_tags()
         self._incarnation += 1
         self._arriving = self._incarnation
 
@@ -104,8 +108,6 @@ class Reopening(OpenState):
             self._confirms.end(self._closed_reason(), None)
         if self._declared:
             self._declared = ''
-        if self._void is not None:
-            self._void.restart_tags()
         self._set_active(True)
         self._begin_incarnation()
         self._life.move('reopen')

@@ -174,7 +174,12 @@ class _OneChannel:
             self.plan.answered(tag)
             return
         channel._begin_consumer_again(tag)
-        self._ask(Basic.Consume, args, channel._on_started_again, consumer)
+        self._ask(Basic.Consume, args, self._on_consume_ok, consumer)
+
+    def _on_consume_ok(self, reply: Any) -> None:
+        """At once, since the broker may cancel the consumer again, and its next word may say so. Does not switch."""
+        self.plan.answered(reply[0])
+        self._channel._on_started_again(reply)
 
     def _ask(
         self, sig: tuple[int, int], args: tuple[Any, ...], arrived: Any = None, consumer: RecordedConsumer | None = None
@@ -214,7 +219,6 @@ class _OneChannel:
 
     def _answered(self, expected: Expected, consumer: RecordedConsumer | None, opening: OpeningChannels) -> None:
         if consumer is not None:
-            self.plan.answered(consumer.tag)
             opening.started.add(consumer)
         elif expected.sigs[0] == Basic.QosOk:
             self.plan.answered()

@@ -74,6 +74,12 @@ class OwnChannel(Channel):
             self._due.clear()  # they have ended with the channel, as it was
             raise
 
+    def _on_stray(self, message: Any) -> None:
+        """What a consumer gets that is only tried here. It goes back when the channel is closed.
+
+        Not before: it would come again at once, and quorum queues count how often a message is given back.
+        """
+
     def leave(self) -> None:
         """It is needed no more; another one may take its number. Switches. Raises why the socket has ended."""
         if self._was_opened:

@@ -14,6 +14,7 @@ from ..wire import Encoder
 from ..wire.spec import Basic, Exchange, Queue
 
 __all__ = (
+    'REPLY_TO',
     'BindingKey',
     'Record',
     'RecordedBinding',
@@ -33,6 +34,9 @@ Request = tuple[tuple[int, int], tuple[Any, ...]]
 BindingKey = tuple[str, str, bytes]
 
 Arguments = dict[str, Any] | None
+
+# A pseudo queue: it lives and dies with the channel of its consumer.
+REPLY_TO = 'amq.rabbitmq.reply-to'
 
 
 class Record:
@@ -276,8 +280,10 @@ class RecordedConsumer(Record):
         queue = self._queue
         return None if isinstance(queue, str) else queue
 
-    def request(self) -> Request:
-        args = (0, self.queue, self.tag, self.no_local, self.no_ack, self.exclusive, False, self.arguments)
+    def request(self, to_try: bool = False) -> Request:
+        """to_try: what it gets is to go back to the queue. The pseudo queue, which keeps nothing, takes no acks."""
+        no_ack = self.no_ack and (not to_try or self.queue == REPLY_TO)
+        args = (0, self.queue, self.tag, self.no_local, no_ack, self.exclusive, False, self.arguments)
         return Basic.Consume, args
 
     def as_dict(self) -> dict[str, Any]:

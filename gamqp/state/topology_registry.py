@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from .topology_bindings import DESTINATIONS, Bindings, Destination
 from .topology_consumers import RecordedConsumers
 from .topology_records import (
+    REPLY_TO,
     BindingKey,
     Record,
     RecordedBinding,
@@ -34,9 +35,6 @@ __all__ = ('Done', 'TopologyRegistry')
 Done = Callable[[Any], None]
 
 Named = TypeVar('Named', RecordedExchange, RecordedQueue)
-
-# A pseudo queue: it lives and dies with the channel of its consumer.
-REPLY_TO = 'amq.rabbitmq.reply-to'
 
 # Equal tables of arguments are kept once, for ten thousand consumers. So many different ones are remembered for that.
 SHARED_ARGUMENTS = 1000

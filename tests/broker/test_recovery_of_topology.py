@@ -341,11 +341,14 @@ def test_a_consumer_that_starts_too_late_for_its_attempt_starts_in_the_next(brok
         assert len(broker.connections) == 1 and not len(broker.queue('slow'))
 
 
-@pytest.mark.parametrize('exclusive', [True, False])
+@pytest.mark.parametrize(('exclusive', 'alone'), [(True, False), (False, False), (False, True)])
 def test_a_queue_that_goes_with_its_last_consumer_is_there_when_a_busy_handler_has_returned(
-    broker: testing.Broker, lasting: gamqp.Connection, reports: list[Any], exclusive: bool
+    broker: testing.Broker, lasting: gamqp.Connection, reports: list[Any], exclusive: bool, alone: bool
 ) -> None:
-    """The consumer starts late, and no attempt to find out whether it may takes the queue with it."""
+    """The consumer starts late, and no attempt to find out whether it may takes the queue with it.
+
+    Nor does one that is to be alone find its own attempt there.
+    """
     channel, got, gate = lasting.channel(), [], []
     channel.exchange_declare('ex', 'fanout', auto_delete=False)
     channel.queue_declare('mine', exclusive=exclusive, auto_delete=True)
@@ -355,7 +358,7 @@ def test_a_queue_that_goes_with_its_last_consumer_is_there_when_a_busy_handler_h
         got.append(bytes(message.body))
         greenlets.wait_until(lambda: gate)
 
-    channel.subscribe('mine', handle)
+    channel.subscribe('mine', handle, exclusive=alone)
     broker.publish('ex', '', b'1')
     greenlets.wait_until(lambda: got)
     broker.cut()
