@@ -19,7 +19,7 @@ from .state.message import made_locally
 from .state.policies import Policy
 from .state.server import Server
 from .state.session import Session
-from .state.users import Permissions
+from .state.users import Permissions, TopicPermissions
 from .state.virtual_host import VirtualHost
 from .view import ConnectionView, ConsumerView
 
@@ -227,6 +227,20 @@ class Orders:
             if self._server.users.find(user) is None:
                 raise LookupError(f'there is no user {user!r}')
             self._server.users.set_permissions(user, self._host(vhost).name, Permissions(configure, write, read))
+
+    def set_topic_permissions(
+        self, user: str, exchange: str, write: str = '.*', read: str = '.*', vhost: str = '/'
+    ) -> None:
+        """With which routing keys a user may publish to a topic exchange, and bind to it: regular expressions.
+
+        ``{username}`` and ``{vhost}`` in them stand for those. Raises LookupError for a user or a virtual host that
+        there is not.
+        """
+        with self._io.lock:
+            if self._server.users.find(user) is None:
+                raise LookupError(f'there is no user {user!r}')
+            permissions = TopicPermissions(write, read)
+            self._server.users.set_topic_permissions(user, self._host(vhost).name, exchange, permissions)
 
     def set_policy(
         self,

@@ -221,3 +221,40 @@ def odd_names(talk: Talker) -> None:
         talk.publish('', talk.prefix + name[1:], b'x', mandatory=True)
         talk.ask('basic.get', queue=name, no_ack=True)
     talk.ask('queue.declare', queue="~quote'd missing", passive=True)
+
+
+@scene
+def local_random_exchange(talk: Talker) -> None:
+    talk.open(*range(1, 7))
+    talk.ask('exchange.declare', exchange='~x', type='x-local-random', auto_delete=True)
+    talk.publish(f'{talk.prefix}x', 'any', mandatory=True)
+    talk.settle()
+    queue(talk)
+    talk.ask('queue.bind', queue='~q', exchange='~x', routing_key='')
+    talk.ask('queue.bind', queue='~q', exchange='~x', routing_key='', arguments={'a': 1})
+    talk.publish(f'{talk.prefix}x', 'any', mandatory=True)
+    talk.ask('basic.get', queue='~q', no_ack=True)
+    talk.ask('queue.bind', 2, queue='~q', exchange='~x', routing_key='k')
+    talk.ask('exchange.bind', 3, destination='amq.fanout', source='~x', routing_key='')
+    talk.ask('exchange.bind', 3, destination='amq.fanout', source='~x', routing_key='k')
+    for ch, kind in ((4, 'quorum'), (5, 'stream')):
+        queue(talk, f'~{kind}', ch, durable=True, arguments={'x-queue-type': kind})
+        talk.ask('queue.bind', ch, queue=f'~{kind}', exchange='~x', routing_key='')
+        talk.ask('queue.delete', 6, queue=f'~{kind}')
+    talk.ask('queue.bind', 6, queue='~missing', exchange='~x', routing_key='')
+
+
+@scene
+def local_random_exchange_chooses_one(talk: Talker) -> None:
+    talk.open(1)
+    talk.ask('exchange.declare', exchange='~x', type='x-local-random', auto_delete=True)
+    for name in ('~a', '~b'):
+        queue(
+            talk, name, arguments={'x-dead-letter-exchange': '', 'x-dead-letter-routing-key': '~all', 'x-max-length': 0}
+        )
+        talk.ask('queue.bind', queue=name, exchange='~x', routing_key='')
+    queue(talk, '~all')
+    for _ in range(5):
+        talk.publish(f'{talk.prefix}x', '')
+        talk.settle()
+    talk.ask('queue.declare', queue='~all', passive=True)

@@ -5,6 +5,8 @@ Scenes, see ``scenes``. Does not belong here: expectations.
 
 from __future__ import annotations
 
+from typing import Any
+
 from conversations import Talker
 from scenes import queue, scene
 
@@ -206,3 +208,98 @@ def stream_offset_in_bytes(talk: Talker) -> None:
     talk.ask('basic.consume', queue='~q', consumer_tag='a', arguments={'x-stream-offset': b'first'})
     talk.settle(0.5)
     talk.ask('queue.delete', queue='~q', nowait=True)
+
+
+@scene
+def stream_filters(talk: Talker) -> None:
+    talk.open(*range(1, 9))
+    queue(talk, durable=True, arguments={'x-queue-type': 'stream'})
+    talk.ask('confirm.select')
+    for value in ('a', 'b', None, 'a', ''):
+        talk.publish('', '~q', b'', application_headers={} if value is None else {'x-stream-filter-value': value})
+        talk.settle()
+    filters: list[dict[str, Any]] = [
+        {'x-stream-filter': 'a'},
+        {'x-stream-filter': ['a', 'b']},
+        {'x-stream-filter': 'b', 'x-stream-match-unfiltered': True},
+        {'x-stream-filter': 'b', 'x-stream-match-unfiltered': 'yes'},
+        {'x-stream-filter': ['a', 5]},
+        {'x-stream-filter': ''},
+        {'x-stream-filter': 5, 'x-stream-match-unfiltered': True},
+    ]
+    for ch, arguments in enumerate(filters, 2):
+        talk.ask('basic.qos', ch, prefetch_count=10)
+        arguments = {'x-stream-offset': 'first', **arguments}
+        talk.ask('basic.consume', ch, queue='~q', consumer_tag='t', arguments=arguments)
+        talk.ask('basic.cancel', ch, consumer_tag='t')
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def delayed_retry_arguments(talk: Talker) -> None:
+    talk.open(*range(1, 6))
+    wrong: dict[str, Any] = {'x-delayed-retry-type': 'nonsense', 'x-delayed-retry-min': -1, 'x-delayed-retry-max': 'x'}
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', **wrong})
+    talk.publish('', '~q', b'1')
+    talk.settle(0.5)
+    talk.ask('basic.get', queue='~q')
+    talk.ask('basic.reject', delivery_tag=1, requeue=True)
+    talk.ask('basic.get', queue='~q', no_ack=True)
+    queue(talk, ch=2, durable=True, arguments={'x-queue-type': 'quorum', **wrong, 'x-delayed-retry-min': 5})
+    queue(talk, '~r', 3, arguments={'x-delayed-retry-type': 'all'})
+    queue(talk, '~s', 4, durable=True, arguments={'x-queue-type': 'stream', 'x-delayed-retry-max': 5})
+    talk.ask('queue.delete', 5, queue='~q')
+    talk.ask('queue.delete', 5, queue='~s')
+
+
+def _given_back_late(talk: Talker, kind: str, *methods: str) -> None:
+    """'1' is given back by each method; after the last it waits, and is not ready: 2.5 s, or 5 after two failures."""
+    talk.open(1, 2)
+    late = {'x-delayed-retry-type': kind, 'x-delayed-retry-min': 2500, 'x-delayed-retry-max': 10_000}
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', **late})
+    talk.ask('confirm.select')
+    for body in (b'1', b'2'):
+        talk.publish('', '~q', body)
+        talk.settle(0.5)
+    for tag, method in enumerate(methods, 1):
+        talk.ask('basic.get', queue='~q')
+        talk.ask(method, delivery_tag=tag, requeue=True)
+    for wait in (2.6, 2.5):
+        talk.ask('queue.declare', 2, queue='~q', passive=True)
+        talk.settle(wait)
+    talk.ask('basic.get', queue='~q', no_ack=True)
+    talk.ask('queue.delete', queue='~q')
+
+
+@scene
+def delayed_retry_of_all(talk: Talker) -> None:
+    _given_back_late(talk, 'all', 'basic.reject')
+
+
+@scene
+def delayed_retry_of_failed(talk: Talker) -> None:
+    _given_back_late(talk, 'failed', 'basic.nack', 'basic.reject')
+
+
+@scene
+def delayed_retry_of_returned(talk: Talker) -> None:
+    _given_back_late(talk, 'returned', 'basic.reject', 'basic.reject', 'basic.nack')
+
+
+@scene
+def delayed_retry_purged(talk: Talker) -> None:
+    talk.open(1, 2)
+    late = {'x-delayed-retry-type': 'all', 'x-delayed-retry-min': 3000}
+    queue(talk, durable=True, arguments={'x-queue-type': 'quorum', **late})
+    talk.ask('confirm.select')
+    for body in (b'1', b'2'):
+        talk.publish('', '~q', body)
+        talk.settle(0.5)
+    talk.ask('basic.get', queue='~q')
+    talk.send('channel.close')
+    talk.settle()
+    talk.ask('queue.declare', 2, queue='~q', passive=True)
+    talk.ask('queue.purge', 2, queue='~q')
+    talk.settle(3.5)
+    talk.ask('basic.get', 2, queue='~q', no_ack=True)
+    talk.ask('queue.delete', 2, queue='~q')

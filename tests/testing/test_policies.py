@@ -93,3 +93,26 @@ def test_what_is_not_known_is_named(broker: testing.Broker) -> None:
         broker.set_policy('p', '', {}, 'nothing')
     with pytest.raises(LookupError, match="no policy 'p'"):
         broker.clear_policy('p')
+
+
+def test_quorum_queues_retry_late(broker: testing.Broker, talk: BrokerTalker) -> None:
+    """Later with each failure, up to a limit, also where a channel ends; a queue that is deleted meanwhile is gone."""
+    definition = {'delayed-retry-type': 'failed', 'delayed-retry-min': 1000, 'delayed-retry-max': 2500}
+    broker.set_policy('late', '^jobs', definition, 'quorum_queues')
+    declare(talk, 'jobs', **{'x-queue-type': 'quorum'})
+    broker.publish('', 'jobs', b'1')
+    for tag, seconds in enumerate((1.0, 2.0, 2.5), 1):
+        assert talk.ask('basic.get', queue='jobs')[0][2]['delivery_tag'] == tag
+        talk.ask('basic.reject', delivery_tag=tag, requeue=True)
+        broker.clock.advance(seconds - 0.01)
+        broker.assert_messages('jobs')
+        broker.clock.advance(0.02)
+        broker.assert_messages('jobs', b'1')
+    talk.ask('basic.get', queue='jobs')
+    talk.ask('channel.close')
+    broker.assert_messages('jobs')
+    talk.ask('channel.open')
+    talk.ask('queue.delete', queue='jobs')
+    declare(talk, 'jobs', **{'x-queue-type': 'quorum'})
+    broker.clock.advance(60)
+    broker.assert_messages('jobs')

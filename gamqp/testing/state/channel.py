@@ -21,6 +21,7 @@ from .publishing import PublishConfirms
 from .queue import Outcome, Queue
 
 if TYPE_CHECKING:
+    from .exchange import Exchange
     from .session import Session
     from .transactions import Transaction
 
@@ -98,6 +99,12 @@ class ServerChannel:
         """Raise a Refusal unless the user may do this."""
         names_permission = self.server.version.names_permission
         self.session.user.demand(permission, self.vhost.name, kind, name, names_permission)
+
+    def demand_topic(self, permission: str, exchange: Exchange, key: Name) -> None:
+        """Raise a Refusal unless the user may do this with a routing key, where the exchange is a topic exchange."""
+        if exchange.type == 'topic':
+            names_permission = self.server.version.names_permission
+            self.session.user.demand_topic(permission, self.vhost.name, exchange.name, key, names_permission)
 
     # Deliveries.
 

@@ -6,6 +6,7 @@ Does not belong here: checks of names and permissions.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,8 +14,9 @@ from . import hashing, header_matching
 from .errors import Refusal, exchange_label, precondition_failed, text_of
 from .message import StoredMessage
 from .topic_trie import TopicTrie
+from .versions import Version
 
-__all__ = ('TYPES', 'Binding', 'Exchange', 'make_exchange')
+__all__ = ('TYPES', 'Binding', 'Exchange', 'check_type', 'make_exchange')
 
 Name = str | bytes
 
@@ -78,8 +80,7 @@ class Exchange:
         self.alternate = self.arguments.get('alternate-exchange', policy.get('alternate-exchange'))
 
     def bind(self, kind: str, destination: Name, routing_key: Name, arguments: dict[Any, Any]) -> bool:
-        """Add a binding; False if it is there. Raises a Refusal when this type does not take such."""
-        self.check_binding(routing_key, arguments)
+        """Add a binding; False if it is there. ``check_binding`` comes before."""
         binding = Binding(self.name, kind, destination, routing_key, frozen(arguments))
         if binding in self.bindings:
             return False
@@ -99,8 +100,8 @@ class Exchange:
     def check_arguments(cls, arguments: dict[Any, Any]) -> None:
         """Raise a Refusal unless an exchange of this type may be declared with these arguments."""
 
-    def check_binding(self, routing_key: Name, arguments: dict[Any, Any]) -> None:
-        """Raise a Refusal unless such a binding is possible."""
+    def check_binding(self, routing_key: Name, arguments: dict[Any, Any], queue: str) -> None:
+        """Raise a Refusal unless such a binding is possible. queue: the kind of the destination, '' for an exchange."""
 
     def targets(self, routing_key: Name, message: StoredMessage) -> list[tuple[str, Name]]:
         """The destinations of a message that comes with *routing_key*."""
@@ -166,7 +167,7 @@ class _HeadersExchange(_FanoutExchange):
     type = 'headers'
     by_key_alone = False
 
-    def check_binding(self, routing_key: Name, arguments: dict[Any, Any]) -> None:
+    def check_binding(self, routing_key: Name, arguments: dict[Any, Any], queue: str) -> None:
         header_matching.check_binding(arguments)
 
     def targets(self, routing_key: Name, message: StoredMessage) -> list[tuple[str, Name]]:
@@ -180,7 +181,7 @@ class _ConsistentHash(_FanoutExchange):
     type = 'x-consistent-hash'
     by_key_alone = False
 
-    def check_binding(self, routing_key: Name, arguments: dict[Any, Any]) -> None:
+    def check_binding(self, routing_key: Name, arguments: dict[Any, Any], queue: str) -> None:
         if not text_of(routing_key).isdecimal():
             raise precondition_failed(f'The binding key must be an integer: <<"{text_of(routing_key)}">>')
         if not int(routing_key):
@@ -217,25 +218,44 @@ class _ModulusHash(_FanoutExchange):
         return [chosen] if chosen is not None else []
 
 
-TYPES: dict[str, type[Exchange]] = {
-    each.type: each
-    for each in (_DirectExchange, _FanoutExchange, _TopicExchange, _HeadersExchange, _ConsistentHash, _ModulusHash)
-}
+class _LocalRandom(_FanoutExchange):
+    """One of the queues, by chance; all count as local. Binding keys are empty, and routing keys mean nothing."""
+
+    type = 'x-local-random'
+    by_key_alone = False
+
+    def check_binding(self, routing_key: Name, arguments: dict[Any, Any], queue: str) -> None:
+        if routing_key:
+            raise precondition_failed(f"Non empty binding '{text_of(routing_key)}' key not permitted")
+        if not queue:
+            raise precondition_failed('Destination not found')
+        if queue != 'classic':
+            raise precondition_failed(f'Queue type rabbit_{queue}_queue not valid for this exchange type')
+
+    def targets(self, routing_key: Name, message: StoredMessage) -> list[tuple[str, Name]]:
+        # A queue that is bound more than once, with other arguments, has no better chance.
+        found = list(dict.fromkeys(binding.target for binding in self.bindings))
+        return [random.choice(found)] if found else []
+
+
+_ALL = (
+    *(_DirectExchange, _FanoutExchange, _TopicExchange, _HeadersExchange),
+    *(_ConsistentHash, _ModulusHash, _LocalRandom),
+)
+TYPES: dict[str, type[Exchange]] = {each.type: each for each in _ALL}
 
 
 def make_exchange(
     vhost: str, name: Name, kind: Name, durable: bool, auto_delete: bool, internal: bool, arguments: dict[Any, Any]
 ) -> Exchange:
-    """An exchange of type *kind*. Raises a Refusal for a type that is not known."""
-    cls = type_named(kind)
+    """An exchange of type *kind*, one of ``TYPES``. Raises a Refusal for arguments that it may not have."""
+    cls = TYPES[text_of(kind)]
     cls.check_arguments(arguments)
     return cls(vhost, name, durable, auto_delete, internal, arguments)
 
 
-def type_named(kind: Name) -> type[Exchange]:
-    """The class for a type. Raises a Refusal for one that is not known."""
-    found = TYPES.get(text_of(kind))
-    if found is None:
+def check_type(kind: Name, version: Version) -> None:
+    """Raise a Refusal for a type that is not known to this version."""
+    if text_of(kind) not in TYPES or (kind == _LocalRandom.type and not version.local_random):
         word = 'unknown' if kind else 'invalid'
         raise Refusal(503, f"{word} exchange type '{text_of(kind)}'")
-    return found

@@ -18,7 +18,7 @@ from .errors import (
     queue_label,
     text_of,
 )
-from .exchange import Exchange, type_named
+from .exchange import Exchange, check_type
 from .queue_arguments import described
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def declare(channel: ServerChannel, args: tuple[Any, ...]) -> None:
 
 def _check_type(channel: ServerChannel, kind: Name) -> None:
     try:
-        type_named(kind)
+        check_type(kind, channel.server.version)
     except Refusal as refusal:
         if channel.server.version.soft_exchange_type:
             raise precondition_failed(refusal.reply_text.partition(' - ')[2]) from None
@@ -90,7 +90,7 @@ def _assert_same(
             raise precondition_failed(
                 f"inequivalent arg '{what}' for {exchange.label}: received '{wanted}' but current is '{current}'"
             )
-    queue_arguments.assert_same(exchange.label, exchange.arguments, arguments, names=('alternate-exchange',))
+    queue_arguments.assert_same(exchange.label, exchange.arguments, arguments, ('alternate-exchange',))
 
 
 def delete(channel: ServerChannel, args: tuple[Any, ...]) -> None:
@@ -139,6 +139,8 @@ def change_binding(
     _not_default(source)
     channel.demand('read', 'exchange', source)
     exchange = host.exchanges.get(source)
+    if exchange is not None:
+        channel.demand_topic('read', exchange, key)
     there = destination in (host.queues if kind == 'queue' else host.exchanges)
     if not add:
         if exchange is not None and there:

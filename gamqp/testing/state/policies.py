@@ -20,6 +20,7 @@ _KEYS = frozenset(
     (
         *('message-ttl', 'expires', 'max-length', 'max-length-bytes', 'overflow', 'delivery-limit', 'max-age'),
         *('dead-letter-exchange', 'dead-letter-routing-key', 'alternate-exchange'),
+        *('delayed-retry-type', 'delayed-retry-min', 'delayed-retry-max'),
     )
 )
 

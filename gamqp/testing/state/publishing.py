@@ -122,7 +122,7 @@ def publish(channel: ServerChannel, content: Content) -> None:
     message = StoredMessage(plan.exchange.name, plan.routing_key, plan.address, header, body, facts)
     queues = plan.queues
     if facts.checked:
-        message = _checked(channel, message, facts)
+        message = _checked(channel, message, facts, plan.exchange)
         queues = None if facts.carbon_copies else queues
     if queues is None:
         queues = channel.vhost.route(plan.exchange, message)
@@ -174,6 +174,7 @@ def _make_plan(channel: ServerChannel, content: Content) -> Plan:
         raise not_found(f"no exchange '{text_of(name)}' in vhost '{host.name}'")
     if exchange.internal:
         raise access_refused(f'cannot publish to internal {exchange.label}')
+    channel.demand_topic('write', exchange, key)
     payload = content._method_payload
     assert payload is not None
     # Both only ever grow, so the sum is the same only while both are.
@@ -188,7 +189,7 @@ def _make_plan(channel: ServerChannel, content: Content) -> Plan:
     return plan
 
 
-def _checked(channel: ServerChannel, message: StoredMessage, facts: Facts) -> StoredMessage:
+def _checked(channel: ServerChannel, message: StoredMessage, facts: Facts, exchange: Exchange) -> StoredMessage:
     """What only few messages need: the user id, the address of direct replies, CC and BCC."""
     user = channel.session.user
     if facts.user_id is not None and facts.user_id != user.name and 'impersonator' not in user.tags:
@@ -203,6 +204,8 @@ def _checked(channel: ServerChannel, message: StoredMessage, facts: Facts) -> St
         message = message.changed({**message.properties, 'expiration': str(facts.ttl)})
     if facts.carbon_copies:
         message = _with_copies(message)
+        for key in message.routing_keys if channel.server.version.permits_copies else ():
+            channel.demand_topic('write', exchange, key)
     return message
 
 

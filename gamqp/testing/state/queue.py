@@ -113,6 +113,11 @@ class Queue:
         """How many messages are ready."""
         return len(self.ready)
 
+    @property
+    def lost_by_deletion(self) -> int:
+        """How many messages the answer to queue.delete counts."""
+        return self.message_count
+
     def entries(self) -> Iterator[Entry]:
         """What is ready, in its order."""
         return iter(self.ready)

@@ -13,7 +13,7 @@ from typing import Any
 from .errors import precondition_failed, queue_label, text_of
 from .versions import Version
 
-__all__ = ('assert_same', 'check', 'described', 'kind_of', 'type_of')
+__all__ = ('assert_same', 'check', 'compared', 'described', 'kind_of', 'type_of')
 
 _LONGEST = 315_360_000_000  # ten years in milliseconds
 _OVERFLOWS = ('drop-head', 'reject-publish', 'reject-publish-dlx')
@@ -34,7 +34,7 @@ _OF_KIND: dict[str, frozenset[str]] = {
             *('x-dead-letter-exchange', 'x-dead-letter-routing-key', 'x-dead-letter-strategy'),
             *('x-single-active-consumer', 'x-quorum-initial-group-size', 'x-quorum-target-group-size'),
             *('x-max-in-memory-length', 'x-max-in-memory-bytes', 'x-queue-leader-locator', 'x-queue-type'),
-            'x-consumer-timeout',
+            *('x-consumer-timeout', 'x-delayed-retry-type', 'x-delayed-retry-min', 'x-delayed-retry-max'),
         )
     ),
     'stream': frozenset(
@@ -62,6 +62,8 @@ def check(kind: str, arguments: dict[Any, Any], name: str | bytes, vhost: str, v
     """Raise a Refusal for an argument that is wrong, or that this kind of queue does not have."""
     label = queue_label(name, vhost)
     for key, value in arguments.items():
+        if key in _DELAYED_RETRY and not version.delayed_retry:
+            continue
         test = _CHECKS.get(text_of(key))
         if test is None or (key == 'x-consumer-timeout' and not version.consumer_timeout_argument):
             continue
@@ -74,6 +76,10 @@ def check(kind: str, arguments: dict[Any, Any], name: str | bytes, vhost: str, v
             wrong = f'"unsupported queue version \'{value}\'"'
         if wrong is not None:
             raise precondition_failed(f"invalid arg '{key}' for {label}: {wrong}")
+
+
+def _anything(value: Any, arguments: dict[Any, Any]) -> str | None:
+    return None
 
 
 def _not_negative(value: Any, arguments: dict[Any, Any]) -> str | None:
@@ -127,6 +133,8 @@ def _mode(value: Any, arguments: dict[Any, Any]) -> str | None:
     return _text(value, arguments)
 
 
+_DELAYED_RETRY = ('x-delayed-retry-type', 'x-delayed-retry-min', 'x-delayed-retry-max')
+
 _CHECKS: dict[str, Callable[[Any, dict[Any, Any]], str | None]] = {
     'x-expires': _expires,
     'x-message-ttl': _time_to_live,
@@ -148,6 +156,7 @@ _CHECKS: dict[str, Callable[[Any, dict[Any, Any]], str | None]] = {
     'x-initial-cluster-size': _positive,
     'x-stream-max-segment-size-bytes': _not_negative,
     'x-queue-leader-locator': _text,
+    **dict.fromkeys(_DELAYED_RETRY, _anything),
 }
 
 #: The arguments of which RabbitMQ asks that every declaration gives the same.
@@ -173,8 +182,13 @@ _COMPARED = (
 )
 
 
+def compared(version: Version) -> tuple[str, ...]:
+    """The arguments that every declaration of a queue has to give as the first did."""
+    return _COMPARED + _DELAYED_RETRY if version.delayed_retry else _COMPARED
+
+
 def assert_same(
-    label: str, now: dict[Any, Any], wanted: dict[Any, Any], kind: str = '', names: tuple[str, ...] = _COMPARED
+    label: str, now: dict[Any, Any], wanted: dict[Any, Any], names: tuple[str, ...], kind: str = ''
 ) -> None:
     """Raise a Refusal unless the arguments *wanted* are those of the queue, or exchange, that exists.
 

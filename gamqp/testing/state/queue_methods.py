@@ -136,7 +136,8 @@ def _assert_same(
         here, asked = {'x-queue-type': queue.kind, **here}, {'x-queue-type': 'classic', **asked}
     elif asked.get('x-queue-type', 'classic') == queue.kind:
         here, asked = {**here, 'x-queue-type': queue.kind}, {**asked, 'x-queue-type': queue.kind}
-    queue_arguments.assert_same(queue.label, here, asked, queue.kind)
+    names = queue_arguments.compared(queue.host.version)
+    queue_arguments.assert_same(queue.label, here, asked, names, queue.kind)
 
 
 def delete(channel: ServerChannel, args: tuple[Any, ...]) -> None:

@@ -1,6 +1,7 @@
 """Streams: messages stay, and each consumer reads them from an offset on.
 
-Layer 5, pure. Retention counts in messages here, not in segments. Does not belong here: other kinds of queues.
+Layer 5, pure. Retention counts in messages here, not in segments, and filters choose messages, not chunks. Does not
+belong here: other kinds of queues.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ __all__ = ('Stream',)
 
 _UNITS = {'Y': 31536000, 'M': 2592000, 'D': 86400, 'h': 3600, 'm': 60, 's': 1}
 
+# The header by which consumers filter.
+_FILTER_VALUE = 'x-stream-filter-value'
+
 
 class Stream(Queue):
     """A stream. An entry's number is its offset."""
@@ -38,6 +42,7 @@ class Stream(Queue):
         self._bytes = 0
         self._next = 0
         self._cursors: dict[QueueConsumer, int] = {}
+        self._filters: dict[QueueConsumer, frozenset[str]] = {}
 
     def _settings(self, policy: Mapping[str, Any]) -> None:
         super()._settings(policy)
@@ -51,10 +56,17 @@ class Stream(Queue):
     def message_count(self) -> int:
         return len(self._log)
 
+    @property
+    def lost_by_deletion(self) -> int:
+        return 0
+
     def entries(self) -> Iterator[Entry]:
         return iter(self._log)
 
     def publish(self, message: StoredMessage) -> bool:
+        filters = self.host.version.stream_filters
+        if filters and not isinstance(message.headers.get(_FILTER_VALUE, ''), str):
+            raise Refusal(541, 'INTERNAL_ERROR', sig=(0, 0), whole=True)
         entry = Entry(message, self._next, None)
         mode = (
             {'delivery_mode': message.properties.get('delivery_mode', 1)}
@@ -84,12 +96,15 @@ class Stream(Queue):
 
     def _deliver_to(self, consumer: QueueConsumer) -> None:
         first = self._next - len(self._log)
+        wanted = self._filters.get(consumer)
         while (offset := max(self._cursors.get(consumer, self._next), first)) < self._next:
             if not consumer.can_take():
                 consumer.blocked = True
                 return
             self._cursors[consumer] = offset + 1
-            consumer.channel.deliver(consumer, self._log[offset - first])
+            entry = self._log[offset - first]
+            if wanted is None or entry.message.headers.get(_FILTER_VALUE, '') in wanted:
+                consumer.channel.deliver(consumer, entry)
 
     def get(self) -> Entry | None:
         raise not_implemented(f'basic.get not supported by stream queues {self.label}')
@@ -109,14 +124,19 @@ class Stream(Queue):
             kind = 'stream' if containers else 'stream queues'
             raise not_implemented(f'automatic acknowledgement not supported by {kind} {self.label}')
         self._start(arguments)
+        self._filter(arguments)
         super().check_consumer(exclusive, arguments, no_ack, prefetch)
 
     def add_consumer(self, consumer: QueueConsumer) -> None:
         self._cursors[consumer] = self._start(consumer.arguments)
+        wanted = self._filter(consumer.arguments)
+        if wanted is not None:
+            self._filters[consumer] = wanted
         super().add_consumer(consumer)
 
     def remove_consumer(self, consumer: QueueConsumer) -> None:
         self._cursors.pop(consumer, None)
+        self._filters.pop(consumer, None)
         super().remove_consumer(consumer)
 
     def unblock(self, consumer: QueueConsumer) -> None:
@@ -141,6 +161,16 @@ class Stream(Queue):
             raise self._wrong(offset)
         return self._at_time(self.host.clock.time() - age)
 
+    def _filter(self, arguments: dict[Any, Any]) -> frozenset[str] | None:
+        """The values of x-stream-filter-value that a consumer wants, '' for messages without; None for all messages."""
+        wanted = arguments.get('x-stream-filter')
+        if not self.host.version.stream_filters or not isinstance(wanted, (str, list)):
+            return None
+        values = frozenset([wanted] if isinstance(wanted, str) else [one for one in wanted if isinstance(one, str)])
+        if not values:
+            raise Refusal(541, 'INTERNAL_ERROR', sig=(0, 0), whole=True)
+        return values | {''} if arguments.get('x-stream-match-unfiltered') is True else values
+
     def _at_time(self, when: float) -> int:
         first = self._next - len(self._log)
         return next((first + at for at, time in enumerate(self._times) if time >= when), self._next)
@@ -159,6 +189,7 @@ class Stream(Queue):
         self._log.clear()
         self._times.clear()
         self._cursors.clear()
+        self._filters.clear()
 
 
 def _seconds(age: Any) -> float | None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .errors import Refusal, access_refused, text_of
 
-__all__ = ('Permissions', 'User', 'Users')
+__all__ = ('Permissions', 'TopicPermissions', 'User', 'Users')
 
 Name = str | bytes
 
@@ -23,6 +23,13 @@ class Permissions(NamedTuple):
     read: str = '.*'
 
 
+class TopicPermissions(NamedTuple):
+    """Regular expressions for routing keys, in which {username} and {vhost} stand for those."""
+
+    write: str = '.*'
+    read: str = '.*'
+
+
 class User:
     """One user. tags: such as 'administrator', 'impersonator'."""
 
@@ -31,6 +38,8 @@ class User:
         self.password = password
         self.tags = tags
         self.permissions: dict[str, Permissions] = {}
+        #: (virtual host, exchange) -> for the routing keys of a topic exchange; without an entry all may be used.
+        self.topic_permissions: dict[tuple[str, Name], TopicPermissions] = {}
 
     def __repr__(self) -> str:
         return f'<User {self.name!r}>'
@@ -50,6 +59,20 @@ class User:
             what = f'{permission} access' if names_permission else 'access'
             shown = text_of(name) or 'amq.default'
             raise access_refused(f"{what} to {kind} '{shown}' in vhost '{vhost}' refused for user '{self.name}'")
+
+    def demand_topic(self, permission: str, vhost: str, exchange: Name, key: Name, names_permission: bool) -> None:
+        """Raise a Refusal unless the user may publish with ('write'), or bind by ('read'), a key of an exchange."""
+        granted = self.topic_permissions.get((vhost, exchange))
+        if granted is None:
+            return
+        pattern: str = getattr(granted, permission) or '^$'
+        pattern = pattern.replace('{username}', self.name).replace('{vhost}', vhost)
+        if re.search(pattern, text_of(key)) is None:
+            what = f'{permission} access' if names_permission else 'access'
+            raise access_refused(
+                f"{what} to topic '{text_of(key)}' in exchange '{text_of(exchange)}' in vhost '{vhost}' refused for "
+                f"user '{self.name}'"
+            )
 
 
 class Users:
@@ -71,6 +94,11 @@ class Users:
     def set_permissions(self, name: str, vhost: str, permissions: Permissions) -> None:
         """What a user may do in a virtual host. Raises KeyError for a user that there is not."""
         self._users[name].permissions[vhost] = permissions
+        self.generation += 1
+
+    def set_topic_permissions(self, name: str, vhost: str, exchange: str, permissions: TopicPermissions) -> None:
+        """The same for the routing keys of one topic exchange."""
+        self._users[name].topic_permissions[vhost, exchange] = permissions
         self.generation += 1
 
     def grant_all(self, vhost: str) -> None:

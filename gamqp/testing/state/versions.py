@@ -34,6 +34,8 @@ class Version:
     mechanisms: bytes
     #: Whether an exchange type that is not known closes the channel alone.
     soft_exchange_type: bool
+    #: Whether there are exchanges of type x-local-random.
+    local_random: bool
     #: The values of x-queue-version; whether x-queue-mode is looked at.
     queue_versions: tuple[int, ...]
     queue_mode: bool
@@ -53,6 +55,12 @@ class Version:
     acquired_count: bool
     returns_first: bool
     quorum_priorities: bool
+    #: Whether quorum queues can give messages back late: x-delayed-retry-type and the like.
+    delayed_retry: bool
+    #: Whether consumers of streams can have filters.
+    stream_filters: bool
+    #: Whether permissions for topics also hold for the routing keys of the header CC.
+    permits_copies: bool
     #: Whether quorum queues may be consumed from with a prefetch for the whole channel, which is then ignored.
     quorum_global_prefetch: bool
 
@@ -68,6 +76,7 @@ VERSIONS: dict[str, Version] = {
         delivery_limit=20,
         mechanisms=b'ANONYMOUS PLAIN AMQPLAIN',
         soft_exchange_type=True,
+        local_random=True,
         queue_versions=(2,),
         queue_mode=False,
         consumer_timeout_argument=True,
@@ -78,6 +87,9 @@ VERSIONS: dict[str, Version] = {
         acquired_count=True,
         returns_first=True,
         quorum_priorities=True,
+        delayed_retry=True,
+        stream_filters=True,
+        permits_copies=True,
         quorum_global_prefetch=True,
     ),
     '3.10': Version(
@@ -90,6 +102,7 @@ VERSIONS: dict[str, Version] = {
         delivery_limit=None,
         mechanisms=b'AMQPLAIN PLAIN',
         soft_exchange_type=False,
+        local_random=False,
         queue_versions=(1, 2),
         queue_mode=True,
         consumer_timeout_argument=False,
@@ -100,6 +113,9 @@ VERSIONS: dict[str, Version] = {
         acquired_count=False,
         returns_first=False,
         quorum_priorities=False,
+        delayed_retry=False,
+        stream_filters=False,
+        permits_copies=False,
         quorum_global_prefetch=False,
     ),
 }

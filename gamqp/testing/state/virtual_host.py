@@ -138,7 +138,8 @@ class VirtualHost:
         self._unbind_destination(('exchange', exchange.name))
 
     def bind(self, source: Exchange, kind: str, destination: Name, key: Name, arguments: dict[Any, Any]) -> None:
-        """Add a binding, unless it is there."""
+        """Add a binding, unless it is there. Raises a Refusal when this type of exchange does not take such."""
+        source.check_binding(key, arguments, self.queues[destination].kind if kind == 'queue' else '')
         if source.bind(kind, destination, key, arguments):
             self.generation += 1
             binding = Binding(source.name, kind, destination, key, frozen(arguments))
@@ -187,10 +188,10 @@ class VirtualHost:
         return queue
 
     def delete_queue(self, queue: Queue) -> int:
-        """Delete a queue with its bindings and messages. Returns how many were ready. Its consumers are told."""
+        """Delete a queue with its bindings and messages. Returns how many are lost. Its consumers are told."""
         if queue.deleted:
             return 0
-        count = queue.message_count
+        count = queue.lost_by_deletion
         queue.close()
         self.generation += 1
         if self.queues.get(queue.name) is queue:
