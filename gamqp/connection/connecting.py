@@ -8,6 +8,7 @@ and which hosts there are (``hosts``).
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -21,6 +22,7 @@ from ..state import connection_settings
 from ..state.connect_failures import ConnectFailures
 from ..state.connection_settings import Settings
 from ..telemetry import stats
+from ..telemetry.log_fields import log_fields
 from ..transport import TCPTransport, Transport, to_host_port
 from ..wire import Decoder
 from . import handshake, secret_renewal
@@ -253,4 +255,11 @@ def note_opened(connection: Connection) -> None:
     # Here and not in _begin: attempts that failed do not count.
     connection._counts.opened += 1
     connection._while_open.begin(connection, secret_renewal.start(connection))
-    stats.notify_observers(connection)
+    stats.notify_observers(connection, functools.partial(_say_failed, connection))
+
+
+def _say_failed(connection: Connection, text: str, error: BaseException) -> None:
+    """Of a collector of metrics, in the log. Does not switch, which a log handler may: the opening is not over."""
+    connection._log.write(
+        connection._green.spawn, stats.logger, logging.ERROR, text, (repr(connection),), log_fields(connection), error
+    )

@@ -1,6 +1,6 @@
-"""Warnings of a connection's reader on their way to the log.
+"""Warnings of a connection's reader, and what its recovery has to say, on their way to the log.
 
-Layer 4. A log handler is user code and may wait, so one greenlet of its own writes what the reader has to say.
+Layer 4. A log handler is user code and may wait, so one greenlet of its own writes what these have to say, in order.
 A broker can cause warnings as fast as it can send, so only so many wait, and so many are written a second; the
 others are counted. Does not belong here: what is worth a warning.
 """
@@ -10,9 +10,10 @@ from __future__ import annotations
 import logging
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 __all__ = ('ReaderWarnings',)
 
@@ -24,15 +25,26 @@ BURST = 100
 PAUSE = 0.1
 
 
+class _Entry(NamedTuple):
+    """One record of the log."""
+
+    logger: logging.Logger
+    level: int
+    text: str
+    args: tuple[Any, ...]
+    fields: dict[str, Any]
+    error: BaseException | None = None
+
+
 class ReaderWarnings:
     """The warnings of one connection."""
 
     __slots__ = ('_allowed', '_greenlet', '_left_out', '_looked_at', '_waiting')
 
     def __init__(self) -> None:
-        # Text, arguments and fields, in order of arrival. The reader adds, and _write takes from the front and
-        # formats. While a log handler waits it grows by BURST entries and then by one each PAUSE seconds at most.
-        self._waiting: deque[tuple[str, tuple[Any, ...], dict[str, Any]]] = deque()
+        # In order of arrival. The reader and the recovery add, and _write takes from the front and formats. While a
+        # log handler waits it grows by BURST entries and then by one each PAUSE seconds at most.
+        self._waiting: deque[_Entry] = deque()
         # One at a time, so the warnings keep their order.
         self._greenlet: Any = None  # that writes
         # _allowed is how many warnings may come now: one more each PAUSE seconds, BURST at most. What finds less than
@@ -48,8 +60,21 @@ class ReaderWarnings:
 
         fields: of the record, for loggers that write JSON.
         """
+        self.write(spawn, logger, logging.WARNING, text, args, fields)
+
+    def write(
+        self,
+        spawn: Callable[[Callable[[], None]], Any],
+        logger: logging.Logger,
+        level: int,
+        text: str,
+        args: tuple[Any, ...],
+        fields: dict[str, Any],
+        error: BaseException | None = None,
+    ) -> None:
+        """The same for any level and logger. args: formatted later. error: whose traceback is written, too."""
         # First: where nobody listens nothing is counted, formatted or started.
-        if not logger.isEnabledFor(logging.WARNING):
+        if not logger.isEnabledFor(level):
             return
         now = time.monotonic()
         self._allowed = min(float(BURST), self._allowed + (now - self._looked_at) / PAUSE)
@@ -61,7 +86,7 @@ class ReaderWarnings:
         if self._left_out:
             text, args = '%s (%s warnings before this one were left out)', (text % args, self._left_out)
             self._left_out = 0
-        self._waiting.append((text, args, fields))
+        self._waiting.append(_Entry(logger, level, text, args, fields, error))
         if sys.is_finalizing():
             self._write()  # no greenlet runs any more that this could keep waiting, or that could do it
         # dead: one that was killed before it ran has not reset the attribute.
@@ -72,7 +97,12 @@ class ReaderWarnings:
         try:
             # Switches in a log handler that waits. What the reader adds meanwhile is written, too.
             while self._waiting:
-                text, args, fields = self._waiting.popleft()
-                logger.warning(text, *args, extra=fields)
+                one = self._waiting.popleft()
+                try:
+                    one.logger.log(one.level, one.text, *one.args, exc_info=one.error, extra=one.fields)
+                except Exception:  # of a filter of the program; those behind it are still to be written
+                    if logging.raiseExceptions:  # as logging itself tells what a handler raises
+                        traceback.print_exc()
+                del one  # and the error with it, while the next one waits
         finally:
             self._greenlet = None  # also when it is killed: the next warning starts another

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import random
 import time
-import traceback
 import weakref
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol, cast
 
@@ -29,10 +28,10 @@ from ..state.return_matching import Frames
 from ..state.topology_records import RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
 from ..state.unsent_publishes import publishes_by_channel
-from ..telemetry.log_fields import log_fields
 from . import loss, restoring
 from .callbacks import OrderedCallbacks
 from .late_starts import LateStarts
+from .log_lines import say
 from .outage import Outage, RecoveryReport
 from .refusals import RecoveryStopped, Refusals
 
@@ -80,7 +79,7 @@ class RecoveryEngine:
         self._opened_at = 0.0
         self._is_firm = False  # the last attempt was refused in a way that will not change soon
         self._callbacks = OrderedCallbacks()
-        self._refusals = Refusals(settings.on_record_error)
+        self._refusals = Refusals(settings.on_record_error, self._say_failed)
         self.topology = TopologyRegistry(resume=settings.cancelled == 'resume')
         self._later = LateStarts(settings, self.topology, self._refusals)
         self.outage: Outage | None = None
@@ -218,7 +217,7 @@ class RecoveryEngine:
         return restored
 
     def _note_failure(self, connection: Connection, outage: Outage, error: BaseException) -> None:
-        """The attempt has failed. Switches only where a log handler does."""
+        """The attempt has failed. Does not switch."""
         outage.error = error
         outage.attempt += 1
         self._is_firm = isinstance(error, _FIRM)
@@ -226,11 +225,11 @@ class RecoveryEngine:
         if garbled or isinstance(error, RecoveryStopped):
             self._give_up(outage, error)
         elif self._attempts.is_news(error):
-            text, number = '%r: attempt %s to open it again has failed: %s', outage.attempt - 1
-            _log(logging.WARNING, connection, text, connection, number, error)
+            text, number = '%s: attempt %s to open it again has failed: %s', outage.attempt - 1
+            say(connection, logger, logging.WARNING, text, repr(connection), number, str(error))
 
     def _end_outage(self, connection: Connection, outage: Outage, restored: restoring.Restored) -> None:
-        """The connection is open again. Switches only where a log handler does."""
+        """The connection is open again. Does not switch."""
         self.outage = None
         if self._opened is not None:
             self._opened.wake_all()
@@ -246,11 +245,12 @@ class RecoveryEngine:
         self._callbacks.add(connection._green, connection.on_recovered, report)
         for channel in channels_of(connection):
             channel._send_kept()
-        _log(
+        say(
+            connection,
+            logger,
             logging.INFO,
-            connection,
-            '%r: open again after %s, %s attempts, %s consumers started, %s records skipped',
-            connection,
+            '%s: open again after %s, %s attempts, %s consumers started, %s records skipped',
+            repr(connection),
             in_seconds(round(report.seconds, 3)),
             report.attempts,
             report.consumers,
@@ -275,6 +275,12 @@ class RecoveryEngine:
         connection._end(reason)
         if self._opened is not None:
             self._opened.wake_all()
+
+    def _say_failed(self, text: str, record: str, error: BaseException) -> None:
+        """A callback of the program has failed on a record. Does not switch."""
+        connection = self._connection()
+        if connection is not None:
+            say(connection, logger, logging.ERROR, text, record, error=error)
 
     # -- the program -------------------------------------------------------------------------------
 
@@ -337,15 +343,6 @@ class RecoveryEngine:
         self._is_over = False
         self._attempts = _attempts(self._settings)
         self._opened_at = time.monotonic()
-
-
-def _log(level: int, connection: Connection, text: str, *args: object) -> None:
-    """Write to the log. Switches if a handler does. What a filter of the program raises must not end the recovery."""
-    try:
-        logger.log(level, text, *args, extra=log_fields(connection), stacklevel=2)
-    except Exception:
-        if logging.raiseExceptions:  # as logging itself tells what a handler raises
-            traceback.print_exc()
 
 
 def _without_frames(error: BaseException) -> BaseException:

@@ -25,6 +25,7 @@ from ..state.restore_plan import DeclarationPlan
 from ..state.topology_records import Record, RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
 from .declaring import declare
+from .log_lines import say
 from .refusals import RecoveryStopped, Refusals
 from .rehearsing import Rehearsal
 from .restoring import Later, is_busy
@@ -171,9 +172,11 @@ class LateStarts:
             self._try_consumers(connection, me)
         except RecoveryStopped as exc:
             self._records, self._consumers = [], {}
-            logger.warning('%r: nothing more is started until the next loss: %s', connection, exc)
+            text = '%s: nothing more is started until the next loss: %s'
+            say(connection, logger, logging.WARNING, text, repr(connection), str(exc))
         except exceptions.ChannelError as exc:  # over nothing that was asked for; the next time may do better
-            logger.warning('%r: what is still to be started is tried again: %s', connection, exc)
+            text = '%s: what is still to be started is tried again: %s'
+            say(connection, logger, logging.WARNING, text, repr(connection), str(exc))
 
     def _next_due(self, due: _Due) -> _Due:
         return _Due(min(2 * due.pause, self._settings.max_delay))

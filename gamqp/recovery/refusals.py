@@ -6,7 +6,6 @@ where the program has no opinion (``state.restore_errors``).
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -17,8 +16,6 @@ from ..state.restore_errors import Answer, Blame, Treatment, treatment
 from ..state.topology_records import Record, RecordedConsumer
 
 __all__ = ('RecoveryStopped', 'Refusals')
-
-logger = logging.getLogger('gamqp.recovery')
 
 # Reply codes from here on end the connection.
 HARD_ERROR = 500
@@ -31,15 +28,20 @@ class RecoveryStopped(exceptions.RecoverableConnectionError):
 
 
 class Refusals:
-    """ask: the program's on_record_error, or None.
+    """ask: the program's on_record_error, or None. say_failed: takes a text, a record and what *ask* has raised.
 
     blame: which records may have cost a connection. noted: (record, error) of what was refused in this attempt.
     """
 
-    __slots__ = ('_ask', '_costly', 'blame', 'noted')
+    __slots__ = ('_ask', '_costly', '_say_failed', 'blame', 'noted')
 
-    def __init__(self, ask: Callable[[dict[str, Any], BaseException], str | None] | None) -> None:
+    def __init__(
+        self,
+        ask: Callable[[dict[str, Any], BaseException], str | None] | None,
+        say_failed: Callable[[str, str, BaseException], None],
+    ) -> None:
         self._ask = ask
+        self._say_failed = say_failed
         self.blame = Blame()
         # Records over which the broker has closed the connection until they were left out -> its words.
         self._costly: dict[Record, BaseException] = {}
@@ -66,8 +68,8 @@ class Refusals:
             return cast('Answer | None', answer)
         except greenlet.GreenletExit:
             raise
-        except BaseException:
-            logger.exception('on_record_error has failed on %r', record)
+        except BaseException as exc:
+            self._say_failed('on_record_error has failed on %s', repr(record), exc)
             return None
 
     def note(self, record: Record, error: BaseException) -> None:

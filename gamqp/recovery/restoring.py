@@ -20,6 +20,7 @@ from ..state.restore_plan import DeclarationPlan, choose
 from ..state.topology_records import Record, RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
 from .declaring import declare
+from .log_lines import say
 from .opening_channels import OpeningChannels
 from .refusals import Refusals
 
@@ -56,7 +57,7 @@ class Restored(NamedTuple):
 def restore(connection: Connection, topology: TopologyRegistry, settings: Recovery, refusals: Refusals) -> Restored:
     """Restore topology, channels and consumers. Switches. Raises what ends this attempt."""
     refusals.begin_attempt()
-    chosen = choose(topology, settings.topology, _keep(settings))
+    chosen = choose(topology, settings.topology, _keep(connection, settings))
     plan = DeclarationPlan(topology, chosen.declared, refusals.blame)
     patience = LOCKED_PATIENCE if settings.locked_timeout is None else min(LOCKED_PATIENCE, settings.locked_timeout)
     declare(connection, topology, plan, refusals, patience)
@@ -87,17 +88,17 @@ def is_busy(connection: Connection, consumer: RecordedConsumer) -> bool:
     return getattr(inbox, 'concurrency', 0) == 1 and inbox is not None and bool(inbox.busy)
 
 
-def _keep(settings: Recovery) -> Callable[[Record], object] | None:
+def _keep(connection: Connection, settings: Recovery) -> Callable[[Record], object] | None:
     keep = settings.keep
-    return None if keep is None else lambda record: _asked(keep, record)
+    return None if keep is None else lambda record: _asked(connection, keep, record)
 
 
-def _asked(keep: Callable[[dict[str, Any]], object], record: Record) -> object:
+def _asked(connection: Connection, keep: Callable[[dict[str, Any]], object], record: Record) -> object:
     """What the program says to a record. One that it fails on is kept."""
     try:
         return keep(record.as_dict())
     except greenlet.GreenletExit:
         raise
-    except BaseException:
-        logger.exception('keep has failed on %r', record)
+    except BaseException as exc:
+        say(connection, logger, logging.ERROR, 'keep has failed on %s', repr(record), error=exc)
         return True

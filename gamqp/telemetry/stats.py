@@ -40,15 +40,18 @@ _names_lock = os_threads.Lock()
 observers: list[weakref.WeakMethod[Callable[[MeasuredConnection], object]]] = []
 
 
-def notify_observers(connection: MeasuredConnection) -> None:
-    """The connection has been opened. Does not switch."""
+def notify_observers(connection: MeasuredConnection, failed: Callable[[str, BaseException], None]) -> None:
+    """The connection has been opened. Does not switch.
+
+    failed: what only counts costs no connection; called with a text and the error, and does not switch.
+    """
     for ref in list(observers):
         observer = ref()
         if observer is not None:
             try:
                 observer(connection)
-            except Exception:  # what only counts costs no connection
-                logger.exception('the metrics learn nothing of %r', connection)
+            except Exception as exc:
+                failed('the metrics learn nothing of %s', exc)
 
 
 def name_of(connection: NamedConnection) -> str:

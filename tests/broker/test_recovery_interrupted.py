@@ -14,7 +14,7 @@ import inside
 import pytest
 
 import gamqp
-from gamqp import Recovery, exceptions, testing
+from gamqp import Recovery, exceptions, green, testing
 from gamqp.telemetry import stats
 
 QUICK: dict[str, Any] = {'first_delay': 0, 'delay': 0.1, 'max_delay': 0.1}
@@ -190,3 +190,56 @@ def test_a_filter_of_the_log_that_raises_ends_no_recovery(
         logger.removeFilter(raising)
         logger.setLevel(level)
     assert asked == ['WARNING', 'INFO'] and capsys.readouterr().err.count('\nValueError: of a filter') == 2
+
+
+class WaitingHandler(logging.Handler):
+    """Of the log: each record waits until it is let go, as one that is sent to a server which does not answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.gate = green.Event(greenlets.backend)
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        self.lines.append(record.getMessage())
+        self.gate.wait()
+        return True
+
+
+@pytest.fixture
+def waiting() -> Iterator[WaitingHandler]:
+    handler, logger = WaitingHandler(), logging.getLogger('gamqp')
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    yield handler
+    handler.gate.set()
+    logger.removeHandler(handler)
+    logger.setLevel(level)
+
+
+def fail(*args: Any) -> Any:
+    raise LookupError('no')
+
+
+def test_a_log_handler_that_waits_holds_no_recovery(broker: testing.Broker, waiting: WaitingHandler) -> None:
+    """All that is to be said is said in its order when it waits no more."""
+    settings = Recovery(**QUICK, keep=fail, on_record_error=fail)
+    with opened(broker, recover=settings) as connection:
+        got: list[bytes] = []
+        connection.channel(1).subscribe('jobs', lambda message: (got.append(message.body), message.ack()))
+        broker.refuse('connection.open', 530)
+        broker.refuse('basic.consume', 404, queue='jobs')  # it starts late, too
+        lose(broker, connection)
+        greenlets.wait_until(lambda: connection.state == 'open')
+        connection.channel(1).publish(b'x', routing_key='jobs').wait()
+        greenlets.wait_until(lambda: got == [b'x'])
+        lose(broker, connection)
+        greenlets.wait_until(lambda: connection.stats()['recoveries'] == 2)
+        assert len(waiting.lines) == 1
+        waiting.gate.set()
+        wanted = 'was lost', 'attempt 1', 'keep has', 'keep has', 'on_record_error', 'open again', 'was lost'
+        wanted += 'keep has', 'keep has', 'open again'
+        greenlets.wait_until(lambda: len(waiting.lines) == len(wanted), what=str(waiting.lines))
+        for text, line in zip(wanted, waiting.lines, strict=True):
+            assert text in line
