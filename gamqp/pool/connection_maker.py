@@ -20,6 +20,13 @@ __all__ = ('ConnectionMaker', 'Source')
 Source: TypeAlias = str | Iterable[str] | Callable[[], str | Iterable[str] | Connection]
 
 
+# The old ones would come back, for those who still have channels of them, beside the ones that replace them.
+NO_RECOVERY = (
+    'recover: a Pool replaces the connections that it loses by itself, and with recover as well it would have more of '
+    'them than it may; leave it out'
+)
+
+
 class ConnectionMaker:
     """Makes the connections of one pool, which share what is known of each host.
 
@@ -39,6 +46,8 @@ class ConnectionMaker:
         loads: Callable[[], Mapping[Address, int]],
     ) -> None:
         self._call: Callable[[], Any] | None = url if callable(url) else None
+        if arguments.get('recover'):
+            raise ValueError(NO_RECOVERY)
         self._arguments = sorted(arguments)
         # A callable that makes connections is no different from one for URLs before it is called.
         self._hosts: Hosts = hosts_of(url, arguments, 'Pool', others, shuffle, loads)  # type: ignore[arg-type]
@@ -60,4 +69,7 @@ class ConnectionMaker:
             names = ', '.join(self._arguments)
             raise TypeError(f'a Pool whose connections a callable makes takes no {names}')
         connection: Connection = made.pop()
+        if connection._recovery is not None:
+            connection.collect()  # it may be open
+            raise ValueError(NO_RECOVERY)
         return connection

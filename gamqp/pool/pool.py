@@ -55,12 +55,13 @@ class Pool(Uncopyable):
     ``channel()`` waits unless it gets another number. confirm: have confirm mode on in all
     leases; False where some need transactions (tx_select), which exclude it: then it is off
     until a lease turns it on, by ``publish`` or otherwise, for itself.
-    arguments: of ``gamqp.connect``, where there are URIs.
+    arguments: of ``gamqp.connect``, where there are URIs, but for recover: a pool replaces
+    the connections that it loses.
 
     Making a pool opens nothing and does not switch greenlets. A pool may be made
     before a fork: parent and children get connections of their own. It belongs
     to the thread that first leases from it. Raises ValueError for a URI that
-    cannot be understood and for limits below 1.
+    cannot be understood, for limits below 1 and for recover.
     """
 
     @discreet

@@ -83,6 +83,7 @@ class OpeningChannels:
             return  # the program has closed it
         if channel.channel_id >= self._connection.channel_max:
             text = f'channel {channel.channel_id} has no place any more: channel_max is {self._connection.channel_max}'
+            self._connection._report('%s: %s', repr(self._connection), text)  # its consumers may have nobody who hears
             channel._end(Reason(exceptions.ResourceError(text)))
             return
         consumers, suspects = self._refusals.blame.split(self._of_channel.get(channel.channel_id, ()))

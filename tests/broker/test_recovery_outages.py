@@ -11,6 +11,7 @@ import inside
 import pytest
 from recovering_program import QUICK, Program
 from script import ScriptedBroker, frames
+from scripted_consumers import begin
 
 import gamqp
 from gamqp import Recovery, exceptions, testing
@@ -281,3 +282,57 @@ def test_when_it_is_given_up_everybody_gets_the_last_error(peer: ScriptedBroker)
     assert connection.state == 'closed' and connection.recovery is None
     greenlets.wait_until(lambda: ends)
     assert len(ends) == 1 and 'number 2' in str(ends[0]) and connection.stats()['recovery_attempts'] == 3
+
+
+@pytest.mark.parametrize('highest', [8, 7, 3, 2])
+def test_a_channel_whose_number_the_next_broker_does_not_take_ends_and_all_else_goes_on(
+    peer: ScriptedBroker, caplog: pytest.LogCaptureFixture, highest: int
+) -> None:
+    """Of the numbers up to *highest* the last one is of the connection itself."""
+    reports: list[Any] = []
+    connection = peer.open(recover=Recovery(**QUICK), on_recovered=reports.append)
+    low, high = peer.open_channel(connection, 1), peer.open_channel(connection, 7)
+    got: list[bytes] = []
+    goes_on = begin(peer, lambda: low.subscribe('low', lambda message: got.append(message.body), consumer_tag='low'))
+    ends = begin(peer, lambda: high.consume('high', consumer_tag='high'))
+    iterating = greenlets.spawn(next, ends)
+    receipt_of = greenlets.spawn(high.confirm_select)
+    peer.expect('confirm.select', 7)
+    peer.send('confirm.select-ok', 7)
+    receipt_of.get()
+    peer.hang_up()
+    greenlets.wait_until(lambda: connection.state == 'recovering')
+    waiting = greenlets.spawn(high.queue_declare, 'waits')
+    publishing = greenlets.spawn(high.publish, b'x', '', 'waits')
+    peer.handshake(tune=(highest, 131072, 60))
+    channels = set()
+    while not reports:
+        for said in peer.take_what_came():
+            channels.add(said.channel)
+            if said.name in ('channel.open', 'basic.qos', 'basic.consume', 'confirm.select', 'queue.declare'):
+                tag = {'consumer_tag': said.consumer_tag} if said.name == 'basic.consume' else {}
+                peer.send(f'{said.name}-ok', said.channel, **tag)
+        greenlets.sleep(0)
+    assert connection.channel_max == highest and (7 in channels) == (highest == 8)
+    if highest == 8:
+        for task in (iterating, waiting, publishing):
+            task.kill()
+        return
+    for task in (iterating, waiting, publishing):
+        with pytest.raises(exceptions.ResourceError, match=f'channel 7 .*channel_max is {highest}'):
+            task.get()
+    with pytest.raises(exceptions.ResourceError):
+        high.queue_declare('later')
+    assert not high.is_open and list(connection.channels) == [1]
+    assert f'channel 7 has no place any more: channel_max is {highest}' in caplog.text
+    peer.raw(frames('basic.deliver', consumer_tag='low', delivery_tag=1, body=b'x'))
+    peer.expect('basic.ack', 1)
+    assert got == [b'x'] and goes_on.in_flight == 0 and reports[0].consumers == 1
+    # Numbers for as many further ones as there may be, and not the one that is gone.
+    for number in range(2, highest):
+        opening = greenlets.spawn(connection.channel)
+        assert peer.expect('channel.open').channel == number
+        peer.send('channel.open-ok', number)
+        opening.get()
+    with pytest.raises(exceptions.ConnectionError):
+        connection.channel()

@@ -396,6 +396,17 @@ def test_a_name_that_the_program_takes_out_is_not_declared(broker: testing.Broke
     assert [record['queue'] for record, _ in report.skipped] == ['called']  # its consumer waits for the queue
 
 
+def test_a_pool_replaces_what_it_loses_and_refuses_to_recover(broker: testing.Broker) -> None:
+    with pytest.raises(ValueError, match='recover: a Pool replaces'):
+        gamqp.Pool(broker.url, recover=True)
+    gamqp.Pool(broker.url, recover=False).close()
+    pool = gamqp.Pool(lambda: gamqp.connect(broker.url, recover=True))
+    with pytest.raises(ValueError, match='recover: a Pool replaces'), pool.channel():
+        pass
+    pool.close()
+    broker.wait_until(lambda: not broker.connections)
+
+
 def test_kombu_has_its_own_recovery() -> None:
     from gamqp.kombu.channel import Connection as OfTransport
 
