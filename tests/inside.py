@@ -68,7 +68,7 @@ def overflow(connection: gamqp.Connection) -> Any:
 
 def waits_for_answers(memory: ReceiveBackpressure) -> int:
     """How many greenlets wait for something of the broker, for whose sake the connection is read on."""
-    return memory._waits
+    return memory.waits
 
 
 def warn_of_full_memory_again(connection: gamqp.Connection) -> None:

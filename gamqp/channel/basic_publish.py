@@ -50,7 +50,6 @@ class PublishMethods(ChannelEvents, FlowMethods):
 
     #: Publishes that may be without their confirm before ``publish`` waits; 0 for no limit.
     outstanding_limit: int
-    events: Any
 
     def publish(
         self,
@@ -122,9 +121,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         when no confirm came in time; the message may have been taken then.
         """
         if self._connection.confirm_publish:
-            self.basic_publish_confirm(
-                msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout=confirm_timeout
-            )
+            self.basic_publish_confirm(msg, exchange, routing_key, mandatory, immediate, timeout, confirm_timeout)
             return
         # Not in a method of their own: each call counts here.
         if not isinstance(msg, Content):
@@ -192,7 +189,7 @@ class PublishMethods(ChannelEvents, FlowMethods):
         verdict = slot.result()
         if verdict is False:
             raise nacked_error(exchange, routing_key)
-        if verdict is not True and not self.events.get('basic_return'):
+        if verdict is not True and not self._handlers_of('basic_return'):
             raise returned_error(verdict)
 
     def _refuse(self, msg: Any) -> NoReturn:

@@ -66,6 +66,7 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
     _declared = ''  # the queue that was declared last on this channel, which '' stands for
     _earlier: EarlierChannel | None = None  # made when frames for another channel with this number may still arrive
     _event_handler_calls: EventHandlerCalls | None = None  # made when one is due
+    _events: defaultdict[str, EventHandlers] | None = None  # made when the program asks for ``events``
     _owes_close_ok = False  # the broker closed while we did
     _prefetch = NO_PREFETCH  # forgotten when the channel begins anew
     _published_before = 0  # on all channels of the connection, when the present use began; for ``reuse``
@@ -92,7 +93,6 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
         self._incarnation = 0  # how often all delivery tags became void: it was reopened, or told to recover
         self._arriving = 0  # the incarnation of what arrives, which is behind until recover-ok
         self.outstanding_limit = connection.outstanding_limit
-        self.events: defaultdict[str, EventHandlers] = defaultdict(EventHandlers)
         self._connection: Connection = connection  # for us; the public one becomes None at the end, as py-amqp's
         self._writer = connection._link.writer
         self._event_queue = connection._event_queue
@@ -237,7 +237,8 @@ class Channel(Reopening, ExchangeMethods, QueueMethods, SubscribeMethods, Publis
             self._consumers_lost = None
         if self._event_handler_calls is not None:
             self._event_handler_calls.pending.clear()
-        self.events.clear()
+        if self._events is not None:
+            self._events.clear()
         self._connection._forget_channel(self)
         self.connection = self.channel_id = None
 

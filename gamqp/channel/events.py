@@ -41,13 +41,28 @@ class ChannelEvents(ConfirmMethods):
     """Mixin of Channel."""
 
     auto_decode: bool
-    events: defaultdict[str, EventHandlers]
     _arriving: int
     _consumers: ConsumerTable
     _consumers_lost: Reason | None
     _event_handler_calls: EventHandlerCalls | None
+    _events: defaultdict[str, EventHandlers] | None
     _return_taker: Any
     _returned: PendingReturns | None
+
+    @property
+    def events(self) -> defaultdict[str, EventHandlers]:
+        """The handlers of ``basic_return``, ``basic_ack`` and ``basic_nack``: a set of callables for each name."""
+        if self._events is None:
+            self._events = defaultdict(EventHandlers)
+        return self._events
+
+    @events.setter
+    def events(self, handlers: defaultdict[str, EventHandlers]) -> None:
+        self._events = handlers
+
+    def _handlers_of(self, event: str) -> EventHandlers | None:
+        """None where the program has never asked for ``events``, as most programs."""
+        return None if self._events is None else self._events.get(event)
 
     @property
     def returned_messages(self) -> PendingReturns:
@@ -69,7 +84,12 @@ class ChannelEvents(ConfirmMethods):
     # -- from the reader ---------------------------------------------------------------
 
     def _on_ack(self, delivery_tag: int, multiple: bool) -> None:
-        self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
+        confirms = self._confirms
+        # Nearly every confirm is that of one publish, on a channel without handlers that never began anew.
+        if multiple or confirms is None or self._events is not None or self._arriving or confirms.before:
+            self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)
+        elif not confirms.settle(delivery_tag, False, True):
+            self._on_confirm('basic_ack', Basic.Ack, delivery_tag, multiple)  # raises, or ignores it
 
     def _on_nack(self, delivery_tag: int, multiple: bool, requeue: bool) -> None:
         self._on_confirm('basic_nack', Basic.Nack, delivery_tag, multiple)
@@ -91,7 +111,7 @@ class ChannelEvents(ConfirmMethods):
             raise exceptions.UnexpectedFrame(
                 f'confirm of publish {delivery_tag} on channel {self.channel_id}, where {published}', sig
             )
-        handlers = self.events.get(event)
+        handlers = self._handlers_of(event)
         publisher = _in_its_call(outstanding.waiter(delivery_tag)) if handlers else None
         # A confirm that is repeated is no event: else a peer could make as many as it likes.
         if confirms.settle(delivery_tag, multiple, sig == Basic.Ack) and handlers:
@@ -153,7 +173,7 @@ class ChannelEvents(ConfirmMethods):
 
         publisher: who waits in its call and runs it, None for drain_events.
         """
-        handlers = self.events.get(event)
+        handlers = self._handlers_of(event)
         if not handlers:
             return False
         calls = self._due_calls

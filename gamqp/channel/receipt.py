@@ -105,7 +105,7 @@ class Receipt(Uncopyable):
             connection._affinity.check()
             limit = connection.confirm_timeout if timeout is None else given_timeout('timeout', timeout)
             if self._done is None:
-                self._done = green.Event(connection._green)
+                self._done = green.Event(connection._green, connection._link.batch)
             if not connection._wait_for(self._done, limit):
                 raise TimeoutError(f'no confirm within {in_seconds(limit)}; the broker may have taken the message')
         error = self.error

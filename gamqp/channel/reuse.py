@@ -32,7 +32,7 @@ def is_as_new(channel: Channel) -> bool:
         )
         and channel._prefetch.sent is None
         and channel._streams is None
-        and not any(channel.events.values())
+        and not any((channel._events or {}).values())
         and channel.auto_decode
         and channel.outstanding_limit == channel._connection.outstanding_limit
         and channel._return_taker is None

@@ -174,8 +174,7 @@ class ChannelConfirms:
 
     def settle(self, tag: int, multiple: bool, ok: bool) -> int:
         """A confirm of outstanding publishes has come. Returns how many it settles, or at least 1 if it is going to."""
-        assert self.outstanding is not None
-        count = self.outstanding.settle(tag, multiple, ok)
+        count = 0 if self.outstanding is None else self.outstanding.settle(tag, multiple, ok)
         if not multiple and count:  # the publishes of a multiple are counted step by step
             if ok:
                 self.connection._counts.confirmed += 1

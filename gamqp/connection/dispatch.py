@@ -301,10 +301,6 @@ class Dispatch(SettingAttributes, RunInHub, ExternalEventLoop, Requester):
         """Log a warning from the reader: in a greenlet of its own, since a log handler is user code and may wait."""
         self._log.warn(self._green.spawn, text, args, log_fields(self))
 
-    def _must_pause(self) -> bool:
-        """Whether the reader has to stop for a while."""
-        return self._backpressure.must_pause()
-
     def _show_events(self) -> None:
         """The reader reads on: a reason less to call drain_events."""
         self._event_queue.show()

@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from .. import green
+from ..green.os_threads import get_ident
 from ..io import heartbeat_greenlet
 from ..state.argument_checks import number
 from .dispatch import Dispatch
@@ -103,19 +104,22 @@ class Liveness(Dispatch):
         nothing at all was received for read_timeout seconds, the connection is lost;
         then the slot has the reason.
         """
-        # Before wait_begins, which may resume the reader: another thread must not touch that.
-        self._affinity.check()
+        # First, since the reader may be resumed below: another thread must not touch that.
+        if get_ident() != self._affinity.thread:
+            self._affinity.check()
         # Of the connection that was asked. When this greenlet wakes, another one may have opened it again.
-        link = self._link
-        # In a pair with wait_ends, however the wait ends: while the number is not 0 the reader never stops.
-        self._backpressure.wait_begins()
+        link, backpressure = self._link, self._backpressure
+        # As wait_begins and wait_ends, without two calls for each confirm.
+        backpressure.waits += 1
         try:
+            if not backpressure.link.listening:
+                backpressure.link.resume()
             # Without a read timeout one wait is enough; else there are several looks at the clock.
             if self.read_timeout is None:
                 return bool(slot.wait(timeout)) or self._late_look(slot, link)
             return self._wait_hearing(slot, green.Deadline(timeout), self.read_timeout)
         finally:
-            self._backpressure.wait_ends()
+            backpressure.waits -= 1
 
     def _wait_for_close(self, slot: Any, timeout: float) -> bool:
         """``_wait_for`` the answer to a close or cancel: less long where the broker takes no messages. Switches.

@@ -31,9 +31,10 @@ class ReceiveBackpressure:
     overflow: the messages that are on disk; None where there are none.
     crowded: whether reading has stopped, or messages are on disk.
     spool_failed: whether messages could not be written to disk; said once.
+    waits: how many greenlets wait for a reply or a confirm. As long as there is one the reader never stops.
     """
 
-    __slots__ = ('_green', '_owner', '_waits', '_warn_at', 'budget', 'crowded', 'link', 'overflow', 'spool_failed')
+    __slots__ = ('_green', '_owner', '_warn_at', 'budget', 'crowded', 'link', 'overflow', 'spool_failed', 'waits')
 
     def __init__(self, owner: ReadingOwner, budget: ReceiveBudget) -> None:
         self._owner = weakref.ref(owner)
@@ -50,13 +51,13 @@ class ReceiveBackpressure:
         self.crowded = False
         # Never set back: a full disk would be logged for each batch.
         self.spool_failed = False
-        self._waits = 0  # greenlets that wait for a reply or a confirm
+        self.waits = 0
         self._warn_at = 0.0
 
     def begin(self, backend: ModuleType) -> None:
         """For a new socket, whose ``link`` is set as soon as there is one."""
         self._green = backend
-        # _waits is not set back: greenlets that waited on the old socket subtract themselves when they wake. overflow
+        # waits is not set back: greenlets that waited on the old socket subtract themselves when they wake. overflow
         # is None already.
         self.link = None
         self.crowded = False
@@ -74,7 +75,7 @@ class ReceiveBackpressure:
     def wait_begins(self) -> None:
         """A greenlet waits for a reply: read on, even if the budget is spent. Does not switch."""
         # A number and not a flag: many greenlets wait at the same time.
-        self._waits += 1
+        self.waits += 1
         # The reply may stand behind what the stopped reader has not read.
         if not self.link.listening:
             self.link.resume()
@@ -82,13 +83,13 @@ class ReceiveBackpressure:
     def wait_ends(self) -> None:
         """The greenlet waits no more. Does not switch."""
         # The reader is not stopped from here: it asks must_pause before its next read.
-        self._waits -= 1
+        self.waits -= 1
 
     def must_pause(self) -> bool:
         """Whether the reader has to stop until there is room. Does not switch."""
         # Asked before each read, and again when the socket is readable. As long as messages are on disk the reader
         # stops, too: they are to be handed out before newer ones come in.
-        if self._waits or not (self.budget.spent or self.overflow is not None):
+        if self.waits or not (self.budget.spent or self.overflow is not None):
             return False
         # Set in the same step in which the reader decides to stop. Else the last message could be handed out in
         # between, and nobody would resume it.
@@ -103,7 +104,8 @@ class ReceiveBackpressure:
     def overflow_if_due(self) -> Overflow | None:
         """Where the deliveries of the next batch go, None for memory. Does not switch."""
         # Beyond the limit by a quarter, usually because a call waits: without one the reader stops at the limit.
-        if self.overflow is None and self.budget.overspent:
+        budget = self.budget
+        if self.overflow is None and budget.messages and budget.overspent:
             owner = self._owner()
             # Without spool the deliveries stay in memory, whatever the limits say.
             if owner is not None and owner.spool:

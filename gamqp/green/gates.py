@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from types import ModuleType
 
-from .waiting import Slot
+from .waiting import Batch, Slot
 from .yielding import AT_ONCE, in_turns
 
 __all__ = ('Event', 'Gate', 'wait_at_both')
@@ -24,6 +24,8 @@ class Gate:
     """
 
     __slots__ = ('_green', '_waiters', 'woken')
+
+    batch: Batch | None = None  # of the slots where they wait
 
     def __init__(self, green: ModuleType) -> None:
         self._green = green
@@ -44,6 +46,7 @@ class Gate:
     def wait_by(self, way: Callable[[Slot, float | None], bool], timeout: float | None) -> bool:
         """``wait`` by another method: ``way(slot, timeout)`` must wait, and return whether the slot is settled."""
         slot = Slot(self._green)
+        slot.batch = self.batch
         waiters = self._waiters  # a local name, since wake_each may replace the attribute while this greenlet waits
         waiters.append(slot)
         try:
@@ -85,12 +88,13 @@ class Gate:
 
 
 class Event(Gate):
-    """Many greenlets wait for something that happens once."""
+    """Many greenlets wait for something that happens once. batch: of the reader that calls ``set``, else None."""
 
-    __slots__ = ('done',)
+    __slots__ = ('batch', 'done')
 
-    def __init__(self, green: ModuleType) -> None:
+    def __init__(self, green: ModuleType, batch: Batch | None = None) -> None:
         super().__init__(green)
+        self.batch = batch
         self.done = False
 
     def set(self) -> None:

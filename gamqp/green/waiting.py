@@ -18,6 +18,7 @@ from typing import Any
 import greenlet
 
 from ..state.argument_checks import LONGEST, given_timeout
+from .kept_timers import KeptTimers
 
 __all__ = ('Batch', 'Deadline', 'Slot', 'wakes', 'waking_nobody')
 
@@ -77,15 +78,16 @@ class Batch:
     """What the reader does in one step. If that wakes one greenlet, the reader then switches to it, and not to the hub.
 
     green: the backend. is_open: whether the step lasts, in which nothing switches greenlets, and no more than one was
-    woken. only: the slot where that greenlet waits.
+    woken. only: the slot where that greenlet waits. timers: of those who wait for the reader.
     """
 
-    __slots__ = ('_green', 'is_open', 'only')
+    __slots__ = ('_green', 'is_open', 'only', 'timers')
 
     def __init__(self, green: ModuleType) -> None:
         self._green = green
         self.is_open = False
         self.only: Slot | None = None
+        self.timers = KeptTimers(green)
 
     def begin(self) -> None:
         """Not with eventlet, whose hub has no watcher that could stay."""
@@ -124,10 +126,16 @@ class Slot:
         self.done = False
 
     def succeed(self, value: Any = None) -> None:
-        if not self.done:
-            self.done = True
-            self._value = value
-            if self._waiter is not None and _waking:
+        if self.done:
+            return
+        self.done = True
+        self._value = value
+        if self._waiter is not None and _waking:
+            batch = self.batch
+            # As in _wake_later, without another call: mostly a step of the reader wakes one greenlet.
+            if batch is not None and batch.is_open and batch.only is None:
+                batch.only = self
+            else:
                 self._wake_later()
 
     def fail(self, make_error: Any) -> None:
@@ -167,10 +175,14 @@ class Slot:
             raise RuntimeError('two greenlets wait on one slot')
         self._expired = False
         self._waiter = greenlet.getcurrent()
-        timer = None
+        timer: Any = None
         try:
             if timeout is not None:
-                timer = self._green.call_later(timeout, self._expire)
+                batch = self.batch
+                if batch is None:
+                    timer = self._green.call_later(timeout, self.expire)
+                else:
+                    timer = batch.timers.begin(self, timeout)
             # A loop, because code outside gamqp may switch to this greenlet at any time.
             while not self.done and not self._expired:
                 self._green.switch_out()
@@ -195,6 +207,7 @@ class Slot:
         if self._waiter is not None:
             self._waiter.switch()
 
-    def _expire(self) -> None:
+    def expire(self) -> None:
+        """Time is up: ``wait`` returns. For timers."""
         self._expired = True
         self.wake()

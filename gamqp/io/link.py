@@ -43,19 +43,25 @@ if TYPE_CHECKING:
 
         def stop_hub(self) -> None: ...
 
+    class LinkBackpressure(Protocol):
+        """When the reader has to stop. Does not switch."""
+
+        def must_pause(self) -> bool: ...
+
     class LinkOwner(Protocol):
         """What a link needs of its connection. None of these may switch greenlets."""
 
         @property
         def _affinity(self) -> LinkAffinity: ...
 
+        @property
+        def _backpressure(self) -> LinkBackpressure: ...
+
         def _on_events(self, events: list[Any]) -> None: ...
 
         def _on_protocol_error(self, error: exceptions.AMQPError) -> None: ...
 
         def _on_link_end(self, link: Link, reason: Reason) -> None: ...
-
-        def _must_pause(self) -> bool: ...
 
         def _on_descriptor(self, descriptor: PollDescriptor) -> None: ...
 
@@ -201,6 +207,7 @@ class Link:
         self.transport.close()
         self.hub_monitor.leave(self)
         self._wake_own()
+        self.batch.timers.end(os_threads.get_ident() == self.thread)
         if self._end_timer is not None:
             self._end_timer.cancel()
         process_end.alive.discard(self)
@@ -272,6 +279,7 @@ class Link:
         """In a forked child: end without touching socket and hub, which are the parent's. Does not switch."""
         self.reason = reason
         self.hub_monitor.forget()
+        self.batch.timers.end(os_threads.get_ident() == self.thread)  # those of the child's copy of the hub
         # The child has copies of the greenlets of the thread that forked. Those of other threads do not exist in it,
         # and must not be woken.
         with contextlib.nullcontext() if os_threads.get_ident() == self.thread else green.waking_nobody():
@@ -291,7 +299,7 @@ class Link:
 
     def must_pause(self) -> bool:
         owner = self.owner()
-        return owner is not None and owner._must_pause()
+        return owner is not None and owner._backpressure.must_pause()
 
     def pause(self) -> None:
         """Make the reader wait until ``resume``. Meanwhile nothing is read, so silence of the peer means nothing.

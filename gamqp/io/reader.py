@@ -29,8 +29,10 @@ def run(link: Link) -> None:
             if link.must_pause():
                 batch.wake_later()
                 link.pause()
+                continue
             # wait_readable switches, so the link may have ended when it returns.
-            elif link.transport.wait_readable(batch.take_only()) and link.reason is None and not link.must_pause():
+            only, batch.only = batch.only, None
+            if link.transport.wait_readable(only) and link.reason is None and not link.must_pause():
                 # must_pause is asked a second time: while a call waits for its reply the reader goes on beyond the
                 # limits, and that reply may have come while this greenlet waited for the socket.
                 _read_batch(link)

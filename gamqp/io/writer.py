@@ -234,7 +234,8 @@ class Writer(SendThreadWriter):
                 if self._touched:
                     self._note_help()
                 # At most TURN bytes, then other greenlets run; _watch has the hub call this method again.
-                while turn > 0 and (queue or self._head is not None or (encrypts and transport.unsent)):
+                rest: Any = queue or self._head is not None or (encrypts and transport.unsent)
+                while rest and turn > 0:
                     head = self._head
                     if head is None:
                         # Mostly there is one set, hence without a call.
@@ -248,7 +249,8 @@ class Writer(SendThreadWriter):
                     self.heartbeat_clock.sent_at = time.monotonic()
                     if self._stall_timer is not None:
                         self._restart_stall_timer()
-                if queue or self._head is not None or (encrypts and transport.unsent):
+                    rest = queue or self._head is not None or (encrypts and transport.unsent)
+                if rest:
                     self._watch()
                 elif self._watching:
                     self._unwatch()

@@ -58,12 +58,12 @@ class Buffer:
 
     def consume(self, n: int) -> None:
         """Drop the first *n* bytes that are kept, and make room again."""
-        self._start += n
-        held = self._end - self._start
-        capacity = len(self._bytes)
-        if held == 0 and self._end < capacity <= _CAPACITY:
+        end, capacity = self._end, len(self._bytes)
+        start = self._start = self._start + n
+        if start == end < capacity <= _CAPACITY:
             self._start = self._end = 0
             return
+        held = end - start
         if capacity < _CAPACITY:
             self._consume_small(held, capacity)
             return

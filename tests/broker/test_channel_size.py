@@ -33,6 +33,9 @@ def test_a_channel_in_use_shares_the_names_of_its_attributes(
     peer.raw(frames('confirm.select-ok') + frames('basic.ack', delivery_tag=1))
     receipt.wait()
     assert len(vars(channel)) <= SHARED, sorted(vars(channel))
+    assert '_events' not in vars(channel)  # made where the program asks for ``events``
+    channel.events['basic_ack'].add(got.append)
+    assert channel.events['basic_ack'] == {got.append}
 
 
 def test_channels_share_the_names_whatever_each_is_used_for(

@@ -1,4 +1,4 @@
-"""What a call and its answer cost in system calls and in switches of greenlets: counted, since times differ.
+"""What a call and its answer cost in system calls, switches of greenlets and timers: counted, since times differ.
 
 The peer lives in the same process. Its own switches are left out.
 """
@@ -62,6 +62,20 @@ class Switches:
             self.count += 1
 
 
+@pytest.fixture
+def timers(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """For each timer that is started the greenlet that does it: the peer starts some, too."""
+    started: list[Any] = []
+    call_later = greenlets.backend.call_later
+
+    def note(seconds: float, fn: Callable[[], Any]) -> Any:
+        started.append(greenlet.getcurrent())
+        return call_later(seconds, fn)
+
+    monkeypatch.setattr(greenlets.backend, 'call_later', note)
+    return started
+
+
 def cost(
     connection: gamqp.Connection, call: Callable[[], Any], answer: Callable[[], Any]
 ) -> tuple[float, float, float]:
@@ -80,24 +94,34 @@ def cost(
     return sock.sends / CALLS, sock.receives / CALLS, switches.count / CALLS
 
 
-def test_a_publish_and_its_confirm(peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel) -> None:
+@pytest.mark.parametrize('way', ['basic_publish_confirm', 'publish'])
+def test_a_publish_and_its_confirm(
+    peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel, timers: list[Any], way: str
+) -> None:
     tags = iter(range(1, CALLS + 2))
 
     def answer() -> None:
         peer.expect('basic.publish')
         peer.send('basic.ack', delivery_tag=next(tags))
 
+    def call() -> None:
+        if way == 'publish':
+            confirming.publish(message, '', 'q').wait()
+        else:
+            confirming.basic_publish_confirm(message, '', 'q')
+
     message = gamqp.Message(b'x', delivery_mode=2)
-    call = lambda: confirming.basic_publish_confirm(message, '', 'q')  # noqa: E731
     assert cost(client, call, answer) == (1, 1, SWITCHES)
+    assert timers.count(greenlet.getcurrent()) <= 1  # the first one serves all
 
 
-def test_a_declare(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
+def test_a_declare(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, timers: list[Any]) -> None:
     def answer() -> None:
         peer.expect('queue.declare')
         peer.send('queue.declare-ok', queue='q', message_count=0, consumer_count=0)
 
     assert cost(client, lambda: channel.queue_declare('q'), answer) == (1, 1, SWITCHES)
+    assert timers.count(greenlet.getcurrent()) <= 1
 
 
 @pytest.mark.parametrize('found', [True, False])
@@ -112,7 +136,9 @@ def test_a_get(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Ch
     assert cost(client, lambda: channel.basic_get('q', no_ack=True), answer) == (1, 1, SWITCHES)
 
 
-def test_a_request_and_its_reply(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel) -> None:
+def test_a_request_and_its_reply(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, timers: list[Any]
+) -> None:
     rpc = gamqp.RPCClient(channel, timeout=30)
     tags: list[str] = []
 
@@ -127,6 +153,7 @@ def test_a_request_and_its_reply(peer: ScriptedBroker, client: gamqp.Connection,
         peer.raw(frames('basic.deliver', consumer_tag=tags[0], delivery_tag=1, body=b'x', properties=properties))
 
     assert cost(client, lambda: rpc.call(b'x', 'q'), answer) == (1, 1, SWITCHES)
+    assert timers.count(greenlet.getcurrent()) <= 1
 
 
 def test_several_that_are_woken_at_once(
