@@ -53,7 +53,8 @@ class HubMonitor:
     """Watches one hub. lag: seconds by which the hub was late at the latest look. worst_lag: the most so far.
 
     thread: ident of the hub's thread. polled: set to True when an event loop of the program polls the
-    connection. has_thread: set to True when the sending thread looks at a late hub.
+    connection. has_thread: set to True when the sending thread looks at a late hub. Both are False again when the last
+    link has left.
     """
 
     def __init__(self, hub: Any, backend: ModuleType, thread: int) -> None:
@@ -78,6 +79,8 @@ class HubMonitor:
     def join(self, link: Link, interval: float) -> None:
         """Watch the hub for this link, too. interval: of its heartbeats, in seconds, 0 for none. Does not switch."""
         self._intervals[id(link)] = interval or WITHOUT_HEARTBEATS
+        if self._timer is None:
+            self._seen = None  # of a block after which the last link was gone; the next one has another cause
         # A shorter interval than before needs more frequent looks. A longer one is considered at the next look.
         if self._timer is None or self._next_pause() < self._pause:
             self._arm()
@@ -88,7 +91,7 @@ class HubMonitor:
         if not self._intervals and self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.polled = False
+            self.polled = self.has_thread = False
 
     def forget(self) -> None:
         """In a forked child: forget the links, which are the parent's. The timer ends itself when it finds no link."""

@@ -189,6 +189,19 @@ def test_the_watch_ends_with_the_last_connection(peer: ScriptedBroker) -> None:
     assert not inside.is_watching(watch)
 
 
+def test_what_held_the_hub_up_is_not_told_of_later_connections(peer: ScriptedBroker, log: Any) -> None:
+    """The last connection may end before the hub has looked at what the thread saw, and so may the thread."""
+    client = peer.open(QUICK, heartbeat_thread=True)
+    watch = inside.hub_monitor(client)
+    watch.look_who()  # as the thread does beside a late hub
+    client.collect()
+    with ScriptedBroker() as other:
+        assert inside.hub_monitor(other.open(QUICK)) is watch
+        assert inside.blamed(watch) is None
+        time.sleep(1.6)
+        assert 'heartbeat_thread=True' in told(log)
+
+
 @pytest.mark.parametrize('read_timeout', [None, 30])
 def test_a_reply_that_waits_in_the_kernel_is_no_timeout(peer: ScriptedBroker, read_timeout: int | None) -> None:
     """The deadline of a call passed while the hub was held up, not while the broker was slow."""
