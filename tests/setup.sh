@@ -176,8 +176,9 @@ sanitize() { # FOLDER-FOR-REPORTS
     printf 'int main(void) { return 0; }\n' | ${CC:-cc} $CFLAGS -x c - -o "$probe" >/dev/null 2>&1 ||
         die "${CC:-cc} has no address and undefined-behaviour sanitizers (Debian's gcc has them)"
     # They must be there before Python is, which is not built with them, and greenlet's C++ before anything throws.
-    libraries=$(LD_TRACE_LOADED_OBJECTS=1 "$probe" | awk '/lib(asan|ubsan|stdc\+\+|clang_rt)/ { printf "%s ", $3 }')
+    libraries=$(LD_TRACE_LOADED_OBJECTS=1 "$probe" | awk '/lib(asan|ubsan|stdc\+\+)/ { printf "%s ", $3 }')
     rm -f "$probe"
+    [ -n "$libraries" ] || die "${CC:-cc} has its sanitizers in programs only (gcc has them as libraries)"
     local both="abort_on_error=1:log_path=$1/report"
     # shellcheck disable=SC2034 # for the caller, too
     checked=(env "LD_PRELOAD=$libraries" PYTHONMALLOC=malloc
