@@ -10,7 +10,7 @@ import itertools
 import struct
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from .. import green
@@ -39,9 +39,9 @@ class Schedule:
         self._start = time.monotonic()
 
     @property
-    def changes(self) -> bool:
-        """Whether there are several values."""
-        return bool(self._steps)
+    def fixed(self) -> bool:
+        """Whether it is one value at all times."""
+        return not self._steps
 
     @property
     def value(self) -> float | None:
@@ -62,17 +62,25 @@ class Bodies:
     def __init__(self, size: Schedule, as_json: bool) -> None:
         self._size, self._json = size, as_json
         self._fillings: dict[int, bytes] = {}
+        self._fixed = self._filling_now() if size.fixed else None
 
     def make(self) -> bytes:
         """A body with the time of now."""
+        filling = self._fixed
+        if filling is None:
+            filling = self._filling_now()
+        if self._json:
+            return b'%s%d%s' % (_JSON_STAMP, time.time_ns(), filling)
+        return _STAMP.pack(time.time_ns()) + filling
+
+    def _filling_now(self) -> bytes:
         size = int(self._size.value or 0)
         filling = self._fillings.get(size)
         if filling is None:
             if len(self._fillings) > 100:
                 self._fillings.clear()
             filling = self._fillings[size] = self._filling(size)
-        now = time.time_ns()
-        return b'%s%d%s' % (_JSON_STAMP, now, filling) if self._json else _STAMP.pack(now) + filling
+        return filling
 
     def _filling(self, size: int) -> bytes:
         if not self._json:
@@ -81,8 +89,10 @@ class Bodies:
         return b',"filling":"' + b'x' * (size - around) + b'"}'
 
 
-def age_of(body: bytes) -> int | None:
+def age_of(body: bytes | str) -> int | None:
     """Microseconds since a body was made; None for one that is none of ours."""
+    if isinstance(body, str):
+        return None  # ours have no content_encoding
     try:
         if body.startswith(_JSON_STAMP):
             then = int(body[_JSON_DIGITS])
@@ -96,40 +106,44 @@ def age_of(body: bytes) -> int | None:
 class Producer:
     """Publishes on one channel until ``stopped``, or *count* messages.
 
-    confirms: how many may be without their confirm, None to ask for none.
+    to: exchange and routing key. confirms: how many may be without their confirm, None to ask for none.
     """
 
     def __init__(
         self,
         channel: Channel,
         figures: Callable[[], Figures],
-        to: Iterator[tuple[str, str]],
+        to: tuple[str, str],
         bodies: Bodies,
         rate: Schedule,
         count: int | None,
         confirms: int | None,
         properties: dict[str, Any],
     ) -> None:
-        self._channel, self._figures, self._to, self._bodies = channel, figures, to, bodies
+        self._channel, self._figures, self._bodies = channel, figures, bodies
+        self._exchange, self._key = to
         self._rate, self._count, self._properties = rate, count, properties
         self._confirms = confirms
         self._open: deque[tuple[Receipt, int]] = deque()
         self._more = green.Gate(green.backend())
         self.stopped = self.published_all = self._waits = False
+        self._idle = False  # nothing is without its confirm, and _watch waits for more
 
     def run(self) -> None:
         """Publish. Switches. Raises why the channel ended."""
         watching = green.backend().spawn(self._watch) if self._confirms else None
-        pace = _ChangingPace(self._rate)
+        pace = pace_of(self._rate)
+        publish = self._publish_for_confirm if self._confirms else self._publish
         try:
             for number in itertools.count() if self._count is None else range(self._count):
-                pace.wait()
+                if pace is not None:
+                    pace.wait()
                 if self.stopped:
                     return
                 if not number % BURST:
                     green.backend().sleep(0)
-                exchange, key = next(self._to)
-                self._publish(exchange, key)
+                publish()
+                self._figures().published += 1
             self.published_all = True
         finally:
             self._waits = False
@@ -137,17 +151,16 @@ class Producer:
                 self.stopped = True
                 self._more.wake_all()
 
-    def _publish(self, exchange: str, key: str) -> None:
-        body = self._bodies.make()
-        if self._confirms:
-            self._waits = True  # for room, where so many are without their confirm
-            receipt = self._channel.publish(body, exchange, key, **self._properties)
-            self._waits = False
-            self._open.append((receipt, time.monotonic_ns()))
+    def _publish(self) -> None:
+        self._channel.basic_publish(Message(self._bodies.make(), **self._properties), self._exchange, self._key)
+
+    def _publish_for_confirm(self) -> None:
+        self._waits = True  # for room, where so many are without their confirm
+        receipt = self._channel.publish(self._bodies.make(), self._exchange, self._key, **self._properties)
+        self._waits = False
+        self._open.append((receipt, time.monotonic_ns()))
+        if self._idle:
             self._more.wake()
-        else:
-            self._channel.basic_publish(Message(body, **self._properties), exchange, key)
-        self._figures().published += 1
 
     def finish(self, patience: float) -> None:
         """Wait for the confirms that are outstanding, for at most so many seconds. Switches."""
@@ -161,7 +174,9 @@ class Producer:
             if not self._open:
                 if self.stopped and not self._waits:
                     return
+                self._idle = True
                 self._more.wait()
+                self._idle = False
                 continue
             try:
                 self._open[0][0].wait()
@@ -175,6 +190,11 @@ class Producer:
                     figures.confirm.add((now - then) // 1000)
                 else:
                     figures.refused += 1
+
+
+def pace_of(rate: Schedule) -> _ChangingPace | None:
+    """What waits before each message; None where there is no rate to keep."""
+    return None if rate.fixed and rate.value is None else _ChangingPace(rate)
 
 
 class _ChangingPace:
@@ -219,7 +239,7 @@ class ConsumerLoad:
         arguments: dict[str, Any] | None,
     ) -> None:
         self._figures, self._ack_every, self._pause, self._count = figures, ack_every, pause, count
-        self._rate = Schedule(None, rate)
+        self._pace = pace_of(Schedule(None, rate))
         self._deliveries = channel.consume(queue, prefetch=prefetch, no_ack=not ack_every, arguments=arguments)
         self.received_at = time.monotonic()
         self.received = 0
@@ -228,11 +248,11 @@ class ConsumerLoad:
 
     def run(self) -> None:
         """Consume. Switches. Raises why the channel ended."""
-        pace = _ChangingPace(self._rate)
+        pace = self._pace
         for message in self._deliveries:
-            body: Any = message.body
-            age = age_of(body)
-            pace.wait()
+            age = age_of(message.body)
+            if pace is not None:
+                pace.wait()
             if self._pause:
                 green.backend().sleep(self._pause)
             if self.stopped:

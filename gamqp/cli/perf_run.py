@@ -6,7 +6,6 @@ Layer 5. Does not belong here: options (``perf_command``).
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
 from collections.abc import Callable
@@ -129,7 +128,6 @@ class Run:
         # Each producer has one queue, as each consumer has, in turn.
         name = queues.names[number % len(queues.names)]
         for _ in range(options.producer_channels):
-            to = itertools.repeat((queues.exchange, queues.key(name)))
             properties: dict[str, Any] = {'delivery_mode': 2 if options.persistent else 1}
             if options.json_body:
                 properties['content_type'] = 'application/json'
@@ -138,7 +136,7 @@ class Run:
             producer = Producer(
                 connection.channel(),
                 self._figures,
-                to,
+                (queues.exchange, queues.key(name)),
                 bodies,
                 rate,
                 options.pmessages,

@@ -219,5 +219,5 @@ def test_a_body_tells_its_age(size: int, as_json: bool) -> None:
     assert len(body) == max(size, 38 if as_json else 8)
     if as_json:
         assert abs(json.loads(body)['t'] / 1e9 - time.time()) < 60
-    for other in (b'', b'short', b'{"t":no number at all here}'):
+    for other in (b'', b'short', b'{"t":no number at all here}', 'a text, since its message names an encoding'):
         assert age_of(other) is None
