@@ -690,3 +690,8 @@ def header_of(content: Any) -> bytes:
 def decodes(content: Any) -> bool:
     """Whether that is so."""
     return bool(content._auto_decode)
+
+
+def without_format_of_acks(monkeypatch: Any, wire: Any) -> None:
+    """Acks, nacks and rejects cannot be encoded by Python's ``struct`` any more."""
+    monkeypatch.setattr(wire.methods, '_SETTLE', None)

@@ -14,14 +14,21 @@ from typing import Protocol
 from .. import exceptions
 from . import spec
 from .content import Content
+from .frame_errors import other_version, too_large, unknown_type
 
-__all__ = ('CONTENTS', 'Assembly', 'ContentMemory', 'PartialContent')
+__all__ = ('CONTENTS', 'MAX_CONTROL', 'Assembly', 'ContentMemory', 'PartialContent')
+
+#: Limit of the payload of method and header frames. frame_max is not applied to them: RabbitMQ neither splits nor
+#: limits a header frame, and a header that dead-lettering has made long would end every connection it is sent to.
+MAX_CONTROL = 16 * 1024 * 1024
 
 #: The kind under which a ContentMemory counts what is kept here.
 CONTENTS = 'unfinished contents'
 
 # class, weight (unused), body size; the property flags follow
 _FIXED = Struct('>HHQ')
+# the end of the method's frame, and the head of the header's: type, channel, size
+_BEFORE_FIXED = Struct('>BBHI')
 _FLAGS_SIZE = 2
 _BASIC = 60
 # Parts of a body below this size are joined as they arrive. Otherwise a peer that sends a body byte by
@@ -51,7 +58,7 @@ class PartialContent:
         self.content: Content | None = content if wanted else None
         #: The memory that it takes, in bytes.
         self.kept = _COST + (size if wanted else 0)
-        #: The property section.
+        #: From the end of the method's frame to the end of the properties, as ``Content._head`` has it.
         self.header = b''
         self.size = 0
         #: Bytes of the body that have not arrived; -1 before the header.
@@ -117,6 +124,34 @@ class Assembly:
         """Drop everything."""
         self.halves.clear()  # the decoder has ended, so the memory need not be counted any more
 
+    def check_start(self, kind: int, channel_id: int, size: int, head: bytes, frame_max: int) -> int:
+        """Check a frame by its first bytes, before its payload has arrived. Returns its whole size.
+
+        size: of the payload. head: its first 8 bytes, or less. frame_max: largest body frame, 0 is no limit.
+        """
+        if kind == spec.FRAME_METHOD:
+            self.expect_method(channel_id)
+        elif kind == spec.FRAME_HEADER:
+            self.expect_header(channel_id)
+        elif kind == spec.FRAME_BODY:
+            self.expect_body(channel_id, size)
+        elif kind == spec.FRAME_HEARTBEAT:
+            if channel_id != 0 or size != 0:
+                raise exceptions.FrameError(f'heartbeat on channel {channel_id} with {size} bytes of payload')
+        elif head[:4] == b'AMQP':
+            if len(head) < 8:
+                return 8
+            raise other_version(head)
+        else:
+            raise unknown_type(kind, channel_id, head)
+        total = size + spec.FRAME_OVERHEAD
+        if kind == spec.FRAME_BODY:
+            if frame_max and total > frame_max:
+                raise too_large(f'body frame on channel {channel_id}', total, f'agreed on are {frame_max}')
+        elif size > MAX_CONTROL:
+            raise too_large(f'frame of type {kind} on channel {channel_id}', total, f'accepted are {MAX_CONTROL}')
+        return total
+
     def expect_method(self, channel_id: int) -> None:
         """Raise unless a method may come now."""
         half = self.halves.get(channel_id)
@@ -165,8 +200,8 @@ class Assembly:
             )
         half.size = half.remaining = size
         if half.content is not None:
-            half.header = payload[_FIXED.size :]
-            self._take(half, len(half.header))
+            half.header = _BEFORE_FIXED.pack(spec.FRAME_END, spec.FRAME_HEADER, channel_id, len(payload)) + payload
+            self._take(half, len(payload) - _FIXED.size)
         return self._if_complete(channel_id, half)
 
     def body(self, channel_id: int, payload: bytes) -> PartialContent | None:

@@ -7,6 +7,11 @@ from .properties cimport decode_properties
 cdef bint TYPE_CHECKING
 
 
+@cython.final
+cdef class PropertyAttribute:
+    cdef str _name
+
+
 cdef class Content:
     cdef public object channel
     cdef public unsigned int _channel_id
@@ -17,20 +22,21 @@ cdef class Content:
     cdef public bint _auto_decode
     cdef public Py_ssize_t _size
     cdef public Py_ssize_t _weight
-    cdef bytes _args
-    cdef bytes _header
+    cdef bytes _head
+    cdef Py_ssize_t _header_at
     cdef object _body
     cdef object _properties
     cdef object _delivery_info
 
     cdef bint _is_encoded(self) except -1
     cdef object _decode_body(self)
+    cdef bytes _args(self)
     cdef object _decode_info(self)
     @cython.locals(other=Content)
     cdef object _copy(self, dict memo)
 
 
-@cython.locals(args=bytes, header=bytes, total=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)
+@cython.locals(head=bytes, total=Py_ssize_t, size=Py_ssize_t, at=Py_ssize_t)
 cpdef Py_ssize_t add_frames(Content content, list parts) except -1
 @cython.locals(content=Content, tag=object, channel_id="unsigned int", stop=Py_ssize_t)
 cpdef Py_ssize_t end_of_run(list events, Py_ssize_t at) except -1

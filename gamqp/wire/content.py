@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any
 from . import spec
 from .methods import decode_args
 from .properties import CONTENT_ENCODING_FLAG, decode_properties
-from .spec import PROPERTY_NAMES
 
 if TYPE_CHECKING:
     import cython
 else:
     from ._cython_shim import cython
 
-__all__ = ('COMPILED', 'Content', 'add_frames', 'end_of_run', 'note_run')
+__all__ = ('COMPILED', 'Content', 'PropertyAttribute', 'add_frames', 'end_of_run', 'note_run')
 
 COMPILED: bool = cython.compiled
 
@@ -40,13 +39,14 @@ _RESERVED = 'ticket'
 _int = int
 _bool = bool
 
-# The bytes of a frame set before the method's arguments, between those and the properties, before a part of the body.
+# The bytes of a frame set before the method's arguments, and before a part of the body.
 _NUMBERS = Struct('>HH')
 _BEFORE_ARGS = Struct('>BHIHH')
-_BEFORE_PROPERTIES = Struct('>BBHIHHQ')
 _BEFORE_BODY = Struct('>BBHI')
 _END = bytes([spec.FRAME_END])
-_BASIC = 60
+# The bytes between the method's arguments and the properties: the end of one frame, the head of the other and the
+# fixed part of the content header.
+_BETWEEN = 20
 _PART = 128 * 1024  # bytes of the body in one frame, as many as in RabbitMQ's own
 
 # The content encodings that are decoded, in lower case and with '-'. Not all of Python's: some take quadratic
@@ -63,6 +63,30 @@ TEXT_ENCODINGS: frozenset[str] = frozenset(
 )
 
 
+class PropertyAttribute:
+    """A property as an attribute of messages, which have it only where the property is present.
+
+    It can be set: an attribute of the object hides this one. What is set is not published.
+    """
+
+    # A descriptor for each name, and no __getattr__ for all: with that in a class Python looks up every attribute of
+    # its messages in a slower way, and the methods, too.
+
+    __slots__ = ('_name',)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, message: Any, owner: Any) -> Any:
+        name = self._name
+        if message is None:
+            raise AttributeError(f'type object {owner.__name__!r} has no attribute {name!r}', name=name, obj=owner)
+        properties = message.properties
+        if name in properties:
+            return properties[name]
+        raise AttributeError(f'{type(message).__name__!r} object has no attribute {name!r}', name=name, obj=message)
+
+
 class Content:
     """A message with its body, properties and the method that brought it.
 
@@ -73,12 +97,12 @@ class Content:
     """
 
     __slots__ = (
-        '_args',
         '_auto_decode',
         '_body',
         '_channel_id',
         '_delivery_info',
-        '_header',
+        '_head',
+        '_header_at',
         '_method',
         '_properties',
         '_size',
@@ -98,22 +122,30 @@ class Content:
         self.redelivered = False
         self._auto_decode = False
         self._size = self._weight = len(body)
-        self._args = b''
-        self._header = b''
+        # What arrived, from the method's arguments to the end of the properties, and where those begin: _BETWEEN bytes
+        # behind the end of the arguments. One object, since it is kept for each message. Empty when made locally.
+        self._head = b''
+        self._header_at = 0
         self._body: Any = body
         self._properties: dict[str, Any] | None = {} if properties is None else properties
         self._delivery_info: dict[str, Any] | None = None
 
     if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            # Called only for names that are no attributes; copy and pickle do so, too, before there are any. It is here
-            # and not in the class of messages: compiled, a message's attributes are then found without Python code.
-            if name in PROPERTY_NAMES:
-                properties = self.properties
-                if name in properties:
-                    return properties[name]
-            raise AttributeError(f'{type(self).__name__!r} object has no attribute {name!r}', name=name, obj=self)
+        # One by one, since the compiled class takes no more attributes once it is there. ``Message`` has their types.
+        content_type = PropertyAttribute('content_type')
+        content_encoding = PropertyAttribute('content_encoding')
+        application_headers = PropertyAttribute('application_headers')
+        delivery_mode = PropertyAttribute('delivery_mode')
+        priority = PropertyAttribute('priority')
+        correlation_id = PropertyAttribute('correlation_id')
+        reply_to = PropertyAttribute('reply_to')
+        expiration = PropertyAttribute('expiration')
+        message_id = PropertyAttribute('message_id')
+        timestamp = PropertyAttribute('timestamp')
+        type = PropertyAttribute('type')
+        user_id = PropertyAttribute('user_id')
+        app_id = PropertyAttribute('app_id')
+        cluster_id = PropertyAttribute('cluster_id')
 
     def __repr__(self) -> str:
         method = 'local' if self._method is None else spec.METHODS[self._method].name
@@ -145,8 +177,8 @@ class Content:
         other._auto_decode = self._auto_decode
         other._size = self._size
         other._weight = self._weight
-        other._args = self._args
-        other._header = self._header
+        other._head = self._head
+        other._header_at = self._header_at
         held = self._body, self._properties, self._delivery_info, getattr(self, '__dict__', None)
         if memo is not None:
             memo[id(self)] = other
@@ -177,7 +209,7 @@ class Content:
         if not isinstance(self._body, bytes):
             return False
         if self._properties is None:
-            return self._header[0] & (CONTENT_ENCODING_FLAG >> 8) != 0
+            return self._head[self._header_at] & (CONTENT_ENCODING_FLAG >> 8) != 0
         return 'content_encoding' in self._properties
 
     def _decode_body(self) -> None:
@@ -199,7 +231,7 @@ class Content:
     def properties(self) -> dict[str, Any]:
         """The properties that are present, by py-amqp's names. Raises FrameSyntaxError if they are malformed."""
         if self._properties is None:
-            self._properties = decode_properties(self._header, 0)
+            self._properties = decode_properties(self._head, self._header_at)
         return self._properties
 
     @properties.setter
@@ -228,19 +260,23 @@ class Content:
     @property
     def _method_payload(self) -> bytes | None:
         """The payload of the method frame as it arrived; None for a message that was made locally or unpickled."""
-        if self._method is None or not self._args:
+        if self._method is None or not self._head:
             return None
-        return _NUMBERS.pack(*self._method) + self._args
+        return _NUMBERS.pack(*self._method) + self._args()
 
     @property
     def _header_payload(self) -> bytes:
         """The property section as it arrived: flags and properties; b'' for a message that was made locally."""
-        return self._header
+        return self._head[self._header_at :]
+
+    def _args(self) -> bytes:
+        """The arguments of the method as they arrived."""
+        return self._head[: self._header_at - _BETWEEN]
 
     def _decode_info(self) -> dict[str, Any]:
         if self._method is None:
             return {}
-        info = dict(zip(_INFO[self._method], decode_args(self._method, self._args, 0), strict=True))
+        info = dict(zip(_INFO[self._method], decode_args(self._method, self._args(), 0), strict=True))
         info.pop(_RESERVED, None)
         if self.delivery_tag and 'delivery_tag' in info:
             info['delivery_tag'] = self.delivery_tag  # its channel may number deliveries on from one socket to the next
@@ -252,15 +288,13 @@ def add_frames(content: Content, parts: list[Any]) -> int:
 
     Only for messages that a Decoder has made and that were not changed. Bodies are not copied.
     """
-    args, header, body, size = content._args, content._header, content._body, content._size
+    head, body, size = content._head, content._body, content._size
     channel = content._channel_id
     assert content._method is not None
     class_id, method_id = content._method
-    parts.append(_BEFORE_ARGS.pack(spec.FRAME_METHOD, channel, len(args) + 4, class_id, method_id))
-    parts.append(args)
-    parts.append(_BEFORE_PROPERTIES.pack(spec.FRAME_END, spec.FRAME_HEADER, channel, len(header) + 12, _BASIC, 0, size))
-    parts.append(header)
-    total = len(args) + len(header) + size + 32
+    parts.append(_BEFORE_ARGS.pack(spec.FRAME_METHOD, channel, content._header_at - _BETWEEN + 4, class_id, method_id))
+    parts.append(head)
+    total = len(head) + size + 12
     if size <= _PART:
         if size:
             parts.append(_BEFORE_BODY.pack(spec.FRAME_END, spec.FRAME_BODY, channel, size))

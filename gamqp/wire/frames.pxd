@@ -5,8 +5,9 @@ from .content cimport Content
 from .methods cimport decode_args
 
 cdef bint TYPE_CHECKING
-cdef unsigned int _METHOD, _HEADER, _BODY, _HEARTBEAT, _END, _BASIC, _CONNECTION, _DELIVER, _GET_OK, _ACK
-cdef Py_ssize_t _MAX_CONTROL, _HEAD_SIZE, _OVERHEAD, _FIXED, _LIGHT
+cdef unsigned int _METHOD, _HEADER, _BODY, _END, _BASIC, _CONNECTION, _DELIVER, _GET_OK, _ACK
+cdef Py_ssize_t _MAX_CONTROL, _HEAD_SIZE, _OVERHEAD, _FIXED, _LIGHT, _BETWEEN
+cdef object _DELIVER_SIG
 cdef dict _BY_KEY
 
 
@@ -39,14 +40,12 @@ cdef class Decoder:
     )
     cdef Py_ssize_t _cut(self, bytearray data, Py_ssize_t start, Py_ssize_t end, list events) except -1
     cdef object _on_rare(self, unsigned int kind, unsigned int channel_id, long long size, bytes frame, list events)
-    @cython.locals(total="long long")
-    cdef Py_ssize_t _judge(self, unsigned int kind, unsigned int channel_id, long long size, bytes head) except -1
+    cdef Py_ssize_t _check_start(self, unsigned int kind, unsigned int channel_id, long long size, bytes head) except -1
     @cython.locals(
         p="const unsigned char *",
         at=Py_ssize_t,
         key="unsigned int",
         row=tuple,
-        args=bytes,
         content=Content,
         content_follows=bint,
         stop=Py_ssize_t,
@@ -54,8 +53,17 @@ cdef class Decoder:
     cdef Py_ssize_t _on_method(
         self, bytearray data, Py_ssize_t pos, Py_ssize_t after, Py_ssize_t end, unsigned int channel_id, list events
     ) except -1
-    @cython.locals(cls=type, content=Content, at=Py_ssize_t)
-    cdef Content _begin(self, object sig, unsigned int key, bytes args, unsigned int channel_id)
+    @cython.locals(
+        p="const unsigned char *",
+        octets="const unsigned char *",
+        cls=type,
+        content=Content,
+        tag_at=Py_ssize_t,
+        is_same=bint,
+    )
+    cdef Content _begin(
+        self, object sig, unsigned int key, bytearray data, Py_ssize_t at, Py_ssize_t stop, unsigned int channel_id
+    )
     @cython.locals(
         p="const unsigned char *",
         kind="unsigned int",
@@ -67,9 +75,9 @@ cdef class Decoder:
         stop="long long",
     )
     cdef Py_ssize_t _complete(
-        self, Content content, bytearray data, Py_ssize_t pos, Py_ssize_t end, unsigned int channel_id
+        self, Content content, bytearray data, Py_ssize_t args_at, Py_ssize_t pos, Py_ssize_t end
     ) except? -2
-    @cython.locals(content=Content)
+    @cython.locals(content=Content, header=bytes)
     cdef object _finish(self, object half, list events)
 
 
@@ -78,4 +86,4 @@ cdef object _decode(object sig, unsigned int key, bytes args)
 cdef unsigned int _be32(const unsigned char *p, Py_ssize_t at) noexcept
 @cython.locals(high="unsigned long long")
 cdef unsigned long long _be64(const unsigned char *p, Py_ssize_t at) noexcept
-cdef object _text(bytes args, Py_ssize_t stop)
+cdef object _text(bytes octets)

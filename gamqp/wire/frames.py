@@ -18,14 +18,16 @@ from typing import TYPE_CHECKING, Any
 
 from .. import exceptions
 from . import spec
-from .assembly import Assembly
+from .assembly import MAX_CONTROL, Assembly
 from .buffer import Buffer
 from .content import Content
-from .frame_errors import other_version, too_large, unknown_type, wrong_end, wrong_method
+from .frame_errors import wrong_end, wrong_method
 from .methods import decode_args
 
+# pyright: reportMissingImports=false
 if TYPE_CHECKING:
     import cython
+    from cython.cimports.libc.string import memcmp
 else:
     from ._cython_shim import cython
 
@@ -36,14 +38,11 @@ COMPILED: bool = cython.compiled
 #: The default limit of a body: RabbitMQ's own limit since 3.8 (16 MiB in 4.x).
 MAX_BODY = 512 * 1024 * 1024
 
-# Limit of the payload of method and header frames. frame_max is not applied to them: RabbitMQ neither splits nor
-# limits a header frame, and a header that dead-lettering has made long would end every connection it is sent to.
-_MAX_CONTROL = 16 * 1024 * 1024
+_MAX_CONTROL = MAX_CONTROL
 
 _METHOD = spec.FRAME_METHOD
 _HEADER = spec.FRAME_HEADER
 _BODY = spec.FRAME_BODY
-_HEARTBEAT = spec.FRAME_HEARTBEAT
 _END = spec.FRAME_END
 _HEAD_SIZE = 7  # type, channel, size
 _OVERHEAD = spec.FRAME_OVERHEAD
@@ -51,7 +50,9 @@ _FIXED = 12  # class, weight and body size, before the property flags
 _BASIC = 60
 _CONNECTION = 10
 _LIGHT = 256  # properties of so many bytes, or fewer, do not count in a message's weight
+_BETWEEN = 20  # bytes between a method's arguments and the properties, if the header follows directly
 _DELIVER = (60 << 16) | 60
+_DELIVER_SIG = spec.Basic.Deliver
 _GET_OK = (60 << 16) | 71
 _ACK = (60 << 16) | 80
 
@@ -197,10 +198,10 @@ class Decoder:
                 kind, channel_id, size = _HEAD.unpack_from(data, pos)
             after = pos + size + _OVERHEAD
             if after > end:
-                self._need = self._judge(kind, channel_id, size, p[pos : min(pos + 8, end)])
+                self._need = self._check_start(kind, channel_id, size, p[pos : min(pos + 8, end)])
                 return pos - start
             if size > usual or p[after - 1] != _END:
-                self._judge(kind, channel_id, size, p[pos : pos + 8])
+                self._check_start(kind, channel_id, size, p[pos : pos + 8])
                 if p[after - 1] != _END:
                     raise wrong_end(kind, channel_id, size, p[after - 1])
             if kind == _METHOD:
@@ -218,33 +219,11 @@ class Decoder:
         elif kind == _HEADER:
             self._finish(self._assembly.header(channel_id, frame[_HEAD_SIZE:-1], self.max_body), events)
         else:
-            self._judge(kind, channel_id, size, frame[:8])  # raises unless it is a heartbeat
+            self._check_start(kind, channel_id, size, frame[:8])  # raises unless it is a heartbeat
             self.heartbeats += 1
 
-    def _judge(self, kind: _int, channel_id: _int, size: _int, head: bytes) -> int:
-        """Check a frame by its first bytes, before its payload has arrived. Returns its whole size."""
-        if kind == _METHOD:
-            self._assembly.expect_method(channel_id)
-        elif kind == _HEADER:
-            self._assembly.expect_header(channel_id)
-        elif kind == _BODY:
-            self._assembly.expect_body(channel_id, size)
-        elif kind == _HEARTBEAT:
-            if channel_id != 0 or size != 0:
-                raise exceptions.FrameError(f'heartbeat on channel {channel_id} with {size} bytes of payload')
-        elif head[:4] == b'AMQP':
-            if len(head) < 8:
-                return 8
-            raise other_version(head)
-        else:
-            raise unknown_type(kind, channel_id, head)
-        total = size + _OVERHEAD
-        if kind == _BODY:
-            if self.frame_max and total > self.frame_max:
-                raise too_large(f'body frame on channel {channel_id}', total, f'agreed on are {self.frame_max}')
-        elif total > _MAX_CONTROL + _OVERHEAD:
-            raise too_large(f'frame of type {kind} on channel {channel_id}', total, f'accepted are {_MAX_CONTROL}')
-        return total
+    def _check_start(self, kind: _int, channel_id: _int, size: _int, head: bytes) -> int:
+        return self._assembly.check_start(kind, channel_id, size, head, self.frame_max)
 
     # Methods.
 
@@ -257,59 +236,76 @@ class Decoder:
         if after - pos < _OVERHEAD + 4:
             raise exceptions.FrameSyntaxError(f'method frame on channel {channel_id} is too short to name a method')
         key = _be32(p, at)
-        row = _BY_KEY.get(key)
-        if row is None or (channel_id == 0) != (key >> 16 == _CONNECTION):
-            raise wrong_method(key, channel_id)
-        sig, content_follows = row
-        args = p[at + 4 : after - 1]
-        if not content_follows:
-            events.append((channel_id, sig, _decode(sig, key, args)))
-            return after
-        content = self._begin(sig, key, args, channel_id)
-        stop = self._complete(content, data, after, end, channel_id)
+        at += 4
+        if key == _DELIVER and channel_id:
+            sig = _DELIVER_SIG  # mostly, hence without the table
+        else:
+            row = _BY_KEY.get(key)
+            if row is None or (channel_id == 0) != (key >> 16 == _CONNECTION):
+                raise wrong_method(key, channel_id)
+            sig, content_follows = row
+            if not content_follows:
+                events.append((channel_id, sig, _decode(sig, key, p[at : after - 1])))
+                return after
+        content = self._begin(sig, key, data, at, after - 1, channel_id)
+        stop = self._complete(content, data, at, after, end)
         if stop < 0:
-            self._assembly.begin(channel_id, content, len(args))
+            content._head = p[at : after - 1]
+            self._assembly.begin(channel_id, content, after - 1 - at)
             return after
         events.append(content)
         return stop
 
     # Content.
 
-    def _begin(self, sig: Any, key: _int, args: bytes, channel_id: _int) -> Content:
-        """The object for a message whose method has arrived; header and body are filled in later."""
+    def _begin(self, sig: Any, key: _int, data: Any, at: _int, stop: _int, channel_id: _int) -> Content:
+        """The object for a message whose method has arrived, with its arguments in ``data[at:stop]``.
+
+        Head and body are filled in later.
+        """
+        p = data
         cls = self._content_class
         content = cls.__new__(cls)
         content.channel = None
         content._channel_id = channel_id
         content._method = sig
         content._auto_decode = False
-        content._args = args
+        content._header_at = stop - at + _BETWEEN
         content._properties = None
         content._delivery_info = None
         content.consumer_tag = None
-        at = 0
+        tag_at = at
         if key == _DELIVER:
-            at = args[0] + 1 if args else 0
-            if len(args) >= at + 9:
-                if not args.startswith(self._tag_octets):
-                    self._tag, self._tag_octets = _text(args, at), args[:at]
+            if stop > at:
+                tag_at += p[at] + 1
+            if stop - tag_at >= 9:
+                if cython.compiled:
+                    octets: Any = self._tag_octets  # compiled: a pointer to the bytes
+                    is_same = len(self._tag_octets) == tag_at - at and memcmp(p + at, octets, tag_at - at) == 0
+                else:
+                    is_same = data.startswith(self._tag_octets, at)  # they begin with their number
+                if not is_same:
+                    self._tag_octets = p[at:tag_at]
+                    self._tag = _text(self._tag_octets)
                 content.consumer_tag = self._tag
         elif key != _GET_OK:
             content.delivery_tag = None
             content.redelivered = False
             return content
-        if len(args) < at + 9:
-            decode_args(sig, args, 0)  # too short: this raises the error that says so
+        if stop - tag_at < 9:
+            decode_args(sig, p[at:stop], 0)  # too short: this raises the error that says so
         if cython.compiled:
-            content.delivery_tag = _be64(args, at)
-            content.redelivered = args[at + 8] & 1 != 0
+            content.delivery_tag = _be64(p, tag_at)
+            content.redelivered = p[tag_at + 8] & 1 != 0
         else:
-            content.delivery_tag, bits = _TAG_BITS.unpack_from(args, at)
+            content.delivery_tag, bits = _TAG_BITS.unpack_from(data, tag_at)
             content.redelivered = bits & 1 != 0
         return content
 
-    def _complete(self, content: Content, data: Any, pos: _int, end: _int, channel_id: _int) -> int:
+    def _complete(self, content: Content, data: Any, args_at: _int, pos: _int, end: _int) -> int:
         """The usual case: header and whole body follow the method directly. Returns where they end.
+
+        args_at, pos: where the arguments of the method begin, and where its frame ends.
 
         Returns -1 if anything is missing or unusual. The frames are then handled one by one, and errors
         are found there. This way three frames take the time of one and a half.
@@ -328,7 +324,7 @@ class Decoder:
         else:
             kind, channel, size, class_id, _, total = _HEADER_FRAME.unpack_from(data, pos)
         body = pos + size + _OVERHEAD
-        if kind != _HEADER or channel != channel_id or class_id != _BASIC or size < _FIXED + 2:
+        if kind != _HEADER or channel != content._channel_id or class_id != _BASIC or size < _FIXED + 2:
             return -1
         if body > end or p[body - 1] != _END or total > end or total > self.max_body:
             return -1
@@ -346,12 +342,12 @@ class Decoder:
                 size = _be32(p, body + 3)
             else:
                 kind, channel, size = _HEAD.unpack_from(data, body)
-            if kind != _BODY or channel != channel_id or size != total:
+            if kind != _BODY or channel != content._channel_id or size != total:
                 return -1
             content._body = p[body + _HEAD_SIZE : stop - 1]
         else:
             content._body = b''
-        content._header = p[pos + _HEAD_SIZE + _FIXED : body - 1]
+        content._head = p[args_at : body - 1]  # both in one object, with what stands between them
         content._size = total
         return stop
 
@@ -360,10 +356,11 @@ class Decoder:
         if half is None:
             return
         content: Content = half.content
-        content._header = half.header
+        header: bytes = half.header
+        content._head = content._head + header
         content._body = half.body()
         content._size = half.size
-        content._weight = half.size if len(half.header) <= _LIGHT else half.size + len(half.header)
+        content._weight = half.size if len(header) - _BETWEEN <= _LIGHT else half.size + len(header) - _BETWEEN
         events.append(content)
 
 
@@ -392,9 +389,9 @@ def _be64(p: _Octets, at: _int) -> int:
     return (high << 32) | _be32(p, at + 4)
 
 
-def _text(args: bytes, stop: _int) -> str | bytes:
-    """The short string with which *args* begins; it ends at *stop*."""
+def _text(octets: bytes) -> str | bytes:
+    """A short string. *octets* begin with their number."""
     try:
-        return args[1:stop].decode('utf-8')
+        return octets[1:].decode('utf-8')
     except UnicodeDecodeError:
-        return args[1:stop]
+        return octets[1:]

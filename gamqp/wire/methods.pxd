@@ -19,6 +19,10 @@ cpdef bytes encode_ack(object channel_id, object delivery_tag, object multiple)
 cpdef bytes encode_nack(object channel_id, object delivery_tag, object multiple, object requeue)
 cpdef bytes encode_reject(object channel_id, object delivery_tag, object requeue)
 cdef bytes _settle(unsigned int method_id, object channel_id, object delivery_tag, unsigned int bits)
+@cython.locals(frame=bytes, p="char *", at=int)
+cdef bytes _settle_frame(
+    unsigned int method_id, unsigned int channel_id, unsigned long long delivery_tag, unsigned int bits
+)
 @cython.locals(values=list, letter=Py_UCS4)
 cdef list _read(str letters, Reader reader)
 cdef object _read_one(Py_UCS4 letter, Reader reader)

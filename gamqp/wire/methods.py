@@ -19,8 +19,10 @@ from .read import Reader
 from .value_checks import within
 from .write import Encoder, ranged
 
+# pyright: reportMissingImports=false
 if TYPE_CHECKING:
     import cython
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 else:
     from ._cython_shim import cython
 
@@ -114,14 +116,38 @@ def encode_reject(channel_id: _int, delivery_tag: _int, requeue: _bool) -> bytes
 def _settle(method_id: _int, channel_id: Any, delivery_tag: Any, bits: _int) -> bytes:
     """ack, nack and reject have the same form: a delivery tag and some bits."""
     try:
+        if cython.compiled and type(channel_id) is int and type(delivery_tag) is int:
+            return _settle_frame(method_id, channel_id, delivery_tag, bits)
         return _SETTLE.pack(1, channel_id, _SETTLE_SIZE, 60, method_id, delivery_tag, bits, 0xCE)
-    except StructError:
+    except (StructError, OverflowError):
         ranged(channel_id, 0, 0xFFFF)
         try:
             ranged(delivery_tag, 0, _MAX_U64)
         except exceptions.EncodeError as exc:
             raise within('delivery_tag', exc) from None
         raise
+
+
+def _settle_frame(method_id: _int, channel_id: _int, delivery_tag: _int, bits: _int) -> bytes:
+    """The same for numbers of C, written into the bytes object itself; compiled only."""
+    if channel_id > 0xFFFF:
+        raise OverflowError
+    frame = PyBytes_FromStringAndSize(cython.NULL, 21)
+    p: Any = PyBytes_AS_STRING(frame)
+    p[0] = 1
+    p[1] = channel_id >> 8
+    p[2] = channel_id & 0xFF
+    p[3] = p[4] = p[5] = 0
+    p[6] = _SETTLE_SIZE
+    p[7] = 0
+    p[8] = 60
+    p[9] = 0
+    p[10] = method_id
+    for at in range(8):
+        p[11 + at] = (delivery_tag >> (56 - 8 * at)) & 0xFF
+    p[19] = bits
+    p[20] = 0xCE
+    return frame  # type: ignore[no-any-return]
 
 
 def dumps(format: str, values: Any) -> bytes:

@@ -6,6 +6,7 @@ import codecs
 import copy
 import gc
 import pickle
+import sys
 import weakref
 from typing import Any
 
@@ -13,9 +14,11 @@ import inside
 import pytest
 from golden import load
 
+import gamqp
 from gamqp import exceptions
 from gamqp import wire as loaded
 from gamqp.wire.content import TEXT_ENCODINGS
+from gamqp.wire.spec import PROPERTY_NAMES
 
 DELIVER = (60, 60)
 
@@ -88,6 +91,40 @@ def test_properties_as_they_arrived(wire: Any) -> None:
     assert wire.decode_properties(inside.header_of(content), 0) == content.properties
     assert inside.header_of(deliver(wire)) == b'\0\0'
     assert inside.header_of(wire.Content(b'x', {'priority': 3})) == b''
+
+
+def test_a_delivery_is_one_object_with_two_bytes_objects(wire: Any) -> None:
+    decoder, count = wire.Decoder(), 1000
+    args = [('tag', 1000 + number, True, 'ex', 'key') for number in range(count)]
+    data = b''.join(wire.encode_content(5, DELIVER, each, {'priority': 3}, b'body', 0) for each in args)
+    decoder.feed(data[: len(data) // count])
+    gc.collect()
+    before = sys.getallocatedblocks()
+    contents = decoder.feed(data)
+    blocks = (sys.getallocatedblocks() - before) / count
+    assert len(contents) == count
+    # The object, its body, its method's arguments with its properties, and the number that is its tag.
+    assert blocks < 4.1
+
+
+def test_properties_are_attributes(wire: Any) -> None:
+    content = deliver(wire, {'priority': 3, 'type': 'x', 'application_headers': {}})
+    assert (content.priority, content.type, content.application_headers) == (3, 'x', {})
+    for name in PROPERTY_NAMES - {'priority', 'type', 'application_headers'}:
+        assert not hasattr(content, name)
+        with pytest.raises(AttributeError, match=f"^'Content' object has no attribute '{name}'$") as info:
+            getattr(content, name)
+        assert (info.value.name, info.value.obj) == (name, content)
+    for name in PROPERTY_NAMES:
+        with pytest.raises(AttributeError, match=f"^type object 'Content' has no attribute '{name}'$"):
+            getattr(wire.Content, name)
+    assert not hasattr(content, 'nothing')
+
+
+def test_attributes_are_looked_up_as_python_does(wire: Any) -> None:
+    """A __getattr__ in the class would make each attribute and each method of its messages slower."""
+    assert not hasattr(wire.Content, '__getattr__')
+    assert not hasattr(gamqp.Message, '__getattr__')
 
 
 def test_decoded_once_and_kept(wire: Any) -> None:

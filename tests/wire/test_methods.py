@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timezone
 from typing import Any
 
+import inside
 import pytest
 
 from gamqp import exceptions
@@ -67,8 +68,30 @@ def test_settling(wire: Any) -> None:
             assert wire.encode_nack(3, tag, flag, False) == wire.encode_method(3, (60, 120), (tag, flag, False))
 
 
-@pytest.mark.parametrize('tag', [-1, 2**64, None, '1', 1.0])
-@pytest.mark.parametrize('channel_id', [-1, 65536, None, 1])
+class Number(int):
+    """Not exactly an int."""
+
+
+class Index:
+    def __index__(self) -> int:
+        return 258
+
+
+def test_settling_by_what_is_almost_a_number(wire: Any) -> None:
+    for tag in (True, Number(258), Index()):
+        assert wire.encode_ack(3, tag, False) == wire.encode_ack(3, int(tag.__index__()), False)
+        assert wire.encode_nack(tag, 7, False, True) == wire.encode_nack(int(tag.__index__()), 7, False, True)
+
+
+def test_an_ack_is_written_into_its_bytes(compiled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled, no format is interpreted for it: that took as long as all else that an ack needs."""
+    expected = compiled.encode_method(3, (60, 80), (2**40, False))
+    inside.without_format_of_acks(monkeypatch, compiled)
+    assert compiled.encode_ack(3, 2**40, False) == expected
+
+
+@pytest.mark.parametrize('tag', [-1, 2**64, 2**70, None, '1', 1.0])
+@pytest.mark.parametrize('channel_id', [-1, 65536, 2**32 + 1, None, 1])
 def test_settling_what_cannot_be(wire: Any, channel_id: Any, tag: Any) -> None:
     for encode, rest in ((wire.encode_ack, (0,)), (wire.encode_nack, (0, 0)), (wire.encode_reject, (0,))):
         with pytest.raises(exceptions.EncodeError):
