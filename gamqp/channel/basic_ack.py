@@ -51,26 +51,22 @@ class AckMethods(RecoverMethods):
         """
         if get_ident() != self._usable_in:
             self._check(Basic.Ack)
-        unsettled, writer, ack = self._unacked, self._writer, b''
-        if delivery_tag == unsettled.settled_to + 1 and not multiple and delivery_tag in unsettled:
+        unsettled, writer = self._unacked, self._writer
+        if multiple or unsettled.late is not None:
+            self._ack_and_settle(delivery_tag, multiple)
+            return
+        ack, is_next, combines = b'', False, writer.combines
+        if combines:
             # If the ack before waits in the queue and nothing behind it, one frame takes its place that settles both.
-            if unsettled.last_ack is not None and unsettled.late is None and writer.combines:
+            is_next = delivery_tag == unsettled.settled_to + 1 and delivery_tag in unsettled
+            if is_next and unsettled.last_ack is not None:
                 ack = encode_ack(self.channel_id, delivery_tag, True)
                 if not writer.replace_last(unsettled.last_ack, ack):
                     ack = b''
-            is_next = unsettled.late is None
-        else:
-            is_next = False
         if not ack:
-            ack = encode_ack(self.channel_id, delivery_tag, multiple)
+            ack = encode_ack(self.channel_id, delivery_tag, False)
             writer.send(ack)
-            if multiple:
-                self._cover(delivery_tag)
-                unsettled = self._unacked
-            if multiple or unsettled.late is not None:
-                self._counts.acked += unsettled.settle(delivery_tag, multiple)
-                return
-            is_next = is_next or (not delivery_tag & 15 and unsettled.is_lowest(delivery_tag))
+            is_next = is_next or (combines and not delivery_tag & 15 and unsettled.is_lowest(delivery_tag))
         try:
             del unsettled[delivery_tag]  # as ``settle``, without another call for each message
         except KeyError:
@@ -79,6 +75,13 @@ class AckMethods(RecoverMethods):
             self._counts.acked += 1
             if is_next:
                 unsettled.last_ack, unsettled.settled_to = ack, delivery_tag
+
+    def _ack_and_settle(self, delivery_tag: int, multiple: bool) -> None:
+        """An ack that is no simple one: for several deliveries, or one of those that have come back from disk."""
+        self._writer.send(encode_ack(self.channel_id, delivery_tag, multiple))
+        if multiple:
+            self._cover(delivery_tag)
+        self._counts.acked += self._unacked.settle(delivery_tag, multiple)
 
     def basic_nack(self, delivery_tag: int, multiple: bool = False, requeue: bool = True) -> None:
         """Refuse deliveries: back to the queue, or without *requeue* dropped or dead-lettered (RabbitMQ extension).

@@ -224,8 +224,8 @@ class EventQueue(EventEntries):
                 budget.bytes -= message._weight
                 if backpressure.crowded:
                     backpressure.freed()
-                void = message.channel._void if self.doubtful else None
-                if void is not None and void.covers(consumer, message, message.channel._incarnation):
+                void = self.doubtful and message.channel._void
+                if void and void.covers(consumer, message, message.channel._incarnation):
                     passed_over = self._pass_over(passed_over)
                     continue
             elif notices:
@@ -248,11 +248,11 @@ class EventQueue(EventEntries):
                     if not event():  # pyright: ignore[reportCallIssue]  # without a consumer it is a notice
                         continue  # another call came first
                 else:
-                    assert consumer.callback is not None  # one without is not queued
+                    callback: Any = consumer.callback  # by itself: Python would look for a method in a call
                     if tracing.installed:
-                        message.channel._connection._run_handler(consumer.callback, message)
+                        message.channel._connection._run_handler(callback, message)
                     else:
-                        consumer.callback(message)
+                        callback(message)
             finally:
                 if is_only:
                     self._handler = None

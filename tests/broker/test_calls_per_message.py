@@ -136,6 +136,20 @@ def test_an_ack(peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.C
     assert peer.expect('basic.ack').delivery_tag == 1
 
 
+def test_an_ack_that_is_not_combined(
+    peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
+) -> None:
+    inside.writer(client).combines = False  # as without *combine_acks*
+    receive_all(peer, client, channel, got)
+    with inside.transport(client).guard:
+        channel.basic_ack(1)  # sent at once
+        calls = calls_each(channel.basic_ack, range(2, MESSAGES + 1))
+    assert calls == ['basic_ack.py:basic_ack', 'writer.py:send']
+    assert [peer.expect('basic.ack').delivery_tag for _ in range(MESSAGES)] == list(range(1, MESSAGES + 1))
+    # What combining goes by is not kept where nothing is combined.
+    assert inside.unacked(channel).settled_to == 0
+
+
 def test_a_message_that_acks_itself(
     peer: ScriptedBroker, client: gamqp.Connection, channel: gamqp.Channel, got: list[Any]
 ) -> None:
