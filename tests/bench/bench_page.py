@@ -21,6 +21,7 @@ FOLDER = Path(__file__).parents[2] / 'docs' / 'performance'
 CLIENTS = {
     'gamqp': 'gamqp',
     'gamqp-pure': 'gamqp, pure Python',
+    'gamqp-recover': 'gamqp with ``recover``',
     'py-amqp': 'py-amqp',
     'py-amqp-gevent': 'py-amqp under gevent',
     'pika': 'pika',

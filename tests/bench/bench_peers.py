@@ -22,6 +22,7 @@ BASELINE = 'py-amqp'
 _PYTHON: dict[str, tuple[str, str, dict[str, str], bool]] = {
     'gamqp': ('gamqp_client.py', 'gamqp.wire', {'GAMQP_PURE_PYTHON': ''}, True),
     'gamqp-pure': ('gamqp_client.py', 'gamqp', {'GAMQP_PURE_PYTHON': '1'}, True),
+    'gamqp-recover': ('gamqp_client.py', 'gamqp.wire', {'GAMQP_PURE_PYTHON': '', 'RECOVER': '1'}, True),
     'py-amqp': ('amqp_client.py', 'amqp', {}, False),
     'py-amqp-gevent': ('amqp_client.py', 'amqp', {'GREEN': 'gevent'}, False),
     'pika': ('pika_client.py', 'pika', {}, False),

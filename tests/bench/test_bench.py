@@ -41,7 +41,7 @@ def test_each_client_does_each_job() -> None:
         done.setdefault(row['peer'], set()).add(row['job'])
         assert row['rate'] > 0 and row['cpu'] >= 0 and row['runs'] == 1
     assert {*done, *result['compare']['skipped']} == set(names)
-    for own in {'gamqp', 'gamqp-pure'} & set(done):
+    for own in {'gamqp', 'gamqp-pure', 'gamqp-recover'} & set(done):
         assert done[own] == set(JOBS)
     assert 'gamqp-pure' in done and 'socket' in done
     if 'py-amqp' in done:

@@ -1,17 +1,20 @@
-"""The jobs with gamqp. Which build runs, GAMQP_PURE_PYTHON says."""
+"""The jobs with gamqp. Which build runs, GAMQP_PURE_PYTHON says; whether connections recover, RECOVER."""
 
 from __future__ import annotations
 
 import itertools
+import os
 
 from timing import ECHO, HEADERS, PROPERTIES, SINK, WINDOW, Broker, Job, main
 
 import gamqp
 from gamqp import wire
 
+RECOVER = bool(os.environ.get('RECOVER'))
+
 
 def connect(broker: Broker, confirm_publish: bool = False) -> gamqp.Connection:
-    return gamqp.connect(broker.url, heartbeat=0, confirm_publish=confirm_publish)
+    return gamqp.connect(broker.url, heartbeat=0, confirm_publish=confirm_publish, recover=RECOVER)
 
 
 def consume(broker: Broker, job: Job) -> None:
