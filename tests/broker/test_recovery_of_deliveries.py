@@ -12,9 +12,9 @@ from typing import Any
 import greenlets
 import inside
 import pytest
-from flooding import LIMIT
+from flooding import LIMIT, nacked
 from script import ScriptedBroker, frames
-from scripted_consumers import begin, messages
+from scripted_consumers import Work, begin, messages
 from scripted_recovery import AT_ONCE, call, come_back, grant, rehearse
 
 import gamqp
@@ -204,6 +204,58 @@ def test_a_consumer_that_the_broker_cancels_while_others_are_restored(peer: Scri
     peer.raw(messages('t', [1]))
     assert peer.expect('basic.ack', 1).delivery_tag == 1
     assert got == [b'1'] and channel.consumer_count == 1
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_what_waits_here_when_the_broker_cancels_its_consumer_is_given_back(peer: ScriptedBroker, kind: str) -> None:
+    """A consumer that starts again with the next turn of its handler, and gets all of it again."""
+    client = resuming(peer)
+    channel, work = peer.open_channel(client), Work()
+    work.hold(1)
+    ways: dict[str, Any] = {
+        'callback': lambda: channel.basic_consume('q', 't', callback=work),
+        'handler': lambda: channel.subscribe('q', work, consumer_tag='t'),
+        'iterator': lambda: channel.consume('q', consumer_tag='t'),
+    }
+    consumer = begin(peer, ways[kind])
+    peer.raw(messages('t', [1, 2, 3]))
+    greenlets.wait_until(lambda: channel.unsettled == 3 and (kind != 'handler' or work.running == 1))
+    peer.send('basic.cancel', consumer_tag='t', nowait=True)
+    peer.expect('basic.cancel', 1)
+    waiting = [2, 3] if kind == 'handler' else [1, 2, 3]
+    assert nacked(peer, len(waiting)) == waiting
+    if kind == 'handler':
+        peer.expect_nothing_more(client)
+        work.go(1)
+        assert peer.expect('basic.ack', 1).delivery_tag == 1
+    rehearse(peer)
+    grant(peer, peer.expect('basic.consume', 1))
+    peer.raw(messages('t', [4]))
+    if kind == 'callback':
+        client.drain_events(greenlets.PATIENCE)
+    elif kind == 'iterator':
+        work(next(consumer))
+    greenlets.wait_until(lambda: work.begun[-1:] == ['4'])
+    if kind == 'handler':
+        assert peer.expect('basic.ack', 1).delivery_tag == 4
+    assert channel.consumer_count == 1
+
+
+def test_a_consumer_that_the_broker_cancels_as_soon_as_it_has_started_late(peer: ScriptedBroker) -> None:
+    client = resuming(peer)
+    channel, got = peer.open_channel(client), list[bytes]()
+    begin(peer, lambda: channel.subscribe('q', lambda message: got.append(message.body), consumer_tag='t'))
+    peer.send('basic.cancel', consumer_tag='t', nowait=True)
+    for _ in range(3):
+        peer.expect('basic.cancel', 1)
+        rehearse(peer)
+        peer.expect('basic.consume', 1)
+        peer.raw(consume_ok() + frames('basic.cancel', consumer_tag='t', nowait=True))
+    peer.expect('basic.cancel', 1)
+    rehearse(peer)
+    grant(peer, peer.expect('basic.consume', 1))
+    peer.raw(messages('t', [1]))
+    assert peer.expect('basic.ack', 1).delivery_tag == 1 and got == [b'1']
 
 
 def test_a_consumer_that_ends_while_others_are_restored(
