@@ -4,7 +4,7 @@
     with Proxy(port, record=record) as proxy:
         …
     record.read()
-    record.faults_of_client([b'17'])
+    record.faults_of_client([b'17'], back=[])
 
 The bodies of messages are their names, so each body must be another one. Shares no code with the library under test,
 nor with what checks the stream while it passes.
@@ -49,10 +49,11 @@ class WireRecord:
         for up in self._folder.glob('*.up'):
             self._read_pair(up.read_bytes()[8:], up.with_suffix('.down').read_bytes())
 
-    def faults_of_client(self, missing: Iterable[bytes]) -> dict[bytes, str]:
+    def faults_of_client(self, missing: Iterable[bytes], back: Container[bytes]) -> dict[bytes, str]:
         """Of messages for which the client tells a confirm, and which its handlers never got: those that it has lost.
 
         The others the broker has: it confirmed them, and they were not settled by the client on any connection.
+        back: those that were in the queues again once the client had closed its connections.
         """
         return {
             body: fault
@@ -60,7 +61,7 @@ class WireRecord:
             for fault, found in (
                 ('was not confirmed', not self.confirmed[body]),
                 ('was settled', self.settled[body] > 0),
-                ('was delivered, and not settled before the connection was closed', body in self.swallowed),
+                ('was delivered, and kept until the connection was closed', body in self.swallowed and body in back),
             )
             if found
         }

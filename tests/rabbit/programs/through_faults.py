@@ -142,8 +142,8 @@ class Run:
             said = channel.queue_declare(queue, passive=True)
         return said.message_count, said.consumer_count
 
-    def what_came_back(self, missing: set[int]) -> tuple[int, int]:
-        """What the broker has again once the consumers are gone, and how much of that is *missing*."""
+    def what_came_back(self, missing: set[int]) -> tuple[int, list[int]]:
+        """How much the broker has again once the consumers are gone, and what of that is *missing*."""
         for connection in self.consuming:
             connection.close()
         found: list[int] = []
@@ -156,7 +156,7 @@ class Run:
                         found.append(int(message.body))
                 quiet = quiet + 1 if len(found) == before else 0
                 backend.sleep(1)
-        return len(found), len(missing.intersection(found))
+        return len(found), sorted(missing.intersection(found))
 
     def shares(self, missing: list[int]) -> dict[str, dict[int, int]]:
         """How many of these ids each connection published (odd numbers: again after a loss), and each queue got.
