@@ -175,6 +175,8 @@ def test_subclasses(source: Any) -> None:
         assert message.properties == {'priority': 3}
         message.anything = 5
         assert message.anything == 5
+        message.priority = 9  # hides the property, and does not change it
+        assert (message.priority, message.properties) == (9, {'priority': 3})
         assert not hasattr(message, 'note'), 'the decoder does not call __init__'
     local = Message('text', priority=3)
     assert (local.body, local.note, local.properties) == ('text', 'local', {'priority': 3})

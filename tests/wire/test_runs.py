@@ -40,6 +40,7 @@ def test_deliveries_to_one_consumer_are_a_run(wire: Any) -> None:
 @pytest.mark.parametrize(
     'between',
     [
+        lambda wire: delivery(wire, 1, tag='tab'),
         lambda wire: delivery(wire, 1, tag='ta'),
         lambda wire: delivery(wire, 1, tag='tag2'),
         lambda wire: delivery(wire, 1, tag=''),
@@ -47,7 +48,7 @@ def test_deliveries_to_one_consumer_are_a_run(wire: Any) -> None:
         lambda wire: wire.encode_content(1, GET_OK, (1, False, '', 'key', 0), {}, b'x', 4096),
         lambda wire: wire.encode_content(1, RETURN, (312, 'no route', '', 'key'), {}, b'x', 4096),
     ],
-    ids=['shorter tag', 'longer tag', 'no tag', 'other channel', 'get-ok', 'return'],
+    ids=['other tag', 'shorter tag', 'longer tag', 'no tag', 'other channel', 'get-ok', 'return'],
 )
 def test_what_ends_a_run(wire: Any, between: Any) -> None:
     data = delivery(wire, 1) + delivery(wire, 2) + between(wire) + delivery(wire, 3) + delivery(wire, 4)
