@@ -124,10 +124,12 @@ class EventQueue(EventEntries):
         """The reader has put in what had arrived."""
         if self.descriptor is not None:
             self.show()
-        if self._drainers and self._events:
+        if not self._events:
+            pass  # first, since it costs no call
+        elif self._drainers:
             # Not more than there are events: a greenlet that finds none goes back to wait, which costs two switches.
             self._drainers.wake(len(self._events))
-        elif self._events:
+        else:
             # Nobody is in drain_events, so ``drain`` and ``basic_cancel``, if they wait, hand it out themselves.
             self.wake_finishing()
 

@@ -77,21 +77,19 @@ class Deadline:
 class Batch:
     """What the reader does in one step. If that wakes one greenlet, the reader then switches to it, and not to the hub.
 
-    green: the backend. is_open: whether the step lasts, in which nothing switches greenlets, and no more than one was
+    green: the backend. opens: what ``is_open`` is when a step begins; False with eventlet, whose hub has no watcher
+    that could stay. is_open: whether the step lasts, in which nothing switches greenlets, and no more than one was
     woken. only: the slot where that greenlet waits. timers: of those who wait for the reader.
     """
 
-    __slots__ = ('_green', 'is_open', 'only', 'timers')
+    __slots__ = ('_green', 'is_open', 'only', 'opens', 'timers')
 
     def __init__(self, green: ModuleType) -> None:
         self._green = green
+        self.opens: bool = green.KEEPS_WATCHER
         self.is_open = False
         self.only: Slot | None = None
         self.timers = KeptTimers(green)
-
-    def begin(self) -> None:
-        """Not with eventlet, whose hub has no watcher that could stay."""
-        self.is_open = self._green.KEEPS_WATCHER
 
     def take_only(self) -> Slot | None:
         only, self.only = self.only, None

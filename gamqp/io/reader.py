@@ -72,13 +72,14 @@ def _read_batch(link: Link) -> None:
         if abandoned.is_agreed(events) or decoder.error is not None:
             link.lose(exceptions.RecoverableConnectionError('the connection was abandoned'))
         return
-    link.batch.begin()
+    batch = link.batch
+    batch.is_open = batch.opens
     try:
         owner._on_events(events)
     except exceptions.AMQPError as exc:
         owner._on_protocol_error(exc)
     finally:
-        link.batch.is_open = False
+        batch.is_open = False
     # After the events: the decoder returns those that came before the violation of the protocol.
     if decoder.error is not None and link.reason is None:
         owner._on_protocol_error(decoder.error)

@@ -12,12 +12,15 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
+import greenlet
+import greenlets
 import inside
 import pytest
 from script import ScriptedBroker, frames
 from scripted_consumers import begin
 
 import gamqp
+from gamqp.connection import flow_control
 from gamqp.telemetry import tracing
 
 MESSAGES = 200
@@ -44,6 +47,30 @@ def calls_each(act: Callable[[int], Any], numbers: range = range(1, MESSAGES + 1
     finally:
         sys.setprofile(before)
     return sorted(name for name, count in counted.items() for _ in range(count // len(numbers)))
+
+
+def calls_of_all(act: Callable[[], Any], peer: Any) -> list[str]:
+    """``calls_each`` in all greenlets but this one, the peer's."""
+    counted: Counter[str] = Counter()
+
+    def note(frame: FrameType, event: str, arg: Any) -> None:
+        code = frame.f_code
+        if event == 'call' and code.co_filename.startswith(PACKAGE) and not code.co_filename.startswith(CODEC):
+            counted[f'{os.path.basename(code.co_filename)}:{code.co_name}'] += 1
+
+    def switched(event: str, args: Any) -> None:
+        sys.setprofile(None if args[1] is peer else note)
+
+    before = sys.getprofile()
+    traced = greenlet.settrace(switched)
+    sys.setprofile(note)
+    try:
+        for _ in range(MESSAGES):
+            act()
+    finally:
+        greenlet.settrace(traced)
+        sys.setprofile(before)
+    return sorted(name for name, count in counted.items() for _ in range(round(count / MESSAGES)))
 
 
 @pytest.fixture(autouse=True)
@@ -190,3 +217,50 @@ def test_a_publish_with_a_receipt(peer: ScriptedBroker, channel: gamqp.Channel) 
     peer.send('basic.ack', delivery_tag=MESSAGES + 1, multiple=True)
     for receipt in receipts:
         receipt.wait()
+
+
+def test_a_publish_and_its_confirm(
+    peer: ScriptedBroker, client: gamqp.Connection, confirming: gamqp.Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the caller, the hub and the reader call for it, together."""
+    monkeypatch.setattr(flow_control, 'BREATH', 1e6)  # however slow this machine is, no publish lets others run first
+
+    def answer() -> None:
+        for number in range(MESSAGES):
+            peer.expect('basic.publish')
+            peer.send('basic.ack', delivery_tag=number + 1)
+
+    message = gamqp.Message(b'x', delivery_mode=2)
+    answering = greenlets.spawn(answer)
+    greenlets.sleep()  # until it waits
+    with inside.transport(client).guard:  # which the sending thread would need
+        calls = calls_of_all(lambda: confirming.basic_publish_confirm(message, '', 'q'), answering.greenlet)
+    answering.get()
+    # Those of the libraries of greenlets differ, and the peer's own waits are among them.
+    assert [call for call in calls if not call.startswith(('_', 'waiting.py'))] == [
+        'basic_publish.py:_hand_over',
+        'basic_publish.py:basic_publish_confirm',
+        'channel.py:_on_method',
+        'confirm_matching.py:_settle',
+        'confirm_matching.py:enter',
+        'confirm_matching.py:settle',
+        'dispatch.py:_on_events',
+        'event_queue.py:wake_drainers',
+        'events.py:_on_ack',
+        'kept_timers.py:begin',
+        'kept_timers.py:cancel',
+        'link.py:must_pause',
+        'link.py:must_pause',
+        'liveness.py:_wait_for',
+        'reader.py:_read_batch',
+        'receive_backpressure.py:must_pause',
+        'receive_backpressure.py:must_pause',
+        'receive_backpressure.py:overflow_if_due',
+        'tcp.py:recv_into',
+        'tcp.py:send',
+        'tcp.py:wait_readable',
+        'waiting_for_confirms.py:settle',
+        'writer.py:_end_of_pass',
+        'writer.py:_push',
+        'writer.py:send',
+    ]
