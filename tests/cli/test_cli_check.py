@@ -17,7 +17,7 @@ from node import Node
 from script import ScriptedBroker
 from tls_proxy import Front
 
-from gamqp.cli.node_names import guesses, named
+from gamqp.cli.node_names import guesses, named, number_of
 
 SECRET = 'p4ss-w0rd'
 
@@ -109,6 +109,15 @@ def test_numbers_of_nodes_and_what_nodes_may_be_called() -> None:
     found = guesses('rabbit@one.example.com', ['broker.example.com'])
     assert {'rabbit@one', 'rabbit@one.example.com', 'rabbit@broker', 'rabbit@localhost'} <= set(found)
     assert 'rabbit@broker' in guesses('orders', ['broker.example.com']) and guesses('', [])[0] == 'rabbit@localhost'
+    # Not after its first node, but after another one, and by an operator that has named it.
+    for cluster, host, name in (
+        ('rabbit@mq-0.mq-headless.shop.svc', '10.0.0.5', 'rabbit@mq-2.mq-headless.shop.svc'),
+        ('hare@node01', 'balancer', 'hare@node03'),
+        ('orders', 'orders.shop.svc.cluster.local', 'rabbit@orders-server-2.orders-nodes.shop'),
+        ('заказы @@ 1', '[::1]', 'rabbit@localhost'),
+    ):
+        assert named(str(number_of(name)), guesses(cluster, [host])) == name
+    assert named('1', guesses('rabbit@mq-0', ['mq-0.example.com'])) == ''
 
 
 @pytest.mark.any_broker
