@@ -11,6 +11,7 @@ import functools
 from typing import Any
 
 from ..channel.channel import Channel
+from ..green.os_threads import get_ident
 from ..state import lifecycle
 from ..wire import encode_ack, encode_nack, encode_reject
 from ..wire.spec import Basic
@@ -24,6 +25,19 @@ class SettlesAfterLoss(Channel):
     _is_open_at_broker: bool  # while it is being restored: channel.open was sent on the present socket
 
     def basic_ack(self, delivery_tag: int, multiple: bool = False, argsig: object = None) -> None:
+        unsettled = self._unacked
+        if (
+            not multiple
+            and type(delivery_tag) is int
+            and delivery_tag in unsettled  # so it is of this socket
+            and unsettled.late is None
+            and get_ident() == self._usable_in
+        ):
+            # The usual case, without a call that it does not need.
+            self._writer.send(encode_ack(self.channel_id, delivery_tag - self._tag_offset, False))
+            if unsettled.pop(delivery_tag, None) is not None:
+                self._counts.acked += 1
+            return
         tag = self._tag_of_this_socket(delivery_tag, multiple)
         if tag:
             self._check(Basic.Ack)
