@@ -192,12 +192,16 @@ class ConsumeMethods(QosMethods, CancelMethods):
     def _on_run(self, run: list[Any]) -> bool:
         """``_on_content`` for deliveries to one consumer. Returns False if they must be handled one by one."""
         consumer = self._consumers.get(run[0].consumer_tag)
-        if consumer is None or self._arriving:
+        if consumer is None or (self._arriving and self._earlier is not None):
             return False
         if not (consumer.books or consumer.no_ack):
             self._look_at_first(consumer, run[0])
         if consumer.discard:
             return False
+        if self._arriving:
+            for message in run:
+                message._incarnation = self._arriving
+                message.delivery_tag += self._tag_offset
         unacked = None if consumer.no_ack else self._unacked
         entry = consumer.tag, self._heartbeat_clock.heard_at
         weight, redelivered = note_run(run, self, self.auto_decode, unacked, entry)
