@@ -137,9 +137,10 @@ def test_a_peer_that_does_not_read_stops_publishers_and_loses_nothing(
         channel = peer.open_channel(connection)
         connection.rpc_timeout = 0.2
         front.reading.clear()
-        fill(connection, channel)
         with pytest.raises(TimeoutError, match='send queue was full'):
-            channel.basic_publish(gamqp.Message(b'late'), '', 'q')
+            while True:  # a slow peer takes some more after the queue was full for the first time
+                fill(connection, channel)
+                channel.basic_publish(gamqp.Message(bytes(100_000)), '', 'q')
         with pytest.raises(TimeoutError, match='flush'):
             connection.flush(timeout=0.1)
         assert connection.connected

@@ -593,8 +593,11 @@ def who_drains_two_connections_waits_for_both() -> None:
         began = time.monotonic()
         raised(TimeoutError, events.drain_events, timeout=60)
         assert time.monotonic() - began < 30
-        tasks.drain_events(timeout=60)  # all that has arrived
-        assert got == list(range(50))
+        calls = 0
+        while len(got) < 50:  # all that has arrived, as far as 10 ms suffice
+            tasks.drain_events(timeout=60)
+            calls += 1
+        assert got == list(range(50)) and calls < 40
         # Nothing to do: it waits, until something comes or the time is over.
         raised(TimeoutError, events.drain_events, timeout=0.02)
         publish(events, queue, 'more')
