@@ -108,7 +108,7 @@ Labels = tuple[str, ...]
 
 # Held for short moments, between threads. Reentrant, because the garbage collector may run meanwhile, and with it
 # finalizers that come here.
-_lock = os_threads.RLock()
+_guard = os_threads.HiddenRLock()
 
 
 #: A lock that is never released: a thread that waits for it for a moment lets other threads run.
@@ -120,8 +120,8 @@ _collectors: weakref.WeakSet[Collector] = weakref.WeakSet()
 
 def _reset_after_fork() -> None:
     """In a forked child the thread that holds the lock may be missing, and nothing has been counted."""
-    global _lock
-    _lock = os_threads.RLock()
+    global _guard
+    _guard = os_threads.HiddenRLock()
     for collector in list(_collectors):
         collector._forget()
 
@@ -179,7 +179,7 @@ class Collector(Base):
 
     def collect(self) -> Iterable[Metric]:
         """One scrape. From any thread; in a thread with connections it switches greenlets."""
-        with _lock:
+        with _guard.lock:
             self._sort_in()
             known = list(self._known.items())
             totals = {labels: dict(self._ended.get(labels, ())) for labels in sorted(self._labels)}
@@ -200,7 +200,7 @@ class Collector(Base):
             values = [numbers[name] for numbers in gauges[labels]]
             return float(GAUGES[name][2](values)) if values else 0
         # Never less than before: the hub may be between two steps, in which a number is in neither of two sums.
-        with _lock:
+        with _guard.lock:
             exported = self._exported.setdefault(labels, {}) if labels in self._labels else {}
             exported[name] = max(totals[labels].get(name, 0), exported.get(name, 0))
             return exported[name]
@@ -244,7 +244,7 @@ class Collector(Base):
         before['opened'] -= 1  # the opening that this is about counts for the new labels
         self._fresh.append((connection._counts, weakref.ref(connection), _labels_of(connection), before))
         if len(self._fresh) > MOST_FRESH:  # nobody scrapes
-            with _lock:
+            with _guard.lock:
                 self._sort_in()
 
     def _sort_in(self) -> None:

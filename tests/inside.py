@@ -695,3 +695,17 @@ def decodes(content: Any) -> bool:
 def without_format_of_acks(monkeypatch: Any, wire: Any) -> None:
     """Acks, nacks and rejects cannot be encoded by Python's ``struct`` any more."""
     monkeypatch.setattr(wire.methods, '_SETTLE', None)
+
+
+def locks_between_threads(connection: gamqp.Connection, broker: testing.Broker, view: Any) -> dict[str, Any]:
+    """The locks that a thread of the system and a hub both take, by what they guard."""
+    from gamqp import prometheus
+    from gamqp.io.send_thread import send_thread
+
+    return {
+        'send thread': send_thread._guard.lock,
+        'prometheus': prometheus._guard.lock,
+        'transport': transport(connection).guard,
+        'broker': broker._io.lock,
+        'view': view._lock,
+    }

@@ -3,6 +3,10 @@
 Layer 2. gevent and eventlet replace the names of ``threading`` and ``_thread`` by versions for greenlets. Here are
 the originals, looked up when this module is imported; patching later changes nothing here. They are for
 code that runs in other threads, and for telling threads apart. Does not belong here: hubs and greenlets.
+
+But ``eventlet.monkey_patch()`` replaces each RLock that it finds, in modules and from there in the ``__dict__`` of
+objects, in dicts and in lists, by one for greenlets, for which another thread must not wait. So an RLock of ours is
+kept in a slot.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 __all__ = (
+    'HiddenRLock',
     'Lock',
     'RLock',
     'get_ident',
@@ -63,6 +68,21 @@ get_ident = _thread.get_ident
 get_native_id = _thread.get_native_id
 #: start_new_thread(fn, args) starts a thread that does not keep the process alive.
 start_new_thread = _thread.start_new_thread
+
+
+class HiddenRLock:
+    """Holds an RLock, where eventlet does not find it."""
+
+    __slots__ = ('_made',)
+
+    def __init__(self) -> None:
+        self._made: dict[str, Any] = {}
+
+    @property
+    def lock(self) -> Any:
+        """It is made when it is first asked for: eventlet complains on stderr of each that it could not replace."""
+        # In one step: another thread may ask at the same time, and the garbage collector may ask meanwhile.
+        return self._made.get('lock') or self._made.setdefault('lock', RLock())
 
 
 class _Life:

@@ -76,7 +76,7 @@ class SendThread:
     def reset(self) -> None:
         """Forget everything. In a forked child there is no such thread, and the lock may be locked for ever."""
         # Reentrant: the garbage collector may run inside ``add`` and call ``discard``.
-        self._lock = os_threads.RLock()
+        self._guard = os_threads.HiddenRLock()
         self._wake = os_threads.Lock()
         self._wake.acquire()
         self._ended = os_threads.Lock()  # locked while the thread that was started last runs
@@ -101,7 +101,7 @@ class SendThread:
 
         Raises RuntimeError when no thread can be started.
         """
-        with self._lock:
+        with self._guard.lock:
             self._members[id(member)] = weakref.ref(member)
             self._added = True
             if not self._stopping:  # another thread may be forking, or the interpreter may be ending
@@ -109,7 +109,7 @@ class SendThread:
 
     def discard(self, member: HeartbeatSender) -> None:
         """Send no more heartbeats for it. A look that is under way is not waited for. Does not switch."""
-        with self._lock:
+        with self._guard.lock:
             if self._members.pop(id(member), None) is not None and not self._members:
                 self._nudge()
 
@@ -118,7 +118,7 @@ class SendThread:
 
         Raises RuntimeError as ``add`` does.
         """
-        with self._lock:
+        with self._guard.lock:
             self._start()
             self._new.append((time.monotonic(), writers))
 
@@ -127,7 +127,7 @@ class SendThread:
 
         Writers that have nothing to send any more are dropped, so that ``resume`` need not start a thread for them.
         """
-        with self._lock:
+        with self._guard.lock:
             self._stopping = True
             # Read under the lock: right after it the thread may end, and another caller may start the
             # next one.
@@ -145,7 +145,7 @@ class SendThread:
 
     def resume(self) -> None:
         """After ``stop``, go on with what there is to do. Does not switch."""
-        with self._lock:
+        with self._guard.lock:
             self._stopping = False
             if self._has_work:
                 try:
@@ -187,7 +187,7 @@ class SendThread:
                 if self._held or self._members:
                     idle_since = now
                 # Under the lock, so that ``add`` and ``hold`` either see that the thread has ended, or wake it.
-                with self._lock:
+                with self._guard.lock:
                     if self._stopping or not (self._has_work or now - idle_since < LINGER):
                         self.running = False
                         return
@@ -210,7 +210,7 @@ class SendThread:
     def _sleep(self, wake: Any, seconds: float) -> None:
         if wake.acquire(timeout=max(seconds, 0.001)):
             return
-        with self._lock:
+        with self._guard.lock:
             if self._sleeps:
                 self._sleeps = False
             else:
@@ -259,7 +259,7 @@ class SendThread:
 
     def _take_members(self) -> list[HeartbeatSender]:
         """The members that still exist."""
-        with self._lock:
+        with self._guard.lock:
             for key, ref in list(self._members.items()):
                 if ref() is None:
                     del self._members[key]

@@ -65,6 +65,8 @@ class ConsumerView:
     arguments: as it was started.
     """
 
+    __slots__ = ('__dict__', '_lock')  # see IOThread
+
     def __init__(self, lock: Any, consumer: QueueConsumer) -> None:
         self._lock = lock
         self._consumer = consumer
@@ -97,6 +99,8 @@ class ConsumerView:
 class QueueView:
     """A queue that exists, or existed. name, kind ('classic', 'quorum', 'stream'), durable, exclusive, auto_delete,
     arguments: as it was declared."""
+
+    __slots__ = ('__dict__', '_lock')  # see IOThread
 
     def __init__(self, lock: Any, queue: Queue) -> None:
         self._lock = lock
@@ -165,6 +169,8 @@ class ConnectionView:
 
     tls: whether it uses TLS.
     """
+
+    __slots__ = ('__dict__', '_lock')  # see IOThread
 
     def __init__(self, lock: Any, session: Session) -> None:
         self._lock = lock

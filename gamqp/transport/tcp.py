@@ -62,6 +62,8 @@ class TCPTransport:
     needs no lock: the two directions of a socket are independent.
     """
 
+    __slots__ = ('__dict__', '__weakref__', 'guard')  # where eventlet does not replace it, see ``os_threads``
+
     default_port = AMQP_PORT
     encrypts = False
 

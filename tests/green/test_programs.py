@@ -226,6 +226,12 @@ def test_a_program_may_handle_an_interrupt_and_go_on(rabbit: Any, library: str) 
 # -- a hub that is held up, and other threads -------------------------------------------
 
 
+@pytest.mark.skipif(greenlets.GREEN != 'eventlet', reason='gevent leaves locks as they are')
+def test_a_late_patch_leaves_the_locks_between_threads_as_they_are() -> None:
+    """A thread of the system that waits for a lock of greenlets would wait in a hub of its own, or for ever."""
+    assert successful(program('late_locks.py')) == '[]\n'
+
+
 @pytest.mark.any_broker
 @every_library
 @pytest.mark.parametrize('when', ['early', late])

@@ -49,6 +49,8 @@ class Listener:
 class IOThread:
     """Serves all nodes of one ``Server``."""
 
+    __slots__ = ('__dict__', '__weakref__', 'lock')  # where eventlet does not replace it, see ``os_threads``
+
     def __init__(self, server: Server) -> None:
         self.server = server
         self.lock = RLock()
