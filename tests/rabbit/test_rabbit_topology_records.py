@@ -85,10 +85,7 @@ class Program:
             with contextlib.suppress(exceptions.NotFound):
                 observer.exchange_declare(exchange, 'direct', passive=True)
                 names.add(exchange)
-                for key in KEYS:
-                    with contextlib.suppress(exceptions.Returned):
-                        observer.publish(b'', exchange, key, mandatory=True).wait()
-                        routes.add((exchange, key))
+                routes.update((exchange, key) for key in KEYS if reaches_a_queue(observer, exchange, key))
         for queue in self.queues:
             with contextlib.suppress(exceptions.NotFound):
                 try:
@@ -116,6 +113,17 @@ class Program:
             greenlets.wait_until(lambda: delete(name))  # noqa: B023
         for name in self.exchanges:
             channel.exchange_delete(name)
+
+
+def reaches_a_queue(observer: gamqp.Channel, exchange: str, key: str) -> bool:
+    while True:
+        try:
+            observer.publish(b'', exchange, key, mandatory=True).wait()
+        except exceptions.Returned:
+            return False
+        except exceptions.MessageNacked:
+            continue  # a queue went when the broker had found it: what is there now?
+        return True
 
 
 def declare_again(registry: TopologyRegistry, channel: gamqp.Channel) -> None:
