@@ -187,7 +187,8 @@ class Group(Uncopyable):
     def channel(self) -> Channel:
         """A new channel of the connection with the fewest consumers, e.g. to declare; it is the caller's to close.
 
-        Switches greenlets. Raises what ``Connection.channel`` raises, and why no connection could be opened.
+        Its calls raise RecoverableConnectionError when that connection moves (*max_age*, ``move``). Switches greenlets.
+        Raises what ``Connection.channel`` raises, and why no connection could be opened.
         """
         self._open()
         return self._least_loaded().connection.channel()
