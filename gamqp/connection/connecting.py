@@ -22,7 +22,7 @@ from ..state import connection_settings
 from ..state.connect_failures import ConnectFailures
 from ..state.connection_settings import Settings
 from ..telemetry import stats
-from ..telemetry.log_fields import log_fields
+from ..telemetry.log_lines import say
 from ..transport import TCPTransport, Transport, to_host_port
 from ..wire import Decoder
 from . import handshake, secret_renewal
@@ -260,6 +260,4 @@ def note_opened(connection: Connection) -> None:
 
 def _say_failed(connection: Connection, text: str, error: BaseException) -> None:
     """Of a collector of metrics, in the log. Does not switch, which a log handler may: the opening is not over."""
-    connection._log.write(
-        connection._green.spawn, stats.logger, logging.ERROR, text, (repr(connection),), log_fields(connection), error
-    )
+    say(connection, stats.logger, logging.ERROR, text, repr(connection), error=error)

@@ -124,14 +124,13 @@ class EventQueue(EventEntries):
         """The reader has put in what had arrived."""
         if self.descriptor is not None:
             self.show()
-        if not self._events:
-            pass  # first, since it costs no call
-        elif self._drainers:
-            # Not more than there are events: a greenlet that finds none goes back to wait, which costs two switches.
-            self._drainers.wake(len(self._events))
-        else:
-            # Nobody is in drain_events, so ``drain`` and ``basic_cancel``, if they wait, hand it out themselves.
-            self.wake_finishing()
+        if self._events:  # first, since it costs no call
+            if self._drainers:
+                # Not more than there are events: one that finds none goes back to wait, which costs two switches.
+                self._drainers.wake(len(self._events))
+            else:
+                # Nobody is in drain_events, so ``drain`` and ``basic_cancel``, if they wait, hand it out themselves.
+                self.wake_finishing()
 
     # -- drain_events ----------------------------------------------------------------------
 

@@ -91,13 +91,9 @@ class Batch:
         self.only: Slot | None = None
         self.timers = KeptTimers(green)
 
-    def take_only(self) -> Slot | None:
-        only, self.only = self.only, None
-        return only
-
     def wake_later(self) -> None:
         """The hub switches to that greenlet, if there is one."""
-        only = self.take_only()
+        only, self.only = self.only, None
         if only is not None:
             self._green.run_soon(only.wake)
 

@@ -28,10 +28,10 @@ from ..state.return_matching import Frames
 from ..state.topology_records import RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
 from ..state.unsent_publishes import publishes_by_channel
+from ..telemetry.log_lines import say
 from . import loss, restoring
 from .callbacks import OrderedCallbacks
 from .late_starts import LateStarts
-from .log_lines import say
 from .outage import Outage, RecoveryReport
 from .refusals import RecoveryStopped, Refusals
 

@@ -24,8 +24,8 @@ from ..state.restore_errors import treatment
 from ..state.restore_plan import DeclarationPlan
 from ..state.topology_records import Record, RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
+from ..telemetry.log_lines import say
 from .declaring import declare
-from .log_lines import say
 from .refusals import RecoveryStopped, Refusals
 from .rehearsing import Rehearsal
 from .restoring import Later, is_busy

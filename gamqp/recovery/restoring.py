@@ -19,8 +19,8 @@ from ..state.recovery_settings import Recovery
 from ..state.restore_plan import DeclarationPlan, choose
 from ..state.topology_records import Record, RecordedConsumer
 from ..state.topology_registry import TopologyRegistry
+from ..telemetry.log_lines import say
 from .declaring import declare
-from .log_lines import say
 from .opening_channels import OpeningChannels
 from .refusals import Refusals
 

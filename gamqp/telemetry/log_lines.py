@@ -1,24 +1,21 @@
-"""What a recovery has to say in the log.
+"""Lines of the log that are written where a log handler that waits holds nothing up.
 
-Layer 4. A log handler is the program's, and may wait: so it is the greenlet of the connection's warnings that writes,
+Layer 3. A log handler is the program's, and may wait: so it is the greenlet of the connection's warnings that writes,
 in order with those. Does not belong here: what is said, and by which logger.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import Any
 
-from ..telemetry.log_fields import log_fields
-
-if TYPE_CHECKING:
-    from ..connection.connection import Connection
+from .log_fields import log_fields
 
 __all__ = ('say',)
 
 
 def say(
-    connection: Connection,
+    connection: Any,
     logger: logging.Logger,
     level: int,
     text: str,
